@@ -1,0 +1,116 @@
+//! The server side: requests of one peer, answered in order until its connection ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::{Instant, timeout};
+
+use openraft::raft::AppendEntriesResponse;
+
+use crate::types::{Raft, Snapshot};
+use crate::wire::{self, BoxStream, Numbered, Reply, Request};
+
+/// How long a peer may leave a reply unread.
+const SEND_LIMIT: Duration = Duration::from_secs(5);
+
+/// When this voter last acknowledged an append or a heartbeat to a leader.
+///
+/// It never claims an older acknowledgement than the last: one that is being sent counts as sent now.
+#[derive(Clone)]
+pub(crate) struct Acknowledged(Arc<Marks>);
+
+struct Marks {
+    origin: Instant,
+    /// Microseconds after `origin`, plus one; 0 means never.
+    last: AtomicU64,
+    sending: AtomicU64,
+}
+
+impl Acknowledged {
+    pub(crate) fn never() -> Self {
+        let marks = Marks { origin: Instant::now(), last: AtomicU64::new(0), sending: AtomicU64::new(0) };
+        Self(Arc::new(marks))
+    }
+
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let marks = &*self.0;
+        // `last` is written before `sending` falls, and read after it.
+        if marks.sending.load(Ordering::SeqCst) > 0 {
+            return Some(Duration::ZERO);
+        }
+        let last = marks.last.load(Ordering::SeqCst).checked_sub(1)?;
+        Some(marks.origin.elapsed().saturating_sub(Duration::from_micros(last)))
+    }
+
+    fn sending(&self) -> Sending {
+        self.0.sending.fetch_add(1, Ordering::SeqCst);
+        Sending { marks: self.0.clone(), refused: false }
+    }
+}
+
+/// An acknowledgement on its way; counted as sent when dropped, unless it became a refusal.
+struct Sending {
+    marks: Arc<Marks>,
+    refused: bool,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.refused {
+            let now = u64::try_from(self.marks.origin.elapsed().as_micros()).unwrap_or(u64::MAX - 1) + 1;
+            self.marks.last.fetch_max(now, Ordering::SeqCst);
+        }
+        self.marks.sending.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Serves `stream` until the peer closes it, breaks the protocol, or this node stops.
+pub(crate) async fn serve(raft: Raft, stream: BoxStream, from: u64, acknowledged: Acknowledged) {
+    let mut frames = wire::frames(stream);
+    while let Some(frame) = frames.next().await {
+        let request = frame.and_then(|frame| wire::decode::<Numbered<Request>>(&frame));
+        let Numbered { number, body } = match request {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::debug!(peer = from, %error, "connection of a voter ended");
+                return;
+            }
+        };
+        if body.sender() != from {
+            tracing::error!(
+                peer = from,
+                claimed = body.sender(),
+                "a voter spoke for another one; connection closed"
+            );
+            return;
+        }
+        // Held until the reply is out.
+        let mut mark = matches!(body, Request::Append(_)).then(|| acknowledged.sending());
+        let Some(reply) = answer(&raft, body).await else { return };
+        if let Some(mark) = &mut mark {
+            mark.refused = matches!(reply, Reply::Append(AppendEntriesResponse::HigherVote(_)));
+        }
+        let Ok(frame) = wire::encode(&Numbered { number, body: reply }) else { return };
+        match timeout(SEND_LIMIT, frames.send(frame)).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
+
+async fn answer(raft: &Raft, request: Request) -> Option<Reply> {
+    let reply = match request {
+        Request::Append(request) => raft.append_entries(request).await.ok().map(Reply::Append),
+        Request::Vote(request) => raft.vote(request).await.ok().map(Reply::Vote),
+        Request::PreVote(request) => raft.pre_vote(request).await.ok().map(Reply::PreVote),
+        Request::Snapshot { vote, meta, bytes } => {
+            let snapshot = Snapshot { meta, snapshot: bytes.0 };
+            raft.install_full_snapshot(vote, snapshot).await.ok().map(Reply::Snapshot)
+        }
+        Request::Transfer(request) => raft.handle_transfer_leader(request).await.ok().map(Reply::Transfer),
+    };
+    // The only error left is that this node has stopped; `fatal` tells why.
+    reply
+}

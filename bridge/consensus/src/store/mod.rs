@@ -1,0 +1,13 @@
+//! The durable half of a voter: its vote, its log and its last snapshot, in one redb file.
+//!
+//! * [`record`]: the bytes of each value
+//! * [`disk`]: the file; knows no threads
+//! * [`writer`]: the one thread that writes it, in call order, many changes to one commit
+//! * [`log`]: what openraft calls; the log is also kept in memory, and read only from there
+
+pub(crate) mod disk;
+pub(crate) mod log;
+pub(crate) mod record;
+pub(crate) mod writer;
+
+pub use disk::OpenError;

@@ -1,0 +1,153 @@
+//! The one thread that writes the store.
+//!
+//! Votes, appends, truncations and purges reach the disk in call order, which Raft's safety needs: a vote that overtook
+//! an append could make an acknowledged entry disappear. Whatever waits in the queue goes into one commit.
+//!
+//! The first error ends all writing. It is never retried: after a failed sync nobody knows what the disk holds, and
+//! only a fresh start finds out.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use openraft::storage::IOFlushed;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::store::disk::{Change, Disk};
+use crate::types::Group;
+
+/// Changes that may wait for the disk. openraft has a few in flight; a full queue makes it wait.
+const QUEUE: usize = 1024;
+
+/// Most changes in one commit, so that a burst does not delay its first change for long.
+const BATCH: usize = 256;
+
+/// Whom to tell that a change is durable.
+pub(crate) enum Done {
+    Flushed(IOFlushed<Group>),
+    Reply(oneshot::Sender<io::Result<()>>),
+    /// Nobody: the change is a hint, waits for the next commit, and may be lost in a crash.
+    Lazy,
+}
+
+enum Order {
+    Write(Change, Done),
+    Close,
+}
+
+/// The queue to the writing thread. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Order>,
+    failure: watch::Receiver<Option<String>>,
+}
+
+impl Writer {
+    /// Starts the thread. It ends, and closes the file, when it is told to or when all writers are gone.
+    pub(crate) fn start(disk: Disk) -> io::Result<(Writer, JoinHandle<()>)> {
+        let (queue, orders) = mpsc::channel(QUEUE);
+        let (failed, failure) = watch::channel(None);
+        let thread = std::thread::Builder::new()
+            .name("raft-store".to_owned())
+            .spawn(move || run(disk, orders, &failed))?;
+        Ok((Writer { queue, failure }, thread))
+    }
+
+    /// Queues `change`; `done` hears of it in any case.
+    pub(crate) async fn write(&self, change: Change, done: Done) {
+        if let Err(mpsc::error::SendError(Order::Write(_, done))) =
+            self.queue.send(Order::Write(change, done)).await
+        {
+            done.tell(Err(closed()));
+        }
+    }
+
+    /// Queues `change` and waits until it is durable.
+    pub(crate) async fn write_and_wait(&self, change: Change) -> io::Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.write(change, Done::Reply(reply)).await;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Lets the thread finish what is queued and close the file.
+    pub(crate) async fn close(&self) {
+        // An error means that it has ended already.
+        let _ = self.queue.send(Order::Close).await;
+    }
+
+    /// Tells when writing failed, and why.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.clone()
+    }
+}
+
+impl Done {
+    fn tell(self, result: io::Result<()>) {
+        match self {
+            Done::Flushed(callback) => callback.io_completed(result),
+            Done::Reply(reply) => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(result);
+            }
+            Done::Lazy => {}
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the store is closed")
+}
+
+fn run(disk: Disk, mut orders: mpsc::Receiver<Order>, failed: &watch::Sender<Option<String>>) {
+    let mut changes = Vec::new();
+    let mut waiting = Vec::new();
+    let mut open = true;
+    while open {
+        let mut next = orders.blocking_recv();
+        let mut urgent = false;
+        loop {
+            match next {
+                Some(Order::Write(change, done)) => {
+                    urgent |= !matches!(done, Done::Lazy);
+                    changes.push(change);
+                    waiting.push(done);
+                }
+                Some(Order::Close) | None => open = false,
+            }
+            if !open || changes.len() >= BATCH {
+                break;
+            }
+            match orders.try_recv() {
+                Ok(order) => next = Some(order),
+                Err(_) => break,
+            }
+        }
+        // Changes that nobody waits for stay here until something else goes to disk.
+        if changes.is_empty() || (open && !urgent && changes.len() < BATCH) {
+            continue;
+        }
+        if let Err(error) = disk.commit(&changes) {
+            return fail(error, waiting, orders, failed);
+        }
+        changes.clear();
+        for done in waiting.drain(..) {
+            done.tell(Ok(()));
+        }
+    }
+}
+
+/// Answers everything with the first error until nobody asks any more.
+fn fail(
+    error: io::Error,
+    waiting: Vec<Done>,
+    mut orders: mpsc::Receiver<Order>,
+    failed: &watch::Sender<Option<String>>,
+) {
+    let again = || io::Error::new(error.kind(), error.to_string());
+    failed.send_replace(Some(error.to_string()));
+    for done in waiting {
+        done.tell(Err(again()));
+    }
+    while let Some(Order::Write(_, done)) = orders.blocking_recv() {
+        done.tell(Err(again()));
+    }
+}
