@@ -1,1 +1,50 @@
-//! Stub.
+//! Convoke's decisions, as pure functions.
+//!
+//! [`apply`] records facts and wishes in the replicated [`State`] and refuses every decision that would break
+//! the promises S1 to S6. [`plan`] proposes decisions and says what each unit waits for. Neither knows a clock,
+//! a socket, systemd or Raft: an [`Entry`] carries the time that its proposer stamped, and everything else is
+//! in the state. The rules are numbered in `docs/policy.md`; F-numbers cite the protocol's safety rules.
+//!
+//! ```text
+//! facts, wishes ──► apply ──► State ──► plan ──► decisions ──► apply ──► State, Events
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod apply;
+mod command;
+mod definition;
+mod event;
+mod evidence;
+mod fence;
+mod name;
+mod node;
+mod permit;
+mod plan;
+mod query;
+mod refusal;
+mod state;
+mod unit;
+mod view;
+
+pub use apply::apply;
+pub use command::{
+    Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin, Settings, Wish,
+};
+pub use definition::{Definition, Fencing, NodeTerm, OnQuorumLoss, OnStopFailure, Preference, Replicas};
+pub use event::{Event, EventKind, Severity, StopReason};
+pub use evidence::{Class, Evidence};
+pub use fence::{FenceCase, Observation, Phase as FencePhase, Power};
+pub use name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
+pub use node::{Gone, Life, Node, Offer, Presence, Role};
+pub use permit::{Permit, Phase, Terms};
+pub use plan::{Observe, Order, Plan, Reason, plan};
+pub use query::Possibly;
+pub use refusal::Refusal;
+pub use state::{Alarm, AlarmKind, State, Tenure};
+pub use unit::{Adopted, Failures, Goal, Hold, MoveWish, Unit, Wanted};
+pub use view::{NodeView, PermitView};

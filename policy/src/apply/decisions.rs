@@ -1,0 +1,341 @@
+//! The planner's decisions, each checked against everything it rests on. This is where S1 to S4 are kept.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+
+use crate::definition::{Definition, Fencing};
+use crate::event::{EventKind, Severity, StopReason};
+use crate::evidence::Evidence;
+use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
+use crate::node::Node;
+use crate::permit::{Permit, Phase, Terms};
+use crate::query::Possibly;
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::unit::{Adopted, Wanted};
+
+use super::{Step, stale};
+
+impl Step<'_> {
+    pub(super) fn adopt_definition(
+        &mut self,
+        unit: &UnitName,
+        definition: &Definition,
+    ) -> Result<(), Refusal> {
+        let known = self.state.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let offering = |node: &&Node| {
+            let offer = node.offers.get(unit).filter(|offer| offer.present);
+            offer.is_some_and(|offer| offer.definition.as_ref() != Some(definition))
+        };
+        if known.definition().is_some_and(|before| definition.differs_in_safety(before)) {
+            // F13: all reachable offering nodes agree, or an operator chooses.
+            let differing =
+                self.state.nodes.values().filter(|node| node.in_session().is_some()).find(offering);
+            if let Some(node) = differing {
+                return Err(Refusal::Unsafe(format!("{} offers another definition", node.name)));
+            }
+        }
+        let offered = self.state.nodes.values().any(|node| {
+            let offer = node.offers.get(unit).filter(|offer| offer.present);
+            offer.is_some_and(|offer| offer.definition.as_ref() == Some(definition))
+        });
+        if !offered {
+            return Err(Refusal::Unsafe("no node offers this definition".to_string()));
+        }
+        self.take_definition(unit, definition)
+    }
+
+    /// Puts a definition in force; live permits keep their own terms (F13).
+    pub(super) fn take_definition(
+        &mut self,
+        unit: &UnitName,
+        definition: &Definition,
+    ) -> Result<(), Refusal> {
+        if let Some(through) = cycle(self.state, unit, definition) {
+            let why = format!("{unit} would require, or run beside, itself by way of {through}");
+            return Err(Refusal::Impossible(why));
+        }
+        let revision = self.index;
+        if let Some(known) = self.state.units.get_mut(unit) {
+            known.adopted = Some(Adopted { revision, definition: definition.clone() });
+        }
+        self.record(Severity::Info, None, Some(unit), EventKind::DefinitionAdopted);
+        Ok(())
+    }
+
+    /// The closed list of what a grant needs (protocol, section 0).
+    pub(super) fn grant(
+        &mut self,
+        unit: &UnitName,
+        id: NodeId,
+        incarnation: &Incarnation,
+        revision: u64,
+        adopt: bool,
+    ) -> Result<(), Refusal> {
+        let terms = self.state.grant_terms(unit, id, revision, adopt, self.time)?;
+        self.life(id, incarnation)?;
+        let token = Token(self.state.number(self.index));
+        let permit = Permit {
+            node: id,
+            incarnation: incarnation.clone(),
+            phase: if adopt { Phase::Active } else { Phase::Granted },
+            terms,
+            next_terms: None,
+            granted_at: self.time,
+            active_at: adopt.then_some(self.time),
+            adopted: adopt,
+            contradicted: false,
+            stuck: None,
+        };
+        let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        known.permits.insert(token, permit);
+        known.last_token = Some(token);
+        known.last_node = Some(id);
+        known.asked_for = None;
+        known.moving = None;
+        if adopt {
+            self.life_mut(id, incarnation)?.strays.remove(unit);
+        }
+        let kind = if adopt { EventKind::Adopted { token } } else { EventKind::Granted { token } };
+        self.record(Severity::Info, Some(id), Some(unit), kind);
+        Ok(())
+    }
+
+    /// A stop waits for the stop of what depends on it (S4).
+    pub(super) fn revoke(
+        &mut self,
+        unit: &UnitName,
+        token: Token,
+        reason: &StopReason,
+    ) -> Result<(), Refusal> {
+        if let Some((dependent, node)) = self.state.stops_first(unit, token) {
+            let node = self.state.node_name(node);
+            return Err(Refusal::Unsafe(format!("{dependent} on {node} stops before {unit}")));
+        }
+        let permit = self.live_permit(unit, token)?;
+        if permit.is_revoking() {
+            return Err(stale("it is being revoked already"));
+        }
+        permit.phase = Phase::Revoking(reason.clone());
+        let node = permit.node;
+        let kind = EventKind::Revoked { token, reason: reason.clone() };
+        self.record(Severity::Info, Some(node), Some(unit), kind);
+        Ok(())
+    }
+
+    /// New terms count once the node has acknowledged them (F13).
+    pub(super) fn reterm(&mut self, unit: &UnitName, token: Token, revision: u64) -> Result<(), Refusal> {
+        let known = self.state.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let adopted = known.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(unit.clone()))?;
+        if adopted.revision != revision {
+            return Err(stale("another definition is in force"));
+        }
+        let definition = adopted.definition.clone();
+        if let Some(why) = definition.contradiction() {
+            return Err(Refusal::Unsafe(why.to_string()));
+        }
+        let live = known.permits.len();
+        if definition.is_exclusive() && live > 1 {
+            return Err(Refusal::Unsafe(format!("{live} copies are possibly running")));
+        }
+        let permit = self.live_permit(unit, token)?;
+        let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms);
+        permit.next_terms = Some(terms);
+        Ok(())
+    }
+
+    /// A permit whose own terms say `lease` or `none` ends by time (F6, F7).
+    pub(super) fn expire(&mut self, unit: &UnitName, token: Token) -> Result<(), Refusal> {
+        let permit = self.state.permit(unit, token).ok_or_else(|| stale("no such permit"))?;
+        let due = self.state.expires_at(permit).ok_or_else(|| {
+            Refusal::Unsafe(
+                "this permit ends by no time: its terms ask for proof, or its node is heard".to_string(),
+            )
+        })?;
+        if due > self.time {
+            return Err(Refusal::Unsafe(format!("it ends {} ms from now", due - self.time)));
+        }
+        self.void(unit, token, Evidence::Expired);
+        Ok(())
+    }
+
+    fn live_permit(&mut self, unit: &UnitName, token: Token) -> Result<&mut Permit, Refusal> {
+        let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        known.permits.get_mut(&token).ok_or_else(|| stale("no such permit"))
+    }
+}
+
+impl State {
+    /// Everything that a grant needs, or the fact that is missing. The planner asks this too, so that it never
+    /// proposes what would be refused.
+    pub(crate) fn grant_terms(
+        &self,
+        unit: &UnitName,
+        id: NodeId,
+        revision: u64,
+        adopt: bool,
+        now: Millis,
+    ) -> Result<Terms, Refusal> {
+        let no = |why| Err(Refusal::Unsafe(why));
+        let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let adopted = known.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(unit.clone()))?;
+        let definition = &adopted.definition;
+        let node = self.nodes.get(&id).ok_or(Refusal::UnknownNode(id))?;
+        if adopted.revision != revision {
+            return Err(stale("another definition is in force"));
+        }
+        // S6
+        if known.goal.wanted != Wanted::Started {
+            return no("the unit is stopped".to_string());
+        }
+        if let Some(hold) = known.holds.get(&id) {
+            return no(format!("it is held on {} ({})", node.name, hold.by));
+        }
+        if let Some(why) = definition.contradiction() {
+            return no(why.to_string());
+        }
+        if definition.fencing == Fencing::Watchdog {
+            return no("Fencing=watchdog: no node has an armed self-fencing chain".to_string());
+        }
+        self.node_accepts(id, node, now)?;
+        if !definition.allows(node) {
+            return no(format!("Nodes= does not let it run on {}", node.name));
+        }
+        let offer = node.offers.get(unit).filter(|offer| offer.present);
+        let Some(offer) = offer else {
+            return no(format!("{} does not offer it", node.name));
+        };
+        if let Some(fault) = &offer.fault {
+            return no(format!("{}: {fault}", node.name));
+        }
+        if offer.definition.as_ref() != Some(definition) {
+            return no(format!("{} offers another definition than the one in force", node.name));
+        }
+        // F12
+        if !offer.gated {
+            return no(format!("its gate is not in force on {}", node.name));
+        }
+        self.elsewhere(unit, id, adopt)?;
+        // S4
+        for required in definition.requires.iter().chain(&definition.same_node_as) {
+            if self.known_active(required).next().is_none() {
+                return no(format!("it requires {required}, which is not active"));
+            }
+        }
+        for beside in &definition.same_node_as {
+            if !self.known_active(beside).any(|(_, permit)| permit.node == id) {
+                return no(format!("it runs beside {beside}, which is not active on {}", node.name));
+            }
+        }
+        Ok(Terms::of(definition, revision, offer.stop_budget_ms))
+    }
+
+    /// Whether a node may be given any permit now.
+    fn node_accepts(&self, id: NodeId, node: &Node, now: Millis) -> Result<(), Refusal> {
+        let no = |why| Err(Refusal::Unsafe(why));
+        if !node.role.runs_units() {
+            return no(format!("{} is a witness", node.name));
+        }
+        if let Some(fault) = self.presence_fault(node) {
+            return no(format!("{} {fault}", node.name));
+        }
+        if node.life.as_ref().is_some_and(|life| !life.inventory) {
+            return no(format!("{} has not said yet what runs on it", node.name));
+        }
+        if node.drained.is_some() {
+            return no(format!("{} is drained", node.name));
+        }
+        if self.open_case(id).is_some() {
+            return no(format!("{} is being fenced", node.name));
+        }
+        if node.quarantined_until > now {
+            return no(format!("{} is in quarantine after a fence that was cut off", node.name));
+        }
+        Ok(())
+    }
+
+    /// S1: an exclusive unit is gone everywhere; a replicated one is not on this node, and below its number.
+    fn elsewhere(&self, unit: &UnitName, id: NodeId, adopt: bool) -> Result<(), Refusal> {
+        let no = |why| Err(Refusal::Unsafe(why));
+        let Some(known) = self.units.get(unit) else { return Ok(()) };
+        let running = self.possibly_running(unit);
+        let here = running.iter().find(|(node, _)| *node == id).map(|(_, how)| *how);
+        if here == Some(Possibly::Stray) && !adopt {
+            return no("it runs there without a permit".to_string());
+        }
+        if matches!(here, Some(Possibly::Permit(_))) {
+            return no("it holds a permit there already".to_string());
+        }
+        if adopt && here != Some(Possibly::Stray) {
+            return no("it does not run there".to_string());
+        }
+        let others = running.iter().filter(|(node, _)| *node != id);
+        if known.is_exclusive() {
+            if let Some((other, _)) = others.clone().next() {
+                return no(format!("it is possibly running on {}", self.node_name(*other)));
+            }
+            // F11: before the first grant ever, every member is heard.
+            if known.last_token.is_none() {
+                if let Some((_, unheard)) = self.unheard_members().next() {
+                    return no(format!("{} was not heard yet", unheard.name));
+                }
+            }
+        } else if let Some(crate::definition::Replicas::Count(count)) = known.definition().map(|d| d.replicas)
+        {
+            let permits = others.filter(|(_, how)| *how != Possibly::Unheard).count();
+            if permits >= count as usize {
+                return no(format!("{permits} of {count} copies are possibly running"));
+            }
+        }
+        Ok(())
+    }
+
+    /// When a lost node's permit ends by its own terms; `None` if no time ends it.
+    ///
+    /// Counted from the commit of the loss, or from the start of the present term if that is later (F6): the
+    /// waiting is measured by one leader inside its own term. The lease had ended before the loss was committed.
+    pub(crate) fn expires_at(&self, permit: &Permit) -> Option<Millis> {
+        let since = self.nodes.get(&permit.node)?.lost_since()?;
+        let base = since.max(self.tenure?.since);
+        let budget = permit.terms.stop_budget_ms;
+        match permit.terms.fencing {
+            Fencing::None => Some(since),
+            // × 1.01 and a margin for clocks that run apart, and for the take-down of the node itself.
+            Fencing::Lease => {
+                let margin = self.settings.detect_ms / 2;
+                Some(base.saturating_add(budget).saturating_add(budget / 100).saturating_add(margin))
+            }
+            Fencing::Watchdog | Fencing::Required => None,
+        }
+    }
+}
+
+/// The unit through which `definition` would make `unit` depend on itself.
+fn cycle(state: &State, unit: &UnitName, definition: &Definition) -> Option<UnitName> {
+    let edges = |definition: &Definition| -> BTreeSet<UnitName> {
+        definition.requires.union(&definition.same_node_as).cloned().collect()
+    };
+    let mut seen: BTreeMap<UnitName, UnitName> = BTreeMap::new();
+    let mut open = vec![];
+    for first in edges(definition) {
+        if first == *unit {
+            return Some(first);
+        }
+        open.push((first.clone(), first));
+    }
+    while let Some((name, through)) = open.pop() {
+        if seen.insert(name.clone(), through.clone()).is_some() {
+            continue;
+        }
+        let Some(next) = state.units.get(&name).and_then(|other| other.definition()) else { continue };
+        for edge in edges(next) {
+            if edge == *unit {
+                return Some(through);
+            }
+            open.push((edge, through.clone()));
+        }
+    }
+    None
+}

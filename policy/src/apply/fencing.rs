@@ -1,0 +1,324 @@
+//! Fence cases: opened, attempted, proven, contradicted.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::command::FenceOutcome;
+use crate::event::{EventKind, Severity, StopReason};
+use crate::evidence::{Class, Evidence};
+use crate::fence::{FenceCase, Observation, Phase, Power};
+use crate::name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
+use crate::node::{Gone, Node};
+use crate::permit::Phase as PermitPhase;
+use crate::refusal::Refusal;
+use crate::state::{Alarm, AlarmKind};
+
+use super::{Step, stale};
+
+/// Wait before attempt n+1, in milliseconds: grows from 5 s to 60 s, for ever (never "give up and start anyway").
+const BACK_OFF_MS: [Millis; 5] = [5_000, 10_000, 20_000, 40_000, 60_000];
+
+impl Step<'_> {
+    pub(super) fn power_observed(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        device: &str,
+        power: &Power,
+    ) -> Result<(), Refusal> {
+        self.life(id, incarnation)?;
+        let known = self.state.devices.get(device).is_some_and(|device| device.targets.contains_key(&id));
+        if !known {
+            return Err(Refusal::Impossible(format!("no device {device} fences this node")));
+        }
+        let key = (String::from(device), id);
+        let before = self.state.observations.get(&key).map(|seen| seen.power.clone());
+        let seen = Observation { incarnation: incarnation.clone(), power: power.clone(), at: self.time };
+        self.state.observations.insert(key, seen);
+        let alarm = AlarmKind::WrongPlug(id, device.into());
+        let why = match power {
+            Power::On => {
+                self.state.alarms.remove(&alarm);
+                return Ok(());
+            }
+            Power::Off => "it says that the node, which is heard, has no power: wrong plug?".to_string(),
+            Power::Unknown(error) => error.clone(),
+        };
+        self.state.alarms.insert(alarm, Alarm { wall_ms: self.wall_ms, detail: why.clone() });
+        if before.as_ref() != Some(power) {
+            let kind = EventKind::DeviceRefused { device: device.into(), why };
+            self.record(Severity::Warning, Some(id), None, kind);
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_case(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        because: &UnitName,
+    ) -> Result<(), Refusal> {
+        self.life(id, incarnation)?;
+        if self.node(id)?.lost_since().is_none() {
+            return Err(Refusal::Unsafe(format!("{} is not lost", self.state.node_name(id))));
+        }
+        if self.state.open_case(id).is_some() {
+            return Err(stale("a case is open already"));
+        }
+        if !self.state.units.contains_key(because) {
+            return Err(Refusal::UnknownUnit(because.clone()));
+        }
+        let case = CaseId(self.index);
+        self.state.cases.insert(
+            case,
+            FenceCase {
+                node: id,
+                incarnation: incarnation.clone(),
+                phase: Phase::Wanted,
+                attempts: 0,
+                opened_at: self.time,
+                because: because.clone(),
+                voided: Vec::new(),
+            },
+        );
+        let kind = EventKind::FenceWanted { case, because: because.clone() };
+        self.record(Severity::Warning, Some(id), None, kind);
+        Ok(())
+    }
+
+    /// An attempt is committed before its agent runs. Its device must have been seen ON for this very life.
+    pub(super) fn begin_attempt(
+        &mut self,
+        id: CaseId,
+        attempt: u32,
+        device: &str,
+        executor: NodeId,
+        executor_incarnation: &Incarnation,
+    ) -> Result<(), Refusal> {
+        let case = self.case(id)?;
+        let next_at = match &case.phase {
+            Phase::Wanted => 0,
+            Phase::Failed { next_at, .. } => *next_at,
+            Phase::Running { .. }
+            | Phase::Proven { .. }
+            | Phase::Cancelled { .. }
+            | Phase::Contradicted { .. } => {
+                return Err(stale("no attempt is due"));
+            }
+        };
+        if attempt != case.attempts.saturating_add(1) || next_at > self.time {
+            return Err(stale("no attempt is due"));
+        }
+        let (target, incarnation) = (case.node, case.incarnation.clone());
+        if self.node(target)?.lost_since().is_none() {
+            return Err(Refusal::Unsafe("the target is heard".to_string()));
+        }
+        let seen = self.state.observations.get(&(String::from(device), target));
+        let on = seen.is_some_and(|seen| seen.power == Power::On && seen.incarnation == incarnation);
+        if !on {
+            return Err(Refusal::Unsafe(format!("{device} never saw this life of the node with power on")));
+        }
+        let life = self.node(executor)?.in_session().filter(|life| life.incarnation == *executor_incarnation);
+        if life.is_none() || executor == target {
+            return Err(Refusal::NotInSession(executor));
+        }
+        let since = self.time;
+        if let Some(case) = self.state.cases.get_mut(&id) {
+            case.attempts = attempt;
+            case.phase = Phase::Running {
+                device: device.into(),
+                executor,
+                executor_incarnation: executor_incarnation.clone(),
+                since,
+            };
+        }
+        let kind = EventKind::FenceBegan { case: id, attempt, device: device.into(), executor };
+        self.record(Severity::Warning, Some(target), None, kind);
+        Ok(())
+    }
+
+    /// The word of the attempt that runs; any other is too late (F4).
+    pub(super) fn fence_reported(
+        &mut self,
+        id: CaseId,
+        attempt: u32,
+        outcome: &FenceOutcome,
+    ) -> Result<(), Refusal> {
+        let case = self.case(id)?;
+        let Phase::Running { device, .. } = &case.phase else {
+            return Err(stale("the case has no attempt under way"));
+        };
+        if case.attempts != attempt {
+            return Err(stale("a later attempt is under way"));
+        }
+        let (device, target) = (device.clone(), case.node);
+        let error = match outcome {
+            FenceOutcome::Off => {
+                self.prove(id, Class::Off, Evidence::Fenced(id), None);
+                return Ok(());
+            }
+            FenceOutcome::Failed(error) => error,
+            FenceOutcome::TimedOut(error) => {
+                self.quarantine(target);
+                error
+            }
+        };
+        self.fail_attempt(id, attempt, &device, error);
+        Ok(())
+    }
+
+    pub(super) fn abandon_attempt(&mut self, id: CaseId, attempt: u32) -> Result<(), Refusal> {
+        let case = self.case(id)?;
+        let Phase::Running { device, executor, executor_incarnation, .. } = &case.phase else {
+            return Err(stale("the case has no attempt under way"));
+        };
+        if case.attempts != attempt {
+            return Err(stale("a later attempt is under way"));
+        }
+        let heard = self.state.nodes.get(executor).and_then(Node::in_session);
+        if heard.is_some_and(|life| life.incarnation == *executor_incarnation) {
+            return Err(Refusal::Unsafe("the executor is heard; its word is awaited".to_string()));
+        }
+        let (device, target) = (device.clone(), case.node);
+        let error = format!("{} was lost while it ran the agent", self.state.node_name(*executor));
+        self.quarantine(target);
+        self.fail_attempt(id, attempt, &device, &error);
+        Ok(())
+    }
+
+    /// Only while no agent ever ran, or when the node is back and no late command can strike any more (F31).
+    pub(super) fn cancel_case(&mut self, id: CaseId) -> Result<(), Refusal> {
+        let case = self.case(id)?;
+        let target = self.node(case.node)?;
+        let settled = target.in_session().is_some() && target.quarantined_until <= self.time;
+        match case.phase {
+            Phase::Wanted if case.attempts == 0 => {}
+            Phase::Failed { .. } if settled => {}
+            _ => return Err(Refusal::Unsafe("an attempt was begun: the case runs to its end".to_string())),
+        }
+        let (node, at) = (case.node, self.time);
+        if let Some(case) = self.state.cases.get_mut(&id) {
+            case.phase = Phase::Cancelled { at };
+        }
+        self.record(Severity::Info, Some(node), None, EventKind::FenceCancelled { case: id });
+        Ok(())
+    }
+
+    /// An operator's word for one incarnation, which must be silent (F36).
+    pub(super) fn vouch_fenced(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        self.life(id, incarnation)?;
+        let name = self.state.node_name(id);
+        if self.node(id)?.lost_since().is_none() {
+            let why = format!("{name} is not lost: it was heard, or is proven gone already");
+            return Err(Refusal::Impossible(why));
+        }
+        match self.state.open_case(id).map(|(case, _)| case) {
+            Some(case) => self.prove(case, Class::Word, Evidence::Vouched, Some(by)),
+            None => {
+                self.void_all(id, Evidence::Vouched);
+                let at = self.time;
+                self.life_mut(id, incarnation)?.gone = Some(Gone { class: Class::Word, at });
+                let by = Some(String::from(by));
+                let kind =
+                    EventKind::FenceProven { case: None, evidence: Evidence::Vouched, by, after_ms: 0 };
+                self.record(Severity::Warning, Some(id), None, kind);
+            }
+        }
+        Ok(())
+    }
+
+    /// A sign of life after the proof (F18). What the proof voided is possibly running again.
+    pub(super) fn proof_contradicted(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        term: u64,
+    ) -> Result<(), Refusal> {
+        self.same_term(term)?;
+        let (time, wall_ms) = (self.time, self.wall_ms);
+        let life = self.life_mut(id, incarnation)?;
+        let Some(gone) = life.gone.take() else {
+            return Err(stale("the incarnation is not proven gone"));
+        };
+        life.inventory = false;
+        let proven = self.state.cases.iter().find(|(_, case)| {
+            case.node == id && case.incarnation == *incarnation && matches!(case.phase, Phase::Proven { .. })
+        });
+        let case = proven.map(|(case, _)| *case);
+        let voided = match case.and_then(|case| self.state.cases.get_mut(&case)) {
+            Some(proven) => {
+                proven.phase = Phase::Contradicted { at: time };
+                core::mem::take(&mut proven.voided)
+            }
+            None => Vec::new(),
+        };
+        // A device that lied does not count again for this life.
+        for ((device, _), seen) in self.state.observations.iter_mut().filter(|((_, node), _)| *node == id) {
+            seen.power = Power::Unknown(format!("{device} said off while the node ran"));
+        }
+        for (unit, token, mut permit) in voided {
+            permit.contradicted = true;
+            self.withdraw_unused(&unit, id);
+            if let Some(known) = self.state.units.get_mut(&unit) {
+                known.permits.insert(token, permit);
+            }
+        }
+        let detail = format!("it spoke after it was proven gone ({:?})", gone.class);
+        self.state.alarms.insert(AlarmKind::ProofContradicted(id), Alarm { wall_ms, detail });
+        self.record(Severity::Alert, Some(id), None, EventKind::ProofContradicted { case });
+        Ok(())
+    }
+
+    /// Grants that rest on a contradicted proof and are not active yet are taken back.
+    fn withdraw_unused(&mut self, unit: &UnitName, contradicted: NodeId) {
+        let Some(known) = self.state.units.get_mut(unit) else { return };
+        let mut withdrawn: Vec<(Token, NodeId)> = Vec::new();
+        for (token, permit) in known.permits.iter_mut() {
+            if permit.node != contradicted && permit.phase == PermitPhase::Granted {
+                permit.phase = PermitPhase::Revoking(StopReason::ProofContradicted);
+                withdrawn.push((*token, permit.node));
+            }
+        }
+        for (token, node) in withdrawn {
+            let kind = EventKind::Revoked { token, reason: StopReason::ProofContradicted };
+            self.record(Severity::Alert, Some(node), Some(unit), kind);
+        }
+    }
+
+    /// Closes a case with its proof; the permits end by it, and the incarnation is gone.
+    pub(super) fn prove(&mut self, id: CaseId, class: Class, evidence: Evidence, by: Option<&str>) {
+        let at = self.time;
+        let Some(case) = self.state.cases.get_mut(&id) else { return };
+        case.phase = Phase::Proven { class, at };
+        let (node, incarnation) = (case.node, case.incarnation.clone());
+        let after_ms = at.saturating_sub(case.opened_at);
+        let by = by.map(String::from);
+        let kind = EventKind::FenceProven { case: Some(id), evidence, by, after_ms };
+        self.record(Severity::Warning, Some(node), None, kind);
+        self.void_all(node, evidence);
+        if let Ok(life) = self.life_mut(node, &incarnation) {
+            life.gone = Some(Gone { class, at });
+        }
+    }
+
+    fn fail_attempt(&mut self, id: CaseId, attempt: u32, device: &str, error: &str) {
+        let step = (attempt.saturating_sub(1) as usize).min(BACK_OFF_MS.len() - 1);
+        let wait = BACK_OFF_MS.get(step).copied().unwrap_or(60_000);
+        let next_at = self.time.saturating_add(wait);
+        let Some(case) = self.state.cases.get_mut(&id) else { return };
+        let node = case.node;
+        case.phase = Phase::Failed { device: device.into(), error: error.into(), next_at };
+        let kind = EventKind::FenceFailed { case: id, attempt, device: device.into(), error: error.into() };
+        self.record(Severity::Alert, Some(node), None, kind);
+    }
+
+    fn case(&self, id: CaseId) -> Result<&FenceCase, Refusal> {
+        self.state.cases.get(&id).ok_or_else(|| stale("no such case"))
+    }
+}

@@ -1,0 +1,234 @@
+//! The only place where the state changes.
+//!
+//! One arm per command, one call per arm. Facts and wishes are recorded; a decision is refused unless everything
+//! it rests on is in the state. A refusal leaves the state as it was, but for the entry's index and time.
+
+mod decisions;
+mod fencing;
+mod nodes;
+mod reports;
+mod void;
+mod wishes;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::command::{Command, Decision, Entry, Fact, Wish};
+use crate::event::{Event, EventKind, Severity};
+use crate::name::{Incarnation, Millis, NodeId, UnitName};
+use crate::node::{Life, Node};
+use crate::refusal::Refusal;
+use crate::state::{CLIENTS, HISTORY, Reply, State};
+
+/// Applies one entry.
+///
+/// Returns the events that it caused, which are also appended to the state's history.
+///
+/// # Errors
+/// A [`Refusal`] when the command is stale, impossible, or would break S1 to S6. A repeat of a client's last
+/// command (same [`crate::Origin`]) is answered with the first outcome and changes nothing.
+pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Refusal> {
+    state.index = state.index.max(entry.index);
+    state.time = state.time.max(entry.time);
+    if let Some(origin) = &entry.origin {
+        if let Some(reply) = state.replies.get(&origin.client) {
+            if origin.number == reply.number {
+                return reply.outcome.clone().map(|()| Vec::new());
+            }
+            if origin.number < reply.number {
+                return Err(Refusal::Outdated);
+            }
+        }
+    }
+    let mut step =
+        Step { index: entry.index, time: state.time, wall_ms: entry.wall_ms, events: Vec::new(), state };
+    let outcome = step.take(&entry.command);
+    let Step { events, state, .. } = step;
+    if let Some(origin) = &entry.origin {
+        let reply = Reply { number: origin.number, index: entry.index, outcome: outcome.clone() };
+        state.replies.insert(origin.client.clone(), reply);
+        if state.replies.len() > CLIENTS {
+            let oldest =
+                state.replies.iter().min_by_key(|(_, reply)| reply.index).map(|(client, _)| client.clone());
+            oldest.map(|client| state.replies.remove(&client));
+        }
+    }
+    outcome?;
+    state.history.extend(events.iter().cloned());
+    while state.history.len() > HISTORY {
+        state.history.pop_front();
+    }
+    Ok(events)
+}
+
+/// One entry on its way into the state.
+struct Step<'a> {
+    state: &'a mut State,
+    index: u64,
+    time: Millis,
+    wall_ms: u64,
+    events: Vec<Event>,
+}
+
+impl Step<'_> {
+    fn take(&mut self, command: &Command) -> Result<(), Refusal> {
+        match command {
+            Command::Fact(fact) => self.fact(fact),
+            Command::Wish(wish) => self.wish(wish),
+            Command::Decision(decision) => self.decision(decision),
+        }
+    }
+
+    fn fact(&mut self, fact: &Fact) -> Result<(), Refusal> {
+        match fact {
+            // F5, F32
+            Fact::TermBegan { term, leader } => self.term_began(*term, *leader),
+            // F3, F18
+            Fact::NodeHeard { node, incarnation, session, machine, addresses, term } => {
+                self.node_heard(*node, incarnation, *session, machine, addresses, *term)
+            }
+            // F3
+            Fact::IdentityShared { node, machine } => self.identity_shared(*node, machine),
+            // F11
+            Fact::InventoryReported { node, incarnation, items, highest_token } => {
+                self.inventory_reported(*node, incarnation, items, *highest_token)
+            }
+            // F11, F12
+            Fact::UnitObserved { node, incarnation, item } => self.unit_observed(*node, incarnation, item),
+            // L1
+            Fact::Started { node, incarnation, unit, token } => {
+                self.started(*node, incarnation, unit, *token)
+            }
+            // F13
+            Fact::TermsAcknowledged { node, unit, token, revision } => {
+                self.terms_acknowledged(*node, unit, *token, *revision)
+            }
+            // F1, F2, F10
+            Fact::Released { node, incarnation, unit, token, because } => {
+                self.released(*node, incarnation, unit, *token, because)
+            }
+            // F1
+            Fact::StopStuck { node, incarnation, unit, token, what } => {
+                self.stop_stuck(*node, incarnation, unit, *token, what)
+            }
+            // F30
+            Fact::NodeLeaving { node, incarnation } => self.node_leaving(*node, incarnation),
+            // S2, F5, F32
+            Fact::NodeLost { node, incarnation, session, term } => {
+                self.node_lost(*node, incarnation, *session, *term)
+            }
+            // observed ON
+            Fact::PowerObserved { node, incarnation, device, power } => {
+                self.power_observed(*node, incarnation, device, power)
+            }
+            // F4
+            Fact::FenceReported { case, attempt, outcome } => self.fence_reported(*case, *attempt, outcome),
+            // F18
+            Fact::ProofContradicted { node, incarnation, term } => {
+                self.proof_contradicted(*node, incarnation, *term)
+            }
+        }
+    }
+
+    fn wish(&mut self, wish: &Wish) -> Result<(), Refusal> {
+        match wish {
+            Wish::Found { .. } => self.found(wish),
+            Wish::IssueToken { id, secret_hash, valid_ms, by: _ } => {
+                self.issue_token(id, secret_hash, *valid_ms)
+            }
+            // F3, F14
+            Wish::Enroll { token, secret_hash, name, addresses, machine, role } => {
+                self.enroll(token, secret_hash, name, addresses, machine, *role)
+            }
+            // F19
+            Wish::RemoveNode { node, by } => self.remove_node(*node, by),
+            // S6, F9, F10
+            Wish::SetGoal { unit, wanted, node, seen, by } => self.set_goal(unit, *wanted, *node, *seen, by),
+            // F10
+            Wish::StoppedByHand { unit, node, token, by } => self.stopped_by_hand(unit, *node, *token, by),
+            Wish::Move { unit, from, to, by } => self.move_unit(unit, *from, *to, by),
+            Wish::SetDrained { node, drained, by } => self.set_drained(*node, *drained, by),
+            Wish::ResetFailed { unit, node } => self.reset_failed(unit, *node),
+            // F36
+            Wish::VouchFenced { node, incarnation, by } => self.vouch_fenced(*node, incarnation, by),
+            Wish::Configure { settings, devices, attributes, by } => {
+                self.configure(settings, devices, attributes, by)
+            }
+            // F13
+            Wish::AdoptFrom { unit, node, by } => self.adopt_from(unit, *node, by),
+            // F9, F12
+            Wish::Forget { unit, by } => self.forget(unit, by),
+        }
+    }
+
+    fn decision(&mut self, decision: &Decision) -> Result<(), Refusal> {
+        match decision {
+            // F13
+            Decision::AdoptDefinition { unit, definition } => self.adopt_definition(unit, definition),
+            // S1, S2, S4, S6, F11
+            Decision::Grant { unit, node, incarnation, revision, adopt } => {
+                self.grant(unit, *node, incarnation, *revision, *adopt)
+            }
+            // S4
+            Decision::Revoke { unit, token, reason } => self.revoke(unit, *token, reason),
+            // F13
+            Decision::Reterm { unit, token, revision } => self.reterm(unit, *token, *revision),
+            // F6, F7
+            Decision::Expire { unit, token } => self.expire(unit, *token),
+            // F22
+            Decision::OpenCase { node, incarnation, because } => self.open_case(*node, incarnation, because),
+            // S2, F24
+            Decision::BeginAttempt { case, attempt, device, executor, executor_incarnation } => {
+                self.begin_attempt(*case, *attempt, device, *executor, executor_incarnation)
+            }
+            // F24
+            Decision::AbandonAttempt { case, attempt } => self.abandon_attempt(*case, *attempt),
+            // F31
+            Decision::CancelCase { case } => self.cancel_case(*case),
+        }
+    }
+
+    /// Appends to the history.
+    fn record(&mut self, severity: Severity, node: Option<NodeId>, unit: Option<&UnitName>, kind: EventKind) {
+        self.events.push(Event {
+            index: self.index,
+            time: self.time,
+            wall_ms: self.wall_ms,
+            severity,
+            node,
+            unit: unit.cloned(),
+            kind,
+        });
+    }
+
+    fn node(&self, id: NodeId) -> Result<&Node, Refusal> {
+        self.state.nodes.get(&id).ok_or(Refusal::UnknownNode(id))
+    }
+
+    fn node_mut(&mut self, id: NodeId) -> Result<&mut Node, Refusal> {
+        self.state.nodes.get_mut(&id).ok_or(Refusal::UnknownNode(id))
+    }
+
+    /// The node's present life, if it is this incarnation.
+    fn life(&self, id: NodeId, incarnation: &Incarnation) -> Result<&Life, Refusal> {
+        let life = self.node(id)?.life.as_ref().ok_or(Refusal::WrongIncarnation)?;
+        if life.incarnation == *incarnation { Ok(life) } else { Err(Refusal::WrongIncarnation) }
+    }
+
+    fn life_mut(&mut self, id: NodeId, incarnation: &Incarnation) -> Result<&mut Life, Refusal> {
+        let life = self.node_mut(id)?.life.as_mut().ok_or(Refusal::WrongIncarnation)?;
+        if life.incarnation == *incarnation { Ok(life) } else { Err(Refusal::WrongIncarnation) }
+    }
+
+    /// Refuses what another leader proposed before the present one began (F32).
+    fn same_term(&self, term: u64) -> Result<(), Refusal> {
+        match self.state.tenure {
+            Some(tenure) if tenure.term == term => Ok(()),
+            _ => Err(stale("proposed in an earlier term")),
+        }
+    }
+}
+
+fn stale(what: &str) -> Refusal {
+    Refusal::Stale(String::from(what))
+}

@@ -1,0 +1,184 @@
+//! Facts about whole nodes: heard, lost, leaving.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+
+use crate::event::{EventKind, Severity};
+use crate::evidence::{Class, Evidence};
+use crate::fence::Phase;
+use crate::name::{Incarnation, Millis, NodeId};
+use crate::node::{Life, Presence};
+use crate::refusal::Refusal;
+use crate::state::{Alarm, AlarmKind, Tenure};
+
+use super::{Step, stale};
+
+impl Step<'_> {
+    pub(super) fn term_began(&mut self, term: u64, leader: NodeId) -> Result<(), Refusal> {
+        if self.state.tenure.is_some_and(|tenure| tenure.term >= term) {
+            return Err(stale("a later term has begun"));
+        }
+        self.state.tenure = Some(Tenure { term, leader, since: self.time });
+        self.record(Severity::Info, Some(leader), None, EventKind::LeaderChanged { term });
+        Ok(())
+    }
+
+    /// Opens a session. A new incarnation ends the old one, but only after that was lost (F3).
+    pub(super) fn node_heard(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        session: u64,
+        machine: &str,
+        addresses: &[String],
+        term: u64,
+    ) -> Result<(), Refusal> {
+        self.same_term(term)?;
+        let node = self.node(id)?;
+        if node.past.contains(incarnation) {
+            return Err(Refusal::WrongIncarnation);
+        }
+        if node.machine != machine {
+            let enrolled = node.machine.clone();
+            return Err(Refusal::OtherMachine { enrolled, shown: machine.into() });
+        }
+        match &node.life {
+            Some(life) if life.session >= session => return Err(stale("a later session was opened")),
+            Some(life) if life.incarnation == *incarnation && life.gone.is_some() => {
+                return Err(Refusal::Fenced);
+            }
+            Some(life) if life.incarnation == *incarnation => {
+                let returned = matches!(life.presence, Presence::Lost { .. });
+                self.return_to_session(id, incarnation, session, addresses, returned)?;
+            }
+            Some(Life { presence: Presence::InSession | Presence::Leaving, gone: None, .. }) => {
+                return Err(Refusal::StillInSession);
+            }
+            Some(_) => self.reborn(id, incarnation, session, addresses)?,
+            None => self.first_heard(id, incarnation, session, addresses)?,
+        }
+        self.state.alarms.remove(&AlarmKind::OtherMachine(id));
+        Ok(())
+    }
+
+    /// Two machines show one identity: cloned, restored elsewhere, or the certificate was carried over (F3).
+    pub(super) fn identity_shared(&mut self, id: NodeId, machine: &str) -> Result<(), Refusal> {
+        self.node(id)?;
+        let alarm = Alarm { wall_ms: self.wall_ms, detail: format!("machine {machine}") };
+        if self.state.alarms.insert(AlarmKind::OtherMachine(id), alarm).is_none() {
+            self.record(Severity::Alert, Some(id), None, EventKind::OtherMachine { machine: machine.into() });
+        }
+        Ok(())
+    }
+
+    fn return_to_session(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        session: u64,
+        addresses: &[String],
+        returned: bool,
+    ) -> Result<(), Refusal> {
+        self.node_mut(id)?.addresses = addresses.to_vec();
+        let life = self.life_mut(id, incarnation)?;
+        life.session = session;
+        life.presence = Presence::InSession;
+        if returned {
+            self.record(Severity::Info, Some(id), None, EventKind::NodeReturned);
+        }
+        Ok(())
+    }
+
+    /// The machine runs another incarnation: the lost one has ended, and with it everything that it held.
+    fn reborn(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        session: u64,
+        addresses: &[String],
+    ) -> Result<(), Refusal> {
+        self.void_all(id, Evidence::Reborn);
+        if let Some((case, open)) = self.state.open_case(id) {
+            // An agent that is still under way may strike the new incarnation (F24, F31).
+            let strikes = matches!(open.phase, Phase::Running { .. });
+            self.prove(case, Class::Reborn, Evidence::Reborn, None);
+            if strikes {
+                self.quarantine(id);
+            }
+        }
+        self.state.alarms.remove(&AlarmKind::ProofContradicted(id));
+        if let Some(life) = self.node_mut(id)?.life.take() {
+            self.node_mut(id)?.past.insert(life.incarnation);
+        }
+        self.first_heard(id, incarnation, session, addresses)
+    }
+
+    fn first_heard(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        session: u64,
+        addresses: &[String],
+    ) -> Result<(), Refusal> {
+        let life = Life {
+            incarnation: incarnation.clone(),
+            session,
+            since: self.time,
+            presence: Presence::InSession,
+            inventory: false,
+            strays: BTreeSet::new(),
+            gone: None,
+        };
+        let node = self.node_mut(id)?;
+        node.addresses = addresses.to_vec();
+        node.life = Some(life);
+        self.state.observations.retain(|(_, node), _| *node != id);
+        self.state.alarms.retain(|kind, _| !matches!(kind, AlarmKind::WrongPlug(node, _) if *node == id));
+        self.state.cases.retain(|_, case| case.node != id || case.is_open());
+        self.record(Severity::Info, Some(id), None, EventKind::NodeBooted);
+        Ok(())
+    }
+
+    pub(super) fn node_leaving(&mut self, id: NodeId, incarnation: &Incarnation) -> Result<(), Refusal> {
+        let life = self.life_mut(id, incarnation)?;
+        if life.presence != Presence::InSession {
+            return Err(stale("the node is not in session"));
+        }
+        life.presence = Presence::Leaving;
+        self.record(Severity::Info, Some(id), None, EventKind::NodeLeaving);
+        Ok(())
+    }
+
+    /// The end of a lease. Voids nothing.
+    pub(super) fn node_lost(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        session: u64,
+        term: u64,
+    ) -> Result<(), Refusal> {
+        self.same_term(term)?;
+        let since: Millis = self.time;
+        let life = self.life_mut(id, incarnation)?;
+        if life.session != session {
+            return Err(stale("the node has a later session"));
+        }
+        if matches!(life.presence, Presence::Lost { .. }) {
+            return Err(stale("the node is lost already"));
+        }
+        let orderly = life.presence == Presence::Leaving;
+        life.presence = Presence::Lost { since };
+        let severity = if orderly { Severity::Info } else { Severity::Warning };
+        self.record(severity, Some(id), None, EventKind::NodeLost);
+        Ok(())
+    }
+
+    /// No grant to this node until a late command of its device can no longer strike.
+    pub(super) fn quarantine(&mut self, id: NodeId) {
+        let until = self.time.saturating_add(self.state.settings.quarantine_ms);
+        if let Some(node) = self.state.nodes.get_mut(&id) {
+            node.quarantined_until = node.quarantined_until.max(until);
+        }
+    }
+}

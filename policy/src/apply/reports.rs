@@ -1,0 +1,249 @@
+//! Facts about units on nodes: inventories, starts, releases.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+
+use crate::command::{Cause, InventoryItem};
+use crate::event::{EventKind, Severity};
+use crate::evidence::Evidence;
+use crate::name::{Incarnation, NodeId, Token, UnitName};
+use crate::permit::{Permit, Phase};
+use crate::refusal::Refusal;
+use crate::state::{Alarm, AlarmKind};
+use crate::unit::{Failures, Goal, Hold, Unit, Wanted};
+
+use super::{Step, stale};
+
+impl Step<'_> {
+    pub(super) fn inventory_reported(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        items: &[InventoryItem],
+        highest_token: Token,
+    ) -> Result<(), Refusal> {
+        self.life(id, incarnation)?;
+        let named: BTreeSet<&UnitName> = items.iter().map(|item| &item.unit).collect();
+        let node = self.node_mut(id)?;
+        node.highest_token = node.highest_token.max(highest_token);
+        for (_, offer) in node.offers.iter_mut().filter(|(unit, _)| !named.contains(unit)) {
+            offer.present = false;
+        }
+        for item in items {
+            self.note(id, incarnation, item)?;
+        }
+        let life = self.life_mut(id, incarnation)?;
+        life.strays.retain(|unit| items.iter().any(|item| item.unit == *unit && item.running));
+        life.inventory = true;
+        Ok(())
+    }
+
+    pub(super) fn unit_observed(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        item: &InventoryItem,
+    ) -> Result<(), Refusal> {
+        self.life(id, incarnation)?;
+        self.note(id, incarnation, item)
+    }
+
+    /// Takes over what a node says of one unit. What runs under a permit is no stray.
+    fn note(&mut self, id: NodeId, incarnation: &Incarnation, item: &InventoryItem) -> Result<(), Refusal> {
+        let (index, wall_ms) = (self.index, self.wall_ms);
+        let node = self.node_mut(id)?;
+        match &item.offer {
+            Some(offer) => {
+                node.offers.insert(item.unit.clone(), offer.clone());
+            }
+            None => {
+                if let Some(offer) = node.offers.get_mut(&item.unit) {
+                    offer.present = false;
+                }
+            }
+        }
+        let known = self.state.units.entry(item.unit.clone()).or_insert_with(|| Unit::new(index, wall_ms));
+        let permitted = known.permit_on(id).is_some();
+        let enabled = item.offer.as_ref().is_some_and(|offer| offer.enabled);
+        if known.goal.by.is_none() && known.goal.wanted == Wanted::Stopped && (enabled || item.running) {
+            // Nobody has asked for anything yet: what is enabled or runs already is meant to run (F9).
+            known.goal = Goal { wanted: Wanted::Started, revision: index, by: None, wall_ms };
+            let kind = EventKind::GoalSet { wanted: Wanted::Started, by: None };
+            self.record(Severity::Info, Some(id), Some(&item.unit), kind);
+        }
+        let life = self.life_mut(id, incarnation)?;
+        if item.running && !permitted {
+            life.strays.insert(item.unit.clone());
+        } else if !item.running {
+            life.strays.remove(&item.unit);
+        }
+        Ok(())
+    }
+
+    pub(super) fn started(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        token: Token,
+    ) -> Result<(), Refusal> {
+        let time = self.time;
+        let permit = self.permit_held(id, incarnation, unit, token)?;
+        if permit.phase != Phase::Granted {
+            return Err(stale("the permit is not waiting for a start"));
+        }
+        permit.phase = Phase::Active;
+        permit.active_at = Some(time);
+        let after_ms = time.saturating_sub(permit.granted_at);
+        self.record(Severity::Info, Some(id), Some(unit), EventKind::Started { token, after_ms });
+        Ok(())
+    }
+
+    pub(super) fn terms_acknowledged(
+        &mut self,
+        id: NodeId,
+        unit: &UnitName,
+        token: Token,
+        revision: u64,
+    ) -> Result<(), Refusal> {
+        let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let permit = known.permits.get_mut(&token).filter(|permit| permit.node == id);
+        let permit = permit.ok_or_else(|| stale("no such permit"))?;
+        match permit.next_terms.take() {
+            Some(terms) if terms.revision == revision => permit.terms = terms,
+            other => {
+                permit.next_terms = other;
+                return Err(stale("other terms were offered since"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A release voids exactly the permit that it names (F1, F2).
+    pub(super) fn released(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        token: Token,
+        because: &Cause,
+    ) -> Result<(), Refusal> {
+        if self.permit_held(id, incarnation, unit, token).is_err() {
+            // The permit has ended by other evidence; what the operator did there still counts (F10).
+            return match because {
+                Cause::Operator(by) => self.stopped_by_hand(unit, id, token, by),
+                _ => Err(stale("no such permit")),
+            };
+        }
+        self.void(unit, token, Evidence::Released);
+        let node = self.node_mut(id)?;
+        node.highest_token = node.highest_token.max(token);
+        if let Some(life) = node.life.as_mut() {
+            life.strays.remove(unit);
+        }
+        let severity = match because {
+            Cause::Failed(_) | Cause::StartFailed(_) | Cause::LeaseEnded => Severity::Warning,
+            _ => Severity::Info,
+        };
+        let kind = EventKind::Released { token, because: because.clone() };
+        self.record(severity, Some(id), Some(unit), kind);
+        match because {
+            Cause::Operator(by) => self.stopped_by_hand(unit, id, token, by)?,
+            Cause::Failed(why) | Cause::StartFailed(why) => self.count_failure(unit, id, why),
+            Cause::Propagated(by) => self.hold(unit, id, by),
+            Cause::Ordered | Cause::Shutdown | Cause::LeaseEnded | Cause::Unused => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop_stuck(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        token: Token,
+        what: &str,
+    ) -> Result<(), Refusal> {
+        let wall_ms = self.wall_ms;
+        let permit = self.permit_held(id, incarnation, unit, token)?;
+        if permit.stuck.as_deref() == Some(what) {
+            return Err(stale("known already"));
+        }
+        permit.stuck = Some(what.into());
+        let alarm = Alarm { wall_ms, detail: what.into() };
+        self.state.alarms.insert(AlarmKind::StopStuck(unit.clone(), id), alarm);
+        self.record(Severity::Alert, Some(id), Some(unit), EventKind::StopStuck { what: what.into() });
+        Ok(())
+    }
+
+    /// A person's stop on a node: of the unit everywhere if it is exclusive, of this replica otherwise (S6).
+    ///
+    /// It counts if the permit was the unit's last, or nobody asked for anything since it was granted (F10).
+    pub(super) fn stopped_by_hand(
+        &mut self,
+        unit: &UnitName,
+        id: NodeId,
+        token: Token,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        let state = &mut *self.state;
+        let granted = token.0 & 0xffff_ffff_ffff;
+        let known = state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        if known.last_token != Some(token) && known.goal.revision > granted {
+            return Err(stale("a later wish stands"));
+        }
+        let exclusive = known.is_exclusive();
+        if !exclusive {
+            self.hold(unit, id, by);
+            return Ok(());
+        }
+        known.goal = Goal {
+            wanted: Wanted::Stopped,
+            revision: self.index,
+            by: Some(by.into()),
+            wall_ms: self.wall_ms,
+        };
+        known.moving = None;
+        let kind = EventKind::GoalSet { wanted: Wanted::Stopped, by: Some(by.into()) };
+        self.record(Severity::Info, Some(id), Some(unit), kind);
+        Ok(())
+    }
+
+    fn hold(&mut self, unit: &UnitName, id: NodeId, by: &str) {
+        let wall_ms = self.wall_ms;
+        if let Some(known) = self.state.units.get_mut(unit) {
+            known.holds.insert(id, Hold { by: by.into(), wall_ms });
+        }
+        self.record(Severity::Info, Some(id), Some(unit), EventKind::HeldOnNode { by: by.into() });
+    }
+
+    fn count_failure(&mut self, unit: &UnitName, id: NodeId, why: &str) {
+        let time = self.time;
+        let Some(known) = self.state.units.get_mut(unit) else { return };
+        let reset_ms = known.definition().map_or(0, |definition| definition.failure_reset_ms);
+        let failures =
+            known.failures.entry(id).or_insert(Failures { count: 0, last: time, why: String::new() });
+        if failures.last.saturating_add(reset_ms) <= time {
+            failures.count = 0;
+        }
+        failures.count = failures.count.saturating_add(1);
+        failures.last = time;
+        failures.why = why.into();
+    }
+
+    /// The live permit of exactly this token, node and incarnation.
+    fn permit_held(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        token: Token,
+    ) -> Result<&mut Permit, Refusal> {
+        self.node(id)?;
+        let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let permit = known.permits.get_mut(&token);
+        permit
+            .filter(|permit| permit.node == id && permit.incarnation == *incarnation)
+            .ok_or_else(|| stale("no such permit"))
+    }
+}

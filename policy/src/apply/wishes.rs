@@ -1,0 +1,338 @@
+//! What operators ask for: recorded if it can be meant, refused with a remedy if it cannot.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use crate::command::{Device, Settings, Wish};
+use crate::event::{EventKind, Severity};
+use crate::name::{Millis, NodeId, Token, UnitName};
+use crate::node::{Node, Role};
+use crate::refusal::Refusal;
+use crate::state::JoinToken;
+use crate::unit::{Goal, MoveWish, Unit, Wanted};
+
+use super::{Step, stale};
+
+/// Voters that a cluster takes by itself; more are an operator's choice (`convoke promote`).
+const VOTERS: usize = 3;
+/// Shortest and longest `detect`, in milliseconds: below, no disk or scheduler keeps up; above, nobody would wait.
+const DETECT_MS: core::ops::RangeInclusive<Millis> = 500..=60_000;
+
+impl Step<'_> {
+    pub(super) fn found(&mut self, wish: &Wish) -> Result<(), Refusal> {
+        let Wish::Found { cluster, name, generation, node, node_name, addresses, machine } = wish else {
+            return Err(stale("not a foundation"));
+        };
+        if !self.state.cluster.is_empty() {
+            return Err(stale("the cluster was founded already"));
+        }
+        self.state.cluster.clone_from(cluster);
+        self.state.name.clone_from(name);
+        self.state.generation = *generation;
+        self.state.nodes.insert(*node, enrolled(node_name, addresses, machine, Role::Voter));
+        self.record(Severity::Info, Some(*node), None, EventKind::Founded);
+        Ok(())
+    }
+
+    pub(super) fn issue_token(
+        &mut self,
+        id: &str,
+        secret_hash: &str,
+        valid_ms: Millis,
+    ) -> Result<(), Refusal> {
+        let now = self.time;
+        self.state.tokens.retain(|_, token| token.expires > now);
+        let token = JoinToken { secret_hash: secret_hash.into(), expires: now.saturating_add(valid_ms) };
+        self.state.tokens.insert(id.into(), token);
+        Ok(())
+    }
+
+    /// A machine joins. Its id is this entry's number and is never given again (F14).
+    pub(super) fn enroll(
+        &mut self,
+        token: &str,
+        secret_hash: &str,
+        name: &str,
+        addresses: &[String],
+        machine: &str,
+        role: Option<Role>,
+    ) -> Result<(), Refusal> {
+        let known = self.state.tokens.get(token);
+        let Some(known) = known.filter(|known| known.secret_hash == secret_hash) else {
+            let why = "the cluster does not know this token: it was never issued here, or is long expired; \
+                       get a new one with `convoke token`";
+            return Err(Refusal::Impossible(why.to_string()));
+        };
+        if known.expires <= self.time {
+            let why = "the token is expired; get a new one with `convoke token`";
+            return Err(Refusal::Impossible(why.to_string()));
+        }
+        if self.state.node_named(name).is_some() {
+            let why = format!(
+                "a node named {name} is in the cluster already; choose another name with --name, \
+                 or take the old one out with `convoke leave {name}`"
+            );
+            return Err(Refusal::Impossible(why));
+        }
+        if let Some((_, other)) = self.state.nodes.iter().find(|(_, node)| node.machine == machine) {
+            let why = format!(
+                "this machine id belongs to {} already; a cloned machine needs a machine id of its own \
+                 (`systemd-machine-id-setup` after removing /etc/machine-id)",
+                other.name
+            );
+            return Err(Refusal::Impossible(why));
+        }
+        let voters = self.state.nodes.values().filter(|node| node.role.votes()).count();
+        let role = role.unwrap_or(if voters < VOTERS { Role::Voter } else { Role::Member });
+        let id = NodeId(self.state.number(self.index));
+        self.state.nodes.insert(id, enrolled(name, addresses, machine, role));
+        self.record(Severity::Info, Some(id), None, EventKind::NodeEnrolled);
+        Ok(())
+    }
+
+    /// Not while anything may run there, or a fence is under way (F19).
+    pub(super) fn remove_node(&mut self, id: NodeId, by: &str) -> Result<(), Refusal> {
+        let node = self.node(id)?;
+        let name = node.name.clone();
+        let running =
+            self.state.units.keys().find(|unit| self.state.possibly_running_on(unit, id, node).is_some());
+        if let Some(unit) = running {
+            let why = format!(
+                "{unit} is possibly running on {name}; drain it (`convoke drain {name}`), or vouch that it is \
+                 off (`convoke fence confirm {name}`)"
+            );
+            return Err(Refusal::Impossible(why));
+        }
+        if self.state.open_case(id).is_some() {
+            let why = format!("{name} is being fenced; wait for the end of it (`convoke fence`)");
+            return Err(Refusal::Impossible(why));
+        }
+        if node.in_session().is_some() {
+            let why = format!(
+                "{name} is in session; stop convoked there first (`systemctl disable --now convoked`)"
+            );
+            return Err(Refusal::Impossible(why));
+        }
+        self.state.nodes.remove(&id);
+        self.state.observations.retain(|(_, node), _| *node != id);
+        for device in self.state.devices.values_mut() {
+            device.targets.remove(&id);
+        }
+        for unit in self.state.units.values_mut() {
+            unit.holds.remove(&id);
+            unit.failures.remove(&id);
+        }
+        self.record(Severity::Info, Some(id), None, EventKind::NodeRemoved { by: by.into() });
+        Ok(())
+    }
+
+    pub(super) fn set_goal(
+        &mut self,
+        unit: &UnitName,
+        wanted: Wanted,
+        node: Option<NodeId>,
+        seen: Option<u64>,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        if let Some(node) = node {
+            self.node(node)?;
+        }
+        let (index, wall_ms) = (self.index, self.wall_ms);
+        let known = self.known_unit(unit)?;
+        if seen.is_some_and(|seen| seen != known.goal.revision) {
+            return Err(stale("the goal was changed since it was looked at"));
+        }
+        known.goal = Goal { wanted, revision: index, by: Some(by.into()), wall_ms };
+        known.moving = None;
+        known.asked_for = None;
+        if wanted == Wanted::Started {
+            // Whoever starts a unit wants it to run: what kept it from a node before is forgotten.
+            match node {
+                Some(node) => {
+                    known.holds.remove(&node);
+                    known.failures.remove(&node);
+                    known.asked_for = Some(node);
+                }
+                None => {
+                    known.holds.clear();
+                    known.failures.clear();
+                }
+            }
+        }
+        let kind = EventKind::GoalSet { wanted, by: Some(by.into()) };
+        self.record(Severity::Info, node, Some(unit), kind);
+        Ok(())
+    }
+
+    pub(super) fn move_unit(
+        &mut self,
+        unit: &UnitName,
+        from: Option<NodeId>,
+        to: Option<NodeId>,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        if let Some(to) = to {
+            self.node(to)?;
+        }
+        let names: BTreeMap<NodeId, String> =
+            self.state.nodes.iter().map(|(id, node)| (*id, node.name.clone())).collect();
+        let name_of = |id: NodeId| names.get(&id).cloned().unwrap_or_default();
+        let known = self.known_unit(unit)?;
+        if known.goal.wanted == Wanted::Stopped {
+            let why = format!("{unit} is stopped; start it with `convoke start {unit}`");
+            return Err(Refusal::Impossible(why));
+        }
+        if let Some(to) = to.filter(|to| known.permit_on(*to).is_some()) {
+            return Err(Refusal::Impossible(format!("{unit} is on {} already", name_of(to))));
+        }
+        let mut held = known.permits.iter().filter(|(_, permit)| from.is_none_or(|from| permit.node == from));
+        let (token, permit) = match (held.next(), held.next()) {
+            (Some((token, permit)), None) => (*token, permit),
+            (Some(_), Some(_)) => {
+                let why = format!("{unit} runs on several nodes; say which one to leave with --from");
+                return Err(Refusal::Impossible(why));
+            }
+            (None, _) => {
+                let why = format!("{unit} runs nowhere yet; `convoke why {unit}` says what it waits for");
+                return Err(Refusal::Impossible(why));
+            }
+        };
+        let leaving = permit.node;
+        known.moving = Some(MoveWish { from: token, to, by: by.into() });
+        if let Some(to) = to {
+            known.failures.remove(&to);
+        }
+        self.record(Severity::Info, Some(leaving), Some(unit), EventKind::MoveAsked { to, by: by.into() });
+        Ok(())
+    }
+
+    pub(super) fn set_drained(&mut self, id: NodeId, drained: bool, by: &str) -> Result<(), Refusal> {
+        let node = self.node_mut(id)?;
+        if node.drained.is_some() == drained {
+            return Ok(());
+        }
+        node.drained = drained.then(|| by.into());
+        self.record(Severity::Info, Some(id), None, EventKind::NodeDrained { drained, by: by.into() });
+        Ok(())
+    }
+
+    pub(super) fn reset_failed(&mut self, unit: &UnitName, node: Option<NodeId>) -> Result<(), Refusal> {
+        let known = self.known_unit(unit)?;
+        known.failures.retain(|id, _| node.is_some_and(|node| node != *id));
+        Ok(())
+    }
+
+    pub(super) fn configure(
+        &mut self,
+        settings: &Settings,
+        devices: &BTreeMap<String, Device>,
+        attributes: &BTreeMap<NodeId, BTreeMap<String, String>>,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        if !DETECT_MS.contains(&settings.detect_ms) {
+            let why = format!("detect must lie between {} and {} ms", DETECT_MS.start(), DETECT_MS.end());
+            return Err(Refusal::Impossible(why));
+        }
+        let open: BTreeSet<NodeId> =
+            self.state.cases.values().filter(|case| case.is_open()).map(|case| case.node).collect();
+        if settings.detect_ms != self.state.settings.detect_ms && self.state.nodes.len() > 1 {
+            // A shorter lease must not end one that was given at the longer length (F15).
+            let why = "detect can be set only while the cluster has one node, in this version";
+            return Err(Refusal::Impossible(why.to_string()));
+        }
+        let mut fenced: BTreeSet<NodeId> = BTreeSet::new();
+        for (name, device) in devices {
+            for id in device.targets.keys() {
+                let node = self.node(*id)?;
+                if !fenced.insert(*id) {
+                    let why = format!(
+                        "{} has two fence devices ({name} is one); this version takes one",
+                        node.name
+                    );
+                    return Err(Refusal::Impossible(why));
+                }
+            }
+        }
+        let changed = |id: &NodeId| {
+            let before = self.state.device_of(*id);
+            let after = devices.iter().find(|(_, device)| device.targets.contains_key(id));
+            before != after.map(|(name, device)| (name.as_str(), device))
+        };
+        if let Some(id) = open.iter().find(|id| changed(id)) {
+            let why = format!("{} is being fenced; its device cannot change now", self.state.node_name(*id));
+            return Err(Refusal::Impossible(why));
+        }
+        for id in attributes.keys() {
+            self.node(*id)?;
+        }
+        let renewed: BTreeSet<String> = devices
+            .iter()
+            .filter(|(name, device)| self.state.devices.get(*name) != Some(*device))
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.state.observations.retain(|(name, node), _| {
+            !renewed.contains(name)
+                && devices.get(name).is_some_and(|device| device.targets.contains_key(node))
+        });
+        self.state.alarms.retain(|kind, _| !matches!(kind, crate::state::AlarmKind::WrongPlug(_, _)));
+        self.state.settings = settings.clone();
+        self.state.devices.clone_from(devices);
+        for (id, node) in &mut self.state.nodes {
+            node.attributes = attributes.get(id).cloned().unwrap_or_default();
+        }
+        self.record(Severity::Info, None, None, EventKind::Configured { by: by.into() });
+        Ok(())
+    }
+
+    pub(super) fn adopt_from(&mut self, unit: &UnitName, node: NodeId, _by: &str) -> Result<(), Refusal> {
+        let offer = self.node(node)?.offers.get(unit).filter(|offer| offer.present);
+        let definition = offer.and_then(|offer| offer.definition.clone());
+        let Some(definition) = definition else {
+            let why = format!("{} offers no definition of {unit} without errors", self.state.node_name(node));
+            return Err(Refusal::Impossible(why));
+        };
+        self.known_unit(unit)?;
+        self.take_definition(unit, &definition)
+    }
+
+    pub(super) fn forget(&mut self, unit: &UnitName, by: &str) -> Result<(), Refusal> {
+        self.known_unit(unit)?;
+        if let Some((node, _)) = self.state.possibly_running(unit).first() {
+            let why = format!("{unit} is possibly running on {}", self.state.node_name(*node));
+            return Err(Refusal::Impossible(why));
+        }
+        let offering =
+            self.state.nodes.values().find(|node| node.offers.get(unit).is_some_and(|offer| offer.present));
+        if let Some(node) = offering {
+            let why = format!("{} still has a drop-in for {unit}; remove it first", node.name);
+            return Err(Refusal::Impossible(why));
+        }
+        self.state.units.remove(unit);
+        for node in self.state.nodes.values_mut() {
+            node.offers.remove(unit);
+        }
+        self.record(Severity::Info, None, Some(unit), EventKind::Forgotten { by: by.into() });
+        Ok(())
+    }
+
+    fn known_unit(&mut self, unit: &UnitName) -> Result<&mut Unit, Refusal> {
+        self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))
+    }
+}
+
+fn enrolled(name: &str, addresses: &[String], machine: &str, role: Role) -> Node {
+    Node {
+        name: name.into(),
+        addresses: addresses.to_vec(),
+        role,
+        attributes: BTreeMap::new(),
+        machine: machine.into(),
+        drained: None,
+        life: None,
+        past: BTreeSet::new(),
+        offers: BTreeMap::new(),
+        quarantined_until: 0,
+        highest_token: Token(0),
+    }
+}

@@ -1,0 +1,189 @@
+//! What a drop-in's `[X-Convoke]` section asks of the cluster, after parsing.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Millis, NodeId, UnitName};
+use crate::node::Node;
+
+/// How many copies are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Replicas {
+    /// `Replicas=1` or a number above.
+    Count(u32),
+    /// `Replicas=all`: one on every node where it may run.
+    All,
+}
+
+/// What must be known of a lost node before its replica is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Fencing {
+    /// Nothing but the end of the session.
+    None,
+    /// The lease and the stop budget have passed (F7).
+    Lease,
+    /// The self-fencing time has passed as well.
+    Watchdog,
+    /// Verified off, a new incarnation, its own release, or an operator's word.
+    Required,
+}
+
+/// What a node does with a unit at the end of its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnQuorumLoss {
+    /// Stop it.
+    Stop,
+    /// Freeze it, and thaw or kill it later (F26).
+    Freeze,
+    /// Let it run.
+    Continue,
+    /// Take the node down.
+    Reboot,
+}
+
+/// What happens when a unit cannot be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnStopFailure {
+    /// The node is fenced.
+    Fence,
+    /// The unit stays blocked until an operator acts.
+    Block,
+}
+
+/// A node's name, or an attribute with its value (`rack=a`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NodeTerm {
+    /// A node by its name.
+    Name(String),
+    /// All nodes with this attribute.
+    Attribute(String, String),
+}
+
+impl NodeTerm {
+    /// Whether the term names this node.
+    #[must_use]
+    pub fn matches(&self, node: &Node) -> bool {
+        match self {
+            Self::Name(name) => *name == node.name,
+            Self::Attribute(key, value) => node.attributes.get(key) == Some(value),
+        }
+    }
+}
+
+/// A weighted wish for a node: the sum of what matches counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preference {
+    /// Whom it is for.
+    pub term: NodeTerm,
+    /// How much, in points.
+    pub weight: i64,
+}
+
+/// A cluster unit's definition: what a node offers and the cluster adopts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// `Replicas=`.
+    pub replicas: Replicas,
+    /// `Fencing=`.
+    pub fencing: Fencing,
+    /// `OnQuorumLoss=`.
+    pub on_quorum_loss: OnQuorumLoss,
+    /// `OnStopFailure=`.
+    pub on_stop_failure: OnStopFailure,
+    /// `Requires=`: starts only while each of these is known active somewhere.
+    pub requires: BTreeSet<UnitName>,
+    /// `After=`: starts after these where both are to start; stops before them.
+    pub after: BTreeSet<UnitName>,
+    /// `SameNodeAs=`: runs where these run.
+    pub same_node_as: BTreeSet<UnitName>,
+    /// `Nodes=`: where it may run; empty for every node that has the drop-in.
+    pub nodes: Vec<NodeTerm>,
+    /// `Prefer=`.
+    pub prefer: Vec<Preference>,
+    /// `Stickiness=` in points of preference; `None` for `infinity`: never moves without need.
+    pub stickiness: Option<i64>,
+    /// `FailuresMax=`: failures on a node before it is avoided.
+    pub failures_max: u32,
+    /// `FailureResetSec=`, in milliseconds.
+    pub failure_reset_ms: Millis,
+}
+
+impl Definition {
+    /// An exclusive unit with every default of the design's table.
+    #[must_use]
+    pub fn exclusive() -> Self {
+        Self {
+            replicas: Replicas::Count(1),
+            fencing: Fencing::Required,
+            on_quorum_loss: OnQuorumLoss::Stop,
+            on_stop_failure: OnStopFailure::Fence,
+            requires: BTreeSet::new(),
+            after: BTreeSet::new(),
+            same_node_as: BTreeSet::new(),
+            nodes: Vec::new(),
+            prefer: Vec::new(),
+            stickiness: None,
+            failures_max: 1,
+            failure_reset_ms: 600_000,
+        }
+    }
+
+    /// A replicated unit with every default of the design's table.
+    #[must_use]
+    pub fn replicated(replicas: Replicas) -> Self {
+        Self {
+            replicas,
+            fencing: Fencing::None,
+            on_quorum_loss: OnQuorumLoss::Continue,
+            on_stop_failure: OnStopFailure::Block,
+            ..Self::exclusive()
+        }
+    }
+
+    /// Whether S1 covers the unit: one copy, and some proof before the next (F7: `none` is excluded by name).
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.replicas == Replicas::Count(1) && self.fencing != Fencing::None
+    }
+
+    /// Whether `Nodes=` lets it run there.
+    #[must_use]
+    pub fn allows(&self, node: &Node) -> bool {
+        self.nodes.is_empty() || self.nodes.iter().any(|term| term.matches(node))
+    }
+
+    /// The sum of the preferences that name this node.
+    #[must_use]
+    pub fn preference(&self, node: &Node) -> i64 {
+        let matching = self.prefer.iter().filter(|preference| preference.term.matches(node));
+        matching.fold(0i64, |sum, preference| sum.saturating_add(preference.weight))
+    }
+
+    /// Whether a change from `other` to this touches what safety rests on (F13).
+    #[must_use]
+    pub fn differs_in_safety(&self, other: &Self) -> bool {
+        self.replicas != other.replicas
+            || self.fencing != other.fencing
+            || self.on_quorum_loss != other.on_quorum_loss
+            || self.on_stop_failure != other.on_stop_failure
+    }
+
+    /// Why no permit may ever carry these terms (F7), if so.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let waits = matches!(self.fencing, Fencing::Lease | Fencing::Watchdog);
+        let ends = matches!(self.on_quorum_loss, OnQuorumLoss::Stop | OnQuorumLoss::Reboot);
+        (waits && !ends).then_some("Fencing=lease and watchdog need OnQuorumLoss=stop or reboot")
+    }
+
+    /// How many copies are wanted among `eligible` nodes.
+    #[must_use]
+    pub fn wanted(&self, eligible: &BTreeMap<NodeId, i64>) -> usize {
+        match self.replicas {
+            Replicas::Count(count) => count as usize,
+            Replicas::All => eligible.len(),
+        }
+    }
+}

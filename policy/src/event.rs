@@ -1,0 +1,234 @@
+//! The history that operators read: what happened, in terms, not in prose.
+
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+use crate::command::Cause;
+use crate::evidence::Evidence;
+use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
+use crate::unit::Wanted;
+
+/// Why a unit is stopped by the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopReason {
+    /// Its goal is `stopped`.
+    GoalStopped,
+    /// It is held on that node.
+    Held,
+    /// The node is drained.
+    Drained,
+    /// An operator moves it.
+    Moved,
+    /// `Nodes=` does not let it run there any more.
+    NotAllowed,
+    /// Something that it requires is being stopped.
+    RequirementStops(UnitName),
+    /// It runs beside this unit, which is not, or will not stay, on that node.
+    Apart(UnitName),
+    /// There are more copies than wanted.
+    Surplus,
+    /// Another node suits it better than its stickiness holds it.
+    BetterNode,
+    /// A proof of fencing was contradicted while this start was under way (F18).
+    ProofContradicted,
+}
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Severity {
+    /// All is as it should be.
+    Info,
+    /// Something to look at.
+    Warning,
+    /// Somebody should act.
+    Alert,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// The cluster was founded.
+    Founded,
+    /// A node leads.
+    LeaderChanged {
+        /// Raft term.
+        term: u64,
+    },
+    /// A node joined the cluster.
+    NodeEnrolled,
+    /// A node was taken out.
+    NodeRemoved {
+        /// Who asked.
+        by: String,
+    },
+    /// A node was heard in a new life.
+    NodeBooted,
+    /// A node came back in the same life.
+    NodeReturned,
+    /// A node is shutting down.
+    NodeLeaving,
+    /// A node's lease ended.
+    NodeLost,
+    /// Another machine uses a node's certificate.
+    OtherMachine {
+        /// Its machine id.
+        machine: String,
+    },
+    /// A node was drained or undrained.
+    NodeDrained {
+        /// Whether it is drained now.
+        drained: bool,
+        /// Who asked.
+        by: String,
+    },
+    /// A definition came into force.
+    DefinitionAdopted,
+    /// A goal was set.
+    GoalSet {
+        /// To what.
+        wanted: Wanted,
+        /// Who asked; `None` when its enablement on the nodes decided.
+        by: Option<String>,
+    },
+    /// A unit is held on a node.
+    HeldOnNode {
+        /// By whom or what.
+        by: String,
+    },
+    /// A move was asked for.
+    MoveAsked {
+        /// Where to.
+        to: Option<NodeId>,
+        /// Who asked.
+        by: String,
+    },
+    /// A node may start a unit.
+    Granted {
+        /// The permit.
+        token: Token,
+    },
+    /// A running copy was adopted.
+    Adopted {
+        /// The permit.
+        token: Token,
+    },
+    /// A unit became active.
+    Started {
+        /// By which permit.
+        token: Token,
+        /// Milliseconds of cluster time since the grant.
+        after_ms: Millis,
+    },
+    /// A unit is to stop.
+    Revoked {
+        /// Which permit.
+        token: Token,
+        /// Why.
+        reason: StopReason,
+    },
+    /// A stop does not come to its end.
+    StopStuck {
+        /// What is left.
+        what: String,
+    },
+    /// A unit was released by its node.
+    Released {
+        /// Which permit.
+        token: Token,
+        /// Why.
+        because: Cause,
+    },
+    /// A permit was voided by other evidence.
+    Voided {
+        /// Which permit.
+        token: Token,
+        /// By what.
+        evidence: Evidence,
+    },
+    /// A fence is wanted.
+    FenceWanted {
+        /// The case.
+        case: CaseId,
+        /// Which unit waits.
+        because: UnitName,
+    },
+    /// A fence attempt began.
+    FenceBegan {
+        /// The case.
+        case: CaseId,
+        /// Number of the attempt.
+        attempt: u32,
+        /// Through which device.
+        device: String,
+        /// Who runs the agent.
+        executor: NodeId,
+    },
+    /// A fence attempt failed.
+    FenceFailed {
+        /// The case.
+        case: CaseId,
+        /// Number of the attempt.
+        attempt: u32,
+        /// Through which device.
+        device: String,
+        /// The agent's words.
+        error: String,
+    },
+    /// A node was proven gone.
+    FenceProven {
+        /// The case, if one was open.
+        case: Option<CaseId>,
+        /// By what.
+        evidence: Evidence,
+        /// Who vouched, for an operator's word.
+        by: Option<String>,
+        /// Milliseconds of cluster time since the case was opened.
+        after_ms: Millis,
+    },
+    /// A fence is not needed any more.
+    FenceCancelled {
+        /// The case.
+        case: CaseId,
+    },
+    /// An incarnation spoke after it was proven gone.
+    ProofContradicted {
+        /// The case, if one proved it.
+        case: Option<CaseId>,
+    },
+    /// A device reads a node's power otherwise than the node lives.
+    DeviceRefused {
+        /// The device.
+        device: String,
+        /// Why it does not count.
+        why: String,
+    },
+    /// The cluster's settings were changed.
+    Configured {
+        /// Who.
+        by: String,
+    },
+    /// A unit was forgotten.
+    Forgotten {
+        /// Who.
+        by: String,
+    },
+}
+
+/// One line of history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Index of the entry.
+    pub index: u64,
+    /// Cluster time.
+    pub time: Millis,
+    /// Wall clock, milliseconds since 1970.
+    pub wall_ms: u64,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Which node, if one.
+    pub node: Option<NodeId>,
+    /// Which unit, if one.
+    pub unit: Option<UnitName>,
+    /// What happened.
+    pub kind: EventKind,
+}

@@ -1,0 +1,102 @@
+//! Fence cases and what is known of the devices that carry them out.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::Class;
+use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
+use crate::permit::Permit;
+
+/// What a device said of a node's power.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Power {
+    /// The plug has power.
+    On,
+    /// It has none. For a node that is heard, this means a wrong plug.
+    Off,
+    /// The device could not say; the agent's own words.
+    Unknown(String),
+}
+
+/// The last look at a node through its device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Which life of the node was looked at. A device counts only while seen ON for this very life.
+    pub incarnation: Incarnation,
+    /// What it showed.
+    pub power: Power,
+    /// When.
+    pub at: Millis,
+}
+
+/// Where a fence case stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Something waits for this node; no attempt has begun.
+    Wanted,
+    /// An attempt was committed; its agent may run at any moment from here on.
+    Running {
+        /// Device used.
+        device: String,
+        /// Who runs the agent.
+        executor: NodeId,
+        /// In which life.
+        executor_incarnation: Incarnation,
+        /// Since when.
+        since: Millis,
+    },
+    /// The last attempt did not prove anything.
+    Failed {
+        /// Device used.
+        device: String,
+        /// What went wrong, in the agent's words.
+        error: String,
+        /// When the next attempt may begin.
+        next_at: Millis,
+    },
+    /// The incarnation is gone.
+    Proven {
+        /// How that is known.
+        class: Class,
+        /// Since when.
+        at: Millis,
+    },
+    /// Nothing waits for it any more, and no attempt ever ran.
+    Cancelled {
+        /// Since when.
+        at: Millis,
+    },
+    /// It was proven, and then the same incarnation spoke (F18).
+    Contradicted {
+        /// Since when.
+        at: Millis,
+    },
+}
+
+/// One fence of one incarnation of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceCase {
+    /// The target.
+    pub node: NodeId,
+    /// The life of it that must end.
+    pub incarnation: Incarnation,
+    /// Progress.
+    pub phase: Phase,
+    /// Attempts begun so far.
+    pub attempts: u32,
+    /// When it was opened.
+    pub opened_at: Millis,
+    /// The unit whose waiting opened it.
+    pub because: UnitName,
+    /// Permits that its proof voided, kept so that a contradiction can bring them back.
+    pub voided: Vec<(UnitName, Token, Permit)>,
+}
+
+impl FenceCase {
+    /// Whether it may still change what the node is allowed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Wanted | Phase::Running { .. } | Phase::Failed { .. })
+    }
+}

@@ -1,0 +1,138 @@
+//! A machine of the cluster: who it is, which life it is in, and what it offers.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::definition::Definition;
+use crate::evidence::Class;
+use crate::name::{Incarnation, Millis, Token, UnitName};
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Votes and runs units.
+    Voter,
+    /// Runs units.
+    Member,
+    /// Votes only.
+    Witness,
+}
+
+impl Role {
+    /// Whether it belongs to the Raft group.
+    #[must_use]
+    pub fn votes(self) -> bool {
+        matches!(self, Self::Voter | Self::Witness)
+    }
+
+    /// Whether units may be placed on it.
+    #[must_use]
+    pub fn runs_units(self) -> bool {
+        matches!(self, Self::Voter | Self::Member)
+    }
+}
+
+/// Whether a life is heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Presence {
+    /// It holds a session with the leader.
+    InSession,
+    /// It said that it is shutting down: nothing is granted to it any more (F30).
+    Leaving,
+    /// Its lease has ended. Says nothing about what runs there.
+    Lost {
+        /// Cluster time of the commit.
+        since: Millis,
+    },
+}
+
+/// A proof that a life has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// How it was proven.
+    pub class: Class,
+    /// When.
+    pub at: Millis,
+}
+
+/// The present incarnation of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// Its identity.
+    pub incarnation: Incarnation,
+    /// Number of its latest session; rises with each.
+    pub session: u64,
+    /// When it was first heard.
+    pub since: Millis,
+    /// Whether it is heard now.
+    pub presence: Presence,
+    /// Whether it has said, in this life, what runs on it (F11).
+    pub inventory: bool,
+    /// Units it found active without a permit.
+    pub strays: BTreeSet<UnitName>,
+    /// Proven ended. If it speaks again, it is told to reboot.
+    pub gone: Option<Gone>,
+}
+
+/// What a node says of a cluster unit's files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The section, when it has no errors.
+    pub definition: Option<Definition>,
+    /// The first error of the section otherwise, or why the unit cannot be started here.
+    pub fault: Option<String>,
+    /// Whether PID 1 has the gate in force (F12).
+    pub gated: bool,
+    /// Whether it is enabled at boot.
+    pub enabled: bool,
+    /// The longest an orderly stop takes here, in milliseconds.
+    pub stop_budget_ms: Millis,
+    /// Whether the drop-in is there now. A withdrawn offer is remembered (F11).
+    pub present: bool,
+}
+
+/// An enrolled machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Where it is reached, `host:port`.
+    pub addresses: Vec<String>,
+    /// What it is for.
+    pub role: Role,
+    /// Operator's attributes for `Nodes=` and `Prefer=`.
+    pub attributes: BTreeMap<String, String>,
+    /// The machine id it was enrolled with (F3).
+    pub machine: String,
+    /// Who drained it, if anybody did.
+    pub drained: Option<String>,
+    /// Its present life, once it was heard.
+    pub life: Option<Life>,
+    /// Incarnations that were replaced. Kept for ever, refused for ever (F3).
+    pub past: BTreeSet<Incarnation>,
+    /// What it offers, or ever offered.
+    pub offers: BTreeMap<UnitName, Offer>,
+    /// No grant before this time: a late power-off may still strike (quarantine).
+    pub quarantined_until: Millis,
+    /// Highest token it ever reported as released or held.
+    pub highest_token: Token,
+}
+
+impl Node {
+    /// Its life, if it is in session now.
+    #[must_use]
+    pub fn in_session(&self) -> Option<&Life> {
+        self.life.as_ref().filter(|life| life.presence == Presence::InSession && life.gone.is_none())
+    }
+
+    /// Since when it is lost and not proven gone.
+    #[must_use]
+    pub fn lost_since(&self) -> Option<Millis> {
+        match self.life.as_ref()? {
+            Life { presence: Presence::Lost { since }, gone: None, .. } => Some(*since),
+            _ => None,
+        }
+    }
+}

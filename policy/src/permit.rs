@@ -1,0 +1,83 @@
+//! A permit: the right of one incarnation of one node to run one unit, and the terms it was given on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::definition::{Definition, Fencing, OnQuorumLoss, OnStopFailure};
+use crate::event::StopReason;
+use crate::name::{Incarnation, Millis, NodeId};
+
+/// Where a permit stands. It leaves the state only by [`crate::Evidence`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The node may start the unit.
+    Granted,
+    /// The node said that the unit is active.
+    Active,
+    /// The node was told to stop it.
+    Revoking(StopReason),
+}
+
+/// What was promised when the permit was given. Agents obey these, whatever the files say meanwhile (F13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Whether no other copy may run.
+    pub exclusive: bool,
+    /// What voids it after a loss.
+    pub fencing: Fencing,
+    /// What the node does at the end of its lease.
+    pub on_quorum_loss: OnQuorumLoss,
+    /// What the node does when the unit cannot be stopped.
+    pub on_stop_failure: OnStopFailure,
+    /// The longest an orderly stop may take, in milliseconds (F7).
+    pub stop_budget_ms: Millis,
+    /// Revision of the definition that it comes from.
+    pub revision: u64,
+}
+
+impl Terms {
+    /// The terms that a definition gives.
+    #[must_use]
+    pub fn of(definition: &Definition, revision: u64, stop_budget_ms: Millis) -> Self {
+        Self {
+            exclusive: definition.is_exclusive(),
+            fencing: definition.fencing,
+            on_quorum_loss: definition.on_quorum_loss,
+            on_stop_failure: definition.on_stop_failure,
+            stop_budget_ms,
+            revision,
+        }
+    }
+}
+
+/// One permit. Its token is the key that it is stored under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permit {
+    /// Who holds it.
+    pub node: NodeId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// How far it is.
+    pub phase: Phase,
+    /// On what terms.
+    pub terms: Terms,
+    /// Terms of a later definition that the node has not acknowledged yet (F13).
+    pub next_terms: Option<Terms>,
+    /// When it was granted.
+    pub granted_at: Millis,
+    /// When the unit was first said to be active.
+    pub active_at: Option<Millis>,
+    /// Given to a copy that was found running: it has no `CONVOKE_TOKEN` (F11).
+    pub adopted: bool,
+    /// A proof had voided it, and the proof was contradicted (F18): possibly running again.
+    pub contradicted: bool,
+    /// What the node says stands in the way of an ordered stop.
+    pub stuck: Option<alloc::string::String>,
+}
+
+impl Permit {
+    /// Whether the holder was told to stop.
+    #[must_use]
+    pub fn is_revoking(&self) -> bool {
+        matches!(self.phase, Phase::Revoking(_))
+    }
+}

@@ -1,0 +1,133 @@
+//! Fence cases to open, attempt, abandon or cancel, and devices to look through.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::command::Decision;
+use crate::fence::{FenceCase, Phase, Power};
+use crate::name::{CaseId, Incarnation, Millis, NodeId};
+use crate::node::{Node, Presence};
+
+use super::{Observe, Planner};
+
+/// How long a good look at a device counts, in milliseconds: a mapping that was changed shows within ten minutes.
+const FRESH_MS: Millis = 600_000;
+/// How soon a device that did not show ON is asked again.
+const DOUBT_MS: Millis = 15_000;
+
+impl Planner<'_> {
+    pub(super) fn fencing(&mut self) {
+        let wanted: Vec<_> = self.wanted_off.iter().map(|(node, unit)| (*node, unit.clone())).collect();
+        for (node, because) in wanted {
+            let Some(life) = self.state.nodes.get(&node).and_then(|node| node.life.as_ref()) else {
+                continue;
+            };
+            if self.state.open_case(node).is_none() {
+                let incarnation = life.incarnation.clone();
+                self.plan.decisions.push(Decision::OpenCase { node, incarnation, because });
+            }
+        }
+        let cases: Vec<(CaseId, &FenceCase)> = self
+            .state
+            .cases
+            .iter()
+            .filter(|(_, case)| case.is_open())
+            .map(|(id, case)| (*id, case))
+            .collect();
+        for (id, case) in cases {
+            self.case(id, case);
+        }
+    }
+
+    fn case(&mut self, id: CaseId, case: &FenceCase) {
+        let Some(target) = self.state.nodes.get(&case.node) else { return };
+        let wanted = self.wanted_off.contains_key(&case.node);
+        match &case.phase {
+            Phase::Running { executor, executor_incarnation, .. } => {
+                let heard = self.state.nodes.get(executor).and_then(Node::in_session);
+                if !heard.is_some_and(|life| life.incarnation == *executor_incarnation) {
+                    self.plan.decisions.push(Decision::AbandonAttempt { case: id, attempt: case.attempts });
+                }
+            }
+            Phase::Wanted if !wanted => self.plan.decisions.push(Decision::CancelCase { case: id }),
+            Phase::Failed { .. } if target.in_session().is_some() => {
+                if target.quarantined_until <= self.now {
+                    self.plan.decisions.push(Decision::CancelCase { case: id });
+                } else {
+                    self.wake(target.quarantined_until);
+                }
+            }
+            Phase::Failed { next_at, .. } if *next_at > self.now => self.wake(*next_at),
+            Phase::Wanted | Phase::Failed { .. } if wanted => self.attempt(id, case),
+            _ => {}
+        }
+    }
+
+    fn attempt(&mut self, id: CaseId, case: &FenceCase) {
+        if let Some(until) = self.held_until() {
+            self.wake(until);
+            return;
+        }
+        let Some((device, _)) = self.state.device_of(case.node) else { return };
+        let seen = self.state.observations.get(&(device.to_string(), case.node));
+        if !seen.is_some_and(|seen| seen.power == Power::On && seen.incarnation == case.incarnation) {
+            return;
+        }
+        let attempt = case.attempts.saturating_add(1);
+        let Some((executor, executor_incarnation)) = self.executor(case.node, attempt) else { return };
+        let device = String::from(device);
+        let decision = Decision::BeginAttempt { case: id, attempt, device, executor, executor_incarnation };
+        self.plan.decisions.push(decision);
+    }
+
+    /// Who runs the agent: any node in session but the target, another one at each attempt.
+    fn executor(&self, target: NodeId, attempt: u32) -> Option<(NodeId, Incarnation)> {
+        let able: Vec<(NodeId, &Incarnation)> = self
+            .state
+            .nodes
+            .iter()
+            .filter(|(id, _)| **id != target)
+            .filter_map(|(id, node)| Some((*id, &node.in_session()?.incarnation)))
+            .collect();
+        let turn = (attempt.saturating_sub(1) as usize).checked_rem(able.len())?;
+        able.get(turn).map(|(id, incarnation)| (*id, (*incarnation).clone()))
+    }
+
+    /// Until when fencing is held because too many nodes were lost at once (F23): more than one, and more than a
+    /// quarter of all. Most likely it was the leader that was slow; a lease later it is known.
+    fn held_until(&self) -> Option<Millis> {
+        let lease = self.state.settings.lease_ms();
+        let lost = self.state.nodes.values().filter_map(|node| match node.life.as_ref()?.presence {
+            Presence::Lost { since } => Some(since),
+            _ => None,
+        });
+        let lost: Vec<Millis> = lost.collect();
+        let latest = lost.iter().copied().max()?;
+        let at_once = lost.iter().filter(|since| latest.saturating_sub(**since) <= lease).count();
+        let many = at_once > (self.state.nodes.len() / 4).max(1);
+        let until = latest.saturating_add(lease);
+        (many && until > self.now).then_some(until)
+    }
+
+    /// Looks through each device at each living node: at once in a new life, again when in doubt, and regularly.
+    pub(super) fn observations(&mut self) {
+        for (name, device) in &self.state.devices {
+            for target in device.targets.keys() {
+                let Some(life) = self.state.nodes.get(target).and_then(Node::in_session) else { continue };
+                let seen = self.state.observations.get(&(name.clone(), *target));
+                let due = match seen.filter(|seen| seen.incarnation == life.incarnation) {
+                    None => self.now,
+                    Some(seen) if seen.power == Power::On => seen.at.saturating_add(FRESH_MS),
+                    Some(seen) => seen.at.saturating_add(DOUBT_MS),
+                };
+                if due > self.now {
+                    self.wake(due);
+                    continue;
+                }
+                let Some((executor, _)) = self.executor(*target, 1) else { continue };
+                let (node, incarnation) = (*target, life.incarnation.clone());
+                self.plan.observe.push(Observe { device: name.clone(), node, incarnation, executor });
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Which permits begin, on which nodes, and what stands in the way.
+
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use crate::command::Decision;
+use crate::definition::Definition;
+use crate::name::{NodeId, UnitName};
+use crate::node::Node;
+use crate::permit::Phase;
+use crate::query::Possibly;
+use crate::unit::Unit;
+
+use super::{Planner, Reason};
+
+impl Planner<'_> {
+    /// Proposes grants up to the wanted number, or says what stands in the way.
+    pub(super) fn grant(
+        &mut self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        revision: u64,
+        suitable: &BTreeMap<NodeId, i64>,
+        wanted: usize,
+    ) {
+        let held = unit.permits.iter().filter(|(token, permit)| {
+            !self.is_leaving(name, **token) && (unit.is_exclusive() || !self.state.is_lost(permit))
+        });
+        let held = held.count();
+        let lost = unit.permits.values().any(|permit| self.state.is_lost(permit));
+        if held >= wanted && !lost && (wanted > 0 || !unit.permits.is_empty()) {
+            return;
+        }
+        if self.is_hindered(name, unit, definition, suitable) {
+            return;
+        }
+        let mut candidates: Vec<NodeId> = Vec::new();
+        for (id, node) in &self.state.nodes {
+            if unit.permit_on(*id).is_some() || !node.offers.contains_key(name) {
+                continue;
+            }
+            if let Some(until) = unit.avoided_until(*id, self.now) {
+                let why = unit.failures.get(id).map(|failures| failures.why.clone()).unwrap_or_default();
+                self.because(name, Reason::Avoided { node: *id, why, until });
+                self.wake(until);
+            } else if let Err(refusal) = self.state.grant_terms(name, *id, revision, false, self.now) {
+                self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
+                self.wake(node.quarantined_until);
+            } else if self.awaits_observation(*id, node) {
+                self.because(name, Reason::Observing(*id));
+            } else {
+                candidates.push(*id);
+            }
+        }
+        let leaving_from = unit.moving.as_ref().filter(|moving| moving.to.is_none()).and(unit.last_node);
+        candidates.sort_by_key(|id| {
+            let asked = unit.asked_for == Some(*id);
+            let target = unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));
+            let failed = unit.failures.contains_key(id);
+            let load = self.permits_on(*id);
+            let preference = suitable.get(id).copied().unwrap_or(0);
+            (!asked, !target, leaving_from == Some(*id), Reverse(preference), failed, load, *id)
+        });
+        candidates.truncate(wanted.saturating_sub(held));
+        if candidates.is_empty() {
+            if unit.permits.is_empty() && !self.plan.reasons.contains_key(name) {
+                self.because(name, Reason::NotOffered);
+            }
+            return;
+        }
+        // What was said of nodes that were not chosen explains nothing once one is.
+        if !candidates.is_empty() {
+            self.plan.reasons.remove(name);
+        }
+        for id in candidates {
+            let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { continue };
+            self.granted.entry(id).or_default().push(name.clone());
+            self.because(name, Reason::Starting(id));
+            self.plan.decisions.push(Decision::Grant {
+                unit: name.clone(),
+                node: id,
+                incarnation: life.incarnation.clone(),
+                revision,
+                adopt: false,
+            });
+        }
+    }
+
+    /// Reasons that hold for every node: other copies, requirements, order. Wants lost nodes fenced where that helps.
+    fn is_hindered(
+        &mut self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        suitable: &BTreeMap<NodeId, i64>,
+    ) -> bool {
+        let mut hindered = false;
+        for required in definition.requires.iter().chain(&definition.same_node_as) {
+            if self.state.known_active(required).next().is_none() {
+                self.because(name, Reason::Requires(required.clone()));
+                hindered = true;
+            }
+        }
+        if hindered {
+            return true;
+        }
+        for before in &definition.after {
+            if self.is_starting(before) {
+                self.because(name, Reason::After(before.clone()));
+                hindered = true;
+            }
+        }
+        let running = self.state.possibly_running(name);
+        let exclusive = unit.is_exclusive();
+        for (node, how) in &running {
+            let permit = match how {
+                Possibly::Permit(token) => unit.permits.get(token),
+                Possibly::Stray | Possibly::Unheard => None,
+            };
+            let lost = self.state.nodes.get(node).is_some_and(|node| node.lost_since().is_some());
+            let healthy = permit.is_some_and(|permit| !lost && !permit.is_revoking() && !permit.contradicted);
+            if healthy || (!exclusive && !lost) {
+                continue;
+            }
+            let elsewhere = suitable.keys().any(|other| other != node);
+            if exclusive || (lost && permit.is_some_and(|permit| self.state.expires_at(permit).is_none())) {
+                self.because(name, Reason::PossiblyRunning { node: *node, how: *how });
+            }
+            if lost && elsewhere && permit.is_none_or(|permit| self.state.expires_at(permit).is_none()) {
+                self.because(name, Reason::WaitsForFence { node: *node });
+                self.waits_for(*node, name);
+            }
+        }
+        if exclusive && unit.last_token.is_none() && running.is_empty() {
+            let unheard: Vec<NodeId> = self.state.unheard_members().map(|(id, _)| id).collect();
+            for id in unheard {
+                self.because(name, Reason::Unheard(id));
+                self.waits_for(id, name);
+                hindered = true;
+            }
+        }
+        hindered || (exclusive && !running.is_empty())
+    }
+
+    /// Whether a unit's start is under way, or begins with this plan.
+    fn is_starting(&self, name: &UnitName) -> bool {
+        let granted = self.granted.values().any(|units| units.contains(name));
+        let known = self.state.units.get(name);
+        granted
+            || known.is_some_and(|unit| unit.permits.values().any(|permit| permit.phase == Phase::Granted))
+    }
+
+    /// A node with a fence device takes nothing before the device was looked at once in its present life, whatever
+    /// that shows: a device that was never seen ON cannot fence it later.
+    fn awaits_observation(&self, id: NodeId, node: &Node) -> bool {
+        let Some((device, _)) = self.state.device_of(id) else { return false };
+        let incarnation = node.life.as_ref().map(|life| &life.incarnation);
+        let seen = self.state.observations.get(&(device.to_string(), id));
+        let others = self.state.nodes.iter().any(|(other, node)| *other != id && node.in_session().is_some());
+        others && seen.map(|seen| &seen.incarnation) != incarnation
+    }
+
+    fn permits_on(&self, id: NodeId) -> usize {
+        let held = self.state.units.values().filter(|unit| unit.permit_on(id).is_some()).count();
+        held + self.granted.get(&id).map_or(0, Vec::len)
+    }
+}

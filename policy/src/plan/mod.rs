@@ -1,0 +1,117 @@
+//! What the leader should decide now, and what every unit waits for.
+//!
+//! Level-triggered: reads the state, never an event; planning twice on one state gives the same plan. Free to
+//! change in any release, because [`crate::apply`] refuses whatever would be unsafe.
+
+mod definitions;
+mod fencing;
+mod grants;
+mod placement;
+mod reason;
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::command::Decision;
+use crate::event::StopReason;
+use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
+use crate::state::State;
+
+pub use reason::Reason;
+
+/// Work that needs no entry in the log, because repeating it harms nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// A node is to stop a copy that runs without a permit and cannot be adopted.
+    StopStray {
+        /// Where.
+        node: NodeId,
+        /// Which unit.
+        unit: UnitName,
+    },
+}
+
+/// A look at a node's power that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// Through which device.
+    pub device: alloc::string::String,
+    /// At whom.
+    pub node: NodeId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Who runs the agent.
+    pub executor: NodeId,
+}
+
+/// A plan: decisions in the order in which they are to be proposed, and the reasons for what does not move.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// To be proposed.
+    pub decisions: Vec<Decision>,
+    /// To be told to agents.
+    pub orders: Vec<Order>,
+    /// Devices to be looked through.
+    pub observe: Vec<Observe>,
+    /// For each unit, what it waits for; empty when it is where one would expect.
+    pub reasons: BTreeMap<UnitName, Vec<Reason>>,
+    /// When time alone changes the plan.
+    pub wake_at: Option<Millis>,
+}
+
+/// Plans on a state at a cluster time (milliseconds).
+#[must_use]
+pub fn plan(state: &State, now: Millis) -> Plan {
+    let mut planner = Planner {
+        state,
+        now,
+        plan: Plan::default(),
+        leaving: BTreeMap::new(),
+        granted: BTreeMap::new(),
+        wanted_off: BTreeMap::new(),
+    };
+    planner.definitions();
+    planner.units();
+    planner.fencing();
+    planner.observations();
+    planner.plan
+}
+
+/// Permits that are to end, with the reason.
+type Leaving = BTreeMap<UnitName, BTreeMap<Token, StopReason>>;
+
+/// A plan in the making.
+struct Planner<'a> {
+    state: &'a State,
+    now: Millis,
+    plan: Plan,
+    /// Permits that are to end, by unit.
+    leaving: Leaving,
+    /// Grants of this plan: how many permits a node gets.
+    granted: BTreeMap<NodeId, Vec<UnitName>>,
+    /// Lost nodes that something waits for, with the first unit that does (F22).
+    wanted_off: BTreeMap<NodeId, UnitName>,
+}
+
+impl Planner<'_> {
+    fn because(&mut self, unit: &UnitName, reason: Reason) {
+        let reasons = self.plan.reasons.entry(unit.clone()).or_default();
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+
+    /// Asks to be called again at `at`, if that lies ahead.
+    fn wake(&mut self, at: Millis) {
+        if at > self.now {
+            self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |before| before.min(at)));
+        }
+    }
+
+    /// Remembers that `unit` waits for something on `node`; wants it fenced if it is lost.
+    fn waits_for(&mut self, node: NodeId, unit: &UnitName) {
+        if self.state.nodes.get(&node).is_some_and(|node| node.lost_since().is_some()) {
+            self.wanted_off.entry(node).or_insert_with(|| unit.clone());
+        }
+    }
+}

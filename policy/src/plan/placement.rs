@@ -1,0 +1,358 @@
+//! Which permits end, in which order, and which copies are adopted or stopped.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use crate::command::Decision;
+use crate::definition::Definition;
+use crate::event::StopReason;
+use crate::name::{Incarnation, NodeId, Token, UnitName};
+use crate::permit::{Permit, Phase, Terms};
+use crate::query::Possibly;
+use crate::state::State;
+use crate::unit::{Unit, Wanted};
+
+use super::{Leaving, Order, Planner, Reason};
+
+impl Planner<'_> {
+    /// Plans every unit, what others depend on first.
+    pub(super) fn units(&mut self) {
+        for name in self.in_order() {
+            if let Some(unit) = self.state.units.get(&name) {
+                self.unit(&name, unit);
+            }
+        }
+        self.revoke_leaving();
+    }
+
+    fn unit(&mut self, name: &UnitName, unit: &Unit) {
+        let Some(adopted) = &unit.adopted else { return };
+        let definition = &adopted.definition;
+        self.shown_differences(name, definition);
+        self.expire(name, unit);
+        self.strays(name, unit, adopted.revision);
+        let suitable = self.suitable(name, unit, definition);
+        let wanted = match unit.goal.wanted {
+            Wanted::Started => definition.wanted(&suitable),
+            Wanted::Stopped => 0,
+        };
+        self.leave(name, unit, definition, &suitable, wanted);
+        self.reterm(name, unit, adopted.revision, definition);
+        if unit.goal.wanted == Wanted::Stopped {
+            self.because(name, Reason::Stopped);
+            for (node, how) in self.state.possibly_running(name) {
+                let Possibly::Permit(token) = how else { continue };
+                self.because(name, Reason::PossiblyRunning { node, how });
+                if unit.permits.get(&token).is_some_and(|permit| self.state.expires_at(permit).is_none()) {
+                    self.waits_for(node, name);
+                }
+            }
+            return;
+        }
+        self.grant(name, unit, definition, adopted.revision, &suitable, wanted);
+    }
+
+    /// Units, each after those that it requires, runs beside or is ordered after.
+    fn in_order(&self) -> Vec<UnitName> {
+        let mut done: BTreeSet<&UnitName> = BTreeSet::new();
+        let mut order: Vec<UnitName> = Vec::new();
+        for name in self.state.units.keys() {
+            let mut open: Vec<(&UnitName, bool)> = alloc::vec![(name, false)];
+            while let Some((name, expanded)) = open.pop() {
+                if expanded {
+                    order.push(name.clone());
+                    continue;
+                }
+                // `After=` may run in a circle; each unit is expanded once, so the walk ends.
+                if !done.insert(name) {
+                    continue;
+                }
+                open.push((name, true));
+                let definition = self.state.units.get(name).and_then(Unit::definition);
+                for edge in definition.into_iter().flat_map(edges) {
+                    if let Some((known, _)) = self.state.units.get_key_value(edge) {
+                        open.push((known, false));
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    /// Nodes that could run it now, other units and other copies aside, with their preference.
+    fn suitable(&self, name: &UnitName, unit: &Unit, definition: &Definition) -> BTreeMap<NodeId, i64> {
+        let nodes = self.state.nodes.iter().filter(|(id, node)| {
+            let offer = node.offers.get(name).filter(|offer| offer.present);
+            let offered = offer.is_some_and(|offer| {
+                offer.gated && offer.fault.is_none() && offer.definition.as_ref() == Some(definition)
+            });
+            offered
+                && node.role.runs_units()
+                && node.in_session().is_some_and(|life| life.inventory)
+                && node.drained.is_none()
+                && definition.allows(node)
+                && !unit.holds.contains_key(id)
+        });
+        nodes.map(|(id, node)| (*id, definition.preference(node))).collect()
+    }
+
+    /// Marks the permits that are to end.
+    fn leave(
+        &mut self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        suitable: &BTreeMap<NodeId, i64>,
+        wanted: usize,
+    ) {
+        let mut staying: Vec<(Token, &Permit)> = Vec::new();
+        for (token, permit) in &unit.permits {
+            if permit.is_revoking() {
+                self.show_stop(name, *token, permit);
+            } else if self.state.is_lost(permit) {
+                // Nobody is there to hear a revocation; what waits for it asks for proof.
+                staying.push((*token, permit));
+            } else if let Some(reason) = self.must_leave(name, unit, definition, *token, permit, suitable) {
+                self.mark(name, *token, reason);
+            } else {
+                staying.push((*token, permit));
+                if permit.phase == Phase::Granted {
+                    self.because(name, Reason::Starting(permit.node));
+                }
+            }
+        }
+        // The best stay: what runs before what starts, then the preferred, then the oldest.
+        staying.sort_by_key(|(token, permit)| {
+            let preference = suitable.get(&permit.node).copied().unwrap_or(i64::MIN);
+            (Reverse(permit.phase == Phase::Active), Reverse(preference), *token)
+        });
+        for (token, permit) in staying.iter().skip(wanted) {
+            if !self.state.is_lost(permit) && unit.goal.wanted == Wanted::Started {
+                self.mark(name, *token, StopReason::Surplus);
+            }
+        }
+    }
+
+    fn must_leave(
+        &mut self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        token: Token,
+        permit: &Permit,
+        suitable: &BTreeMap<NodeId, i64>,
+    ) -> Option<StopReason> {
+        let node = self.state.nodes.get(&permit.node)?;
+        if unit.goal.wanted == Wanted::Stopped {
+            return Some(StopReason::GoalStopped);
+        }
+        if unit.holds.contains_key(&permit.node) {
+            return Some(StopReason::Held);
+        }
+        if node.drained.is_some() {
+            return Some(StopReason::Drained);
+        }
+        if !definition.allows(node) {
+            return Some(StopReason::NotAllowed);
+        }
+        for beside in &definition.same_node_as {
+            let stays = self.state.units.get(beside).and_then(|other| other.permit_on(permit.node));
+            if !stays.is_some_and(|(other, _)| !self.is_leaving(beside, other)) {
+                return Some(StopReason::Apart(beside.clone()));
+            }
+        }
+        for required in &definition.requires {
+            let Some(other) = self.state.units.get(required) else { continue };
+            // systemd's `Requires=`: an explicit stop takes its dependents along, a failure does not.
+            let explicit = other.goal.wanted == Wanted::Stopped || !other.permits.is_empty();
+            let all_leave = other.permits.keys().all(|token| self.is_leaving(required, *token));
+            if explicit && all_leave {
+                return Some(StopReason::RequirementStops(required.clone()));
+            }
+        }
+        let now = self.now;
+        let better =
+            |node: &NodeId| unit.permit_on(*node).is_none() && unit.avoided_until(*node, now).is_none();
+        if let Some(moving) = unit.moving.as_ref().filter(|moving| moving.from == token) {
+            let why = match moving.to {
+                Some(to) if suitable.contains_key(&to) => return Some(StopReason::Moved),
+                Some(to) => self.unfit(name, unit, definition, to),
+                None if suitable.keys().any(better) => return Some(StopReason::Moved),
+                None => "no other node may take it".to_string(),
+            };
+            self.because(name, Reason::CannotMove { to: moving.to, why });
+        }
+        let stickiness = definition.stickiness?;
+        let here = suitable.get(&permit.node).copied().unwrap_or(0).saturating_add(stickiness);
+        let best =
+            suitable.iter().filter(|(node, _)| better(node)).map(|(_, preference)| *preference).max()?;
+        (permit.phase == Phase::Active && best > here).then_some(StopReason::BetterNode)
+    }
+
+    /// Proposes revocations, dependents first (S4).
+    fn revoke_leaving(&mut self) {
+        let state = self.state;
+        let leaving = core::mem::take(&mut self.leaving);
+        for (name, tokens) in &leaving {
+            for (token, reason) in tokens {
+                if state.permit(name, *token).is_none_or(Permit::is_revoking) {
+                    continue;
+                }
+                let blocker =
+                    state.stops_first(name, *token).or_else(|| ordered_before(state, &leaving, name));
+                if let Some((unit, node)) = blocker {
+                    self.because(name, Reason::StopsFirst { unit, node });
+                    self.waits_for(node, name);
+                    continue;
+                }
+                let (unit, token, reason) = (name.clone(), *token, reason.clone());
+                self.plan.decisions.push(Decision::Revoke { unit, token, reason });
+            }
+        }
+        self.leaving = leaving;
+    }
+
+    fn mark(&mut self, name: &UnitName, token: Token, reason: StopReason) {
+        self.leaving.entry(name.clone()).or_default().insert(token, reason.clone());
+        if let Some(permit) = self.state.permit(name, token) {
+            let node = permit.node;
+            self.because(name, Reason::Stopping { node, reason, stuck: None });
+        }
+    }
+
+    fn show_stop(&mut self, name: &UnitName, token: Token, permit: &Permit) {
+        if let Phase::Revoking(reason) = &permit.phase {
+            self.leaving.entry(name.clone()).or_default().insert(token, reason.clone());
+            let (node, stuck) = (permit.node, permit.stuck.clone());
+            self.because(name, Reason::Stopping { node, reason: reason.clone(), stuck });
+        }
+    }
+
+    pub(super) fn is_leaving(&self, name: &UnitName, token: Token) -> bool {
+        self.leaving.get(name).is_some_and(|tokens| tokens.contains_key(&token))
+    }
+
+    /// Ends permits of lost nodes whose own terms let time end them.
+    fn expire(&mut self, name: &UnitName, unit: &Unit) {
+        for (token, permit) in &unit.permits {
+            let Some(at) = self.state.expires_at(permit) else { continue };
+            if at <= self.now {
+                self.plan.decisions.push(Decision::Expire { unit: name.clone(), token: *token });
+            } else {
+                self.wake(at);
+            }
+        }
+    }
+
+    /// Copies without a permit: one is adopted where that breaks nothing, others are stopped (F11).
+    fn strays(&mut self, name: &UnitName, unit: &Unit, revision: u64) {
+        let strays = self.state.nodes.iter().filter_map(|(id, node)| {
+            let life = node.in_session().filter(|life| life.strays.contains(name))?;
+            Some((*id, life.incarnation.clone()))
+        });
+        let strays: Vec<(NodeId, Incarnation)> = strays.collect();
+        let rival = strays.len() > 1 && unit.is_exclusive();
+        for (position, (node, incarnation)) in strays.into_iter().enumerate() {
+            match self.state.grant_terms(name, node, revision, true, self.now) {
+                Ok(_) => self.plan.decisions.push(Decision::Grant {
+                    unit: name.clone(),
+                    node,
+                    incarnation,
+                    revision,
+                    adopt: true,
+                }),
+                Err(refusal) => {
+                    self.because(name, Reason::PossiblyRunning { node, how: Possibly::Stray });
+                    self.because(name, Reason::Unfit { node, why: refusal.to_string() });
+                    let unwanted = unit.goal.wanted == Wanted::Stopped || unit.holds.contains_key(&node);
+                    let doubled = unit.is_exclusive() && !unit.permits.is_empty();
+                    if unwanted || doubled || (rival && position > 0) {
+                        self.plan.orders.push(Order::StopStray { node, unit: name.clone() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings live permits to the definition's terms (F13).
+    fn reterm(&mut self, name: &UnitName, unit: &Unit, revision: u64, definition: &Definition) {
+        let exclusive_surplus = definition.is_exclusive() && unit.permits.len() > 1;
+        for (token, permit) in &unit.permits {
+            let terms = Terms::of(definition, permit.terms.revision, permit.terms.stop_budget_ms);
+            let asked = permit.next_terms.as_ref().is_some_and(|next| next.revision == revision);
+            let heard = self.state.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
+            let sound = definition.contradiction().is_none();
+            if terms != permit.terms
+                && !asked
+                && heard
+                && sound
+                && !exclusive_surplus
+                && !permit.is_revoking()
+            {
+                self.plan.decisions.push(Decision::Reterm { unit: name.clone(), token: *token, revision });
+            }
+        }
+    }
+
+    /// Nodes whose files say something else, or something wrong.
+    fn shown_differences(&mut self, name: &UnitName, definition: &Definition) {
+        for (id, node) in &self.state.nodes {
+            let Some(offer) = node.offers.get(name).filter(|offer| offer.present) else { continue };
+            if let Some(fault) = &offer.fault {
+                self.because(name, Reason::Fault { node: *id, fault: fault.clone() });
+            } else if offer.definition.as_ref() != Some(definition) {
+                self.because(name, Reason::Differs(*id));
+            }
+        }
+    }
+
+    /// Why a node cannot take a unit that it does not hold.
+    fn unfit(
+        &self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        id: NodeId,
+    ) -> alloc::string::String {
+        let Some(node) = self.state.nodes.get(&id) else { return "it left the cluster".to_string() };
+        if let Some(fault) = self.state.presence_fault(node) {
+            return alloc::format!("{} {fault}", node.name);
+        }
+        if node.drained.is_some() {
+            return alloc::format!("{} is drained", node.name);
+        }
+        if unit.holds.contains_key(&id) {
+            return alloc::format!("it is held on {}", node.name);
+        }
+        if !definition.allows(node) {
+            return alloc::format!("Nodes= does not let it run on {}", node.name);
+        }
+        match node.offers.get(name).filter(|offer| offer.present) {
+            None => alloc::format!("{} has no drop-in for it", node.name),
+            Some(offer) if offer.fault.is_some() => offer.fault.clone().unwrap_or_default(),
+            Some(offer) if !offer.gated => alloc::format!("its gate is not in force on {}", node.name),
+            Some(_) => alloc::format!("{} offers another definition", node.name),
+        }
+    }
+}
+
+/// A unit that is ordered after `name` and is also to stop: it goes first.
+fn ordered_before(state: &State, leaving: &Leaving, name: &UnitName) -> Option<(UnitName, NodeId)> {
+    let others = leaving.iter().filter(|(other, _)| *other != name);
+    let mut after = others.filter(|(other, _)| {
+        let definition = state.units.get(*other).and_then(Unit::definition);
+        let mutual =
+            state.units.get(name).and_then(Unit::definition).is_some_and(|d| d.after.contains(*other));
+        definition.is_some_and(|definition| definition.after.contains(name)) && !mutual
+    });
+    after.find_map(|(other, tokens)| {
+        let holder = tokens.keys().find_map(|token| state.permit(other, *token))?;
+        Some((other.clone(), holder.node))
+    })
+}
+
+fn edges(definition: &Definition) -> impl Iterator<Item = &UnitName> {
+    definition.requires.iter().chain(&definition.same_node_as).chain(&definition.after)
+}

@@ -1,0 +1,285 @@
+//! What a unit waits for, as terms and as sentences.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use serde::{Deserialize, Serialize};
+
+use crate::event::StopReason;
+use crate::fence::Phase;
+use crate::name::{Millis, NodeId, UnitName};
+use crate::query::Possibly;
+use crate::state::State;
+
+/// One fact that holds a unit where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// Its goal is `stopped`.
+    Stopped,
+    /// It is held on a node.
+    Held(NodeId),
+    /// No definition of it is in force, because the offers differ or have errors.
+    NoDefinition,
+    /// A node's files say something else than the definition in force.
+    Differs(NodeId),
+    /// A node's section has an error, or the unit cannot run there.
+    Fault {
+        /// Which node.
+        node: NodeId,
+        /// The error.
+        fault: String,
+    },
+    /// It must be taken for running on a node.
+    PossiblyRunning {
+        /// Which node.
+        node: NodeId,
+        /// Why.
+        how: Possibly,
+    },
+    /// A lost node has to be proven gone first.
+    WaitsForFence {
+        /// Which node.
+        node: NodeId,
+    },
+    /// A member was never heard, and the unit never ran yet (F11).
+    Unheard(NodeId),
+    /// What it requires is not active.
+    Requires(UnitName),
+    /// What it is ordered after is being started.
+    After(UnitName),
+    /// No node may take it: why this one may not.
+    Unfit {
+        /// Which node.
+        node: NodeId,
+        /// Why, as `apply` would say it.
+        why: String,
+    },
+    /// A node is avoided after failures.
+    Avoided {
+        /// Which node.
+        node: NodeId,
+        /// The last failure.
+        why: String,
+        /// Until when, in cluster time.
+        until: Millis,
+    },
+    /// No node offers it.
+    NotOffered,
+    /// It is starting.
+    Starting(NodeId),
+    /// It is being stopped.
+    Stopping {
+        /// Where.
+        node: NodeId,
+        /// Why.
+        reason: StopReason,
+        /// What is left, if the stop hangs.
+        stuck: Option<String>,
+    },
+    /// It is to stop, and something stops before it.
+    StopsFirst {
+        /// What.
+        unit: UnitName,
+        /// Where.
+        node: NodeId,
+    },
+    /// A move cannot be done as asked.
+    CannotMove {
+        /// Where to.
+        to: Option<NodeId>,
+        /// Why not.
+        why: String,
+    },
+    /// The power of a node that could take it is being looked at for the first time.
+    Observing(NodeId),
+}
+
+impl Reason {
+    /// The fact, as a sentence fragment.
+    #[must_use]
+    pub fn text(&self, state: &State, unit: &UnitName, now: Millis) -> String {
+        let name = |node: &NodeId| state.node_name(*node);
+        match self {
+            Self::Stopped => match state.units.get(unit).and_then(|unit| unit.goal.by.clone()) {
+                Some(by) => format!("its goal is `stopped`: {by}"),
+                None => "nobody has started it, and it is enabled on no node".to_string(),
+            },
+            Self::Held(node) => {
+                let hold = state.units.get(unit).and_then(|unit| unit.holds.get(node));
+                format!("it is held on {}: {}", name(node), hold.map_or("unknown", |hold| &hold.by))
+            }
+            Self::NoDefinition => "no definition is in force: the offers differ or have errors".to_string(),
+            Self::Differs(node) => format!("{} offers another definition than the one in force", name(node)),
+            Self::Fault { node, fault } => format!("{}: {fault}", name(node)),
+            Self::PossiblyRunning { node, how } => {
+                let node_name = name(node);
+                match how {
+                    Possibly::Permit(token) => match state.permit(unit, *token) {
+                        Some(permit) if permit.contradicted => {
+                            format!("{node_name} spoke after it was proven off; it may still run the unit")
+                        }
+                        Some(permit) if state.is_lost(permit) => {
+                            format!("{node_name} is lost and may still run it (permit {token})")
+                        }
+                        _ => format!("{node_name} holds permit {token}"),
+                    },
+                    Possibly::Stray => format!("it runs on {node_name} without a permit"),
+                    Possibly::Unheard => {
+                        format!("{node_name} has not said since its boot whether it runs it")
+                    }
+                }
+            }
+            Self::WaitsForFence { node } => fence_text(state, *node, now),
+            Self::Unheard(node) => {
+                format!("{} is a member that was never heard, and may run it already", name(node))
+            }
+            Self::Requires(other) => format!("it requires {other}, which is not active"),
+            Self::After(other) => format!("it starts after {other}, which is starting"),
+            Self::Unfit { why, .. } => why.clone(),
+            Self::Avoided { node, why, until } => {
+                let left = until.saturating_sub(now) / 1000;
+                format!("{} is avoided for another {left} s after a failure: {why}", name(node))
+            }
+            Self::NotOffered => "no node in session offers it".to_string(),
+            Self::Starting(node) => format!("it is starting on {}", name(node)),
+            Self::Stopping { node, reason, stuck } => {
+                let why = stop_text(reason);
+                match stuck {
+                    Some(what) => format!("its stop on {} hangs ({why}): {what}", name(node)),
+                    None => format!("it is stopping on {}: {why}", name(node)),
+                }
+            }
+            Self::StopsFirst { unit, node } => format!("{unit} on {} stops before it", name(node)),
+            Self::CannotMove { to, why } => match to {
+                Some(to) => format!("it cannot move to {}: {why}", name(to)),
+                None => format!("it cannot move: {why}"),
+            },
+            Self::Observing(node) => format!("the fence device of {} is being looked at first", name(node)),
+        }
+    }
+
+    /// What would release the unit.
+    #[must_use]
+    pub fn release(&self, state: &State, unit: &UnitName) -> String {
+        let name = |node: &NodeId| state.node_name(*node);
+        match self {
+            Self::Stopped => format!("convoke start {unit}"),
+            Self::Held(node) => format!("convoke start {unit} --on {}", name(node)),
+            Self::NoDefinition => {
+                format!("make the [X-Convoke] sections equal; `convoke verify {unit}` shows errors")
+            }
+            Self::Differs(node) => {
+                format!(
+                    "make the files on {} equal to the others', then `systemctl daemon-reload`",
+                    name(node)
+                )
+            }
+            Self::Fault { node, .. } => {
+                format!("mend it on {} (`convoke verify {unit}`), then `systemctl daemon-reload`", name(node))
+            }
+            Self::PossiblyRunning { node, .. } => {
+                format!("its release by {}, or proof that the node is off", name(node))
+            }
+            Self::WaitsForFence { node } => {
+                format!(
+                    "a fence that succeeds, the return of {0}, or your word that it is off: `convoke fence confirm {0}`",
+                    name(node)
+                )
+            }
+            Self::Unheard(node) => {
+                format!(
+                    "start convoked on {0}, or take it out of the cluster: `convoke leave {0}`",
+                    name(node)
+                )
+            }
+            Self::Requires(other) => format!("`convoke why {other}`"),
+            Self::After(_) | Self::Starting(_) | Self::Observing(_) => "the end of that".to_string(),
+            Self::Unfit { .. } => "a node that may take it".to_string(),
+            Self::Avoided { .. } => format!("time, or `convoke start {unit}`"),
+            Self::NotOffered => "a node in session with its drop-in".to_string(),
+            Self::Stopping { stuck: None, .. } | Self::StopsFirst { .. } => {
+                "the end of that stop".to_string()
+            }
+            Self::Stopping { node, stuck: Some(_), .. } => {
+                format!("the end of what is left on {}, or the node's reboot", name(node))
+            }
+            Self::CannotMove { .. } => "another target, or that fact's end".to_string(),
+        }
+    }
+
+    /// The rule that the reason comes from, as the book numbers them.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Stopped | Self::Held(_) => "S6",
+            Self::PossiblyRunning { .. } => "S1",
+            Self::WaitsForFence { .. } | Self::Observing(_) => "S2",
+            Self::Requires(_) | Self::After(_) | Self::StopsFirst { .. } => "S4",
+            Self::NoDefinition | Self::Differs(_) => "F13",
+            Self::Fault { .. } => "F12",
+            Self::Unheard(_) => "F11",
+            Self::Unfit { .. }
+            | Self::Avoided { .. }
+            | Self::NotOffered
+            | Self::Starting(_)
+            | Self::Stopping { .. }
+            | Self::CannotMove { .. } => "L1",
+        }
+    }
+}
+
+/// Why the cluster stops a unit, in words.
+fn stop_text(reason: &StopReason) -> String {
+    reason.to_string()
+}
+
+impl core::fmt::Display for StopReason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::GoalStopped => f.write_str("it was asked to stop"),
+            Self::Held => f.write_str("it is held there"),
+            Self::Drained => f.write_str("the node is drained"),
+            Self::Moved => f.write_str("it moves"),
+            Self::NotAllowed => f.write_str("Nodes= does not let it run there"),
+            Self::RequirementStops(unit) => write!(f, "{unit}, which it requires, stops"),
+            Self::Apart(unit) => write!(f, "it runs beside {unit}, which leaves"),
+            Self::Surplus => f.write_str("there are more copies than wanted"),
+            Self::BetterNode => f.write_str("another node suits it better"),
+            Self::ProofContradicted => f.write_str("the proof it started on was contradicted"),
+        }
+    }
+}
+
+fn fence_text(state: &State, node: NodeId, now: Millis) -> String {
+    let name = state.node_name(node);
+    let Some((_, case)) = state.open_case(node) else {
+        return format!("{name} is lost; a fence is wanted");
+    };
+    match &case.phase {
+        Phase::Running { device, executor, .. } => {
+            format!("{name} is being fenced by {device}, run on {}", state.node_name(*executor))
+        }
+        Phase::Failed { device, error, next_at } => {
+            let left = next_at.saturating_sub(now).div_ceil(1000);
+            format!("fencing {name} by {device} failed ({error}); next attempt in {left} s")
+        }
+        _ => match state.device_of(node) {
+            None => format!("{name} is lost and has no fence device"),
+            Some((device, _)) => match state.observations.get(&(device.to_string(), node)) {
+                Some(seen) if seen.incarnation == case.incarnation => match &seen.power {
+                    crate::fence::Power::On => {
+                        format!("{name} is lost; its fence by {device} is about to begin")
+                    }
+                    crate::fence::Power::Off => {
+                        format!(
+                            "{name} is lost, and {device} cannot count: it read OFF while the node was heard"
+                        )
+                    }
+                    crate::fence::Power::Unknown(error) => {
+                        format!("{name} is lost, and {device} cannot count: {error}")
+                    }
+                },
+                _ => format!("{name} is lost, and {device} never saw this life of it with power on"),
+            },
+        },
+    }
+}

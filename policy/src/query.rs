@@ -1,0 +1,123 @@
+//! The three words that are never mixed (protocol, section 0): known active, possibly running, gone.
+
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::definition::Definition;
+use crate::name::{NodeId, Token, UnitName};
+use crate::node::{Node, Presence};
+use crate::permit::{Permit, Phase};
+use crate::state::State;
+
+/// Why a unit must be taken for running on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Possibly {
+    /// It holds a permit that no evidence has voided.
+    Permit(Token),
+    /// The node found it active without a permit.
+    Stray,
+    /// The node has not said in its present life what runs on it.
+    Unheard,
+}
+
+impl State {
+    /// Why `unit` is possibly running on `node`; `None` when it is gone there.
+    #[must_use]
+    pub fn possibly_running_on(&self, unit: &UnitName, id: NodeId, node: &Node) -> Option<Possibly> {
+        if let Some((token, _)) = self.units.get(unit).and_then(|known| known.permit_on(id)) {
+            return Some(Possibly::Permit(token));
+        }
+        let Some(life) = node.life.as_ref() else {
+            return node.offers.contains_key(unit).then_some(Possibly::Unheard);
+        };
+        if life.gone.is_some() {
+            return None;
+        }
+        if life.strays.contains(unit) {
+            return Some(Possibly::Stray);
+        }
+        (!life.inventory && node.offers.contains_key(unit)).then_some(Possibly::Unheard)
+    }
+
+    /// Every node on which `unit` is possibly running, with the reason.
+    #[must_use]
+    pub fn possibly_running(&self, unit: &UnitName) -> Vec<(NodeId, Possibly)> {
+        let nodes = self.nodes.iter();
+        nodes.filter_map(|(id, node)| Some((*id, self.possibly_running_on(unit, *id, node)?))).collect()
+    }
+
+    /// Permits of `unit` whose node, in session now, said that it is active.
+    pub fn known_active<'a>(&'a self, unit: &UnitName) -> impl Iterator<Item = (Token, &'a Permit)> + 'a {
+        let permits = self.units.get(unit).into_iter().flat_map(|known| known.permits.iter());
+        permits.filter(|(_, permit)| self.is_known_active(permit)).map(|(token, permit)| (*token, permit))
+    }
+
+    /// Whether this permit's holder, in session now, said that the unit is active.
+    #[must_use]
+    pub fn is_known_active(&self, permit: &Permit) -> bool {
+        let life = self.nodes.get(&permit.node).and_then(Node::in_session);
+        permit.phase == Phase::Active && life.is_some_and(|life| life.incarnation == permit.incarnation)
+    }
+
+    /// Whether this permit's holder is lost and not proven gone.
+    #[must_use]
+    pub fn is_lost(&self, permit: &Permit) -> bool {
+        self.nodes.get(&permit.node).is_some_and(|node| node.lost_since().is_some())
+    }
+
+    /// Units that require, or run beside, `unit`: they stop before it (S4).
+    pub fn dependents<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a UnitName> + 'a {
+        let depends = |definition: &Definition| {
+            definition.requires.contains(unit) || definition.same_node_as.contains(unit)
+        };
+        self.units
+            .iter()
+            .filter(move |(_, other)| other.definition().is_some_and(depends))
+            .map(|(name, _)| name)
+    }
+
+    /// The dependent that has to stop before this permit may be revoked (S4), and where it is possibly running.
+    ///
+    /// A unit tied by `SameNodeAs=` hinders only on the same node; one that merely requires the unit hinders
+    /// wherever it runs, unless other replicas of the unit stay.
+    #[must_use]
+    pub fn stops_first(&self, unit: &UnitName, token: Token) -> Option<(UnitName, NodeId)> {
+        let known = self.units.get(unit)?;
+        let permit = known.permits.get(&token)?;
+        let others_stay = known.permits.iter().any(|(other, p)| *other != token && !p.is_revoking());
+        self.dependents(unit).find_map(|name| {
+            let dependent = self.units.get(name)?;
+            let beside = dependent.definition().is_some_and(|d| d.same_node_as.contains(unit));
+            let holder = dependent
+                .permits
+                .values()
+                .find(|held| if beside { held.node == permit.node } else { !others_stay })?;
+            Some((name.clone(), holder.node))
+        })
+    }
+
+    /// Nodes that are members of the cluster and run units but were never heard, or not in their present life.
+    pub fn unheard_members(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        let members = self.nodes.iter().filter(|(_, node)| node.role.runs_units());
+        members
+            .filter(|(_, node)| match &node.life {
+                None => true,
+                Some(life) => !life.inventory && life.gone.is_none(),
+            })
+            .map(|(id, node)| (*id, node))
+    }
+
+    /// Whether no session of the node may be given work: its presence, in words; `None` if it may.
+    #[must_use]
+    pub fn presence_fault(&self, node: &Node) -> Option<&'static str> {
+        let Some(life) = &node.life else { return Some("was never heard") };
+        if life.gone.is_some() {
+            return Some("was fenced");
+        }
+        match life.presence {
+            Presence::InSession => None,
+            Presence::Leaving => Some("is shutting down"),
+            Presence::Lost { .. } => Some("is lost"),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The replicated state: everything that a decision may rest on.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Device, Settings};
+use crate::event::Event;
+use crate::fence::{FenceCase, Observation};
+use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
+use crate::node::Node;
+use crate::refusal::Refusal;
+use crate::unit::Unit;
+
+/// Lines of history kept. Enough for a week of a quiet cluster, or for a bad night of a busy one.
+pub(crate) const HISTORY: usize = 2_000;
+/// Clients whose last result is kept for a repeat. A client lives as long as one daemon process.
+pub(crate) const CLIENTS: usize = 256;
+
+/// Who leads, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenure {
+    /// Raft term.
+    pub term: u64,
+    /// The leader.
+    pub leader: NodeId,
+    /// Cluster time of its first entry.
+    pub since: Millis,
+}
+
+/// What an alarm is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum AlarmKind {
+    /// A proof of fencing was contradicted: two copies may have run (F18).
+    ProofContradicted(NodeId),
+    /// Two machines share one identity (F3).
+    OtherMachine(NodeId),
+    /// A device does not read a living node as on.
+    WrongPlug(NodeId, String),
+    /// A unit's stop does not come to its end.
+    StopStuck(UnitName, NodeId),
+}
+
+/// Something that must not go unseen. It stays until its cause is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// Since when, wall clock in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// In words that the source of the fact chose (an agent's, PID 1's).
+    pub detail: String,
+}
+
+/// A token that lets a machine join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    /// SHA-256 of its secret.
+    pub secret_hash: String,
+    /// Cluster time of its end.
+    pub expires: Millis,
+}
+
+/// The outcome of a client's last command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    pub(crate) number: u64,
+    pub(crate) index: u64,
+    pub(crate) outcome: Result<(), Refusal>,
+}
+
+/// The whole replicated state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Identity of the cluster; empty before it was founded.
+    pub cluster: String,
+    /// Its name.
+    pub name: String,
+    /// Generation (F14): upper 16 bits of node ids and tokens.
+    pub generation: u16,
+    /// Index of the last entry applied.
+    pub index: u64,
+    /// Cluster time of the last entry applied.
+    pub time: Millis,
+    /// Who leads.
+    pub tenure: Option<Tenure>,
+    /// Times.
+    pub settings: Settings,
+    /// Machines.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Cluster units.
+    pub units: BTreeMap<UnitName, Unit>,
+    /// Fence devices.
+    pub devices: BTreeMap<String, Device>,
+    /// Last look at each node through each device.
+    pub observations: BTreeMap<(String, NodeId), Observation>,
+    /// Fence cases, closed ones of the present incarnations among them.
+    pub cases: BTreeMap<CaseId, FenceCase>,
+    /// Join tokens that are still valid.
+    pub tokens: BTreeMap<String, JoinToken>,
+    /// Alarms that stand.
+    pub alarms: BTreeMap<AlarmKind, Alarm>,
+    /// History, oldest first.
+    pub history: VecDeque<Event>,
+    pub(crate) replies: BTreeMap<String, Reply>,
+}
+
+impl Default for State {
+    /// The empty state, before the first entry. It decides nothing.
+    fn default() -> Self {
+        Self {
+            cluster: String::new(),
+            name: String::new(),
+            generation: 0,
+            index: 0,
+            time: 0,
+            tenure: None,
+            settings: Settings::default(),
+            nodes: BTreeMap::new(),
+            units: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            observations: BTreeMap::new(),
+            cases: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            history: VecDeque::new(),
+            replies: BTreeMap::new(),
+        }
+    }
+}
+
+impl State {
+    /// `generation << 48 | index`: what node ids and tokens are made of (F14).
+    #[must_use]
+    pub fn number(&self, index: u64) -> u64 {
+        (u64::from(self.generation) << 48) | (index & 0xffff_ffff_ffff)
+    }
+
+    /// The node of that name.
+    #[must_use]
+    pub fn node_named(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().find(|(_, node)| node.name == name).map(|(id, _)| *id)
+    }
+
+    /// A node's name, or its number if it was removed.
+    #[must_use]
+    pub fn node_name(&self, id: NodeId) -> String {
+        self.nodes.get(&id).map_or_else(|| alloc::format!("node {id}"), |node| node.name.clone())
+    }
+
+    /// The open fence case of a node's present incarnation.
+    #[must_use]
+    pub fn open_case(&self, node: NodeId) -> Option<(CaseId, &FenceCase)> {
+        self.cases.iter().find(|(_, case)| case.node == node && case.is_open()).map(|(id, case)| (*id, case))
+    }
+
+    /// The device that fences a node.
+    #[must_use]
+    pub fn device_of(&self, node: NodeId) -> Option<(&str, &Device)> {
+        let found = self.devices.iter().find(|(_, device)| device.targets.contains_key(&node));
+        found.map(|(name, device)| (name.as_str(), device))
+    }
+
+    /// The holder of a live permit.
+    #[must_use]
+    pub fn permit(&self, unit: &UnitName, token: Token) -> Option<&crate::permit::Permit> {
+        self.units.get(unit)?.permits.get(&token)
+    }
+}

@@ -1,0 +1,82 @@
+//! What one node's agent has to know: its permits, and how each cluster unit stands.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Incarnation, NodeId, Token, UnitName};
+use crate::permit::{Phase, Terms};
+use crate::state::State;
+
+/// One permit of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitView {
+    /// Which unit.
+    pub unit: UnitName,
+    /// Its token.
+    pub token: Token,
+    /// For which life of the node.
+    pub incarnation: Incarnation,
+    /// How far it is.
+    pub phase: Phase,
+    /// On what terms.
+    pub terms: Terms,
+    /// Terms that the node is to acknowledge.
+    pub next_terms: Option<Terms>,
+    /// Whether it was given to a copy that ran already.
+    pub adopted: bool,
+    /// Names of the other nodes that hold permits of the unit.
+    pub peers: Vec<String>,
+}
+
+/// Everything that one node's agent acts on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Applied index that it was taken at (F2).
+    pub index: u64,
+    /// The node's permits.
+    pub permits: Vec<PermitView>,
+    /// Every cluster unit that the cluster knows: the node gates them all (F12).
+    pub units: BTreeSet<UnitName>,
+    /// Copies to stop, because they run without a permit.
+    pub stop: BTreeSet<UnitName>,
+    /// Units that the node's units require or run beside, for the order of stops at the end of a lease (F25):
+    /// a unit and what it stops before.
+    pub stops_before: BTreeMap<UnitName, BTreeSet<UnitName>>,
+}
+
+impl State {
+    /// The view of one node. `stop` is filled by the caller from the plan's orders.
+    #[must_use]
+    pub fn view(&self, id: NodeId) -> NodeView {
+        let mut permits = Vec::new();
+        let mut stops_before = BTreeMap::new();
+        for (name, unit) in &self.units {
+            for (token, permit) in unit.permits.iter().filter(|(_, permit)| permit.node == id) {
+                let others = unit.permits.values().filter(|other| other.node != id);
+                permits.push(PermitView {
+                    unit: name.clone(),
+                    token: *token,
+                    incarnation: permit.incarnation.clone(),
+                    phase: permit.phase.clone(),
+                    terms: permit.terms.clone(),
+                    next_terms: permit.next_terms.clone(),
+                    adopted: permit.adopted,
+                    peers: others.map(|other| self.node_name(other.node)).collect(),
+                });
+                if let Some(definition) = unit.definition() {
+                    let needs = definition.requires.iter().chain(&definition.same_node_as);
+                    stops_before.insert(name.clone(), needs.chain(&definition.after).cloned().collect());
+                }
+            }
+        }
+        NodeView {
+            index: self.index,
+            permits,
+            units: self.units.keys().cloned().collect(),
+            stop: BTreeSet::new(),
+            stops_before,
+        }
+    }
+}
