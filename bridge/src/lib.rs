@@ -1,1 +1,10 @@
-//! Stub.
+//! The cluster daemon and its command line: every clock, socket and process of Convoke is here.
+
+pub mod atomic;
+pub mod identity;
+pub mod init;
+pub mod join;
+pub mod net;
+pub mod paths;
+pub mod pki;
+pub mod tls;

@@ -1,0 +1,326 @@
+//! Reaches a node: at all its addresses at once, and through the other voters when that does not work at once.
+//!
+//! The direct path has a short head start and is preferred; what is known of it is kept per peer (`links`), tried again
+//! while it is down, and whoever holds a carried connection is told when it heals.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::TcpStream;
+use tokio::sync::broadcast;
+use tokio::time::{sleep, timeout};
+
+use super::links::{Link, Links};
+use super::relay::{self, RelayError};
+use super::{AddressBook, Book, Stream, greeting, socket};
+use crate::tls::{Alpn, HandshakeError, NodeTls};
+
+/// The waits of a dialler.
+#[derive(Clone, Copy, Debug)]
+pub struct DialTiming {
+    /// The head start of the direct path. A handshake within a site takes a few milliseconds; a quarter of a second
+    /// leaves room for load and is short beside the time that calls a node lost.
+    pub direct_grace: Duration,
+    /// For one attempt, TCP and TLS.
+    pub attempt: Duration,
+    /// For all of them together.
+    pub total: Duration,
+    /// Between two tries of a direct path that is down.
+    pub probe_every: Duration,
+}
+
+impl Default for DialTiming {
+    fn default() -> Self {
+        Self {
+            direct_grace: Duration::from_millis(250),
+            attempt: Duration::from_secs(4),
+            total: Duration::from_secs(6),
+            probe_every: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Straight to this address.
+    Direct(SocketAddr),
+    /// Carried by this voter.
+    Relay(u64),
+}
+
+/// A connection that was made and accepted.
+pub struct Dialed {
+    /// The connection; at its other end is the node that was dialled.
+    pub stream: Stream,
+    /// How it goes.
+    pub path: Path,
+}
+
+impl fmt::Debug for Dialed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialed").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Why one path did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    /// No TCP connection.
+    #[error("{0}")]
+    Tcp(io::Error),
+    /// Nobody answered in time.
+    #[error("no answer")]
+    TimedOut,
+    /// Not the right peer, or it turned us away.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The voter would not carry.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+}
+
+/// One path that was tried.
+#[derive(Debug)]
+pub struct Failure {
+    /// The address, or the voter.
+    pub path: Path,
+    /// What happened.
+    pub error: PathError,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path {
+            Path::Direct(address) => write!(f, "{address}: {}", self.error),
+            Path::Relay(node) => write!(f, "through node {node}: {}", self.error),
+        }
+    }
+}
+
+/// Why a node was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The book has no such node, or it is this one.
+    #[error("node {node} is no other node of this cluster")]
+    NoSuchNode {
+        /// Who was asked for.
+        node: u64,
+    },
+    /// Every path failed, or none worked in time.
+    #[error("node {node} cannot be reached ({})", list(.failures))]
+    Unreachable {
+        /// Who was asked for.
+        node: u64,
+        /// What was tried.
+        failures: Vec<Failure>,
+    },
+}
+
+fn list(failures: &[Failure]) -> String {
+    if failures.is_empty() {
+        return "no answer".to_owned();
+    }
+    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Reaches the other nodes in the name of one.
+#[derive(Clone, Debug)]
+pub struct Dialer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tls: Arc<NodeTls>,
+    book: AddressBook,
+    timing: DialTiming,
+    links: Links,
+    healed: broadcast::Sender<u64>,
+}
+
+/// Healed links that a slow listener may fall behind; it looks at [`Dialer::links`] then.
+const HEALED_QUEUE: usize = 64;
+
+impl Dialer {
+    /// Dials the nodes of `book` as the owner of `tls`.
+    pub fn new(tls: Arc<NodeTls>, book: AddressBook, timing: DialTiming) -> Self {
+        let (healed, _) = broadcast::channel(HEALED_QUEUE);
+        Self(Arc::new(Inner { tls, book, timing, links: Links::default(), healed }))
+    }
+
+    /// The book it dials from.
+    pub fn book(&self) -> &AddressBook {
+        &self.0.book
+    }
+
+    /// The links as seen from here, by peer.
+    pub fn links(&self) -> Vec<Link> {
+        self.0.links.all()
+    }
+
+    /// Notes that a direct connection to `node` stalled. The next dial asks the relays at once, and the direct path
+    /// is tried again in the background.
+    pub fn note_stalled(&self, node: u64, why: impl Into<String>) {
+        self.0.links.down(node, why.into());
+    }
+
+    /// Tells of every direct path that works again; whoever is carried there may dial anew.
+    pub fn healed(&self) -> broadcast::Receiver<u64> {
+        self.0.healed.subscribe()
+    }
+
+    /// Reaches `node` for one purpose. Safe to cancel: nothing is left open.
+    pub async fn connect(&self, node: u64, alpn: Alpn) -> Result<Dialed, DialError> {
+        let me = self.me();
+        let book = self.0.book.load();
+        if node == me || !book.nodes.contains_key(&node) {
+            return Err(DialError::NoSuchNode { node });
+        }
+        let timing = &self.0.timing;
+        let grace = if self.0.links.is_down(node) { Duration::ZERO } else { timing.direct_grace };
+        let mut grace = pin!(sleep(grace));
+        let mut deadline = pin!(sleep(timing.total));
+        let mut direct = pin!(self.direct(&book, node, alpn));
+        let mut relays = FuturesUnordered::new();
+        let (mut direct_failed, mut relays_asked) = (false, false);
+        let mut failures = Vec::new();
+        loop {
+            let ask_relays = tokio::select! {
+                biased;
+                result = &mut direct, if !direct_failed => match result {
+                    Ok((stream, address)) => {
+                        self.note_up(node);
+                        return Ok(Dialed { stream, path: Path::Direct(address) });
+                    }
+                    Err(failed) => {
+                        self.0.links.down(node, list(&failed));
+                        failures.extend(failed);
+                        direct_failed = true;
+                        true
+                    }
+                },
+                Some((voter, result)) = relays.next(), if !relays.is_empty() => match result {
+                    Ok(stream) => {
+                        if !direct_failed && !self.0.links.is_down(node) {
+                            self.0.links.down(node, format!("no answer within {:?}", timing.direct_grace));
+                        }
+                        self.0.links.via(node, Some(voter));
+                        return Ok(Dialed { stream, path: Path::Relay(voter) });
+                    }
+                    Err(error) => {
+                        failures.push(Failure { path: Path::Relay(voter), error });
+                        false
+                    }
+                },
+                () = &mut grace, if !relays_asked => true,
+                () = &mut deadline => {
+                    self.0.links.down(node, "no answer".to_owned());
+                    self.0.links.via(node, None);
+                    return Err(DialError::Unreachable { node, failures });
+                }
+            };
+            if ask_relays && !relays_asked {
+                relays_asked = true;
+                let voters = book.voters().filter(|voter| *voter != me && *voter != node);
+                relays.extend(voters.map(|voter| self.carried(&book, voter, node, alpn)));
+            }
+            if direct_failed && relays_asked && relays.is_empty() {
+                self.0.links.via(node, None);
+                return Err(DialError::Unreachable { node, failures });
+            }
+        }
+    }
+
+    /// Tries the direct paths that are down again and again, for ever: run it as a task.
+    pub async fn probe(&self) {
+        loop {
+            sleep(self.0.timing.probe_every).await;
+            let book = self.0.book.load();
+            let broken = self.0.links.broken(|peer| book.nodes.contains_key(&peer));
+            let probes: FuturesUnordered<_> = broken
+                .into_iter()
+                .map(|node| {
+                    let book = &book;
+                    async move { (node, self.direct(book, node, Alpn::Probe).await) }
+                })
+                .collect();
+            probes
+                .for_each(|(node, result)| {
+                    match result {
+                        Ok(_) => self.note_up(node),
+                        Err(failed) => self.0.links.down(node, list(&failed)),
+                    }
+                    std::future::ready(())
+                })
+                .await;
+        }
+    }
+
+    fn me(&self) -> u64 {
+        self.0.tls.name().node
+    }
+
+    fn note_up(&self, node: u64) {
+        if self.0.links.up(node) {
+            // Nobody need listen.
+            let _ = self.0.healed.send(node);
+        }
+    }
+
+    /// All addresses of a node at once; the first that ends in the right node wins.
+    async fn direct(&self, book: &Book, node: u64, alpn: Alpn) -> Result<(Stream, SocketAddr), Vec<Failure>> {
+        let attempts = book.route(self.me(), node).into_iter();
+        let mut attempts: FuturesUnordered<_> = attempts
+            .map(|address| async move {
+                let attempt = timeout(self.0.timing.attempt, self.attempt(address, node, alpn)).await;
+                (address, attempt.unwrap_or(Err(PathError::TimedOut)))
+            })
+            .collect();
+        let mut failures = Vec::new();
+        while let Some((address, attempt)) = attempts.next().await {
+            match attempt {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => failures.push(Failure { path: Path::Direct(address), error }),
+            }
+        }
+        Err(failures)
+    }
+
+    async fn attempt(&self, address: SocketAddr, node: u64, alpn: Alpn) -> Result<Stream, PathError> {
+        let tcp = TcpStream::connect(address).await.map_err(PathError::Tcp)?;
+        socket::prepare(&tcp).map_err(PathError::Tcp)?;
+        let mut stream = self.0.tls.connect(tcp, node, alpn).await?;
+        greeting::await_acceptance(&mut stream).await?;
+        Ok(Box::new(stream))
+    }
+
+    /// A connection to `node` inside one to `voter`: the inner TLS is with the node itself.
+    async fn carried(
+        &self,
+        book: &Book,
+        voter: u64,
+        node: u64,
+        alpn: Alpn,
+    ) -> (u64, Result<Stream, PathError>) {
+        let attempt = async {
+            let mut outer = match self.direct(book, voter, Alpn::Relay).await {
+                Ok((stream, _)) => stream,
+                Err(mut failed) => {
+                    return Err(failed.pop().map_or(PathError::TimedOut, |failure| failure.error));
+                }
+            };
+            relay::request(&mut outer, node).await?;
+            let mut stream = self.0.tls.connect(outer, node, alpn).await?;
+            greeting::await_acceptance(&mut stream).await?;
+            Ok(Box::new(stream) as Stream)
+        };
+        (voter, timeout(self.0.timing.attempt, attempt).await.unwrap_or(Err(PathError::TimedOut)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
