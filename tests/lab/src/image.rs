@@ -1,0 +1,151 @@
+//! Root file systems of the nodes: one per Debian, made once by mmdebstrap and then only read.
+//!
+//! An image is named after its recipe, so a changed recipe makes a new one and an unfinished one is never used. The
+//! packages come from wherever the host's own package manager gets them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Lock, digest, put, remove_tree, say};
+use crate::place::cache_dir;
+
+/// The Debian of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Suite {
+    /// Debian 12, systemd 252.
+    Bookworm,
+    /// Debian 13, systemd 257.
+    Trixie,
+}
+
+/// What every node has, whatever the Debian.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,nftables,procps,iputils-ping,iputils-arping,netcat-openbsd,\
+    ipmitool,python3,postgresql,ca-certificates,less";
+const CUSTOMIZE: &str = include_str!("../files/customize");
+
+impl Suite {
+    /// Both, oldest first.
+    pub const ALL: [Suite; 2] = [Suite::Bookworm, Suite::Trixie];
+
+    /// Debian's code name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Bookworm => "bookworm",
+            Suite::Trixie => "trixie",
+        }
+    }
+
+    /// The agents were one package in Debian 12, and are one package each since.
+    fn agents(self) -> &'static str {
+        match self {
+            Suite::Bookworm => "fence-agents",
+            Suite::Trixie => "fence-agents-ipmilan",
+        }
+    }
+}
+
+impl std::str::FromStr for Suite {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Suite> {
+        match text {
+            "bookworm" | "12" => Ok(Suite::Bookworm),
+            "trixie" | "13" => Ok(Suite::Trixie),
+            _ => bail!("`{text}` is no Debian of the lab: bookworm or trixie"),
+        }
+    }
+}
+
+/// A root file system that is complete and never written to.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Its Debian.
+    pub suite: Suite,
+    /// Its folder.
+    pub root: PathBuf,
+}
+
+impl Image {
+    /// The image of a Debian, made now if it is not there: about a minute.
+    pub fn of(suite: Suite) -> Result<Image> {
+        let include = format!("{PACKAGES},{}", suite.agents());
+        let key = digest(&[b"1", suite.name().as_bytes(), include.as_bytes(), CUSTOMIZE.as_bytes()])?;
+        let dir = cache_dir().join("images");
+        let name = format!("{}-{key}", suite.name());
+        let root = dir.join(&name);
+        if root.exists() {
+            return Ok(Image { suite, root });
+        }
+        let _lock = Lock::wait(&dir.join(format!("{}.lock", suite.name())))?;
+        if !root.exists() {
+            build(suite, &include, &dir, &name)?;
+        }
+        Ok(Image { suite, root })
+    }
+
+    /// Name of the image, which names its recipe.
+    pub(crate) fn key(&self) -> String {
+        self.root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// Makes the image beside its place and then moves it there.
+fn build(suite: Suite, include: &str, dir: &Path, name: &str) -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "the lab needs root");
+    let (part, log, hook) =
+        (dir.join(format!("{name}.part")), dir.join(format!("{name}.log")), dir.join(format!("{name}.hook")));
+    remove_tree(&part)?;
+    put(&hook, CUSTOMIZE)?;
+    say(&format!("making the {} image; log: {}", suite.name(), log.display()));
+    let begin = Instant::now();
+    let out = fs::File::create(&log)?;
+    let mut command = Command::new("mmdebstrap");
+    command
+        .args(["--variant=minbase", "--mode=root", "--include", include])
+        .args(["--aptopt=Apt::Install-Recommends \"false\"", "--aptopt=Acquire::Retries \"3\""])
+        .args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"])
+        .args([
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        ])
+        .arg(format!("--customize-hook=sh {} \"$1\"", hook.display()))
+        .arg(suite.name())
+        .arg(&part);
+    if let Some(mirror) = std::env::var_os("CONVOKE_LAB_MIRROR") {
+        command.arg(mirror);
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out)
+        .spawn()
+        .context("cannot run mmdebstrap; run tests/lab/setup first")?;
+    let mut spoken = String::new();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        if let Some(line) = text.lines().rfind(|l| l.starts_with("I: ")).filter(|l| *l != spoken) {
+            say(&format!("  {:>3} s  {}", begin.elapsed().as_secs(), &line[3..]));
+            spoken = line.to_owned();
+        }
+    };
+    if !status.success() {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let tail: Vec<&str> = text.lines().rev().take(15).collect();
+        bail!("mmdebstrap: {status}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+    }
+    fs::rename(&part, dir.join(name))?;
+    let _ = fs::remove_file(hook);
+    say(&format!("made the {} image in {} s", suite.name(), begin.elapsed().as_secs()));
+    Ok(())
+}

@@ -1,0 +1,416 @@
+//! A lab as a whole: brought up, attached to, taken down.
+//!
+//! An owned lab is the owner's for as long as the process lives: a lock says so, and what a killed owner leaves is
+//! removed when its name is next used. A lab that is kept ([`Lab::keep`]) belongs to nobody and stays.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::bmc::{self, Bmc, PowerEvent};
+use crate::cgroup::Groups;
+use crate::host::{Lock, own_program, put, remove_tree, say};
+use crate::image::Suite;
+use crate::layer::{ExtraFile, Layer};
+use crate::machine;
+use crate::net;
+use crate::node::Node;
+use crate::place::{self, HOST, NodeRecord, Place, SERVICE, Wire, cache_dir, node_name};
+use crate::witness::Timeline;
+
+/// How a lab is to be. Begin with `Options::default()`: three nodes with bookworm, power switches, nothing installed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Debian of each node; its length is the number of nodes, 99 at most.
+    pub suites: Vec<Suite>,
+    /// Package under test, installed in every node.
+    pub deb: Option<PathBuf>,
+    /// More files for every node.
+    pub extra: Vec<ExtraFile>,
+    /// Whether a node that asks for a reboot gets one; else it stays off.
+    pub reboots: bool,
+    /// Whether each node has a power switch.
+    pub bmc: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::of(3, Suite::Bookworm)
+    }
+}
+
+impl Options {
+    /// `nodes` nodes with one Debian.
+    #[must_use]
+    pub fn of(nodes: usize, suite: Suite) -> Options {
+        Options { suites: vec![suite; nodes], deb: None, extra: Vec::new(), reboots: true, bmc: true }
+    }
+
+    /// With a package installed.
+    #[must_use]
+    pub fn with_deb(mut self, deb: impl Into<PathBuf>) -> Options {
+        self.deb = Some(deb.into());
+        self
+    }
+}
+
+/// Nodes, networks and power switches. Taken down when dropped, unless kept or only attached to.
+pub struct Lab {
+    place: Arc<Place>,
+    owner: Option<Lock>,
+}
+
+impl Lab {
+    /// Makes a lab, with all nodes still off. An earlier lab of this name is removed, if its owner is gone.
+    pub fn new(name: &str, options: &Options) -> Result<Lab> {
+        Place::check_name(name)?;
+        ensure!(rustix::process::geteuid().is_root(), "the lab needs root");
+        ensure!((1..100).contains(&options.suites.len()), "a lab has 1 to 99 nodes");
+        let owner = Lock::take(&Place::owner_lock(name))?
+            .with_context(|| format!("the lab `{name}` is in use by another process"))?;
+        if let Ok(stale) = Place::load(name) {
+            say(&format!("removing an earlier lab `{name}`"));
+            take_down(&stale)?;
+        }
+        remove_tree(&Place::run_of(name))?;
+        let mut layers: Vec<Layer> = Vec::new();
+        let mut nodes = Vec::new();
+        for &suite in &options.suites {
+            if !layers.iter().any(|l| l.suite == suite) {
+                layers.push(Layer::of(suite, options.deb.as_deref(), &options.extra)?);
+            }
+            let lower = layers.iter().find(|l| l.suite == suite).map(|l| l.lower.clone()).unwrap_or_default();
+            nodes.push(NodeRecord { suite, lower });
+        }
+        raise_limits();
+        let place = Arc::new(Place::create(place::Record {
+            name: name.to_owned(),
+            slot: 0,
+            nodes,
+            reboots: options.reboots,
+            bmc: options.bmc,
+            data: cache_dir().join("labs").join(name),
+            program: own_program("lab")?,
+        })?);
+        let lab = Lab { place, owner: Some(owner) };
+        lab.build().inspect_err(|_| {
+            let _ = take_down(&lab.place);
+        })?;
+        Ok(lab)
+    }
+
+    /// As [`new`](Self::new), and boots all nodes.
+    pub fn booted(name: &str, options: &Options) -> Result<Lab> {
+        let lab = Self::new(name, options)?;
+        lab.boot_all()?;
+        Ok(lab)
+    }
+
+    /// A lab that is up already; dropping this does nothing to it.
+    pub fn attach(name: &str) -> Result<Lab> {
+        Ok(Lab { place: Arc::new(Place::load(name)?), owner: None })
+    }
+
+    /// Names of all labs that are up, or were when their owner died.
+    #[must_use]
+    pub fn all() -> Vec<String> {
+        Place::all()
+    }
+
+    fn build(&self) -> Result<()> {
+        let place = &self.place;
+        remove_tree(&place.record.data)?;
+        for dir in [place.shared(), place.witness()] {
+            fs::create_dir_all(&dir)?;
+            // Services of any user write there.
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777))?;
+        }
+        net::down(place);
+        net::up(place)?;
+        for i in 1..=place.count() {
+            install(place, i)?;
+            if place.record.bmc {
+                bmc::start(place, i)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.place.record.name
+    }
+
+    /// Node `i`, from 1.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[must_use]
+    pub fn node(&self, i: usize) -> Node {
+        assert!((1..=self.place.count()).contains(&i), "this lab has no node {i}");
+        Node { place: Arc::clone(&self.place), index: i }
+    }
+
+    /// A node by its name, as the cluster calls it.
+    pub fn named(&self, name: &str) -> Result<Node> {
+        self.nodes()
+            .into_iter()
+            .find(|n| n.name() == name)
+            .with_context(|| format!("the lab `{}` has no node `{name}`", self.name()))
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
+        (1..=self.place.count()).map(|i| self.node(i)).collect()
+    }
+
+    /// The power switch of node `i`.
+    #[must_use]
+    pub fn bmc(&self, i: usize) -> Bmc {
+        bmc::bmc(&self.place, self.node(i).index())
+    }
+
+    /// Commands that reached the power switches, oldest first.
+    #[must_use]
+    pub fn power_events(&self) -> Vec<PowerEvent> {
+        bmc::events(&self.place)
+    }
+
+    /// Boots all nodes at once and waits until all have finished.
+    pub fn boot_all(&self) -> Result<()> {
+        self.each(Node::boot)
+    }
+
+    /// Takes the power of all nodes away at once.
+    pub fn power_off_all(&self) -> Result<()> {
+        self.each(Node::power_off)
+    }
+
+    /// Does something with all nodes at once; the first error, if any, when all are done.
+    pub fn each(&self, work: impl Fn(&Node) -> Result<()> + Sync) -> Result<()> {
+        let nodes = self.nodes();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = nodes.iter().map(|n| scope.spawn(|| work(n))).collect();
+            let results: Vec<Result<()>> = threads
+                .into_iter()
+                .map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect();
+            results.into_iter().collect()
+        })
+    }
+
+    /// Cuts a node off the data network: nothing passes, its link stays up, its management network works.
+    pub fn cut(&self, i: usize) -> Result<()> {
+        net::set(&self.place, "isolated", &[quoted(&self.place.link(i, Wire::Data))], true)
+    }
+
+    /// Ends [`cut`](Self::cut).
+    pub fn heal(&self, i: usize) -> Result<()> {
+        net::set(&self.place, "isolated", &[quoted(&self.place.link(i, Wire::Data))], false)
+    }
+
+    /// Cuts a node off the management network: it reaches no power switch.
+    pub fn cut_management(&self, i: usize) -> Result<()> {
+        net::set(&self.place, "isolated", &[quoted(&self.place.link(i, Wire::Management))], true)
+    }
+
+    /// Ends [`cut_management`](Self::cut_management).
+    pub fn heal_management(&self, i: usize) -> Result<()> {
+        net::set(&self.place, "isolated", &[quoted(&self.place.link(i, Wire::Management))], false)
+    }
+
+    /// Cuts two nodes apart, both ways; each still reaches all others.
+    pub fn cut_link(&self, a: usize, b: usize) -> Result<()> {
+        net::set(&self.place, "cut", &[self.pair(a, b), self.pair(b, a)], true)
+    }
+
+    /// Ends [`cut_link`](Self::cut_link).
+    pub fn heal_link(&self, a: usize, b: usize) -> Result<()> {
+        net::set(&self.place, "cut", &[self.pair(a, b), self.pair(b, a)], false)
+    }
+
+    /// Drops what `from` sends to `to`; the other way works.
+    pub fn cut_one_way(&self, from: usize, to: usize) -> Result<()> {
+        net::set(&self.place, "cut", &[self.pair(from, to)], true)
+    }
+
+    /// Ends [`cut_one_way`](Self::cut_one_way).
+    pub fn heal_one_way(&self, from: usize, to: usize) -> Result<()> {
+        net::set(&self.place, "cut", &[self.pair(from, to)], false)
+    }
+
+    /// Ends every cut.
+    pub fn heal_all(&self) -> Result<()> {
+        net::heal_all(&self.place)
+    }
+
+    fn pair(&self, from: usize, to: usize) -> String {
+        let link = |i| quoted(&self.place.link(i, Wire::Data));
+        format!("{} . {}", link(from), link(to))
+    }
+
+    /// A free address in the data network for a service, by number from 0 to 50. The prefix length is 24.
+    #[must_use]
+    pub fn service_address(&self, number: usize) -> String {
+        assert!(number <= 50, "service addresses go from 0 to 50");
+        self.place.address(Wire::Data, SERVICE + number)
+    }
+
+    /// The host's own address in the data network.
+    #[must_use]
+    pub fn host_address(&self) -> String {
+        self.place.address(Wire::Data, HOST)
+    }
+
+    /// The folder on the host that all nodes see as `/shared`: their SAN.
+    #[must_use]
+    pub fn shared(&self) -> PathBuf {
+        self.place.shared()
+    }
+
+    /// What the witness unit `unit` wrote (`witness` or `witness@NAME`).
+    pub fn witness(&self, unit: &str) -> Result<Timeline> {
+        Timeline::read(&self.place.witness().join(format!("{}.log", unit.trim_end_matches(".service"))))
+    }
+
+    /// Forgets what the witness units wrote. A running one goes on in a new file only after its restart, so stop it first.
+    pub fn clear_witness(&self) -> Result<()> {
+        for entry in fs::read_dir(self.place.witness())?.flatten() {
+            fs::remove_file(entry.path())?;
+        }
+        Ok(())
+    }
+
+    /// Copies console logs and journals of all nodes to a folder; the answer is the folder.
+    pub fn save_logs(&self) -> Result<PathBuf> {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
+        let dir = std::env::var_os("CONVOKE_LAB_LOGS")
+            .map_or_else(|| target.join("lab-logs"), PathBuf::from)
+            .join(self.name());
+        remove_tree(&dir)?;
+        for node in self.nodes() {
+            put(&dir.join(format!("{}.console", node.name())), node.console())?;
+            let journal = node.journal("").unwrap_or_else(|e| format!("no journal: {e:#}\n"));
+            put(&dir.join(format!("{}.journal", node.name())), journal)?;
+        }
+        let _ = fs::copy(self.place.run().join("power.log"), dir.join("power.log"));
+        Ok(dir.canonicalize()?)
+    }
+
+    /// Leaves the lab up for others to attach to.
+    pub fn keep(mut self) {
+        self.owner = None;
+    }
+
+    /// Takes a lab down that no living process owns; one of which nothing is left is fine.
+    pub fn purge(name: &str) -> Result<()> {
+        Place::check_name(name)?;
+        let _owner = Lock::take(&Place::owner_lock(name))?
+            .with_context(|| format!("the lab `{name}` is in use by another process"))?;
+        match Place::load(name) {
+            Ok(place) => take_down(&place),
+            Err(_) => remove_tree(&Place::run_of(name)),
+        }
+    }
+
+    /// Takes the lab down, owned or attached: nodes, network, power switches and disks.
+    pub fn down(mut self) -> Result<()> {
+        self.owner = None;
+        take_down(&self.place)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.owner.is_none() {
+            return;
+        }
+        if std::thread::panicking() {
+            match self.save_logs() {
+                Ok(dir) => say(&format!("logs of the nodes: {}", dir.display())),
+                Err(e) => say(&format!("cannot save the logs: {e:#}")),
+            }
+        }
+        if std::env::var_os("CONVOKE_LAB_KEEP").is_some() {
+            say(&format!("keeping the lab `{}`; end it with `lab purge {0}`", self.name()));
+        } else if let Err(e) = take_down(&self.place) {
+            say(&format!("cannot take the lab `{}` down: {e:#}", self.name()));
+        }
+    }
+}
+
+/// Gives a node its disk, with the names and identities that are its own.
+pub(crate) fn install(place: &Place, i: usize) -> Result<()> {
+    machine::mount(place, i)?;
+    let root = place.root(i);
+    let name = node_name(i);
+    let id = crate::host::digest(&[place.record.name.as_bytes(), name.as_bytes()])?;
+    put(&root.join("etc/hostname"), format!("{name}\n"))?;
+    put(&root.join("etc/machine-id"), format!("{id}{id}\n"))?;
+    let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
+    hosts.push_str(&format!("{} lab-host\n", place.address(Wire::Data, HOST)));
+    for k in 1..=place.count() {
+        let n = node_name(k);
+        hosts.push_str(&format!("{} {n}\n", place.address(Wire::Data, place::NODE + k)));
+        hosts.push_str(&format!("{} {n}-mgmt\n", place.address(Wire::Management, place::NODE + k)));
+        hosts.push_str(&format!("{} {n}-bmc\n", place.address(Wire::Management, place::BMC + k)));
+    }
+    put(&root.join("etc/hosts"), hosts)
+}
+
+/// Removes all of a lab. Goes on after an error, so that one stuck thing does not leave the rest behind.
+fn take_down(place: &Place) -> Result<()> {
+    let mut first: Result<()> = Ok(());
+    let mut done = |r: Result<()>| {
+        if first.is_ok() {
+            first = r;
+        }
+    };
+    for i in 1..=place.count() {
+        // The switches first, so that no late command powers a node on again.
+        done(place.started(&format!("bmc-{}", node_name(i))).end());
+        done(place.started(&format!("late-off-{}", node_name(i))).end());
+    }
+    for i in 1..=place.count() {
+        done(machine::power_off(place, i));
+    }
+    for i in 1..=place.count() {
+        let keeper = place.started(&format!("keeper-{}", node_name(i)));
+        // It ends by itself when it has tidied up.
+        crate::clock::wait_until(
+            std::time::Duration::from_secs(10),
+            std::time::Duration::from_millis(2),
+            || keeper.pid().is_none(),
+        );
+        done(keeper.end());
+        if let Ok(groups) = Groups::of(place, i) {
+            groups.remove();
+            groups.remove_parents();
+        }
+        done(machine::unmount(place, i));
+    }
+    net::down(place);
+    // With a disk still mounted its removal would reach into the shared folders of others.
+    first?;
+    remove_tree(&place.record.data)?;
+    remove_tree(&place.run())
+}
+
+/// Each systemd needs some inotify instances, and a host's default is for one.
+fn raise_limits() {
+    const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
+    let now = fs::read_to_string(LIMIT).ok().and_then(|t| t.trim().parse::<u32>().ok());
+    if now.is_some_and(|n| n < 8192) && fs::write(LIMIT, "8192").is_ok() {
+        say("raised the host's fs.inotify.max_user_instances to 8192");
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
