@@ -1,0 +1,125 @@
+//! What the generator writes: a gate for every cluster unit and every member of one.
+//!
+//! Decides the whole output for a root directory; writes nothing. Gates are made for the union of the
+//! sections found and of the units this node was ever told of (F12), also for sections with errors: a
+//! mistake in a file must never open a gate.
+
+mod gated;
+
+pub use gated::Gated;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::Severity;
+use crate::gate::{self, GATE_FILE, Kind, MEMBER_FILE};
+use crate::load::{Catalog, hides_permit, key, stays_ungated, unkey};
+use crate::name::UnitName;
+
+/// Where the list of known cluster units is kept.
+pub const GATED_LIST: &str = "/var/lib/convoke/gated";
+
+/// The generator's last complete output, for a run that fails. In /run, because systemd runs generators
+/// with the rest of the system read-only.
+pub const LAST_GOOD: &str = "/run/convoke/generator-last-good";
+
+/// convoked's copy of [`LAST_GOOD`], which outlives a reboot.
+pub const LAST_GOOD_KEPT: &str = "/var/lib/convoke/generator-last-good";
+
+/// What to write, and what to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Texts by path below the generator's early directory.
+    pub files: BTreeMap<PathBuf, String>,
+    /// Lines for the kernel's log.
+    pub log: Vec<String>,
+    /// Whether everything could be read. If not, gates of the last good run must stay beside these.
+    pub complete: bool,
+}
+
+impl Output {
+    fn add(&mut self, unit: &str, file: &str, text: String) {
+        self.files.insert(PathBuf::from(format!("{unit}.d")).join(file), text);
+    }
+}
+
+/// The complete output for a root directory.
+pub fn render(root: &Path) -> Output {
+    let catalog = Catalog::read(root);
+    let known =
+        Gated::parse(&String::from_utf8_lossy(&catalog.index.root.read(GATED_LIST).unwrap_or_default()));
+    let mut output = Output { complete: true, ..Output::default() };
+    let mut owns: BTreeMap<String, String> = BTreeMap::new();
+    for name in catalog.units.keys().chain(&known.units) {
+        let id = catalog.index.id(name);
+        if let Some(why) = stays_ungated(&catalog, &id) {
+            output.log.push(format!("{id} is NOT gated: {why}"));
+            continue;
+        }
+        let Some(kind) = Kind::of(&id) else {
+            output.log.push(format!("{id} is NOT gated: its type cannot be a cluster unit"));
+            continue;
+        };
+        owns.insert(id.clone(), gate::own(kind, hidden(&catalog, &id)));
+    }
+    for (id, text) in &owns {
+        // An instance has its template's gate, and needs its own only where they differ.
+        let template = UnitName::parse(id).and_then(|n| n.template());
+        if template.and_then(|t| owns.get(&t)) != Some(text) {
+            output.add(id, GATE_FILE, text.clone());
+        }
+    }
+    let mut members = catalog.gates.clone();
+    for (member, owner) in &known.members {
+        // What the files say now counts more than what was remembered.
+        members.entry(key(&catalog.index.id(member))).or_insert_with(|| key(owner));
+    }
+    for (member, owner) in &members {
+        let real = unkey(member);
+        let managed = |id: &str| {
+            owns.contains_key(id)
+                || UnitName::parse(id).and_then(|n| n.template()).is_some_and(|t| owns.contains_key(&t))
+        };
+        if managed(&real) {
+            continue;
+        }
+        if let Some(why) = stays_ungated(&catalog, &real) {
+            output.log.push(format!("{real} is NOT gated: {why}"));
+        } else if let Some(kind) = Kind::of(&real) {
+            output.add(&real, MEMBER_FILE, gate::member(kind, owner, hidden(&catalog, &real)));
+        }
+    }
+    for diagnostic in catalog.units.values().flat_map(|u| &u.diagnostics).chain(&catalog.loose) {
+        if diagnostic.severity == Severity::Error {
+            output.log.push(format!("{}: {}", diagnostic.code, diagnostic.message));
+        }
+    }
+    for fault in catalog.index.root.faults() {
+        output.complete = false;
+        output.log.push(format!("cannot read {fault}: the gates of the last good run stay"));
+    }
+    output.log.dedup();
+    output
+}
+
+/// Gates for the known units from nothing but the list of their names: the least that must stand if all
+/// else fails. `ExecCondition=` is left out, since it is not known which unit it would shut for good.
+pub fn render_known(list: &str) -> BTreeMap<PathBuf, String> {
+    let known = Gated::parse(list);
+    let mut output = Output::default();
+    for unit in &known.units {
+        if let Some(kind) = Kind::of(unit) {
+            output.add(unit, GATE_FILE, gate::own(kind, true));
+        }
+    }
+    for (member, owner) in &known.members {
+        if let Some(kind) = Kind::of(member) {
+            output.add(member, MEMBER_FILE, gate::member(kind, &key(owner), true));
+        }
+    }
+    output.files
+}
+
+fn hidden(catalog: &Catalog, id: &str) -> bool {
+    catalog.views.get(id).is_some_and(|view| hides_permit(view).is_some())
+}

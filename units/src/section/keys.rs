@@ -1,0 +1,54 @@
+//! The keys of `[X-Convoke]`: those that work and those that are planned.
+
+use crate::name::edit_distance;
+
+/// Keys of this version.
+pub(super) const SUPPORTED: &[&str] = &[
+    "Replicas",
+    "Fencing",
+    "OnQuorumLoss",
+    "Requires",
+    "After",
+    "Nodes",
+    "Prefer",
+    "Stickiness",
+    "SameNodeAs",
+    "OnStopFailure",
+    "FailuresMax",
+    "FailureResetSec",
+];
+
+/// Keys of the design that this version does not act on. They are refused rather than ignored: the unit
+/// would run without a rule that somebody believes in.
+pub(super) const LATER: &[&str] = &[
+    "Wants",
+    "BindsTo",
+    "PartOf",
+    "Before",
+    "Conflicts",
+    "OtherNodeThan",
+    "Avoid",
+    "Spread",
+    "Uses",
+    "StartOneAtATime",
+    "Assembly",
+    "Position",
+    "Ready",
+    "GatherWaitSec",
+    "GatherThen",
+    "StartAlone",
+    "StartResync",
+    "Rank",
+    "CheckExec",
+    "CheckIntervalSec",
+    "CheckTimeoutSec",
+];
+
+/// The known key that a misspelt one was probably meant to be.
+pub(super) fn nearest(key: &str) -> Option<&'static str> {
+    let key = key.to_lowercase();
+    let all = SUPPORTED.iter().chain(LATER);
+    let (distance, best) = all.map(|k| (edit_distance(&key, &k.to_lowercase()), *k)).min()?;
+    // A third of the letters wrong is no misspelling any more.
+    (distance <= (key.chars().count() / 3).max(1)).then_some(best)
+}

@@ -1,0 +1,235 @@
+//! Merges the `[X-Convoke]` sections of a unit's files and checks what they add up to.
+
+use std::collections::BTreeMap;
+
+use super::keys::{LATER, SUPPORTED, nearest};
+use super::specifier;
+use super::value::{Failures, FromValue, Reset, UnitRef};
+use super::{Fencing, NodeExpr, OnQuorumLoss, OnStopFailure, Preference, Replicas, Section, Stickiness};
+use crate::diagnostic::{Code, Diagnostic, Span, has_errors};
+use crate::name::UnitName;
+use crate::text::{Assignment, SECTION, UnitText, Value};
+
+/// How long a node with too many failures is avoided unless the file says otherwise.
+const FAILURE_RESET_MS: u64 = 600_000;
+
+/// The section that the texts of a unit, in order of application, add up to. There is none if anything
+/// in them is an error; the caller keeps such a unit gated and does not start it.
+pub fn parse<'a>(id: &str, texts: impl Iterator<Item = &'a UnitText>) -> (Option<Section>, Vec<Diagnostic>) {
+    let mut merge =
+        Merge { id, scalars: BTreeMap::new(), lists: BTreeMap::new(), claim: None, found: Vec::new() };
+    for text in texts {
+        if merge.claim.is_none() {
+            merge.claim = text.claim().map(|h| h.span.clone());
+        }
+        for assignment in text.assignments.iter().filter(|a| a.section == SECTION) {
+            merge.add(assignment);
+        }
+    }
+    let section = merge.section();
+    let found = merge.found;
+    ((!has_errors(&found)).then_some(section), found)
+}
+
+struct Merge<'a> {
+    id: &'a str,
+    scalars: BTreeMap<&'a str, &'a Value>,
+    lists: BTreeMap<&'a str, Vec<(String, Span)>>,
+    claim: Option<Span>,
+    found: Vec<Diagnostic>,
+}
+
+/// Keys that gather words over all files; the others keep their last value.
+const LISTS: &[&str] = &["Requires", "After", "Nodes", "Prefer", "SameNodeAs"];
+
+impl<'a> Merge<'a> {
+    fn add(&mut self, assignment: &'a Assignment) {
+        let key = assignment.key.as_str();
+        let value = &assignment.value;
+        if LATER.contains(&key) {
+            let message = format!("`{key}=` is not supported by this version");
+            self.found.push(
+                Diagnostic::error(Code::UnsupportedKey, assignment.key_span.clone(), message)
+                    .help("remove it; it is refused because the unit would run without the rule"),
+            );
+        } else if !SUPPORTED.contains(&key) {
+            let message = format!("unknown key `{key}=` in `[{SECTION}]`");
+            let unknown = Diagnostic::error(Code::UnknownKey, assignment.key_span.clone(), message);
+            self.found.push(match nearest(key) {
+                Some(known) => unknown.help(format!("did you mean `{known}=`?")),
+                None => unknown.help(format!("the keys are {}", SUPPORTED.join(", "))),
+            });
+        } else if LISTS.contains(&key) {
+            let words = self.lists.entry(key).or_default();
+            if value.text.is_empty() {
+                words.clear();
+            }
+            words.extend(value.words().map(|(word, span)| (word.to_owned(), span)));
+        } else if value.text.is_empty() {
+            self.scalars.remove(key);
+        } else {
+            self.scalars.insert(key, value);
+        }
+    }
+
+    fn section(&mut self) -> Section {
+        let replicas = self.scalar("Replicas").unwrap_or(Replicas::One);
+        let one = replicas == Replicas::One;
+        let fencing = self.scalar("Fencing").unwrap_or(if one { Fencing::Required } else { Fencing::None });
+        let on_quorum_loss = self.scalar("OnQuorumLoss").unwrap_or(if one {
+            OnQuorumLoss::Stop
+        } else {
+            OnQuorumLoss::Continue
+        });
+        let on_stop_failure = self.scalar("OnStopFailure").unwrap_or(if one {
+            OnStopFailure::Fence
+        } else {
+            OnStopFailure::Block
+        });
+        let section = Section {
+            replicas,
+            fencing,
+            on_quorum_loss,
+            requires: self.units("Requires"),
+            after: self.units("After"),
+            nodes: self.nodes(),
+            prefer: self.preferences(),
+            stickiness: self.scalar("Stickiness").unwrap_or(Stickiness::Infinity),
+            same_node_as: self.units("SameNodeAs"),
+            on_stop_failure,
+            failures_max: self.scalar("FailuresMax").map_or(1, |f: Failures| f.0),
+            failure_reset_ms: self.scalar("FailureResetSec").map_or(Some(FAILURE_RESET_MS), |r: Reset| r.0),
+        };
+        self.check(&section);
+        section
+    }
+
+    /// Rules of F7 about values that do not go together.
+    fn check(&mut self, section: &Section) {
+        let at = self.place("Fencing");
+        let stops = matches!(section.on_quorum_loss, OnQuorumLoss::Stop | OnQuorumLoss::Reboot);
+        let one = section.replicas == Replicas::One;
+        match section.fencing {
+            Fencing::Lease | Fencing::Watchdog if !stops => {
+                let at = self.place("OnQuorumLoss").or(at.clone());
+                let message = "`Fencing=lease` and `watchdog` need `OnQuorumLoss=stop` or `reboot`";
+                let help = "a unit that goes on after its lease would run twice";
+                self.found.push(Diagnostic::error(Code::NeedsStop, at, message).help(help));
+            }
+            Fencing::None if one => {
+                let message = format!("`{}` is not exclusive: `Fencing=none` lets it run twice", self.id);
+                let help = "say `Fencing=required` unless a second copy is harmless";
+                self.found.push(Diagnostic::warning(Code::NotExclusive, at.clone(), message).help(help));
+            }
+            Fencing::Lease if one => {
+                let message = format!("`{}` is exclusive only while convoked lives on a lost node", self.id);
+                let help = "`Fencing=required` needs no such trust";
+                self.found.push(Diagnostic::warning(Code::LeaseExclusive, at.clone(), message).help(help));
+            }
+            _ => {}
+        }
+        if section.fencing == Fencing::Watchdog {
+            let message = "`Fencing=watchdog`: there is no self-fencing chain in this version";
+            self.found.push(Diagnostic::error(Code::NoWatchdog, at, message).help("say `Fencing=required`"));
+        }
+    }
+
+    /// Where a key is set, or else where the section begins.
+    fn place(&self, key: &str) -> Option<Span> {
+        self.scalars.get(key).map(|v| v.span()).or_else(|| self.claim.clone())
+    }
+
+    fn scalar<T: FromValue>(&mut self, key: &'static str) -> Option<T> {
+        let value = *self.scalars.get(key)?;
+        self.read(key, &value.text, value.span())
+    }
+
+    fn words<T: FromValue>(&mut self, key: &'static str) -> Vec<(T, Span)> {
+        let words = self.lists.get(key).cloned().unwrap_or_default();
+        words
+            .into_iter()
+            .filter_map(|(word, span)| Some((self.read(key, &word, span.clone())?, span)))
+            .collect()
+    }
+
+    fn read<T: FromValue>(&mut self, key: &str, text: &str, span: Span) -> Option<T> {
+        let expanded = match specifier::expand(text, self.id) {
+            Ok(expanded) => expanded,
+            Err(refused) => {
+                let mut span = span;
+                let before = text[..refused.at].chars().count() as u32;
+                span.column += before;
+                span.end = span.column + refused.specifier.chars().count() as u32;
+                let message = format!("`{}` cannot be used in `[{SECTION}]`", refused.specifier);
+                let help = "use %n, %N, %p, %i, %I or %j; what differs between nodes cannot be part of a \
+                            definition that all nodes share; a percent sign is `%%`";
+                self.found.push(Diagnostic::error(Code::BadSpecifier, span, message).help(help));
+                return None;
+            }
+        };
+        let value = T::from_value(&expanded);
+        if value.is_none() {
+            let unit = ["Requires", "After", "SameNodeAs"].contains(&key);
+            let code = if unit { Code::BadUnitName } else { Code::BadValue };
+            let message = format!("`{key}=` cannot be `{expanded}`");
+            self.found.push(Diagnostic::error(code, span, message).help(format!("it takes {}", T::TAKES)));
+        }
+        value
+    }
+
+    fn units(&mut self, key: &'static str) -> Vec<String> {
+        let mut out: Vec<String> = Vec::new();
+        // In a template an open instance makes the name of another template, which stands for its instances.
+        let template = UnitName::parse(self.id).is_some_and(|n| n.is_template());
+        for (UnitRef(name), span) in self.words(key) {
+            if name == self.id {
+                let message = format!("`{key}=` of `{}` names the unit itself", self.id);
+                self.found.push(Diagnostic::error(Code::SelfReference, span, message));
+            } else if UnitName::parse(&name).is_some_and(|n| n.is_template()) && !template {
+                let message = format!("`{key}=` names the template `{name}`");
+                let help = "name an instance of it";
+                self.found.push(Diagnostic::error(Code::BadUnitName, span, message).help(help));
+            } else if out.contains(&name) {
+                self.repeated(key, &name, span);
+            } else {
+                out.push(name);
+            }
+        }
+        out
+    }
+
+    fn nodes(&mut self) -> Vec<NodeExpr> {
+        let mut out: Vec<NodeExpr> = Vec::new();
+        for (node, span) in self.words("Nodes") {
+            if out.contains(&node) {
+                self.repeated("Nodes", &span_text(&span), span);
+            } else {
+                out.push(node);
+            }
+        }
+        out
+    }
+
+    fn preferences(&mut self) -> Vec<Preference> {
+        let mut out: Vec<Preference> = Vec::new();
+        for (preference, span) in self.words::<Preference>("Prefer") {
+            if let Some(before) = out.iter_mut().find(|p| p.node == preference.node) {
+                before.weight = preference.weight;
+                self.repeated("Prefer", &span_text(&span), span);
+            } else {
+                out.push(preference);
+            }
+        }
+        out
+    }
+
+    fn repeated(&mut self, key: &str, what: &str, span: Span) {
+        let message = format!("`{key}=` names `{what}` twice");
+        self.found.push(Diagnostic::warning(Code::RepeatedItem, span, message));
+    }
+}
+
+fn span_text(span: &Span) -> String {
+    let skip = span.column.saturating_sub(1) as usize;
+    span.source.chars().skip(skip).take(span.end.saturating_sub(span.column) as usize).collect()
+}

@@ -1,0 +1,137 @@
+//! The `[X-Convoke]` section as a type: the rules under which the cluster runs a unit.
+//!
+//! Decides what each key may hold and which values go together. Plain data: knows no file, node or
+//! permit, so that it can be stored, compared and sent. Section 5 of the design lists the keys.
+
+mod keys;
+mod merge;
+pub(crate) mod specifier;
+pub(crate) mod timespan;
+mod value;
+
+use serde::{Deserialize, Serialize};
+
+pub use merge::parse;
+
+/// The rules of one unit, defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// On how many nodes it runs at a time.
+    pub replicas: Replicas,
+    /// What must be known of a lost node before its replica is replaced.
+    pub fencing: Fencing,
+    /// What a node does with it when its lease ends.
+    pub on_quorum_loss: OnQuorumLoss,
+    /// Units that must be active somewhere in the cluster.
+    pub requires: Vec<String>,
+    /// Units that start before it where both start.
+    pub after: Vec<String>,
+    /// Where it may run; empty means every node that offers it. Any one match is enough.
+    pub nodes: Vec<NodeExpr>,
+    /// Where it had better run.
+    pub prefer: Vec<Preference>,
+    /// How much better another node must be before it moves.
+    pub stickiness: Stickiness,
+    /// Cluster units on whose node it must run.
+    pub same_node_as: Vec<String>,
+    /// What follows when it cannot be stopped.
+    pub on_stop_failure: OnStopFailure,
+    /// How many failures on a node before that node is avoided.
+    pub failures_max: u32,
+    /// For how long, in milliseconds, a node with too many failures is avoided; `None` is for ever.
+    pub failure_reset_ms: Option<u64>,
+}
+
+impl Section {
+    /// Whether the cluster promises that it never runs twice (S1). F7: `Fencing=none` gives that up.
+    pub fn exclusive(&self) -> bool {
+        self.replicas == Replicas::One && self.fencing != Fencing::None
+    }
+}
+
+/// `Replicas=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replicas {
+    /// On one node.
+    One,
+    /// On this many nodes, at least two.
+    Count(u32),
+    /// On every node where it may run.
+    All,
+}
+
+/// `Fencing=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fencing {
+    /// Verified off, a new incarnation, the node's own release, or an operator's word.
+    Required,
+    /// Also: the self-fencing time has passed.
+    Watchdog,
+    /// Also: the lease with its stop budget has ended.
+    Lease,
+    /// Nothing.
+    None,
+}
+
+/// `OnQuorumLoss=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnQuorumLoss {
+    /// Stop it.
+    Stop,
+    /// Freeze its processes.
+    Freeze,
+    /// Leave it alone.
+    Continue,
+    /// Reboot the node.
+    Reboot,
+}
+
+/// `OnStopFailure=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStopFailure {
+    /// Fence the node.
+    Fence,
+    /// Keep the permit and wait for an operator.
+    Block,
+}
+
+/// `Stickiness=`: a number on the scale of the weights of `Prefer=`, or never to move without need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stickiness {
+    /// It moves when another node is better by more than this, 0 to 1,000,000.
+    Weight(u32),
+    /// It moves only when it must: the default.
+    Infinity,
+}
+
+/// One word of `Nodes=` or `Prefer=`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeExpr {
+    /// The node of this name.
+    Name(String),
+    /// Nodes with this attribute.
+    Attribute {
+        /// Its key.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// One word of `Prefer=`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preference {
+    /// Which nodes.
+    pub node: NodeExpr,
+    /// How much, 1 to 1,000,000; 100 if the file gives no number.
+    pub weight: u32,
+}
+
+#[cfg(test)]
+mod tests;

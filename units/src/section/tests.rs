@@ -1,0 +1,181 @@
+use super::*;
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::text::UnitText;
+
+fn read(id: &str, files: &[&str]) -> (Option<Section>, Vec<Diagnostic>) {
+    let texts: Vec<UnitText> =
+        files.iter().enumerate().map(|(n, f)| UnitText::parse(&format!("/{n}"), f.as_bytes())).collect();
+    parse(id, texts.iter())
+}
+
+fn one(body: &str) -> (Option<Section>, Vec<Diagnostic>) {
+    read("db.service", &[&format!("[X-Convoke]\n{body}\n")])
+}
+
+fn good(body: &str) -> Section {
+    let (section, found) = one(body);
+    assert!(found.is_empty(), "{body}: {found:?}");
+    section.unwrap()
+}
+
+#[test]
+fn an_empty_section_is_exclusive_and_fenced() {
+    let section = good("");
+    assert!(section.exclusive());
+    assert_eq!(
+        section,
+        Section {
+            replicas: Replicas::One,
+            fencing: Fencing::Required,
+            on_quorum_loss: OnQuorumLoss::Stop,
+            requires: vec![],
+            after: vec![],
+            nodes: vec![],
+            prefer: vec![],
+            stickiness: Stickiness::Infinity,
+            same_node_as: vec![],
+            on_stop_failure: OnStopFailure::Fence,
+            failures_max: 1,
+            failure_reset_ms: Some(600_000),
+        }
+    );
+}
+
+#[test]
+fn replicas_change_the_defaults() {
+    for (text, replicas) in [("2", Replicas::Count(2)), ("all", Replicas::All)] {
+        let section = good(&format!("Replicas={text}"));
+        assert_eq!(section.replicas, replicas);
+        assert_eq!(
+            (section.fencing, section.on_quorum_loss, section.on_stop_failure),
+            (Fencing::None, OnQuorumLoss::Continue, OnStopFailure::Block)
+        );
+        assert!(!section.exclusive());
+    }
+}
+
+#[test]
+fn later_files_win_scalars_add_to_lists_and_empty_resets() {
+    let files = [
+        "[X-Convoke]\nReplicas=3\nNodes=a b\nAfter=x.service\nFailuresMax=9\n",
+        "[X-Convoke]\nReplicas=2\nNodes=\nNodes=rack=a\nAfter=y.service\nFailuresMax=\n",
+    ];
+    let (section, found) = read("db.service", &files);
+    assert!(found.is_empty(), "{found:?}");
+    let section = section.unwrap();
+    assert_eq!(section.replicas, Replicas::Count(2));
+    assert_eq!(section.nodes, [NodeExpr::Attribute { key: "rack".into(), value: "a".into() }]);
+    assert_eq!(section.after, ["x.service", "y.service"]);
+    assert_eq!(section.failures_max, 1);
+}
+
+#[test]
+fn every_key_has_its_value() {
+    let section = good(
+        "Fencing=lease\nReplicas=2\nOnQuorumLoss=reboot\nRequires=a.service b@x.service\nPrefer=n1:100 ssd=yes n2:7\n\
+         Stickiness=50\nSameNodeAs=a.service\nOnStopFailure=fence\nFailuresMax=3\nFailureResetSec=1min 30s",
+    );
+    assert_eq!(section.fencing, Fencing::Lease);
+    assert_eq!(section.on_quorum_loss, OnQuorumLoss::Reboot);
+    assert_eq!(section.requires, ["a.service", "b@x.service"]);
+    let prefer = |node, weight| Preference { node, weight };
+    assert_eq!(
+        section.prefer,
+        [
+            prefer(NodeExpr::Name("n1".into()), 100),
+            prefer(NodeExpr::Attribute { key: "ssd".into(), value: "yes".into() }, 100),
+            prefer(NodeExpr::Name("n2".into()), 7),
+        ]
+    );
+    assert_eq!(section.stickiness, Stickiness::Weight(50));
+    assert_eq!(section.same_node_as, ["a.service"]);
+    assert_eq!((section.failures_max, section.failure_reset_ms), (3, Some(90_000)));
+    assert_eq!(good("FailureResetSec=infinity").failure_reset_ms, None);
+}
+
+#[test]
+fn bad_values_are_errors_with_place_and_help() {
+    let table = [
+        ("Replicas=0", Code::BadValue, 10),
+        ("Replicas=-1", Code::BadValue, 10),
+        ("Replicas=+2", Code::BadValue, 10),
+        ("Replicas= two", Code::BadValue, 11),
+        ("Fencing=Required", Code::BadValue, 9),
+        ("OnQuorumLoss=die", Code::BadValue, 14),
+        ("Stickiness=1000001", Code::BadValue, 12),
+        ("Prefer=n1 n2:0", Code::BadValue, 11),
+        ("Prefer=n1:x", Code::BadValue, 8),
+        ("Nodes=a =b", Code::BadValue, 9),
+        ("FailuresMax=0", Code::BadValue, 13),
+        ("FailureResetSec=soon", Code::BadValue, 17),
+        ("Requires=a.service b", Code::BadUnitName, 20),
+        ("Requires=t@.service", Code::BadUnitName, 10),
+        ("After=db.service", Code::SelfReference, 7),
+        ("Nodes=a-%H", Code::BadSpecifier, 9),
+        ("Wants=a.service", Code::UnsupportedKey, 1),
+        ("Assembly=none", Code::UnsupportedKey, 1),
+        ("Replica=1", Code::UnknownKey, 1),
+        ("Fencing=watchdog", Code::NoWatchdog, 9),
+    ];
+    for (body, code, column) in table {
+        let (section, found) = one(body);
+        assert_eq!(section, None, "{body}");
+        let found = &found[0];
+        assert_eq!((found.code, found.severity), (code, Severity::Error), "{body}");
+        let span = found.span.as_ref().unwrap();
+        assert_eq!((span.line, span.column), (2, column), "{body}");
+    }
+}
+
+#[test]
+fn a_misspelt_key_gets_the_right_one() {
+    for (key, help) in [
+        ("Replica", Some("did you mean `Replicas=`?")),
+        ("fencing", Some("did you mean `Fencing=`?")),
+        ("OnQuorumLost", Some("did you mean `OnQuorumLoss=`?")),
+        ("CheckIntervallSec", Some("did you mean `CheckIntervalSec=`?")),
+    ] {
+        assert_eq!(one(&format!("{key}=1")).1[0].help.as_deref(), help, "{key}");
+    }
+    assert!(one("Zzzzzz=1").1[0].help.as_deref().unwrap().starts_with("the keys are"));
+}
+
+#[test]
+fn fencing_and_quorum_loss_must_go_together() {
+    let table = [
+        ("Fencing=lease\nOnQuorumLoss=continue", vec![(Code::NeedsStop, Severity::Error)]),
+        ("Fencing=lease\nOnQuorumLoss=freeze", vec![(Code::NeedsStop, Severity::Error)]),
+        ("Replicas=2\nFencing=lease", vec![(Code::NeedsStop, Severity::Error)]),
+        ("Fencing=lease", vec![(Code::LeaseExclusive, Severity::Warning)]),
+        ("Fencing=none", vec![(Code::NotExclusive, Severity::Warning)]),
+        ("Replicas=2\nFencing=lease\nOnQuorumLoss=stop", vec![]),
+        ("OnQuorumLoss=continue", vec![]),
+    ];
+    for (body, expected) in table {
+        let found: Vec<_> = one(body).1.iter().map(|d| (d.code, d.severity)).collect();
+        assert_eq!(found, expected, "{body}");
+    }
+    assert!(!one("Fencing=none").0.unwrap().exclusive());
+}
+
+#[test]
+fn specifiers_follow_the_name() {
+    let (section, found) = read(r"app-db@a.service", &["[X-Convoke]\nRequires=%p@%i.socket %j@%i.mount\n"]);
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(section.unwrap().requires, ["app-db@a.socket", "db@a.mount"]);
+}
+
+#[test]
+fn what_is_named_twice_is_said() {
+    let (section, found) = one("Nodes=a a\nPrefer=a:1 a:2\nAfter=x.service x.service");
+    assert_eq!(found.iter().filter(|d| d.code == Code::RepeatedItem).count(), 3);
+    let section = section.unwrap();
+    assert_eq!((section.nodes.len(), section.prefer[0].weight, section.after.len()), (1, 2, 1));
+}
+
+#[test]
+fn a_section_survives_json() {
+    let section = good("Replicas=3\nPrefer=n1:5 rack=a\nStickiness=7");
+    let json = serde_json::to_string(&section).unwrap();
+    assert_eq!(serde_json::from_str::<Section>(&json).unwrap(), section);
+}
