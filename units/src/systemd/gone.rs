@@ -1,0 +1,327 @@
+//! Decides whether a unit is *gone* on this node: the third step of a release (rule F1).
+//!
+//! Only meaningful after the permit file was removed: until then PID 1 may start the unit again between two
+//! looks. Knows nothing of permits itself. Whoever asks gets either a proof or the precise reason why not;
+//! whatever cannot be read counts as still there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use super::error::Error;
+use super::handle::Systemd;
+use super::reading::{CurrentJob, Reading};
+
+/// Parts of a unit that are looked at. A target with more is not believed to be gone.
+const PARTS_MAX: usize = 512;
+/// Gates ask for permission and run nothing of the unit.
+const GATE_PREFIX: &str = "convoke-gate@";
+
+/// What must be kept from the time when the unit was active, because PID 1 forgets it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Control groups that the unit and its parts had, by unit.
+    pub groups: BTreeMap<String, BTreeSet<String>>,
+    /// The unit's own invocation that was seen last, empty if none was.
+    pub invocation_id: Vec<u8>,
+}
+
+impl Remembered {
+    /// Takes what this reading of the unit shows.
+    pub fn of(reading: &Reading) -> Self {
+        let mut remembered = Self::default();
+        remembered.add(reading);
+        remembered.invocation_id.clone_from(&reading.invocation_id);
+        remembered
+    }
+
+    /// Adds the group of the unit or of one of its parts, keeping what was known before.
+    pub fn add(&mut self, reading: &Reading) {
+        if !reading.control_group.is_empty() {
+            self.groups.entry(reading.id.clone()).or_default().insert(reading.control_group.clone());
+        }
+    }
+}
+
+/// Proof that nothing of the unit is left here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// The reading that showed it, with the result of the last run.
+    pub reading: Reading,
+    /// Which parts were looked at as well.
+    pub parts: Vec<String>,
+}
+
+/// The unit, or a part of it, is or may be still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StillThere {
+    /// The unit that was asked for.
+    pub unit: String,
+    /// What of it is there: the unit itself or one of its parts.
+    pub part: String,
+    /// `Result` of that part, empty when it has none.
+    pub result: String,
+    /// In which sense.
+    pub why: Left,
+}
+
+/// In which sense something is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// Neither inactive nor failed.
+    State(String),
+    /// systemd will start it again by itself.
+    AutoRestart,
+    /// A job is queued or runs.
+    Job(CurrentJob),
+    /// Processes are left, in words.
+    Processes(String),
+    /// Still in the mount table.
+    Mounted(String),
+    /// Still swapped to.
+    Swapping(String),
+    /// More parts than are looked at.
+    TooManyParts,
+    /// It could not be read.
+    Unknown(String),
+}
+
+impl fmt::Display for StillThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.part != self.unit {
+            write!(f, "{} (part of {}): ", self.part, self.unit)?;
+        }
+        match &self.why {
+            Left::State(state) => write!(f, "it is {state}")?,
+            Left::AutoRestart => f.write_str("systemd is about to restart it (auto-restart)")?,
+            Left::Job(CurrentJob { id, kind: Some(kind) }) => write!(f, "it has job {id} ({kind:?})")?,
+            Left::Job(CurrentJob { id, kind: None }) => write!(f, "it has job {id}")?,
+            Left::Processes(text) => f.write_str(text)?,
+            Left::Mounted(place) => write!(f, "{place} is still mounted")?,
+            Left::Swapping(what) => write!(f, "{what} is still used as swap")?,
+            Left::TooManyParts => write!(f, "it has more than {PARTS_MAX} parts")?,
+            Left::Unknown(error) => write!(f, "its state cannot be read: {error}")?,
+        }
+        if self.result.is_empty() || self.result == "success" {
+            return Ok(());
+        }
+        write!(f, "; Result={}", self.result)
+    }
+}
+
+impl std::error::Error for StillThere {}
+
+impl Systemd {
+    /// Reads the unit and its parts while they are active, to be kept for [`gone`](Self::gone).
+    ///
+    /// # Errors
+    /// When PID 1 cannot be asked.
+    pub async fn remember(&self, unit: &str) -> Result<(Reading, Remembered), Error> {
+        let reading = self.read(unit).await?;
+        let mut remembered = Remembered::of(&reading);
+        let mut looked = BTreeSet::from([reading.id.clone()]);
+        let mut pending = parts(&reading);
+        while let Some(part) = pending.pop() {
+            if looked.len() <= PARTS_MAX && looked.insert(part.clone()) {
+                let reading = self.read(&part).await?;
+                remembered.add(&reading);
+                pending.extend(parts(&reading));
+            }
+        }
+        Ok((reading, remembered))
+    }
+
+    /// Whether nothing of the unit is left on this node, by a fresh reading of it and of its parts.
+    ///
+    /// # Errors
+    /// [`StillThere`] with the first reason found.
+    pub async fn gone(&self, unit: &str, remembered: &Remembered) -> Result<Gone, StillThere> {
+        let mut first = None;
+        let mut looked = BTreeSet::new();
+        let mut pending = vec![unit.to_owned()];
+        while let Some(part) = pending.pop() {
+            if !looked.insert(part.clone()) {
+                continue;
+            }
+            let still = |why, result: &str| StillThere {
+                unit: unit.to_owned(),
+                part: part.clone(),
+                result: result.to_owned(),
+                why,
+            };
+            if looked.len() > PARTS_MAX {
+                return Err(still(Left::TooManyParts, ""));
+            }
+            let reading =
+                self.read(&part).await.map_err(|error| still(Left::Unknown(with_causes(&error)), ""))?;
+            // The state first, the kernel's view after it: a unit that is down gets no new processes.
+            let left = left_of(&reading).or_else(|| self.left_in_kernel(&reading, &part, remembered));
+            if let Some(why) = left {
+                return Err(still(why, &reading.result));
+            }
+            looked.insert(reading.id.clone());
+            pending.extend(parts(&reading));
+            first.get_or_insert(reading);
+        }
+        let unknown = || StillThere {
+            unit: unit.to_owned(),
+            part: unit.to_owned(),
+            result: String::new(),
+            why: Left::Unknown("it was not read".to_owned()),
+        };
+        let reading = first.ok_or_else(unknown)?;
+        looked.remove(unit);
+        looked.remove(&reading.id);
+        Ok(Gone { reading, parts: looked.into_iter().collect() })
+    }
+
+    /// Kills everything that is left in the remembered groups; false if something survives `within`.
+    ///
+    /// # Errors
+    /// When the kernel's files cannot be read.
+    pub async fn kill_group(&self, remembered: &Remembered, within: Duration) -> Result<bool, Error> {
+        let mut empty = true;
+        for group in remembered.groups.values().flatten() {
+            empty &= self.shared.cgroups.kill_and_wait(group, within).await?;
+        }
+        Ok(empty)
+    }
+
+    /// What the kernel says, for the groups known by name, by reading, and by systemd's rule for names.
+    fn left_in_kernel(&self, reading: &Reading, asked: &str, remembered: &Remembered) -> Option<Left> {
+        let known =
+            [asked, &reading.id].map(|name| remembered.groups.get(name)).into_iter().flatten().flatten();
+        let now = Some(&reading.control_group).filter(|group| !group.is_empty());
+        let usual = usual_group(reading);
+        let groups: BTreeSet<&String> = known.chain(now).chain(usual.as_ref()).collect();
+        for group in groups {
+            match self.shared.cgroups.is_populated(group) {
+                Ok(false) => {}
+                Ok(true) => return Some(Left::Processes(self.shared.cgroups.describe(group))),
+                Err(error) => return Some(Left::Unknown(format!("control group {group}: {error}"))),
+            }
+        }
+        match reading.unit_type() {
+            "mount" if !reading.where_.is_empty() => match is_mounted(&reading.where_) {
+                Ok(false) => None,
+                Ok(true) => Some(Left::Mounted(reading.where_.clone())),
+                Err(error) => Some(Left::Unknown(format!("mount table: {error}"))),
+            },
+            "swap" if !reading.what.is_empty() => match is_swapping(&reading.what) {
+                Ok(false) => None,
+                Ok(true) => Some(Left::Swapping(reading.what.clone())),
+                Err(error) => Some(Left::Unknown(format!("swap table: {error}"))),
+            },
+            _ => None,
+        }
+    }
+}
+
+/// What PID 1 says against it.
+fn left_of(reading: &Reading) -> Option<Left> {
+    if reading.is_auto_restart() {
+        return Some(Left::AutoRestart);
+    }
+    if !reading.active_state.is_down() {
+        return Some(Left::State(format!("{:?}/{}", reading.active_state, reading.sub_state).to_lowercase()));
+    }
+    reading.job.map(Left::Job)
+}
+
+/// Units that a stop of this one stops too, and that therefore belong to its being gone.
+fn parts(reading: &Reading) -> Vec<String> {
+    let relations = &reading.relations;
+    [&relations.consists_of, &relations.bound_by, &relations.propagates_stop_to]
+        .into_iter()
+        .flatten()
+        .filter(|name| !name.starts_with(GATE_PREFIX))
+        .cloned()
+        .collect()
+}
+
+/// Where systemd puts a unit's group; PID 1 forgets the path once it believes the group to be gone, and
+/// somebody may have missed the time when the unit was active.
+fn usual_group(reading: &Reading) -> Option<String> {
+    let slice = reading.slice.strip_suffix(".slice")?;
+    let mut group = String::new();
+    if slice != "-" {
+        for (at, _) in slice.match_indices('-').chain([(slice.len(), "")]) {
+            group.push_str(&format!("/{}.slice", &slice[..at]));
+        }
+    }
+    Some(format!("{group}/{}", reading.id))
+}
+
+/// Looks in the mount table of PID 1, and in our own if that differs or cannot be read.
+fn is_mounted(place: &str) -> std::io::Result<bool> {
+    let own = fs::read_to_string("/proc/self/mountinfo")?;
+    let of_pid1 = fs::read_to_string("/proc/1/mountinfo").unwrap_or_default();
+    Ok(names_mount(&own, place) || names_mount(&of_pid1, place))
+}
+
+fn names_mount(table: &str, place: &str) -> bool {
+    table.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| unescape(point) == place.as_bytes())
+}
+
+fn is_swapping(what: &str) -> std::io::Result<bool> {
+    let target = fs::canonicalize(what).unwrap_or_else(|_| what.into());
+    let table = fs::read_to_string("/proc/swaps")?;
+    Ok(table.lines().skip(1).filter_map(|line| line.split_whitespace().next()).any(|path| {
+        let path = unescape(path);
+        path == what.as_bytes() || path == target.as_os_str().as_encoded_bytes()
+    }))
+}
+
+/// The kernel writes white space and backslashes as three octal digits.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.filter(|_| byte == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        rest = if escaped.is_some() { after.get(3..).unwrap_or_default() } else { after };
+        bytes.push(escaped.unwrap_or(byte));
+    }
+    bytes
+}
+
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_compared_after_unescaping() {
+        let table = "36 35 98:0 / /mnt/a\\040b rw,noatime - ext4 /dev/x rw\n37 35 98:0 / /mnt/c rw - ext4 /dev/y rw\n";
+        assert!(names_mount(table, "/mnt/a b"));
+        assert!(names_mount(table, "/mnt/c"));
+        assert!(!names_mount(table, "/mnt"));
+        assert_eq!(unescape("a\\134b\\9"), b"a\\b\\9");
+    }
+
+    #[test]
+    fn a_reason_reads_as_a_sentence_with_the_result() {
+        let still = StillThere {
+            unit: "db.target".into(),
+            part: "db.service".into(),
+            result: "timeout".into(),
+            why: Left::Processes("2 processes left in /system.slice/db.service: pid 7 (a), pid 8 (b)".into()),
+        };
+        assert_eq!(
+            still.to_string(),
+            "db.service (part of db.target): 2 processes left in /system.slice/db.service: pid 7 (a), pid 8 (b); \
+             Result=timeout"
+        );
+    }
+}

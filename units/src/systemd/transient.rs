@@ -1,0 +1,378 @@
+//! Runs a program in a transient unit of its own: fence agents, probes.
+//!
+//! What is promised: complete input and then its end; both outputs read to the end or cut at a cap, never
+//! blocking on an orphan that holds a pipe; at the deadline the whole control group is killed; when this
+//! process dies, systemd kills the program ([`TransientSpec::binds_to`]) and, as a net, ends it by a time-out of
+//! its own. Knows nothing of what the program does.
+
+use std::collections::BTreeMap;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::time::Instant;
+use zbus::zvariant::{Fd, Value};
+
+use super::error::Error;
+use super::gone::Remembered;
+use super::handle::{CALL_LIMIT, Link, PendingJob, Systemd, ignore_refusal};
+use super::ops::REPLACE;
+use super::proxies::Properties;
+use super::reading::Reading;
+use super::signal::{JobKind, JobResult};
+
+/// How much later than our own deadline systemd's net comes: it must never win while we live.
+const NET_DELAY: Duration = Duration::from_secs(5);
+/// systemd's own patience when it stops the unit; the first signal is SIGKILL already.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// How long a killed group may take to be empty before it is reported as stuck.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// How long output that was written before the end may take to arrive. The pipe holds it already.
+const DRAIN_LIMIT: Duration = Duration::from_millis(200);
+/// Exit statuses with which systemd's own child reports that it could not execute the program.
+const SETUP_FAILED: std::ops::RangeInclusive<i32> = 200..=245;
+/// `CLD_EXITED`, the first of the two ways in which a process ends.
+const CLD_EXITED: i32 = 1;
+/// SIGKILL, as a property.
+const SIGKILL: i32 = 9;
+/// Fence agents change their behaviour with it, so it is never passed on.
+const FORBIDDEN_VARIABLE: &str = "PCMK_service";
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct TransientSpec {
+    /// Full unit name, ending in `.service`. A prefix of its own lets leftovers be found.
+    pub name: String,
+    /// Shown by `systemctl status` and `list-jobs`.
+    pub description: String,
+    /// Absolute path.
+    pub program: String,
+    /// Arguments without the program itself. Visible to everybody: no secrets here.
+    pub args: Vec<String>,
+    /// Given on standard input, from memory: never in a property, file or argument.
+    pub stdin: Vec<u8>,
+    /// After this the group is killed.
+    pub deadline: Duration,
+    /// Bytes kept of each output; the rest is read and dropped.
+    pub output_cap: usize,
+    /// Environment; `PYTHONWARNINGS=ignore` is added, because warnings were seen to confuse readers of output.
+    pub environment: BTreeMap<String, String>,
+    /// The unit whose end kills the program: the daemon's own. `None` only in tests.
+    pub binds_to: Option<String>,
+}
+
+/// How the program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal, not sent by us.
+    Signaled(i32),
+    /// We killed it at the deadline. What it did until then is unknown.
+    TimedOut,
+    /// It did not run.
+    NotStarted(String),
+    /// It ran, but nobody knows how it ended: somebody else stopped the unit, or the connection was lost.
+    Unknown(String),
+}
+
+/// The whole report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransientEnd {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Standard output, up to the cap.
+    pub stdout: Vec<u8>,
+    /// Standard error, up to the cap.
+    pub stderr: Vec<u8>,
+    /// From the request to the end.
+    pub took: Duration,
+    /// Processes that survived SIGKILL, in words; `None` is the normal case.
+    pub left: Option<String>,
+}
+
+impl Systemd {
+    /// Runs the program and waits for its end, at most about the deadline and [`KILL_LIMIT`].
+    ///
+    /// Dropping the future does not stop the program: `binds_to` and [`stop_leftover_transients`] do.
+    ///
+    /// [`stop_leftover_transients`]: Self::stop_leftover_transients
+    pub async fn run_transient(&self, spec: TransientSpec) -> TransientEnd {
+        let begun = Instant::now();
+        let mut end = match self.run_until_end(&spec, begun).await {
+            Ok(end) => end,
+            Err(outcome) => TransientEnd {
+                outcome,
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+                took: Duration::ZERO,
+                left: None,
+            },
+        };
+        end.took = begun.elapsed();
+        end
+    }
+
+    async fn run_until_end(&self, spec: &TransientSpec, begun: Instant) -> Result<TransientEnd, Outcome> {
+        let not_started = |error: &dyn std::fmt::Display| Outcome::NotStarted(error.to_string());
+        let input = sealed_input(&spec.stdin).map_err(|error| not_started(&error))?;
+        let (mut stdout, stdout_end) = Capture::open(spec.output_cap).map_err(|error| not_started(&error))?;
+        let (mut stderr, stderr_end) = Capture::open(spec.output_cap).map_err(|error| not_started(&error))?;
+        let properties = unit_properties(spec, self.shared.link, [input, stdout_end, stderr_end]);
+        let call = self.shared.manager.start_transient_unit(&spec.name, REPLACE, &properties, &[]);
+        let pending = match self.begin(JobKind::Start, "StartTransientUnit", call).await {
+            Ok(pending) => pending,
+            Err(error @ Error::Refused { .. }) => return Err(not_started(&error)),
+            // The request may have arrived.
+            Err(error) => {
+                self.stop_transient(&spec.name, None).await;
+                return Err(Outcome::Unknown(error.to_string()));
+            }
+        };
+        // PID 1 has its own copies; ours would keep the pipes open for ever.
+        drop(properties);
+        let running = self.read(&spec.name).await.ok();
+        let remembered = running.as_ref().map(Remembered::of);
+
+        let waited = Self::wait_and_read(pending, begun + spec.deadline, &mut stdout, &mut stderr).await;
+        let (outcome, left) = match waited {
+            Waited::Ended(result) => (self.outcome_of(spec, &result).await, None),
+            Waited::Deadline => {
+                (Outcome::TimedOut, self.stop_transient(&spec.name, remembered.as_ref()).await)
+            }
+            Waited::Lost => {
+                let left = self.kill_remembered(remembered.as_ref()).await;
+                (Outcome::Unknown("the connection to systemd was lost".to_owned()), left)
+            }
+        };
+        // An orphan outside of the group may hold the pipes open: what is there by now is all that counts.
+        drop(tokio::time::timeout(DRAIN_LIMIT, read_both(&mut stdout, &mut stderr)).await);
+        self.forget_transient(&spec.name).await;
+        Ok(TransientEnd { outcome, stdout: stdout.kept, stderr: stderr.kept, took: Duration::ZERO, left })
+    }
+
+    async fn wait_and_read(
+        pending: PendingJob,
+        deadline: Instant,
+        stdout: &mut Capture,
+        stderr: &mut Capture,
+    ) -> Waited {
+        let reading = async {
+            read_both(stdout, stderr).await;
+            // The outputs may be closed long before the program ends.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            ended = pending.ended => ended.map_or(Waited::Lost, Waited::Ended),
+            () = tokio::time::sleep_until(deadline) => Waited::Deadline,
+            () = reading => Waited::Lost,
+        }
+    }
+
+    /// Kept alive by our reference (or as a failed unit on the private socket), the unit still knows.
+    async fn outcome_of(&self, spec: &TransientSpec, result: &JobResult) -> Outcome {
+        let reading = match self.read(&spec.name).await {
+            Ok(reading) if reading.load_state == "loaded" && reading.exec_main_code != 0 => reading,
+            // PID 1 collects a successful unit at once where nobody may hold a reference.
+            Ok(_) if *result == JobResult::Done && self.shared.link == Link::Private => {
+                return Outcome::Exited(0);
+            }
+            Ok(reading) => {
+                return Outcome::NotStarted(format!(
+                    "the job ended as `{result}`, Result={}",
+                    reading.result
+                ));
+            }
+            Err(error) => return Outcome::Unknown(error.to_string()),
+        };
+        outcome_from(&reading, spec)
+    }
+
+    /// Stops the unit (by SIGKILL), kills what is left of its group, and says what survived.
+    async fn stop_transient(&self, name: &str, remembered: Option<&Remembered>) -> Option<String> {
+        let now = self.read(name).await.ok();
+        let mut groups = remembered.cloned().unwrap_or_default();
+        if let Some(reading) = &now {
+            groups.add(reading);
+        }
+        if let Err(error) = self.stop(name, STOP_LIMIT + KILL_LIMIT).await {
+            tracing::debug!(unit = name, %error, "the transient unit did not stop by itself");
+        }
+        self.kill_remembered(Some(&groups)).await
+    }
+
+    async fn kill_remembered(&self, remembered: Option<&Remembered>) -> Option<String> {
+        let remembered = remembered?;
+        match self.kill_group(remembered, KILL_LIMIT).await {
+            Ok(true) => None,
+            Ok(false) => {
+                let groups = remembered.groups.values().flatten();
+                Some(groups.map(|group| self.shared.cgroups.describe(group)).collect::<Vec<_>>().join("; "))
+            }
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    /// Lets PID 1 collect the unit.
+    async fn forget_transient(&self, name: &str) {
+        let forgotten = match self.shared.link {
+            Link::Bus => {
+                ignore_refusal(self.ask("UnrefUnit", CALL_LIMIT, self.shared.manager.unref_unit(name)).await)
+            }
+            Link::Private => self.reset_failed(name).await,
+        };
+        if let Err(error) = forgotten {
+            tracing::debug!(unit = name, %error, "the transient unit is left to be found at the next start");
+        }
+    }
+
+    /// Stops and kills transient units that an earlier run of the daemon left behind, and names them.
+    ///
+    /// # Errors
+    /// When PID 1 cannot be asked, or something survived SIGKILL.
+    pub async fn stop_leftover_transients(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let pattern = format!("{prefix}*.service");
+        let patterns = [pattern.as_str()];
+        let call = self.shared.manager.list_units_by_patterns(&[], &patterns);
+        let listed = self.ask("ListUnitsByPatterns", CALL_LIMIT, call).await?;
+        let mut stopped = Vec::new();
+        for (name, ..) in listed {
+            let left = self.stop_transient(&name, None).await;
+            self.reset_failed(&name).await?;
+            if let Some(left) = left {
+                let source = io::Error::other(left);
+                return Err(Error::Local { what: format!("{name} cannot be stopped"), source });
+            }
+            stopped.push(name);
+        }
+        Ok(stopped)
+    }
+}
+
+fn unit_properties(spec: &TransientSpec, link: Link, fds: [OwnedFd; 3]) -> Properties<'_> {
+    let mut argv = vec![spec.program.as_str()];
+    argv.extend(spec.args.iter().map(String::as_str));
+    let exec = vec![(spec.program.as_str(), argv, false)];
+    let usec = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX - 1);
+    let mut environment = vec!["PYTHONWARNINGS=ignore".to_owned()];
+    let wanted = spec.environment.iter().filter(|(name, _)| *name != FORBIDDEN_VARIABLE);
+    environment.extend(wanted.map(|(name, value)| format!("{name}={value}")));
+    let [stdin, stdout, stderr] = fds;
+    let mut properties: Properties<'_> = vec![
+        ("Description", Value::from(spec.description.as_str())),
+        // The job of a oneshot ends with its process, and the unit never counts as up.
+        ("Type", Value::from("oneshot")),
+        ("ExecStart", Value::from(exec)),
+        ("StandardInputFileDescriptor", Value::from(Fd::from(stdin))),
+        ("StandardOutputFileDescriptor", Value::from(Fd::from(stdout))),
+        ("StandardErrorFileDescriptor", Value::from(Fd::from(stderr))),
+        ("Environment", Value::from(environment)),
+        ("KillMode", Value::from("control-group")),
+        ("KillSignal", Value::from(SIGKILL)),
+        ("SendSIGKILL", Value::from(true)),
+        ("TimeoutStartUSec", Value::from(usec(spec.deadline + NET_DELAY))),
+        ("TimeoutStopUSec", Value::from(usec(STOP_LIMIT))),
+        // `systemctl isolate` shall not interrupt a fence.
+        ("IgnoreOnIsolate", Value::from(true)),
+    ];
+    match link {
+        // Our reference keeps the result readable; without us nothing of the unit stays.
+        Link::Bus => {
+            properties.push(("CollectMode", Value::from("inactive-or-failed")));
+            properties.push(("AddRef", Value::from(true)));
+        }
+        // No references here: a failed unit stays until it is read.
+        Link::Private => properties.push(("CollectMode", Value::from("inactive"))),
+    }
+    if let Some(daemon) = &spec.binds_to {
+        // Not After=: before the daemon said READY, its agents would wait for it and it for them.
+        properties.push(("BindsTo", Value::from(vec![daemon.as_str()])));
+    }
+    properties
+}
+
+enum Waited {
+    Ended(JobResult),
+    Deadline,
+    Lost,
+}
+
+fn outcome_from(reading: &Reading, spec: &TransientSpec) -> Outcome {
+    let status = reading.exec_main_status;
+    match reading.exec_main_code {
+        CLD_EXITED if SETUP_FAILED.contains(&status) => {
+            Outcome::NotStarted(format!("systemd could not execute {} (status {status})", spec.program))
+        }
+        CLD_EXITED => Outcome::Exited(status),
+        // By us, through systemd's net or a foreign stop: the program's own end stays unknown.
+        _ if reading.result == "timeout" => Outcome::TimedOut,
+        _ => Outcome::Signaled(status),
+    }
+}
+
+/// The input in memory, sealed, read from its start: complete, and with an end.
+fn sealed_input(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let memory = memfd_create("convoke-stdin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(memory);
+    file.write_all(bytes)?;
+    file.seek(SeekFrom::Start(0))?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+/// One output of the program.
+struct Capture {
+    pipe: pipe::Receiver,
+    kept: Vec<u8>,
+    cap: usize,
+}
+
+impl Capture {
+    /// The capture and the end for the program.
+    fn open(cap: usize) -> io::Result<(Self, OwnedFd)> {
+        let (sender, pipe) = pipe::pipe()?;
+        Ok((Self { pipe, kept: Vec::new(), cap }, sender.into_blocking_fd()?))
+    }
+
+    /// Reads to the end. What was read so far stays when this is given up.
+    async fn read_to_end(&mut self) {
+        let mut chunk = [0; 8192];
+        while let Ok(length @ 1..) = self.pipe.read(&mut chunk).await {
+            let room = self.cap.saturating_sub(self.kept.len()).min(length);
+            self.kept.extend(chunk.iter().take(room));
+        }
+    }
+}
+
+async fn read_both(stdout: &mut Capture, stderr: &mut Capture) {
+    tokio::join!(stdout.read_to_end(), stderr.read_to_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn input_is_complete_ends_and_cannot_be_changed() {
+        let mut file = std::fs::File::from(sealed_input(b"action=off\n").unwrap());
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "action=off\n");
+        assert!(file.write_all(b"x").is_err());
+    }
+
+    #[tokio::test]
+    async fn output_is_cut_at_the_cap_and_still_read_to_its_end() {
+        let (mut capture, end) = Capture::open(5).unwrap();
+        let writer = std::thread::spawn(move || std::fs::File::from(end).write_all(&[b'x'; 1_000_000]));
+        capture.read_to_end().await;
+        writer.join().unwrap().unwrap();
+        assert_eq!(capture.kept, b"xxxxx");
+    }
+}
