@@ -10,4 +10,7 @@ pub(crate) mod log;
 pub(crate) mod record;
 pub(crate) mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use disk::OpenError;
