@@ -1,0 +1,3 @@
+//! What operators and programs see of the cluster.
+
+pub mod model;

@@ -1,0 +1,184 @@
+//! What `convoke` shows: the same structures over D-Bus, as JSON, and to the text renderer.
+//!
+//! Stable for scripts: fields are added, never renamed or taken away.
+
+use serde::{Deserialize, Serialize};
+
+/// The state of the cluster, as its leader sees it, or as a voter remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overview {
+    /// Cluster's name.
+    pub cluster: String,
+    /// Cluster's id.
+    pub cluster_id: String,
+    /// Whether a majority of voters confirmed this picture. Without, it is what this node last knew.
+    pub quorum: bool,
+    /// Leader's name.
+    pub leader: Option<String>,
+    /// Raft term.
+    pub term: u64,
+    /// Log index that the picture was taken at.
+    pub index: u64,
+    /// Nodes by name.
+    pub nodes: Vec<NodeLine>,
+    /// Units by name.
+    pub units: Vec<UnitLine>,
+    /// Open fence cases.
+    pub fences: Vec<FenceLine>,
+    /// Links that are down.
+    pub links: Vec<LinkLine>,
+    /// What somebody should look at, worst first.
+    pub alarms: Vec<AlarmLine>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLine {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u64,
+    /// `voter`, `member` or `witness`.
+    pub role: String,
+    /// `online`, `joining` (no inventory yet), `leaving`, `lost`, `fencing`, `fenced` or `unknown` (never heard).
+    pub state: String,
+    /// Whether it is drained, and by whom.
+    pub drained: Option<String>,
+    /// `ready`, `unready`, `none` or `unknown`, and why not ready.
+    pub fencing: String,
+    /// Fence device.
+    pub device: Option<String>,
+    /// What the device last showed if that was not ON.
+    pub fencing_error: Option<String>,
+    /// Where it is reached.
+    pub addresses: Vec<String>,
+    /// Units that hold a permit there.
+    pub units: Vec<String>,
+    /// Seconds of quarantine that are left.
+    pub quarantine_s: Option<u64>,
+    /// Present incarnation.
+    pub incarnation: Option<String>,
+}
+
+/// One unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitLine {
+    /// Its name.
+    pub name: String,
+    /// `started` or `stopped`.
+    pub goal: String,
+    /// Who asked for the goal.
+    pub goal_by: Option<String>,
+    /// `active`, `starting`, `stopping`, `stopped`, `waiting`, `partial` (fewer copies than wanted), `unknown` (on a
+    /// lost node only) or `undefined` (no definition in force).
+    pub state: String,
+    /// Copies that run, or may.
+    pub copies: Vec<CopyLine>,
+    /// Copies wanted; `None` for all.
+    pub wanted: Option<u32>,
+    /// Whether S1 covers it.
+    pub exclusive: bool,
+    /// The first reason why it is not where one would expect.
+    pub reason: Option<String>,
+}
+
+/// One copy of a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyLine {
+    /// Where.
+    pub node: String,
+    /// `active`, `starting`, `stopping`, `unknown` (node lost) or `stray` (without a permit).
+    pub state: String,
+    /// Permit.
+    pub token: Option<u64>,
+    /// Whether it was adopted: it has no `CONVOKE_TOKEN`.
+    pub adopted: bool,
+}
+
+/// One fence case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceLine {
+    /// Target.
+    pub node: String,
+    /// Its incarnation: what an operator vouches for.
+    pub incarnation: String,
+    /// `wanted`, `running` or `failed`.
+    pub state: String,
+    /// Device.
+    pub device: Option<String>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The last error.
+    pub error: Option<String>,
+    /// Seconds until the next attempt.
+    pub next_in_s: Option<u64>,
+    /// Which unit waits.
+    pub because: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// A link that is down while both ends live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkLine {
+    /// One end.
+    pub from: String,
+    /// The other.
+    pub to: String,
+}
+
+/// Something to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmLine {
+    /// `alert` or `warning`.
+    pub severity: String,
+    /// One sentence.
+    pub text: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Why a unit is where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitWhy {
+    /// The unit, as `status` shows it.
+    pub unit: UnitLine,
+    /// Whether a majority confirmed it.
+    pub quorum: bool,
+    /// What holds it, most important first; empty if nothing does.
+    pub reasons: Vec<WhyLine>,
+    /// Where it last ran, and what happened there lately.
+    pub history: Vec<HistoryLine>,
+}
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyLine {
+    /// The rule, as the book numbers it (`S1`).
+    pub rule: String,
+    /// The fact.
+    pub fact: String,
+    /// What would release it.
+    pub release: String,
+}
+
+/// One line of history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryLine {
+    /// Log index.
+    pub index: u64,
+    /// Wall clock, milliseconds since 1970.
+    pub wall_ms: u64,
+    /// Cluster time in milliseconds: differences are exact.
+    pub time_ms: u64,
+    /// `info`, `warning` or `alert`.
+    pub severity: String,
+    /// Which node.
+    pub node: Option<String>,
+    /// Which unit.
+    pub unit: Option<String>,
+    /// A stable word for what happened (`unit-granted`).
+    pub kind: String,
+    /// One sentence.
+    pub text: String,
+}

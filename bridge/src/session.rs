@@ -1,0 +1,8 @@
+//! Sessions between nodes and the leader: their messages, and the node's end.
+
+mod handle;
+mod lease;
+pub mod message;
+
+pub use handle::{AskError, Asker, FromSession, Pulse, QUEUE, ToSession};
+pub use lease::{Lease, boottime_ms};

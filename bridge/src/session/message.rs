@@ -1,0 +1,305 @@
+//! What a node and the leader say to each other in a session.
+//!
+//! One connection, one session: the leader challenges, the node says who it is, and from then on beats go up and states
+//! come down. Frames are MessagePack with named fields; unknown fields are ignored, so that a session survives a
+//! rolling upgrade.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::{CaseId, Fact, Incarnation, NodeId, NodeView, Refusal, Token, UnitName, Wish};
+use serde::{Deserialize, Serialize};
+
+use crate::api::model::{Overview, UnitWhy};
+use crate::join::Peer;
+
+/// A number that answers are matched by; unique within a session.
+pub type Number = u64;
+
+/// From a node to the leader.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Up {
+    /// Who it is; the answer to [`Down::Challenge`].
+    Hello {
+        /// The nonce of the challenge (F3).
+        nonce: u64,
+        /// Present life of the node.
+        incarnation: Incarnation,
+        /// Machine id, and firmware's id where there is one.
+        machine: String,
+        /// Where it can be reached.
+        addresses: Vec<String>,
+        /// Number of the last session that this life had; a lower one than the leader knows means that the node
+        /// was rolled back (F21).
+        last_session: u64,
+        /// Version of convoked on it.
+        version: String,
+    },
+    /// "I am here, and PID 1 answers." Answered after a quorum round that began later (F5).
+    Beat {
+        /// Rises; the answer names it.
+        nonce: u64,
+        /// Voters that this node does not reach directly.
+        cut_off_from: BTreeSet<NodeId>,
+    },
+    /// A fact about this node, or of a task that it was given. Sent again in each session until it is answered.
+    Fact {
+        /// For the answer.
+        number: Number,
+        /// The fact.
+        fact: Fact,
+    },
+    /// A question, or an operator's wish.
+    Ask {
+        /// For the answer.
+        number: Number,
+        /// What is asked.
+        request: Request,
+    },
+    /// The asker has gone: the answer is not wanted any more (F34).
+    Withdraw {
+        /// Of the question.
+        number: Number,
+    },
+}
+
+/// From the leader to a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Down {
+    /// The first frame of the leader.
+    Challenge {
+        /// To be sent back in the hello.
+        nonce: u64,
+        /// Leader's term.
+        term: u64,
+    },
+    /// The first frame of a voter that does not lead.
+    NotLeader {
+        /// Who does, as far as it knows.
+        leader: Option<NodeId>,
+        /// Nodes and addresses, so that a node that was away learns of new ones.
+        book: Vec<Peer>,
+    },
+    /// The session is open; its lease counts from the sending of the hello.
+    Welcome {
+        /// Number of the session.
+        session: u64,
+        /// How long the lease is, in milliseconds.
+        lease_ms: u64,
+        /// How often to beat, in milliseconds.
+        beat_ms: u64,
+        /// What the cluster calls lost, in milliseconds; other times derive from it.
+        detect_ms: u64,
+    },
+    /// No session.
+    Denied(Denial),
+    /// The beat counts: the lease now ends `lease_ms` after that beat was sent.
+    Beaten {
+        /// Of the beat.
+        nonce: u64,
+        /// How long the lease is, in milliseconds.
+        lease_ms: u64,
+        /// When to send the next beat, in milliseconds from now: all nodes' beats share one quorum round.
+        next_in_ms: u64,
+    },
+    /// The state that concerns this node, whole, as of one applied index (F2).
+    State(Box<Orders>),
+    /// What became of a fact.
+    FactTaken {
+        /// Of the fact.
+        number: Number,
+        /// Applied, or refused; either way it need not be sent again.
+        outcome: Result<(), Refusal>,
+    },
+    /// The answer to a question.
+    Answer {
+        /// Of the question.
+        number: Number,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Nodes and addresses have changed.
+    Book(Vec<Peer>),
+}
+
+/// Why there is no session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Denial {
+    /// This life was proven ended: reboot now, without an orderly stop (F18).
+    RebootNow {
+        /// Why, in words.
+        why: String,
+    },
+    /// This machine may not use this identity (F3).
+    Identity {
+        /// Why, in words.
+        why: String,
+    },
+    /// The node is no longer one of the cluster.
+    Removed,
+    /// Not now; try again.
+    Later {
+        /// Why, in words.
+        why: String,
+    },
+}
+
+/// Everything that one node's agent acts on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orders {
+    /// Permits and units.
+    pub view: NodeView,
+    /// Fence attempts that this node executes.
+    pub fences: Vec<FenceOrder>,
+    /// Looks at other nodes' power that this node takes.
+    pub looks: Vec<LookOrder>,
+}
+
+/// A call of a fence agent, complete but for its secrets, which the executor reads from its own files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCall {
+    /// The device's name.
+    pub device: String,
+    /// The agent's program name.
+    pub agent: String,
+    /// Options, the device's and the target's together.
+    pub options: BTreeMap<String, String>,
+    /// Options to be read from files (name → path).
+    pub secrets: BTreeMap<String, String>,
+    /// Deadline of one call, in milliseconds.
+    pub timeout_ms: u64,
+    /// The target.
+    pub node: NodeId,
+    /// The target's name.
+    pub node_name: String,
+}
+
+/// A committed fence attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceOrder {
+    /// Which case.
+    pub case: CaseId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// How.
+    pub call: AgentCall,
+}
+
+/// A look at a node's power.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookOrder {
+    /// The life that is looked at.
+    pub incarnation: Incarnation,
+    /// How.
+    pub call: AgentCall,
+}
+
+/// What is asked of the leader.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// An operator's wish. `client` and `number` make a repeat harmless (F10).
+    Wish {
+        /// Unique to the asking process.
+        client: String,
+        /// Rises with each wish of it.
+        number: u64,
+        /// The wish.
+        wish: Wish,
+    },
+    /// A unit is about to start: may it? (F9)
+    Gate {
+        /// Which unit.
+        unit: UnitName,
+        /// Set if a person asks for the start: who.
+        wish: Option<String>,
+    },
+    /// Just before the agent runs: is this attempt still to be made? (F24)
+    MayFence {
+        /// Which case.
+        case: CaseId,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Everything that `status`, `list-units` and `list-nodes` show.
+    Overview,
+    /// Why a unit is where it is.
+    Why {
+        /// Which unit.
+        unit: UnitName,
+    },
+    /// The last lines of the history, oldest first.
+    History {
+        /// At most so many.
+        lines: usize,
+        /// Only of this unit.
+        unit: Option<UnitName>,
+        /// Only of this node, by name.
+        node: Option<String>,
+    },
+    /// A machine asks to join, over another voter.
+    Enroll {
+        /// Unique to the joiner's attempt.
+        attempt: String,
+        /// The wish; always [`Wish::Enroll`].
+        wish: Wish,
+    },
+    /// The settings document.
+    Config,
+}
+
+/// The leader's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// The wish was recorded at this index, or refused.
+    Wish(Result<u64, Refusal>),
+    /// The answer to a gate.
+    Gate(GateAnswer),
+    /// Whether to run the agent.
+    MayFence(bool),
+    /// The state of the cluster.
+    Overview(Box<Overview>),
+    /// The reasons.
+    Why(Result<Box<UnitWhy>, Refusal>),
+    /// Lines of history.
+    History(Vec<crate::api::model::HistoryLine>),
+    /// The new node's id, its role and the cluster's generation.
+    Enrolled {
+        /// The id.
+        node: NodeId,
+        /// What it is to be.
+        role: policy::Role,
+        /// Generation (F14).
+        generation: u16,
+        /// All nodes, the new one too.
+        book: Vec<Peer>,
+        /// Cluster's name.
+        cluster_name: String,
+    },
+    /// The settings in force.
+    Config {
+        /// Times.
+        settings: policy::Settings,
+        /// Devices by name.
+        devices: BTreeMap<String, policy::Device>,
+        /// Each node's name and attributes.
+        nodes: BTreeMap<NodeId, (String, BTreeMap<String, String>)>,
+    },
+    /// The leader could not tell; the text says why.
+    Unable(String),
+}
+
+/// What the gate lets through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GateAnswer {
+    /// The unit may start here: a permit was granted.
+    Granted {
+        /// The permit.
+        token: Token,
+    },
+    /// It may not.
+    Refused {
+        /// In one sentence.
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
+}
