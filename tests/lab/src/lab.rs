@@ -314,15 +314,23 @@ impl Lab {
         let _owner = Lock::take(&Place::owner_lock(name))?
             .with_context(|| format!("the lab `{name}` is in use by another process"))?;
         match Place::load(name) {
-            Ok(place) => take_down(&place),
-            Err(_) => remove_tree(&Place::run_of(name)),
+            Ok(place) => take_down(&place)?,
+            Err(_) => remove_tree(&Place::run_of(name))?,
         }
+        forget_owner(name);
+        Ok(())
     }
 
     /// Takes the lab down, owned or attached: nodes, network, power switches and disks.
     pub fn down(mut self) -> Result<()> {
-        self.owner = None;
-        take_down(&self.place)
+        let _owner = match self.owner.take() {
+            None => Lock::take(&Place::owner_lock(self.name()))?
+                .with_context(|| format!("the lab `{}` is in use by another process", self.name()))?,
+            Some(owner) => owner,
+        };
+        take_down(&self.place)?;
+        forget_owner(self.name());
+        Ok(())
     }
 }
 
@@ -341,6 +349,8 @@ impl Drop for Lab {
             say(&format!("keeping the lab `{}`; end it with `lab purge {0}`", self.name()));
         } else if let Err(e) = take_down(&self.place) {
             say(&format!("cannot take the lab `{}` down: {e:#}", self.name()));
+        } else {
+            forget_owner(self.name());
         }
     }
 }
@@ -400,6 +410,11 @@ fn take_down(place: &Place) -> Result<()> {
     first?;
     remove_tree(&place.record.data)?;
     remove_tree(&place.run())
+}
+
+/// Removes the lock of a lab that is gone. The caller has it.
+fn forget_owner(name: &str) {
+    let _ = fs::remove_file(Place::owner_lock(name));
 }
 
 /// Each systemd needs some inotify instances, and a host's default is for one.

@@ -149,10 +149,7 @@ fn files(checks: &mut Checks, suite: Suite, lab: &Lab) {
         ensure!(n1.read("/var/three")? == "three\n", "a power cut lost a written file");
         n1.write("/etc/some/where/file", "four\n")?;
         n1.boot()?;
-        ensure!(
-            n1.run_ok("cat /etc/some/where/file")? == "four\n",
-            "what was written while off is not there"
-        );
+        ensure!(n1.run_ok("cat /etc/some/where/file")? == "four", "what was written while off is not there");
         n1.power_off()?;
         n1.wipe()?;
         n1.boot()?;
@@ -389,7 +386,11 @@ fn witness(checks: &mut Checks, suite: Suite, lab: &Lab) {
         ensure!(!lab.witness("witness")?.is_beating(), "it beats in a node that was off");
         n1.run_ok("systemctl start witness@x.service")?;
         n2.run_ok("systemctl start witness@x.service")?;
-        ensure!(lab.witness("witness@x")?.overlaps().len() == 1, "the overlap is not seen");
+        let seen = || lab.witness("witness@x").is_ok_and(|t| t.overlaps().len() == 1);
+        ensure!(
+            wait_until(Duration::from_secs(1), Duration::from_millis(10), seen),
+            "the overlap is not seen"
+        );
         n1.run_ok("systemctl stop witness@x.service")?;
         n2.run_ok("systemctl stop witness@x.service")?;
         Ok(format!(
