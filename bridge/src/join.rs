@@ -10,8 +10,8 @@ mod serve;
 mod token;
 
 pub use message::{Approval, JoinRequest, Peer, Refusal, RefusalKind};
-pub use request::{JoinError, Joined, Joiner, request};
-pub use serve::{ServeError, serve};
+pub use request::{AttemptError, JoinError, Joined, Joiner, request};
+pub use serve::{ServeError, serve, usable_name};
 pub use token::{Token, TokenError, TokenRecord};
 
 #[cfg(test)]

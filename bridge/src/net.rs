@@ -15,7 +15,7 @@ pub mod relay;
 mod socket;
 
 pub use book::{AddressBook, Book, BookEntry};
-pub use dialer::{DialError, DialTiming, Dialed, Dialer, Path};
+pub use dialer::{DialError, DialTiming, Dialed, Dialer, Failure, Path, PathError};
 pub use frames::{FrameError, FrameReader, FrameWriter, Frames};
 pub use links::{Direct, Link};
 pub use listener::{Admission, Incoming, Listener};

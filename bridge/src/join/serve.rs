@@ -108,7 +108,7 @@ where
 /// What can be refused without asking the cluster.
 fn check(hello: &Hello) -> Result<(), Refusal> {
     let wrong = |text: &str| Err(Refusal::new(RefusalKind::Request, text));
-    if hello.name.is_empty() || hello.name.len() > TEXT_MAX || !hello.name.chars().all(usable) {
+    if !usable_name(&hello.name) {
         return wrong(
             "the node's name must have 1 to 253 letters, digits, `-`, `_` or `.`; set `name =` in convoke.toml",
         );
@@ -126,9 +126,10 @@ fn check(hello: &Hello) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a node's name may consist of, as it stands in lists, files and environment variables.
-pub(super) fn usable(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')
+/// Whether a text can name a node: names stand in lists, files and environment variables.
+pub fn usable_name(name: &str) -> bool {
+    let usable = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= TEXT_MAX && name.chars().all(usable)
 }
 
 fn request(hello: Hello, remote: std::net::SocketAddr) -> JoinRequest {

@@ -140,3 +140,10 @@ async fn first_tcp(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
     Err(last)
 }
+
+/// Says yes to any request, as a rogue relay would.
+#[cfg(test)]
+pub(super) async fn grant_anything(stream: &mut Stream) -> io::Result<()> {
+    let _: Request = greeting::read_exact(stream, MESSAGE_MAX).await?;
+    greeting::write_exact(stream, &Answer::Connected).await
+}
