@@ -86,14 +86,16 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// One line in the kernel's log, the only one there is so early; otherwise on standard error.
+/// One line in the kernel's log, the only one there is so early; on standard error when people run it.
 fn log(line: &str) {
     // 4 is "warning"; the kernel cuts a record at about 1,000 bytes.
     let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(700).collect();
     let record = format!("<4>convoke-generator: {line}\n");
     let kernel = fs::OpenOptions::new().write(true).open("/dev/kmsg");
-    let written = kernel.and_then(|mut kmsg| kmsg.write_all(record.as_bytes()));
-    if written.is_err() {
+    // systemd sets the variable for every generator; without it the run is not PID 1's.
+    let ours = env::var_os("SYSTEMD_SCOPE").is_some();
+    let written = ours && kernel.and_then(|mut kmsg| kmsg.write_all(record.as_bytes())).is_ok();
+    if !written {
         // A closed standard error must not end the run.
         let _ = writeln!(std::io::stderr(), "convoke-generator: {line}");
     }

@@ -80,7 +80,12 @@ pub fn render(root: &Path) -> Output {
             owns.contains_key(id)
                 || UnitName::parse(id).and_then(|n| n.template()).is_some_and(|t| owns.contains_key(&t))
         };
-        if managed(&real) {
+        // The template's member gate says the same of all its instances.
+        let instance = UnitName::parse(&real).filter(UnitName::is_instance);
+        let general = instance.and_then(|n| Some((n.instance?, members.get(&key(&n.template()?))?)));
+        let covered = general.is_some_and(|(i, by)| by.replace("%i", i) == *owner)
+            && !catalog.views.contains_key(&real);
+        if managed(&real) || covered {
             continue;
         }
         if let Some(why) = stays_ungated(&catalog, &real) {

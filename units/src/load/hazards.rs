@@ -6,7 +6,7 @@ use super::graph::{Graph, Via, key, unkey};
 use super::index::Index;
 use super::view::View;
 use crate::diagnostic::{Code, Diagnostic, Span};
-use crate::gate::{GATE_FILE, PERMITS};
+use crate::gate::{GATE_FILE, OUR_PREFIX, PERMITS};
 use crate::name::UnitName;
 use crate::section::timespan::{self, TimeSpan};
 use crate::text::Value;
@@ -74,6 +74,12 @@ pub(crate) fn gating(view: &View, exclusive: bool, rootless: Option<&Value>) -> 
     }
     for (dropin, text) in &view.dropins {
         let file = dropin.path.rsplit('/').next().unwrap_or("");
+        if file.starts_with(OUR_PREFIX) {
+            let message = format!("`{}` outranks the generated gate of `{id}`", dropin.path);
+            let span = Span::file(dropin.path.clone());
+            found.push(Diagnostic::error(Code::GateOutranked, span, message).help("remove it"));
+            continue;
+        }
         let resets = text
             .assignments
             .iter()

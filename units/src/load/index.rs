@@ -138,10 +138,12 @@ impl Index {
                 }
                 let (dir, base) = target.rsplit_once('/')?;
                 let own = UnitName::parse(name)?;
-                // An instance that links to its own template is enabled or linked, not another name.
-                let other = UnitName::parse(base).filter(|b| b.kind == own.kind && b.full != own.full)?;
-                let in_path = dirs.iter().any(|(_, d)| d == dir);
-                if in_path && own.template().as_deref() != Some(other.full) {
+                let other = UnitName::parse(base).filter(|b| b.kind == own.kind && b.full != own.full);
+                // A link out of the search path links a unit in, whatever it is called there; an instance
+                // that links to its own template is no other name of it.
+                let alias = dirs.iter().any(|(_, d)| d == dir)
+                    && other.is_some_and(|other| own.template().as_deref() != Some(other.full));
+                if alias {
                     Some(Entry::Alias(base.to_owned()))
                 } else {
                     self.root.resolve(path).map(Entry::Fragment)
@@ -265,7 +267,8 @@ impl Index {
         let dirs = self.dropin_dirs.get(base).into_iter().flatten();
         for (_, dir) in dirs.filter(|(r, _)| *r == rank) {
             for (file, kind) in self.root.list(dir) {
-                let ours = SEARCH_PATH[rank] == EARLY && file.starts_with(OUR_PREFIX);
+                // The generator's own drop-ins, and whatever they outrank by name, do not count.
+                let ours = rank >= early_rank() && file.starts_with(OUR_PREFIX);
                 if kind == Kind::Directory || ours || file.starts_with('.') || !file.ends_with(".conf") {
                     continue;
                 }
@@ -277,7 +280,7 @@ impl Index {
 
     /// Drop-ins with a generated one's name in a directory that outranks the generator's.
     pub(crate) fn outranking(&self) -> Vec<String> {
-        let early = SEARCH_PATH.iter().position(|d| *d == EARLY).unwrap_or(0);
+        let early = early_rank();
         let dirs = self.dropin_dirs.values().flatten().filter(|(rank, _)| *rank < early);
         dirs.flat_map(|(_, dir)| {
             let files = self.root.list(dir).into_iter().map(|(file, _)| file);
@@ -299,6 +302,11 @@ fn family(name: &str) -> Vec<String> {
         out.extend(family(&shorter));
     }
     out
+}
+
+/// Rank of the generator's early directory in the search path.
+fn early_rank() -> usize {
+    SEARCH_PATH.iter().position(|d| *d == EARLY).unwrap_or(0)
 }
 
 fn pulling(name: &str) -> Option<(&str, bool)> {

@@ -145,9 +145,9 @@ impl Catalog {
 fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
     let id = view.id.clone();
     let mut found: Vec<Diagnostic> = view.own_texts().flat_map(|t| t.diagnostics.clone()).collect();
-    let (section, parsed) = section::parse(&id, view.own_texts());
+    let (section, parsed) = section::read(&id, view.own_texts());
     found.extend(parsed);
-    let exclusive = section.as_ref().is_none_or(Section::exclusive);
+    let exclusive = section.exclusive();
     let held = boot.held(index, &id);
     let gateable = Kind::of(&id).is_some();
     if let Some(held) = &held {
@@ -170,7 +170,7 @@ fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
         && ["WantedBy", "RequiredBy", "UpheldBy"].iter().any(|k| !view.names("Install", k).is_empty())
         && UnitName::parse(&id).is_some_and(|n| n.instance.is_none());
     let enabled = !pulls.is_empty() || installed;
-    if enabled && exclusive && view.mask.is_none() {
+    if enabled && exclusive && view.mask.is_none() && held.is_none() {
         let wanted = view.texts().flat_map(|t| &t.assignments).find(|a| {
             a.section == "Install" && ["WantedBy", "RequiredBy", "UpheldBy"].contains(&a.key.as_str())
         });
@@ -181,7 +181,7 @@ fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
     }
     ClusterUnit {
         aliases: index.aliases(&id),
-        section: section.filter(|_| !has_errors(&found)),
+        section: (!has_errors(&found)).then_some(section),
         diagnostics: found,
         fragment: view.fragment.as_ref().map(|f| f.file().to_owned()),
         dropins: view.dropins.iter().map(|(d, _)| d.path.clone()).collect(),
@@ -278,8 +278,6 @@ fn loose(index: &Index) -> Vec<Diagnostic> {
 pub(crate) fn stays_ungated(catalog: &Catalog, id: &str) -> Option<String> {
     match catalog.boot.held(&catalog.index, id)? {
         Held::Protected(by) => Some(format!("{by} needs it in order to start")),
-        Held::AtBoot(_, target) => {
-            Some(format!("{target} needs it at boot; give its fstab line nofail, noauto or _netdev"))
-        }
+        Held::AtBoot(at, target) => Some(format!("{target} needs it at boot, see {}", at.file)),
     }
 }

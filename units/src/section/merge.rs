@@ -16,6 +16,13 @@ const FAILURE_RESET_MS: u64 = 600_000;
 /// The section that the texts of a unit, in order of application, add up to. There is none if anything
 /// in them is an error; the caller keeps such a unit gated and does not start it.
 pub fn parse<'a>(id: &str, texts: impl Iterator<Item = &'a UnitText>) -> (Option<Section>, Vec<Diagnostic>) {
+    let (section, found) = read(id, texts);
+    ((!has_errors(&found)).then_some(section), found)
+}
+
+/// The same with a section in any case, in which what is wrong has its default. Good for nothing but
+/// looking for more that is wrong.
+pub(crate) fn read<'a>(id: &str, texts: impl Iterator<Item = &'a UnitText>) -> (Section, Vec<Diagnostic>) {
     let mut merge =
         Merge { id, scalars: BTreeMap::new(), lists: BTreeMap::new(), claim: None, found: Vec::new() };
     for text in texts {
@@ -27,8 +34,7 @@ pub fn parse<'a>(id: &str, texts: impl Iterator<Item = &'a UnitText>) -> (Option
         }
     }
     let section = merge.section();
-    let found = merge.found;
-    ((!has_errors(&found)).then_some(section), found)
+    (section, merge.found)
 }
 
 struct Merge<'a> {

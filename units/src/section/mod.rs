@@ -12,6 +12,7 @@ mod value;
 use serde::{Deserialize, Serialize};
 
 pub use merge::parse;
+pub(crate) use merge::read;
 
 /// The rules of one unit, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

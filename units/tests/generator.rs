@@ -1,0 +1,142 @@
+//! The generator as PID 1 runs it: three directories, exit code 0, and gates whatever happens.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const SECTION: &str = "[Service]\nExecStart=/bin/true\n[X-Convoke]\n";
+const GATE: &str = "~convoke-gate.conf";
+
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Node {
+        Node { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// systemd empties the three directories before each run.
+    fn reload(&self) -> Output {
+        let early = self.path("early");
+        let _ = fs::remove_dir_all(&early);
+        fs::create_dir(&early).unwrap();
+        self.run(&[])
+    }
+
+    fn run(&self, env: &[(&str, &str)]) -> Output {
+        let dirs = ["normal", "early", "late", "root"].map(|d| self.path(d));
+        fs::create_dir_all(&dirs[3]).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_convoke-generator"))
+            .args(&dirs)
+            .envs(env.iter().copied())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        for other in [&dirs[0], &dirs[2]] {
+            assert!(!other.exists(), "only the early directory is written to");
+        }
+        output
+    }
+
+    fn gate(&self, unit: &str) -> Option<String> {
+        fs::read_to_string(self.path("early").join(format!("{unit}.d")).join(GATE)).ok()
+    }
+}
+
+#[test]
+fn gates_are_written_and_remembered() {
+    let node = Node::new();
+    node.put("root/etc/systemd/system/db.service", SECTION);
+    node.reload();
+    let gate = node.gate("db.service").unwrap();
+    assert!(
+        gate.contains("\nAssertPathExists=/run/convoke/permits/%n\n") && gate.contains("ExecCondition=+"),
+        "{gate}"
+    );
+    let memory = node.path("root/run/convoke/generator-last-good");
+    assert_eq!(fs::read_to_string(memory.join("db.service.d").join(GATE)).unwrap(), gate);
+    let leftovers: Vec<_> = fs::read_dir(node.path("early/db.service.d")).unwrap().collect();
+    assert_eq!(leftovers.len(), 1, "{leftovers:?}");
+}
+
+#[test]
+fn a_removed_section_loses_its_gate_unless_the_unit_is_known() {
+    let node = Node::new();
+    node.put("root/etc/systemd/system/a.service", SECTION);
+    node.put("root/etc/systemd/system/b.service", SECTION);
+    node.put("root/var/lib/convoke/gated", "b.service\n");
+    node.reload();
+    for unit in ["a", "b"] {
+        node.put(&format!("root/etc/systemd/system/{unit}.service"), "[Service]\nExecStart=/bin/true\n");
+    }
+    node.reload();
+    assert_eq!(node.gate("a.service"), None);
+    assert!(node.gate("b.service").unwrap().contains("ExecCondition=+"), "as full as with a section");
+}
+
+#[test]
+fn what_cannot_be_read_keeps_the_gates_of_the_last_good_run() {
+    let node = Node::new();
+    node.put("root/etc/systemd/system/db.service", SECTION);
+    node.put("root/etc/systemd/system/web.service.d/convoke.conf", "[X-Convoke]\n");
+    node.reload();
+    // Root reads everything, so an unreadable file is played by a directory behind a link.
+    fs::remove_file(node.path("root/etc/systemd/system/db.service")).unwrap();
+    fs::create_dir_all(node.path("root/etc/odd/db.service")).unwrap();
+    std::os::unix::fs::symlink("/etc/odd/db.service", node.path("root/etc/systemd/system/db.service"))
+        .unwrap();
+    fs::remove_dir_all(node.path("root/etc/systemd/system/web.service.d")).unwrap();
+    let told = node.reload();
+    assert!(node.gate("db.service").is_some(), "{told:?}");
+    assert!(node.gate("web.service").is_some(), "nothing is taken away by an incomplete reading");
+}
+
+#[test]
+fn the_copy_of_the_last_boot_serves_the_first_run_of_the_next() {
+    let node = Node::new();
+    node.put("root/etc/systemd/system/db.service", SECTION);
+    node.reload();
+    units::write::keep_last_good(&node.path("root")).unwrap();
+    fs::remove_dir_all(node.path("root/run")).unwrap();
+    fs::remove_file(node.path("root/etc/systemd/system/db.service")).unwrap();
+    std::os::unix::fs::symlink("/etc/odd", node.path("root/etc/systemd/system/db.service")).unwrap();
+    fs::create_dir_all(node.path("root/etc/odd")).unwrap();
+    node.reload();
+    assert!(node.gate("db.service").is_some());
+}
+
+#[test]
+fn it_has_no_business_in_user_managers_and_the_initrd() {
+    for env in [("SYSTEMD_SCOPE", "user"), ("SYSTEMD_IN_INITRD", "1")] {
+        let node = Node::new();
+        node.put("root/etc/systemd/system/db.service", SECTION);
+        fs::create_dir(node.path("early")).unwrap();
+        node.run(&[env]);
+        assert_eq!(node.gate("db.service"), None, "{env:?}");
+    }
+}
+
+#[test]
+fn wrong_arguments_and_unwritable_directories_are_no_failure() {
+    let run = |args: &[&Path]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_convoke-generator")).args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    run(&[]);
+    let node = Node::new();
+    node.put("root/etc/systemd/system/db.service", SECTION);
+    node.put("file", "in the way");
+    run(&[&node.path("n"), &node.path("file"), &node.path("l"), &node.path("root")]);
+    assert!(!node.path("root/run").exists(), "what could not be written is not remembered as good");
+}
