@@ -5,8 +5,10 @@
 //! enrolled certificate beside an empty or foreign store never speaks for its node (F14). Knows no sockets.
 
 mod check;
+mod machine;
 
 pub use check::{StoreState, load};
+pub use machine::Machine;
 
 use std::fs;
 use std::io;

@@ -9,7 +9,7 @@ mod cluster_id;
 mod credentials;
 mod name;
 
-pub use authority::{Authority, NodeKey, SIGNING_REQUEST_MAX};
+pub use authority::{Authority, NodeKey, SIGNING_REQUEST_MAX, check_signing_request};
 pub use cluster_id::{ClusterId, ClusterIdError};
 pub use credentials::Credentials;
 pub use name::NodeName;

@@ -217,14 +217,17 @@ fn accept(
 }
 
 impl Joined {
-    /// Makes this machine the node: one rename at the end of it.
+    /// Makes this machine the node: one rename at the end of it. The list of peers goes first, as a node that knows
+    /// nobody could not ask again.
     pub fn install(&self, paths: &Paths) -> Result<(), IdentityError> {
+        if let Some(present) = identity::load(paths)? {
+            return Err(identity::already(present.identity));
+        }
         let path = paths.peers_file();
         let book = Book::of(self.peers.iter().map(|peer| (peer.node, peer.entry.clone())));
         atomic::create_private_dir(&paths.state_dir())
-            .map_err(|source| IdentityError::File { path: path.clone(), source })?;
-        identity::install(paths, &self.identity, &self.credentials, self.authority.as_ref())?;
-        // After the identity: without it a list of peers means nothing.
-        book.store(&path).map_err(|source| IdentityError::File { path, source })
+            .and_then(|()| book.store(&path))
+            .map_err(|source| IdentityError::File { path, source })?;
+        identity::install(paths, &self.identity, &self.credentials, self.authority.as_ref())
     }
 }

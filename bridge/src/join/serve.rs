@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::message::{Answer, Approval, Hello, JoinRequest, MESSAGE_MAX, Refusal, RefusalKind};
 use crate::net::{FrameError, Frames, Incoming};
-use crate::pki::{Authority, ClusterId, NodeName, PkiError, SIGNING_REQUEST_MAX, sha256};
+use crate::pki::{Authority, ClusterId, NodeName, PkiError, check_signing_request, sha256};
 use crate::tls::Alpn;
 
 /// For a stranger to say what it wants, and to take the answer.
@@ -119,11 +119,11 @@ fn check(hello: &Hello) -> Result<(), Refusal> {
     if hello.product_uuid.as_ref().is_some_and(|uuid| uuid.len() > TEXT_MAX)
         || hello.version.len() > TEXT_MAX
         || hello.addresses.len() > ADDRESSES_MAX
-        || hello.signing_request.len() > SIGNING_REQUEST_MAX
     {
         return wrong("a part of the request is too long");
     }
-    Ok(())
+    check_signing_request(&hello.signing_request)
+        .map_err(|error| Refusal::new(RefusalKind::Request, error.to_string()))
 }
 
 /// Whether a text can name a node: names stand in lists, files and environment variables.

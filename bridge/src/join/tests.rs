@@ -214,3 +214,33 @@ async fn one_attempt_has_one_name_at_every_node() {
     assert_eq!(attempts.len(), 4);
     assert!(attempts[0] == attempts[1] && attempts[2] == attempts[3] && attempts[0] != attempts[2]);
 }
+
+#[tokio::test]
+async fn a_bad_signing_request_spends_no_node_id() {
+    let cluster = Cluster::start(|_, _| Ok(approve_as(Role::Member)));
+    let tcp = tokio::net::TcpStream::connect(cluster.token.addresses[0]).await.expect("connected");
+    let token = &cluster.token;
+    let (mut stream, _) = crate::tls::connect_to_join(tcp, token.cluster, token.authority)
+        .await
+        .expect("a node of the cluster");
+    crate::net::greeting::await_acceptance(&mut stream).await.expect("accepted");
+    let mut frames = crate::net::Frames::new(stream, message::MESSAGE_MAX);
+    let hello = message::Hello {
+        token: message::Token { id: token.id, secret: token.secret },
+        attempt: [0; 16],
+        name: "n2".to_owned(),
+        addresses: Vec::new(),
+        machine_id: "m".to_owned(),
+        product_uuid: None,
+        role: None,
+        version: String::new(),
+        signing_request: vec![1, 2, 3],
+    };
+    frames.send(&hello).await.expect("sent");
+    let answer = timeout(BOUND, frames.recv::<message::Answer>()).await.expect("in time").expect("an answer");
+    assert!(
+        matches!(answer, message::Answer::Refused(Refusal { kind: RefusalKind::Request, .. })),
+        "{answer:?}"
+    );
+    assert!(cluster.asked().is_empty());
+}

@@ -135,7 +135,7 @@ impl Door {
         counted: Counted,
     ) {
         let result = timeout(HANDSHAKE_LIMIT, self.shake_hands(stream, remote)).await;
-        drop((place, counted));
+        drop(counted);
         match result.unwrap_or(Err(HandshakeError::TimedOut)) {
             Ok(Some(incoming)) => {
                 // The daemon is on its way out if nobody listens.
@@ -147,6 +147,8 @@ impl Door {
             }
             Err(error) => tracing::debug!(%remote, ?error, "no handshake"),
         }
+        // Held until somebody took the connection up, so that a busy daemon is not given ever more of them.
+        drop(place);
     }
 
     async fn shake_hands(

@@ -77,14 +77,7 @@ impl Authority {
         name: NodeName,
         validity: Duration,
     ) -> Result<CertificateDer<'static>, PkiError> {
-        if request.len() > SIGNING_REQUEST_MAX {
-            return Err(PkiError::Request { reason: format!("{} bytes", request.len()) });
-        }
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
-            .map_err(|error| PkiError::Request { reason: error.to_string() })?;
-        if PublicKeyData::algorithm(&request.public_key) != &PKCS_ECDSA_P256_SHA256 {
-            return Err(PkiError::Request { reason: "not an ECDSA P-256 key".to_owned() });
-        }
+        let request = parse_request(request)?;
         let mut params = params(&format!("Convoke node {}", name.node), validity)?;
         let uri = name.to_string().try_into().map_err(PkiError::Sign)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
@@ -145,6 +138,24 @@ impl fmt::Debug for NodeKey {
     }
 }
 
+/// Refuses what [`Authority::sign`] would refuse, before a node id is spent on it.
+pub fn check_signing_request(request: &[u8]) -> Result<(), PkiError> {
+    parse_request(request).map(drop)
+}
+
+fn parse_request(request: &[u8]) -> Result<CertificateSigningRequestParams, PkiError> {
+    if request.len() > SIGNING_REQUEST_MAX {
+        return Err(PkiError::Request { reason: format!("it has {} bytes", request.len()) });
+    }
+    // Checks too that the request is signed with the key that it names.
+    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
+        .map_err(|error| PkiError::Request { reason: error.to_string() })?;
+    if PublicKeyData::algorithm(&request.public_key) != &PKCS_ECDSA_P256_SHA256 {
+        return Err(PkiError::Request { reason: "its key is not an ECDSA P-256 key".to_owned() });
+    }
+    Ok(request)
+}
+
 /// The public key that a certificate certifies.
 pub(super) fn public_key(cert: &CertificateDer<'_>) -> Result<Vec<u8>, PkiError> {
     let (_, cert) = X509Certificate::from_der(cert).map_err(|_| PkiError::NotACertificate)?;
@@ -194,6 +205,7 @@ mod tests {
         let last = request.len() - 1;
         request[last] ^= 1;
         assert!(matches!(authority.sign(&request, name(1)), Err(PkiError::Request { .. })));
+        assert!(check_signing_request(&request).is_err());
         assert!(matches!(authority.sign(&[0; 5000], name(1)), Err(PkiError::Request { .. })));
     }
 
