@@ -89,6 +89,8 @@ enum Verb {
         cycles: usize,
     },
     #[command(hide = true)]
+    Hold { name: String },
+    #[command(hide = true)]
     Keep { name: String, node: String },
     #[command(hide = true)]
     BmcHook {
@@ -194,6 +196,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
         }
         Verb::Selftest { suite, cycles } => return selftest::run(suite, cycles),
+        Verb::Hold { name } => selftest::hold(&name)?,
         Verb::Keep { name, node } => lab::inner::keep(&name, &node)?,
         Verb::BmcHook { name, node, args } => {
             let answer = lab::inner::bmc_hook(&name, &node, &args)?;
