@@ -3,7 +3,7 @@
 //! The text half is synchronous and reads only below a given root directory: [`text`] reads one file as
 //! systemd does, [`load`] finds the cluster units among all files, [`section`] types their `[X-Convoke]`
 //! section, [`gate`] holds the texts that keep them shut, [`generator`] and [`verify`] put it together.
-//! Only [`write`] and the generator binary change files. What is wrong in a file becomes a
+//! Only [`mod@write`] and the generator binary change files. What is wrong in a file becomes a
 //! [`Diagnostic`], never an error that stops the reading. Nothing here knows nodes, permits or policy.
 //!
 //! ```no_run

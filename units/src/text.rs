@@ -98,6 +98,9 @@ impl UnitText {
             if content.starts_with(b"#") || content.starts_with(b";") {
                 continue;
             }
+            if joined.is_some() && content.starts_with(b"[") {
+                reader.swallowed(number, line.len() - content.len());
+            }
             let mut logical = joined.take().unwrap_or_default();
             let skipped = raw[number].len() - line.len();
             logical.pieces.push(Piece { offset: logical.bytes.len(), line: number, byte: skipped });
@@ -250,6 +253,21 @@ impl Reader {
                 source: Arc::clone(source),
             },
         });
+    }
+
+    /// A continued line that looks like our header: systemd takes it for a part of the value before, which
+    /// is hardly what was meant, so the unit is kept shut.
+    fn swallowed(&mut self, line: usize, indent: usize) {
+        let text = self.text.source.lines[line].clone();
+        if !claims(text.trim()) {
+            return;
+        }
+        let mut span = whole_line(&self.text.source, line);
+        span.column += indent as u32;
+        self.text.headers.push(Header { name: String::new(), claims: true, span: span.clone() });
+        let message = "this header belongs to the value before it, whose line ends in a backslash";
+        let help = "remove the backslash, or leave a blank line before the header";
+        self.text.diagnostics.push(Diagnostic::error(Code::NearMissHeader, span, message).help(help));
     }
 
     fn too_long(&mut self, logical: &Logical) {

@@ -2,6 +2,8 @@
 //! the node's file system; `units`, `verify`, `log` and `early/` are what must come of it. Set
 //! `UPDATE_GOLDEN=1` to write these anew, and explain each difference in the commit.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;

@@ -40,17 +40,15 @@ fn main() {
     for line in &output.log {
         log(line);
     }
-    let mut files = output.files;
-    if !output.complete {
-        for (path, text) in fallback {
-            files.entry(path).or_insert(text);
-        }
-    }
+    let files = output.with_fallback(&fallback);
     let written = write::files(early, &files);
-    let good = written.is_ok() && output.complete;
+    let clean = written.is_ok();
     report(written);
-    if good {
+    if clean {
+        // Takes away what the first pass wrote and the second found to be wrong.
         report(write::prune(early, &files));
+    }
+    if clean && output.complete {
         let memory = in_root(LAST_GOOD);
         report(write::files(&memory, &files).and_then(|()| write::prune(&memory, &files)));
     }

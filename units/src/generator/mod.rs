@@ -8,12 +8,12 @@ mod gated;
 
 pub use gated::Gated;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Severity;
 use crate::gate::{self, GATE_FILE, Kind, MEMBER_FILE};
-use crate::load::{Catalog, hides_permit, key, stays_ungated, unkey};
+use crate::load::{Catalog, hides_permit, is_protected, key, stays_ungated, unkey};
 use crate::name::UnitName;
 
 /// Where the list of known cluster units is kept.
@@ -33,6 +33,8 @@ pub struct Output {
     pub files: BTreeMap<PathBuf, String>,
     /// Lines for the kernel's log.
     pub log: Vec<String>,
+    /// Units that must not have a gate, whatever was written before.
+    pub left_out: BTreeSet<String>,
     /// Whether everything could be read. If not, gates of the last good run must stay beside these.
     pub complete: bool,
 }
@@ -40,6 +42,25 @@ pub struct Output {
 impl Output {
     fn add(&mut self, unit: &str, file: &str, text: String) {
         self.files.insert(PathBuf::from(format!("{unit}.d")).join(file), text);
+    }
+
+    fn leave_out(&mut self, unit: &str, why: &str) {
+        self.log.push(format!("{unit} is NOT gated: {why}"));
+        self.left_out.insert(unit.to_owned());
+    }
+
+    /// The files to write: these, and after an incomplete reading those of `fallback` beside them.
+    pub fn with_fallback(&self, fallback: &BTreeMap<PathBuf, String>) -> BTreeMap<PathBuf, String> {
+        let mut files = self.files.clone();
+        if !self.complete {
+            for (path, text) in fallback {
+                let dir = path.parent().and_then(Path::to_str).and_then(|d| d.strip_suffix(".d"));
+                if dir.is_some_and(|unit| !self.left_out.contains(unit)) {
+                    files.entry(path.clone()).or_insert_with(|| text.clone());
+                }
+            }
+        }
+        files
     }
 }
 
@@ -53,11 +74,11 @@ pub fn render(root: &Path) -> Output {
     for name in catalog.units.keys().chain(&known.units) {
         let id = catalog.index.id(name);
         if let Some(why) = stays_ungated(&catalog, &id) {
-            output.log.push(format!("{id} is NOT gated: {why}"));
+            output.leave_out(&id, &why);
             continue;
         }
         let Some(kind) = Kind::of(&id) else {
-            output.log.push(format!("{id} is NOT gated: its type cannot be a cluster unit"));
+            output.leave_out(&id, "its type cannot be a cluster unit");
             continue;
         };
         owns.insert(id.clone(), gate::own(kind, hidden(&catalog, &id)));
@@ -89,7 +110,7 @@ pub fn render(root: &Path) -> Output {
             continue;
         }
         if let Some(why) = stays_ungated(&catalog, &real) {
-            output.log.push(format!("{real} is NOT gated: {why}"));
+            output.leave_out(&real, &why);
         } else if let Some(kind) = Kind::of(&real) {
             output.add(&real, MEMBER_FILE, gate::member(kind, owner, hidden(&catalog, &real)));
         }
@@ -112,12 +133,12 @@ pub fn render(root: &Path) -> Output {
 pub fn render_known(list: &str) -> BTreeMap<PathBuf, String> {
     let known = Gated::parse(list);
     let mut output = Output::default();
-    for unit in &known.units {
+    for unit in known.units.iter().filter(|u| !is_protected(u)) {
         if let Some(kind) = Kind::of(unit) {
             output.add(unit, GATE_FILE, gate::own(kind, true));
         }
     }
-    for (member, owner) in &known.members {
+    for (member, owner) in known.members.iter().filter(|(m, _)| !is_protected(m)) {
         if let Some(kind) = Kind::of(member) {
             output.add(member, MEMBER_FILE, gate::member(kind, &key(owner), true));
         }
@@ -128,3 +149,6 @@ pub fn render_known(list: &str) -> BTreeMap<PathBuf, String> {
 fn hidden(catalog: &Catalog, id: &str) -> bool {
     catalog.views.get(id).is_some_and(|view| hides_permit(view).is_some())
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ impl Boot {
 
     /// Why the unit of this real name must stay ungated; `None` if it may have a gate.
     pub(crate) fn held(&self, index: &Index, id: &str) -> Option<Held> {
-        if protected(id) {
+        if is_protected(id) {
             return Some(Held::Protected("the system".to_owned()));
         }
         if self.needed_by_us.contains(id) {
@@ -141,13 +141,10 @@ impl Boot {
         }
         let early = ["sysinit.target", "basic.target", "local-fs.target", "swap.target"];
         let service = id.ends_with(".service");
-        let pull = index.pulls.iter().find(|p| {
+        let pull = index.pulls(id).iter().find(|p| {
             // A mount from fstab is judged by its line; of the others a gate undoes the order behind a
             // mere wish for anything but a service.
-            early.contains(&p.by.as_str())
-                && index.id(&p.unit) == id
-                && (p.required || service)
-                && !self.fstab.contains_key(id)
+            early.contains(&p.by.as_str()) && (p.required || service) && !self.fstab.contains_key(id)
         })?;
         Some(Held::AtBoot(Span::file(pull.path.clone()), pull.by.clone()))
     }
@@ -156,12 +153,13 @@ impl Boot {
     pub(crate) fn mounted_at_boot(&self, index: &Index, id: &str) -> bool {
         match self.fstab.get(id) {
             Some(line) => line.auto,
-            None => index.pulls.iter().any(|p| index.id(&p.unit) == id && p.by.ends_with(".target")),
+            None => index.pulls(id).iter().any(|p| p.by.ends_with(".target")),
         }
     }
 }
 
-fn protected(id: &str) -> bool {
+/// Whether the boot or convoked stands on a unit, by its name alone.
+pub(crate) fn is_protected(id: &str) -> bool {
     let Some(name) = UnitName::parse(id) else { return false };
     if name.kind == "target" && TARGETS.contains(&name.prefix) {
         return true;

@@ -51,6 +51,8 @@ const SETTINGS: &[(&str, &str, Via)] = &[
 #[derive(Debug)]
 pub(crate) struct Graph {
     edges: BTreeMap<String, Vec<Edge>>,
+    /// Who refers to a name.
+    sources: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The name of a unit in the graph: `db@%i.service` for `db@.service`.
@@ -77,13 +79,19 @@ impl Graph {
         for (id, view) in views {
             edges.insert(key(id), edges_of(index, view, views));
         }
-        for pull in &index.pulls {
+        for pull in index.all_pulls() {
             let by = key(&index.id(&pull.by));
             let via = if pull.required { Via::Requires } else { Via::Wants };
-            let to = key(&index.id(&pull.unit));
+            let to = key(&pull.id);
             edges.entry(by).or_default().push(Edge { via, to, span: Span::file(pull.path.clone()) });
         }
-        Graph { edges }
+        let mut sources: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, edges) in &edges {
+            for edge in edges {
+                sources.entry(edge.to.clone()).or_default().insert(from.clone());
+            }
+        }
+        Graph { edges, sources }
     }
 
     /// What a unit refers to; an instance refers to what its template does.
@@ -100,25 +108,29 @@ impl Graph {
         out
     }
 
-    /// Who refers to a unit.
+    /// Who refers to a unit; to an instance also who refers to its template's open name.
     pub(crate) fn to(&self, unit: &str) -> Vec<(String, Edge)> {
-        let instance = open(unit).map(|(_, instance)| instance);
-        let mut seen = BTreeSet::new();
         let mut out = Vec::new();
-        for (from, edge) in self.edges.iter().flat_map(|(from, edges)| edges.iter().map(move |e| (from, e))) {
-            let from = if edge.to == unit {
-                from.clone()
-            } else {
-                match instance {
-                    Some(i) if is_open(from) && edge.to.replace("%i", i) == unit => from.replace("%i", i),
-                    _ => continue,
-                }
-            };
-            if seen.insert((from.clone(), edge.via as u8)) {
-                out.push((from, edge.clone()));
-            }
+        self.refer(unit, None, &mut out);
+        if let Some((template, instance)) = open(unit) {
+            self.refer(&template, Some(instance), &mut out);
         }
         out
+    }
+
+    fn refer(&self, unit: &str, instance: Option<&str>, out: &mut Vec<(String, Edge)>) {
+        for source in self.sources.get(unit).into_iter().flatten() {
+            let from = match instance {
+                None => source.clone(),
+                Some(instance) if is_open(source) => source.replace("%i", instance),
+                Some(_) => continue,
+            };
+            for edge in self.edges.get(source).into_iter().flatten().filter(|e| e.to == unit) {
+                if !out.iter().any(|(f, e)| *f == from && e.via == edge.via) {
+                    out.push((from.clone(), edge.clone()));
+                }
+            }
+        }
     }
 }
 

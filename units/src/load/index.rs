@@ -44,7 +44,8 @@ pub(crate) enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pull {
     pub(crate) by: String,
-    pub(crate) unit: String,
+    /// Real name of the unit pulled in.
+    pub(crate) id: String,
     pub(crate) required: bool,
     pub(crate) path: String,
 }
@@ -64,9 +65,10 @@ pub(crate) struct DropIn {
 pub(crate) struct Index {
     pub(crate) root: Root,
     entries: BTreeMap<String, Entry>,
-    /// Drop-in directories by the name before `.d`, with their rank in the search path.
-    dropin_dirs: BTreeMap<String, Vec<(usize, String)>>,
-    pub(crate) pulls: Vec<Pull>,
+    /// Drop-in directories by the name before `.d`, with their rank in the search path and their files.
+    dropin_dirs: BTreeMap<String, Vec<(usize, String, Vec<String>)>>,
+    /// By the real name of the unit pulled in.
+    pulls: BTreeMap<String, Vec<Pull>>,
     aliases: BTreeMap<String, BTreeSet<String>>,
     /// Drop-ins of Quadlet sources; podman merges them into the unit it writes.
     source_dropins: BTreeMap<String, Vec<String>>,
@@ -78,7 +80,7 @@ impl Index {
             root: Root::new(root),
             entries: BTreeMap::new(),
             dropin_dirs: BTreeMap::new(),
-            pulls: Vec::new(),
+            pulls: BTreeMap::new(),
             aliases: BTreeMap::new(),
             source_dropins: BTreeMap::new(),
         };
@@ -92,13 +94,21 @@ impl Index {
             }
         }
         let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
+        let mut links: Vec<(String, String, bool, String)> = Vec::new();
         for (rank, dir) in &dirs {
             for (name, kind) in index.root.list(dir) {
                 let path = format!("{dir}/{name}");
                 if let Some(base) = name.strip_suffix(".d") {
-                    index.dropin_dirs.entry(base.to_owned()).or_default().push((*rank, path));
+                    let files = index.root.list(&path).into_iter();
+                    let files = files.filter(|(f, k)| {
+                        *k != Kind::Directory && !f.starts_with('.') && f.ends_with(".conf")
+                    });
+                    let files = files.map(|(f, _)| f).collect();
+                    index.dropin_dirs.entry(base.to_owned()).or_default().push((*rank, path, files));
                 } else if let Some((by, required)) = pulling(&name) {
-                    index.add_pulls(by, required, &path);
+                    for (unit, _) in index.root.list(&path) {
+                        links.push((by.to_owned(), unit.clone(), required, format!("{path}/{unit}")));
+                    }
                 } else if UnitName::parse(&name).is_some()
                     && !index.entries.contains_key(&name)
                     && let Some(entry) = index.entry(&name, &path, &kind, &dirs)
@@ -121,6 +131,12 @@ impl Index {
             let id = index.id(&name);
             if id != name {
                 index.aliases.entry(id).or_default().insert(name);
+            }
+        }
+        for (by, unit, required, path) in links {
+            if UnitName::parse(&unit).is_some() {
+                let id = index.id(&unit);
+                index.pulls.entry(id.clone()).or_default().push(Pull { by, id, required, path });
             }
         }
         index
@@ -152,13 +168,14 @@ impl Index {
         }
     }
 
-    fn add_pulls(&mut self, by: &str, required: bool, dir: &str) {
-        for (unit, _) in self.root.list(dir) {
-            if UnitName::parse(&unit).is_some() {
-                let path = format!("{dir}/{unit}");
-                self.pulls.push(Pull { by: by.to_owned(), unit, required, path });
-            }
-        }
+    /// The links that pull in the unit of this real name.
+    pub(crate) fn pulls(&self, id: &str) -> &[Pull] {
+        self.pulls.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// All links that pull in units.
+    pub(crate) fn all_pulls(&self) -> impl Iterator<Item = &Pull> {
+        self.pulls.values().flatten()
     }
 
     /// What a name, or the template it is an instance of, stands for.
@@ -226,7 +243,7 @@ impl Index {
         let named = self.dropin_dirs.keys().filter(|base| {
             UnitName::parse(base).is_some_and(|n| !n.prefix.ends_with('-') || n.prefix == "-")
         });
-        let pulled = self.pulls.iter().map(|p| &p.unit);
+        let pulled = self.pulls.keys();
         self.entries.keys().chain(named).chain(pulled).map(|name| self.id(name)).collect()
     }
 
@@ -265,15 +282,17 @@ impl Index {
 
     fn choose(&self, base: &str, rank: usize, type_wide: bool, chosen: &mut BTreeMap<String, DropIn>) {
         let dirs = self.dropin_dirs.get(base).into_iter().flatten();
-        for (_, dir) in dirs.filter(|(r, _)| *r == rank) {
-            for (file, kind) in self.root.list(dir) {
+        for (_, dir, files) in dirs.filter(|(r, ..)| *r == rank) {
+            for file in files {
                 // The generator's own drop-ins, and whatever they outrank by name, do not count.
-                let ours = rank >= early_rank() && file.starts_with(OUR_PREFIX);
-                if kind == Kind::Directory || ours || file.starts_with('.') || !file.ends_with(".conf") {
+                if rank >= early_rank() && file.starts_with(OUR_PREFIX) {
                     continue;
                 }
-                let path = format!("{dir}/{file}");
-                chosen.entry(file).or_insert_with(|| DropIn { path, base: base.to_owned(), type_wide });
+                chosen.entry(file.clone()).or_insert_with(|| DropIn {
+                    path: format!("{dir}/{file}"),
+                    base: base.to_owned(),
+                    type_wide,
+                });
             }
         }
     }
@@ -281,10 +300,9 @@ impl Index {
     /// Drop-ins with a generated one's name in a directory that outranks the generator's.
     pub(crate) fn outranking(&self) -> Vec<String> {
         let early = early_rank();
-        let dirs = self.dropin_dirs.values().flatten().filter(|(rank, _)| *rank < early);
-        dirs.flat_map(|(_, dir)| {
-            let files = self.root.list(dir).into_iter().map(|(file, _)| file);
-            files.filter(|f| f.starts_with(OUR_PREFIX)).map(move |f| format!("{dir}/{f}"))
+        let dirs = self.dropin_dirs.values().flatten().filter(|(rank, ..)| *rank < early);
+        dirs.flat_map(|(_, dir, files)| {
+            files.iter().filter(|f| f.starts_with(OUR_PREFIX)).map(move |f| format!("{dir}/{f}"))
         })
         .collect()
     }

@@ -17,7 +17,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-pub(crate) use boot::Boot;
+pub(crate) use boot::{Boot, is_protected};
 pub(crate) use graph::{key, unkey};
 pub(crate) use hazards::hides_permit;
 pub(crate) use index::Index;
@@ -51,7 +51,7 @@ pub struct ClusterUnit {
     pub enabled: bool,
     /// Units without a section of their own that are gated on its permit.
     pub members: Vec<String>,
-    /// Whether it is a template: then its section is that of all its instances; ask [`unit`] for one.
+    /// Whether it is a template: then its section is that of all its instances; ask [`unit()`] for one.
     pub template: bool,
     /// Whether it is masked on this node.
     pub masked: bool,
@@ -163,13 +163,12 @@ fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
     }
     found.extend(naming(index, boot, view));
     found.extend(type_wide(view));
-    let pulls: Vec<_> = index.pulls.iter().filter(|p| index.id(&p.unit) == id).collect();
     // Quadlet carries out `[Install]` itself.
     let quadlet = view.fragment.as_ref().is_some_and(|f| !f.file().ends_with(&id));
     let installed = quadlet
         && ["WantedBy", "RequiredBy", "UpheldBy"].iter().any(|k| !view.names("Install", k).is_empty())
         && UnitName::parse(&id).is_some_and(|n| n.instance.is_none());
-    let enabled = !pulls.is_empty() || installed;
+    let enabled = !index.pulls(&id).is_empty() || installed;
     if enabled && exclusive && view.mask.is_none() && held.is_none() {
         let wanted = view.texts().flat_map(|t| &t.assignments).find(|a| {
             a.section == "Install" && ["WantedBy", "RequiredBy", "UpheldBy"].contains(&a.key.as_str())

@@ -45,7 +45,10 @@ fn a_header_can_be_continued_away() {
     // The line before ends in a backslash, so what looks like a header is part of the value.
     let text = read("[S]\nA=1\\\n[X-Convoke]\nB=2\n");
     assert_eq!(pairs(&text), [pair("S", "A", "1 [X-Convoke]"), pair("S", "B", "2")]);
-    assert!(text.claim().is_none());
+    // It was meant to be one, so the unit stays shut.
+    assert!(text.claim().is_some());
+    assert_eq!(codes(&text), [Code::NearMissHeader]);
+    assert!(read("[S]\nA=1\\\n[Unit]\n").claim().is_none());
 }
 
 #[test]
