@@ -14,13 +14,14 @@ use zbus::{Connection, MessageStream, connection};
 use super::cgroup::Cgroups;
 use super::ear::{Ear, Note};
 use super::error::Error;
+use super::peer::PeerSocket;
 use super::proxies::{BusProxy, ManagerProxy, PID1, PropertiesProxy};
 use super::signal::{JobKind, JobResult, Signal};
 
 /// The system bus.
 const BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// PID 1's own socket, for early boot and late shutdown when no bus is there. Root only.
-const PRIVATE: &str = "unix:path=/run/systemd/private";
+const PRIVATE: &str = "/run/systemd/private";
 /// Signals that wait for the owner inside the channel; more wait in the ear.
 pub const SIGNALS_WAITING: usize = 1024;
 /// Notes from handles to the ear; a handle waits when there are more.
@@ -115,7 +116,12 @@ impl Systemd {
         let wire = |source| Error::of_call("connect", source);
         let builder = match link {
             Link::Bus => connection::Builder::address(BUS).map_err(wire)?,
-            Link::Private => connection::Builder::address(PRIVATE).map_err(wire)?.p2p(),
+            Link::Private => {
+                let stream = tokio::net::UnixStream::connect(PRIVATE).await.map_err(|source| {
+                    Error::Local { what: format!("cannot connect to {PRIVATE}"), source }
+                })?;
+                connection::Builder::socket(PeerSocket(stream)).p2p()
+            }
         };
         let building = builder.max_queued(MESSAGES_QUEUED).build();
         let connection = tokio::time::timeout(CONNECT_LIMIT, building)

@@ -17,6 +17,7 @@ mod handle;
 mod joblog;
 pub mod journal;
 mod ops;
+mod peer;
 mod proxies;
 mod reading;
 mod signal;

@@ -254,8 +254,9 @@ impl Systemd {
 }
 
 fn unit_properties(spec: &TransientSpec, link: Link, fds: [OwnedFd; 3]) -> Properties<'_> {
-    let mut argv = vec![spec.program.as_str()];
-    argv.extend(spec.args.iter().map(String::as_str));
+    // systemd expands variables in what it executes; a doubled sign is a single one.
+    let mut argv = vec![spec.program.replace('$', "$$")];
+    argv.extend(spec.args.iter().map(|arg| arg.replace('$', "$$")));
     let exec = vec![(spec.program.as_str(), argv, false)];
     let usec = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX - 1);
     let mut environment = vec!["PYTHONWARNINGS=ignore".to_owned()];
