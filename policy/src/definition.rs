@@ -1,11 +1,11 @@
 //! What a drop-in's `[X-Convoke]` section asks of the cluster, after parsing.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Millis, NodeId, UnitName};
+use crate::name::{Millis, UnitName};
 use crate::node::Node;
 
 /// How many copies are wanted.
@@ -171,19 +171,15 @@ impl Definition {
     }
 
     /// Why no permit may ever carry these terms (F7), if so.
+    ///
+    /// `watchdog` waits for a self-fencing chain that was armed before the grant (F17); this version arms none.
     #[must_use]
     pub fn contradiction(&self) -> Option<&'static str> {
+        if self.fencing == Fencing::Watchdog {
+            return Some("Fencing=watchdog: no node has an armed self-fencing chain");
+        }
         let waits = matches!(self.fencing, Fencing::Lease | Fencing::Watchdog);
         let ends = matches!(self.on_quorum_loss, OnQuorumLoss::Stop | OnQuorumLoss::Reboot);
         (waits && !ends).then_some("Fencing=lease and watchdog need OnQuorumLoss=stop or reboot")
-    }
-
-    /// How many copies are wanted among `eligible` nodes.
-    #[must_use]
-    pub fn wanted(&self, eligible: &BTreeMap<NodeId, i64>) -> usize {
-        match self.replicas {
-            Replicas::Count(count) => count as usize,
-            Replicas::All => eligible.len(),
-        }
     }
 }

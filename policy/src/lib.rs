@@ -10,6 +10,21 @@
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
+// `apply` is total: nothing in this crate may panic, whatever an entry holds.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::expect_used,
+        clippy::float_arithmetic,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -74,6 +74,8 @@ pub struct Life {
     pub strays: BTreeSet<UnitName>,
     /// Proven ended. If it speaks again, it is told to reboot.
     pub gone: Option<Gone>,
+    /// When it spoke after it was proven ended (F18). It gets no session any more: only a new life does.
+    pub contradicted: Option<Millis>,
 }
 
 /// What a node says of a cluster unit's files.
@@ -125,6 +127,15 @@ impl Node {
     #[must_use]
     pub fn in_session(&self) -> Option<&Life> {
         self.life.as_ref().filter(|life| life.presence == Presence::InSession && life.gone.is_none())
+    }
+
+    /// When its lease ended, whether or not it was proven gone since.
+    #[must_use]
+    pub fn lost_at(&self) -> Option<Millis> {
+        match self.life.as_ref()?.presence {
+            Presence::Lost { since } => Some(since),
+            Presence::InSession | Presence::Leaving => None,
+        }
     }
 
     /// Since when it is lost and not proven gone.

@@ -75,6 +75,12 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// Whether no other copy may run: by its terms, or by those that it was asked to take over (F13).
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.terms.exclusive || self.next_terms.as_ref().is_some_and(|terms| terms.exclusive)
+    }
+
     /// Whether the holder was told to stop.
     #[must_use]
     pub fn is_revoking(&self) -> bool {

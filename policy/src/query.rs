@@ -84,7 +84,8 @@ impl State {
     pub fn stops_first(&self, unit: &UnitName, token: Token) -> Option<(UnitName, NodeId)> {
         let known = self.units.get(unit)?;
         let permit = known.permits.get(&token)?;
-        let others_stay = known.permits.iter().any(|(other, p)| *other != token && !p.is_revoking());
+        let others_stay =
+            known.permits.iter().any(|(other, p)| *other != token && !p.is_revoking() && !self.is_lost(p));
         self.dependents(unit).find_map(|name| {
             let dependent = self.units.get(name)?;
             let beside = dependent.definition().is_some_and(|d| d.same_node_as.contains(unit));
@@ -117,6 +118,7 @@ impl State {
         match life.presence {
             Presence::InSession => None,
             Presence::Leaving => Some("is shutting down"),
+            Presence::Lost { .. } if life.contradicted.is_some() => Some("spoke after it was proven off"),
             Presence::Lost { .. } => Some("is lost"),
         }
     }

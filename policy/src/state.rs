@@ -2,11 +2,12 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Device, Settings};
 use crate::event::Event;
-use crate::fence::{FenceCase, Observation};
+use crate::fence::{FenceCase, Observation, Phase};
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::refusal::Refusal;
@@ -39,6 +40,22 @@ pub enum AlarmKind {
     WrongPlug(NodeId, String),
     /// A unit's stop does not come to its end.
     StopStuck(UnitName, NodeId),
+    /// Too many nodes were lost within one lease to believe it at once (F23).
+    ManyLost,
+}
+
+impl AlarmKind {
+    /// The node that it is about.
+    #[must_use]
+    pub fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::ProofContradicted(node)
+            | Self::OtherMachine(node)
+            | Self::WrongPlug(node, _)
+            | Self::StopStuck(_, node) => Some(*node),
+            Self::ManyLost => None,
+        }
+    }
 }
 
 /// Something that must not go unseen. It stays until its cause is gone.
@@ -91,12 +108,14 @@ pub struct State {
     /// Fence devices.
     pub devices: BTreeMap<String, Device>,
     /// Last look at each node through each device.
+    #[serde(with = "pairs")]
     pub observations: BTreeMap<(String, NodeId), Observation>,
     /// Fence cases, closed ones of the present incarnations among them.
     pub cases: BTreeMap<CaseId, FenceCase>,
     /// Join tokens that are still valid.
     pub tokens: BTreeMap<String, JoinToken>,
     /// Alarms that stand.
+    #[serde(with = "pairs")]
     pub alarms: BTreeMap<AlarmKind, Alarm>,
     /// History, oldest first.
     pub history: VecDeque<Event>,
@@ -146,10 +165,39 @@ impl State {
         self.nodes.get(&id).map_or_else(|| alloc::format!("node {id}"), |node| node.name.clone())
     }
 
+    /// Until when no fence attempt begins because too many nodes were lost at once (F23): more than one, and more
+    /// than a quarter of all, within one lease. Most likely it was the leader that was slow; a lease later it is known.
+    #[must_use]
+    pub fn fencing_held_until(&self) -> Option<Millis> {
+        let lease = self.settings.lease_ms();
+        let lost: Vec<Millis> = self.nodes.values().filter_map(Node::lost_at).collect();
+        let latest = lost.iter().copied().max()?;
+        let at_once = lost.iter().filter(|since| latest.saturating_sub(**since) <= lease).count();
+        let many = at_once > (self.nodes.len() / 4).max(1);
+        many.then_some(latest.saturating_add(lease))
+    }
+
     /// The open fence case of a node's present incarnation.
     #[must_use]
     pub fn open_case(&self, node: NodeId) -> Option<(CaseId, &FenceCase)> {
         self.cases.iter().find(|(_, case)| case.node == node && case.is_open()).map(|(id, case)| (*id, case))
+    }
+
+    /// When an attempt under way may be given up (F24): at once if its executor is lost; otherwise when it is long
+    /// past the deadlines of its two calls (`off`, `status`) and a quarantine, so that an executor which forgot it
+    /// cannot hold the case for ever. `None` if no attempt is under way.
+    #[must_use]
+    pub fn attempt_ends(&self, case: &FenceCase) -> Option<Millis> {
+        let Phase::Running { device, executor, executor_incarnation, since } = &case.phase else {
+            return None;
+        };
+        let heard = self.nodes.get(executor).and_then(Node::in_session);
+        if heard.is_none_or(|life| life.incarnation != *executor_incarnation) {
+            return Some(*since);
+        }
+        let timeout_ms = self.devices.get(device).map_or(0, |device| device.timeout_ms);
+        let calls = timeout_ms.saturating_mul(2);
+        Some(since.saturating_add(calls).saturating_add(self.settings.quarantine_ms))
     }
 
     /// The device that fences a node.
@@ -163,5 +211,28 @@ impl State {
     #[must_use]
     pub fn permit(&self, unit: &UnitName, token: Token) -> Option<&crate::permit::Permit> {
         self.units.get(unit)?.permits.get(&token)
+    }
+}
+
+/// Maps whose keys are no text, as lists of pairs: JSON knows no other keys than text.
+mod pairs {
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Vec::<(K, V)>::deserialize(deserializer).map(|pairs| pairs.into_iter().collect())
     }
 }

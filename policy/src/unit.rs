@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::Definition;
+use crate::definition::{Definition, Fencing, Replicas};
 use crate::name::{Millis, NodeId, Token};
 use crate::permit::Permit;
 
@@ -116,11 +116,27 @@ impl Unit {
         self.adopted.as_ref().map(|adopted| &adopted.definition)
     }
 
-    /// Whether only one copy may run: by the definition or by any live permit, the stricter of both (F13).
+    /// Whether only one copy may run: by the definition or by any live permit, the stricter of all (F13).
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.definition().is_some_and(Definition::is_exclusive)
-            || self.permits.values().any(|permit| permit.terms.exclusive)
+            || self.permits.values().any(Permit::is_exclusive)
+    }
+
+    /// What must be known before a lost holder's permit ends: the strictest of the permit's own terms, those that it
+    /// was asked to take over, and the definition in force. A change never makes a live permit end sooner (F13).
+    #[must_use]
+    pub fn fencing_of(&self, permit: &Permit) -> Fencing {
+        let next = permit.next_terms.as_ref().map(|terms| terms.fencing);
+        let defined = self.definition().map(|definition| definition.fencing);
+        [next, defined].into_iter().flatten().fold(permit.terms.fencing, Fencing::max)
+    }
+
+    /// Whether one copy is wanted at most, whatever is known of lost nodes (F7): a person who stops it means all of it.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.is_exclusive()
+            || self.definition().is_some_and(|definition| definition.replicas == Replicas::Count(1))
     }
 
     /// The permit that a node holds.

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 
-use crate::definition::{Definition, Fencing};
+use crate::definition::{Definition, Fencing, Replicas};
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::Evidence;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
@@ -14,7 +14,7 @@ use crate::permit::{Permit, Phase, Terms};
 use crate::query::Possibly;
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::unit::{Adopted, Wanted};
+use crate::unit::{Adopted, MoveWish, Wanted};
 
 use super::{Step, stale};
 
@@ -24,26 +24,7 @@ impl Step<'_> {
         unit: &UnitName,
         definition: &Definition,
     ) -> Result<(), Refusal> {
-        let known = self.state.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
-        let offering = |node: &&Node| {
-            let offer = node.offers.get(unit).filter(|offer| offer.present);
-            offer.is_some_and(|offer| offer.definition.as_ref() != Some(definition))
-        };
-        if known.definition().is_some_and(|before| definition.differs_in_safety(before)) {
-            // F13: all reachable offering nodes agree, or an operator chooses.
-            let differing =
-                self.state.nodes.values().filter(|node| node.in_session().is_some()).find(offering);
-            if let Some(node) = differing {
-                return Err(Refusal::Unsafe(format!("{} offers another definition", node.name)));
-            }
-        }
-        let offered = self.state.nodes.values().any(|node| {
-            let offer = node.offers.get(unit).filter(|offer| offer.present);
-            offer.is_some_and(|offer| offer.definition.as_ref() == Some(definition))
-        });
-        if !offered {
-            return Err(Refusal::Unsafe("no node offers this definition".to_string()));
-        }
+        self.state.may_adopt(unit, definition)?;
         self.take_definition(unit, definition)
     }
 
@@ -53,10 +34,7 @@ impl Step<'_> {
         unit: &UnitName,
         definition: &Definition,
     ) -> Result<(), Refusal> {
-        if let Some(through) = cycle(self.state, unit, definition) {
-            let why = format!("{unit} would require, or run beside, itself by way of {through}");
-            return Err(Refusal::Impossible(why));
-        }
+        self.state.free_of_cycles(unit, definition)?;
         let revision = self.index;
         if let Some(known) = self.state.units.get_mut(unit) {
             known.adopted = Some(Adopted { revision, definition: definition.clone() });
@@ -94,7 +72,9 @@ impl Step<'_> {
         known.last_token = Some(token);
         known.last_node = Some(id);
         known.asked_for = None;
-        known.moving = None;
+        // A move is done once the permit that it was to end has ended; another replica's start is none of it.
+        let done = |moving: &mut MoveWish| !known.permits.contains_key(&moving.from);
+        known.moving.take_if(done);
         if adopt {
             self.life_mut(id, incarnation)?.strays.remove(unit);
         }
@@ -149,13 +129,13 @@ impl Step<'_> {
     /// A permit whose own terms say `lease` or `none` ends by time (F6, F7).
     pub(super) fn expire(&mut self, unit: &UnitName, token: Token) -> Result<(), Refusal> {
         let permit = self.state.permit(unit, token).ok_or_else(|| stale("no such permit"))?;
-        let due = self.state.expires_at(permit).ok_or_else(|| {
+        let due = self.state.expires_at(unit, permit).ok_or_else(|| {
             Refusal::Unsafe(
                 "this permit ends by no time: its terms ask for proof, or its node is heard".to_string(),
             )
         })?;
         if due > self.time {
-            return Err(Refusal::Unsafe(format!("it ends {} ms from now", due - self.time)));
+            return Err(Refusal::Unsafe(format!("it ends {} ms from now", due.saturating_sub(self.time))));
         }
         self.void(unit, token, Evidence::Expired);
         Ok(())
@@ -168,6 +148,40 @@ impl Step<'_> {
 }
 
 impl State {
+    /// Whether a definition may come into force by itself. A change of what safety rests on needs all reachable
+    /// offering nodes to agree, a node whose section has an error among them; or an operator chooses (F13).
+    pub(crate) fn may_adopt(&self, unit: &UnitName, definition: &Definition) -> Result<(), Refusal> {
+        let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        if known.definition() == Some(definition) {
+            return Err(stale("this definition is in force already"));
+        }
+        let mut offered = false;
+        for node in self.nodes.values() {
+            let Some(offer) = node.offers.get(unit).filter(|offer| offer.present) else { continue };
+            let agrees = offer.definition.as_ref() == Some(definition);
+            offered |= agrees;
+            let touches_safety =
+                known.definition().is_some_and(|before| definition.differs_in_safety(before));
+            if touches_safety && !agrees && node.in_session().is_some() {
+                return Err(Refusal::Unsafe(format!("{} offers another definition", node.name)));
+            }
+        }
+        if !offered {
+            return Err(Refusal::Unsafe("no node offers this definition".to_string()));
+        }
+        self.free_of_cycles(unit, definition)
+    }
+
+    fn free_of_cycles(&self, unit: &UnitName, definition: &Definition) -> Result<(), Refusal> {
+        match cycle(self, unit, definition) {
+            None => Ok(()),
+            Some(through) => {
+                let why = format!("{unit} would require, or run beside, itself by way of {through}");
+                Err(Refusal::Impossible(why))
+            }
+        }
+    }
+
     /// Everything that a grant needs, or the fact that is missing. The planner asks this too, so that it never
     /// proposes what would be refused.
     pub(crate) fn grant_terms(
@@ -195,9 +209,6 @@ impl State {
         }
         if let Some(why) = definition.contradiction() {
             return no(why.to_string());
-        }
-        if definition.fencing == Fencing::Watchdog {
-            return no("Fencing=watchdog: no node has an armed self-fencing chain".to_string());
         }
         self.node_accepts(id, node, now)?;
         if !definition.allows(node) {
@@ -233,7 +244,7 @@ impl State {
     }
 
     /// Whether a node may be given any permit now.
-    fn node_accepts(&self, id: NodeId, node: &Node, now: Millis) -> Result<(), Refusal> {
+    pub(crate) fn node_accepts(&self, id: NodeId, node: &Node, now: Millis) -> Result<(), Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
         if !node.role.runs_units() {
             return no(format!("{} is a witness", node.name));
@@ -277,16 +288,18 @@ impl State {
                 return no(format!("it is possibly running on {}", self.node_name(*other)));
             }
             // F11: before the first grant ever, every member is heard.
-            if known.last_token.is_none() {
-                if let Some((_, unheard)) = self.unheard_members().next() {
-                    return no(format!("{} was not heard yet", unheard.name));
-                }
+            if known.last_token.is_none()
+                && let Some((_, unheard)) = self.unheard_members().next()
+            {
+                return no(format!("{} was not heard yet", unheard.name));
             }
-        } else if let Some(crate::definition::Replicas::Count(count)) = known.definition().map(|d| d.replicas)
+        } else if let Some(Definition { replicas: Replicas::Count(count), fencing, .. }) = known.definition()
         {
-            let permits = others.filter(|(_, how)| *how != Possibly::Unheard).count();
-            if permits >= count as usize {
-                return no(format!("{permits} of {count} copies are possibly running"));
+            // `none` asks for no proof of a lost replica, so it waits for no word of a silent node either.
+            let counts = |how: &Possibly| *how != Possibly::Unheard || *fencing != Fencing::None;
+            let copies = others.filter(|(_, how)| counts(how)).count();
+            if copies >= *count as usize {
+                return no(format!("{copies} of {count} copies are possibly running"));
             }
         }
         Ok(())
@@ -296,19 +309,29 @@ impl State {
     ///
     /// Counted from the commit of the loss, or from the start of the present term if that is later (F6): the
     /// waiting is measured by one leader inside its own term. The lease had ended before the loss was committed.
-    pub(crate) fn expires_at(&self, permit: &Permit) -> Option<Millis> {
+    pub(crate) fn expires_at(&self, unit: &UnitName, permit: &Permit) -> Option<Millis> {
         let since = self.nodes.get(&permit.node)?.lost_since()?;
         let base = since.max(self.tenure?.since);
-        let budget = permit.terms.stop_budget_ms;
-        match permit.terms.fencing {
+        match self.units.get(unit)?.fencing_of(permit) {
             Fencing::None => Some(since),
             // × 1.01 and a margin for clocks that run apart, and for the take-down of the node itself.
             Fencing::Lease => {
+                let budget = self.stop_budget(permit.node);
                 let margin = self.settings.detect_ms / 2;
                 Some(base.saturating_add(budget).saturating_add(budget / 100).saturating_add(margin))
             }
             Fencing::Watchdog | Fencing::Required => None,
         }
+    }
+}
+
+impl State {
+    /// The longest that a node takes to stop all it holds, in milliseconds: its units may have to stop one after
+    /// another, and no chain of them is longer than their sum (F7).
+    fn stop_budget(&self, node: NodeId) -> Millis {
+        let permits = self.units.values().flat_map(|unit| unit.permits.values());
+        let held = permits.filter(|permit| permit.node == node);
+        held.fold(0, |sum: Millis, permit| sum.saturating_add(permit.terms.stop_budget_ms))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::{Class, Evidence};
 use crate::fence::{FenceCase, Observation, Phase, Power};
 use crate::name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
-use crate::node::{Gone, Node};
+use crate::node::{Gone, Node, Presence};
 use crate::permit::Phase as PermitPhase;
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
@@ -27,7 +27,8 @@ impl Step<'_> {
         device: &str,
         power: &Power,
     ) -> Result<(), Refusal> {
-        self.life(id, incarnation)?;
+        // A look counts while the node lives: a plug that shows ON once its node is silent may be anybody's.
+        self.heard(id, incarnation)?;
         let known = self.state.devices.get(device).is_some_and(|device| device.targets.contains_key(&id));
         if !known {
             return Err(Refusal::Impossible(format!("no device {device} fences this node")));
@@ -111,6 +112,9 @@ impl Step<'_> {
             return Err(stale("no attempt is due"));
         }
         let (target, incarnation) = (case.node, case.incarnation.clone());
+        if self.state.fencing_held_until().is_some_and(|until| until > self.time) {
+            return Err(Refusal::Unsafe("too many nodes were lost at once: fencing waits".to_string()));
+        }
         if self.node(target)?.lost_since().is_none() {
             return Err(Refusal::Unsafe("the target is heard".to_string()));
         }
@@ -176,12 +180,18 @@ impl Step<'_> {
         if case.attempts != attempt {
             return Err(stale("a later attempt is under way"));
         }
-        let heard = self.state.nodes.get(executor).and_then(Node::in_session);
-        if heard.is_some_and(|life| life.incarnation == *executor_incarnation) {
+        if self.state.attempt_ends(case).is_none_or(|at| at > self.time) {
             return Err(Refusal::Unsafe("the executor is heard; its word is awaited".to_string()));
         }
         let (device, target) = (device.clone(), case.node);
-        let error = format!("{} was lost while it ran the agent", self.state.node_name(*executor));
+        let heard = self.state.nodes.get(executor).and_then(Node::in_session);
+        let heard = heard.is_some_and(|life| life.incarnation == *executor_incarnation);
+        let name = self.state.node_name(*executor);
+        let error = if heard {
+            format!("{name} ran the agent and never said how it ended")
+        } else {
+            format!("{name} was lost while it ran the agent")
+        };
         self.quarantine(target);
         self.fail_attempt(id, attempt, &device, &error);
         Ok(())
@@ -192,10 +202,17 @@ impl Step<'_> {
         let case = self.case(id)?;
         let target = self.node(case.node)?;
         let settled = target.in_session().is_some() && target.quarantined_until <= self.time;
-        match case.phase {
+        match &case.phase {
             Phase::Wanted if case.attempts == 0 => {}
             Phase::Failed { .. } if settled => {}
-            _ => return Err(Refusal::Unsafe("an attempt was begun: the case runs to its end".to_string())),
+            Phase::Wanted
+            | Phase::Running { .. }
+            | Phase::Failed { .. }
+            | Phase::Proven { .. }
+            | Phase::Cancelled { .. }
+            | Phase::Contradicted { .. } => {
+                return Err(Refusal::Unsafe("an attempt was begun: the case runs to its end".to_string()));
+            }
         }
         let (node, at) = (case.node, self.time);
         if let Some(case) = self.state.cases.get_mut(&id) {
@@ -212,23 +229,53 @@ impl Step<'_> {
         incarnation: &Incarnation,
         by: &str,
     ) -> Result<(), Refusal> {
-        self.life(id, incarnation)?;
+        let contradicted = self.life(id, incarnation)?.contradicted;
         let name = self.state.node_name(id);
-        if self.node(id)?.lost_since().is_none() {
+        let Some(lost) = self.node(id)?.lost_since() else {
             let why = format!("{name} is not lost: it was heard, or is proven gone already");
             return Err(Refusal::Impossible(why));
+        };
+        // The loss was committed more than one lease after the last answer; one more makes two.
+        let lease = self.state.settings.lease_ms();
+        let spoke = contradicted.map_or(0, |at| at.saturating_add(lease).saturating_add(lease));
+        let from = lost.saturating_add(lease).max(spoke);
+        if from > self.time {
+            let wait = from.saturating_sub(self.time);
+            let why = format!("{name} was heard a moment ago; look again in {wait} ms");
+            return Err(Refusal::Impossible(why));
         }
-        match self.state.open_case(id).map(|(case, _)| case) {
-            Some(case) => self.prove(case, Class::Word, Evidence::Vouched, Some(by)),
-            None => {
-                self.void_all(id, Evidence::Vouched);
-                let at = self.time;
-                self.life_mut(id, incarnation)?.gone = Some(Gone { class: Class::Word, at });
-                let by = Some(String::from(by));
-                let kind =
-                    EventKind::FenceProven { case: None, evidence: Evidence::Vouched, by, after_ms: 0 };
-                self.record(Severity::Warning, Some(id), None, kind);
+        match self.state.open_case(id).map(|(case, open)| (case, matches!(open.phase, Phase::Running { .. })))
+        {
+            Some((case, strikes)) => {
+                self.prove(case, Class::Word, Evidence::Vouched, Some(by));
+                if strikes {
+                    self.quarantine(id);
+                }
             }
+            None => self.prove_without_case(id, incarnation, by)?,
+        }
+        Ok(())
+    }
+
+    /// The word closes no case, but what it voided is kept like a case's, for the word may be wrong too (F18).
+    fn prove_without_case(&mut self, id: NodeId, incarnation: &Incarnation, by: &str) -> Result<(), Refusal> {
+        let at = self.time;
+        self.life_mut(id, incarnation)?.gone = Some(Gone { class: Class::Word, at });
+        let evidence = Evidence::Vouched;
+        let kind = EventKind::FenceProven { case: None, evidence, by: Some(by.into()), after_ms: 0 };
+        self.record(Severity::Warning, Some(id), None, kind);
+        let voided = self.void_all(id, incarnation, evidence);
+        if let Some((because, _, _)) = voided.first() {
+            let case = FenceCase {
+                node: id,
+                incarnation: incarnation.clone(),
+                phase: Phase::Proven { class: Class::Word, at },
+                attempts: 0,
+                opened_at: at,
+                because: because.clone(),
+                voided,
+            };
+            self.state.cases.insert(CaseId(self.index), case);
         }
         Ok(())
     }
@@ -247,6 +294,11 @@ impl Step<'_> {
             return Err(stale("the incarnation is not proven gone"));
         };
         life.inventory = false;
+        life.contradicted = Some(time);
+        // It gets no session any more, even if its old one was never lost: it is to be fenced again.
+        if !matches!(life.presence, Presence::Lost { .. }) {
+            life.presence = Presence::Lost { since: time };
+        }
         let proven = self.state.cases.iter().find(|(_, case)| {
             case.node == id && case.incarnation == *incarnation && matches!(case.phase, Phase::Proven { .. })
         });
@@ -301,15 +353,18 @@ impl Step<'_> {
         let by = by.map(String::from);
         let kind = EventKind::FenceProven { case: Some(id), evidence, by, after_ms };
         self.record(Severity::Warning, Some(node), None, kind);
-        self.void_all(node, evidence);
+        let voided = self.void_all(node, &incarnation, evidence);
+        if let Some(case) = self.state.cases.get_mut(&id) {
+            case.voided = voided;
+        }
         if let Ok(life) = self.life_mut(node, &incarnation) {
             life.gone = Some(Gone { class, at });
         }
     }
 
     fn fail_attempt(&mut self, id: CaseId, attempt: u32, device: &str, error: &str) {
-        let step = (attempt.saturating_sub(1) as usize).min(BACK_OFF_MS.len() - 1);
-        let wait = BACK_OFF_MS.get(step).copied().unwrap_or(60_000);
+        let step = attempt.saturating_sub(1) as usize;
+        let wait = BACK_OFF_MS.get(step).or(BACK_OFF_MS.last()).copied().unwrap_or_default();
         let next_at = self.time.saturating_add(wait);
         let Some(case) = self.state.cases.get_mut(&id) else { return };
         let node = case.node;

@@ -3,6 +3,8 @@
 //! One arm per command, one call per arm. Facts and wishes are recorded; a decision is refused unless everything
 //! it rests on is in the state. A refusal leaves the state as it was, but for the entry's index and time.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod decisions;
 mod fencing;
 mod nodes;
@@ -16,7 +18,7 @@ use alloc::vec::Vec;
 use crate::command::{Command, Decision, Entry, Fact, Wish};
 use crate::event::{Event, EventKind, Severity};
 use crate::name::{Incarnation, Millis, NodeId, UnitName};
-use crate::node::{Life, Node};
+use crate::node::{Life, Node, Presence};
 use crate::refusal::Refusal;
 use crate::state::{CLIENTS, HISTORY, Reply, State};
 
@@ -30,14 +32,14 @@ use crate::state::{CLIENTS, HISTORY, Reply, State};
 pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Refusal> {
     state.index = state.index.max(entry.index);
     state.time = state.time.max(entry.time);
-    if let Some(origin) = &entry.origin {
-        if let Some(reply) = state.replies.get(&origin.client) {
-            if origin.number == reply.number {
-                return reply.outcome.clone().map(|()| Vec::new());
-            }
-            if origin.number < reply.number {
-                return Err(Refusal::Outdated);
-            }
+    if let Some(origin) = &entry.origin
+        && let Some(reply) = state.replies.get(&origin.client)
+    {
+        if origin.number == reply.number {
+            return reply.outcome.clone().map(|()| Vec::new());
+        }
+        if origin.number < reply.number {
+            return Err(Refusal::Outdated);
         }
     }
     let mut step =
@@ -218,6 +220,19 @@ impl Step<'_> {
     fn life_mut(&mut self, id: NodeId, incarnation: &Incarnation) -> Result<&mut Life, Refusal> {
         let life = self.node_mut(id)?.life.as_mut().ok_or(Refusal::WrongIncarnation)?;
         if life.incarnation == *incarnation { Ok(life) } else { Err(Refusal::WrongIncarnation) }
+    }
+
+    /// The node's present life, if it is this incarnation and in session or leaving. What a lost or fenced life
+    /// still sends says nothing of what runs there now (F18).
+    fn heard(&self, id: NodeId, incarnation: &Incarnation) -> Result<&Life, Refusal> {
+        let life = self.life(id, incarnation)?;
+        if life.gone.is_some() || life.contradicted.is_some() {
+            return Err(Refusal::Fenced);
+        }
+        match life.presence {
+            Presence::InSession | Presence::Leaving => Ok(life),
+            Presence::Lost { .. } => Err(Refusal::NotInSession(id)),
+        }
     }
 
     /// Refuses what another leader proposed before the present one began (F32).

@@ -45,7 +45,10 @@ impl Step<'_> {
         }
         match &node.life {
             Some(life) if life.session >= session => return Err(stale("a later session was opened")),
-            Some(life) if life.incarnation == *incarnation && life.gone.is_some() => {
+            Some(life)
+                if life.incarnation == *incarnation
+                    && (life.gone.is_some() || life.contradicted.is_some()) =>
+            {
                 return Err(Refusal::Fenced);
             }
             Some(life) if life.incarnation == *incarnation => {
@@ -59,12 +62,20 @@ impl Step<'_> {
             None => self.first_heard(id, incarnation, session, addresses)?,
         }
         self.state.alarms.remove(&AlarmKind::OtherMachine(id));
+        if !self.state.nodes.values().any(|node| node.lost_since().is_some()) {
+            self.state.alarms.remove(&AlarmKind::ManyLost);
+        }
         Ok(())
     }
 
     /// Two machines show one identity: cloned, restored elsewhere, or the certificate was carried over (F3).
+    ///
+    /// With the enrolled machine id the two cannot be told apart, and the one in session gets nothing new for a
+    /// quarantine. With another id the enrolled machine goes on: a stolen certificate must not take it out of service.
     pub(super) fn identity_shared(&mut self, id: NodeId, machine: &str) -> Result<(), Refusal> {
-        self.node(id)?;
+        if self.node(id)?.machine == machine {
+            self.quarantine(id);
+        }
         let alarm = Alarm { wall_ms: self.wall_ms, detail: format!("machine {machine}") };
         if self.state.alarms.insert(AlarmKind::OtherMachine(id), alarm).is_none() {
             self.record(Severity::Alert, Some(id), None, EventKind::OtherMachine { machine: machine.into() });
@@ -98,7 +109,10 @@ impl Step<'_> {
         session: u64,
         addresses: &[String],
     ) -> Result<(), Refusal> {
-        self.void_all(id, Evidence::Reborn);
+        let ended = self.node(id)?.life.as_ref().map(|life| life.incarnation.clone());
+        if let Some(ended) = &ended {
+            self.void_all(id, ended, Evidence::Reborn);
+        }
         if let Some((case, open)) = self.state.open_case(id) {
             // An agent that is still under way may strike the new incarnation (F24, F31).
             let strikes = matches!(open.phase, Phase::Running { .. });
@@ -129,6 +143,7 @@ impl Step<'_> {
             inventory: false,
             strays: BTreeSet::new(),
             gone: None,
+            contradicted: None,
         };
         let node = self.node_mut(id)?;
         node.addresses = addresses.to_vec();
@@ -171,6 +186,10 @@ impl Step<'_> {
         life.presence = Presence::Lost { since };
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
+        if self.state.fencing_held_until().is_some_and(|until| until > since) {
+            let detail = String::from("most likely the leader was slow: fencing waits for one more lease");
+            self.state.alarms.insert(AlarmKind::ManyLost, Alarm { wall_ms: self.wall_ms, detail });
+        }
         Ok(())
     }
 

@@ -22,7 +22,7 @@ impl Step<'_> {
         items: &[InventoryItem],
         highest_token: Token,
     ) -> Result<(), Refusal> {
-        self.life(id, incarnation)?;
+        self.heard(id, incarnation)?;
         let named: BTreeSet<&UnitName> = items.iter().map(|item| &item.unit).collect();
         let node = self.node_mut(id)?;
         node.highest_token = node.highest_token.max(highest_token);
@@ -44,7 +44,7 @@ impl Step<'_> {
         incarnation: &Incarnation,
         item: &InventoryItem,
     ) -> Result<(), Refusal> {
-        self.life(id, incarnation)?;
+        self.heard(id, incarnation)?;
         self.note(id, incarnation, item)
     }
 
@@ -74,7 +74,7 @@ impl Step<'_> {
         let life = self.life_mut(id, incarnation)?;
         if item.running && !permitted {
             life.strays.insert(item.unit.clone());
-        } else if !item.running {
+        } else {
             life.strays.remove(&item.unit);
         }
         Ok(())
@@ -130,10 +130,10 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         if self.permit_held(id, incarnation, unit, token).is_err() {
             // The permit has ended by other evidence; what the operator did there still counts (F10).
-            return match because {
-                Cause::Operator(by) => self.stopped_by_hand(unit, id, token, by),
-                _ => Err(stale("no such permit")),
-            };
+            if let Cause::Operator(by) = because {
+                return self.stopped_by_hand(unit, id, token, by);
+            }
+            return Err(stale("no such permit"));
         }
         self.void(unit, token, Evidence::Released);
         let node = self.node_mut(id)?;
@@ -143,12 +143,15 @@ impl Step<'_> {
         }
         let severity = match because {
             Cause::Failed(_) | Cause::StartFailed(_) | Cause::LeaseEnded => Severity::Warning,
-            _ => Severity::Info,
+            Cause::Ordered | Cause::Operator(_) | Cause::Propagated(_) | Cause::Shutdown | Cause::Unused => {
+                Severity::Info
+            }
         };
         let kind = EventKind::Released { token, because: because.clone() };
         self.record(severity, Some(id), Some(unit), kind);
         match because {
-            Cause::Operator(by) => self.stopped_by_hand(unit, id, token, by)?,
+            // Its permit was live, so no later wish of the operator can have been carried out there: it counts.
+            Cause::Operator(by) => self.hand_stop(unit, id, by),
             Cause::Failed(why) | Cause::StartFailed(why) => self.count_failure(unit, id, why),
             Cause::Propagated(by) => self.hold(unit, id, by),
             Cause::Ordered | Cause::Shutdown | Cause::LeaseEnded | Cause::Unused => {}
@@ -186,27 +189,27 @@ impl Step<'_> {
         token: Token,
         by: &str,
     ) -> Result<(), Refusal> {
-        let state = &mut *self.state;
         let granted = token.0 & 0xffff_ffff_ffff;
-        let known = state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let known = self.state.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
         if known.last_token != Some(token) && known.goal.revision > granted {
             return Err(stale("a later wish stands"));
         }
-        let exclusive = known.is_exclusive();
-        if !exclusive {
+        self.hand_stop(unit, id, by);
+        Ok(())
+    }
+
+    fn hand_stop(&mut self, unit: &UnitName, id: NodeId, by: &str) {
+        let (revision, wall_ms) = (self.index, self.wall_ms);
+        let Some(known) = self.state.units.get_mut(unit) else { return };
+        if !known.is_single() {
             self.hold(unit, id, by);
-            return Ok(());
+            return;
         }
-        known.goal = Goal {
-            wanted: Wanted::Stopped,
-            revision: self.index,
-            by: Some(by.into()),
-            wall_ms: self.wall_ms,
-        };
+        known.goal = Goal { wanted: Wanted::Stopped, revision, by: Some(by.into()), wall_ms };
         known.moving = None;
+        known.asked_for = None;
         let kind = EventKind::GoalSet { wanted: Wanted::Stopped, by: Some(by.into()) };
         self.record(Severity::Info, Some(id), Some(unit), kind);
-        Ok(())
     }
 
     fn hold(&mut self, unit: &UnitName, id: NodeId, by: &str) {

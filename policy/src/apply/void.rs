@@ -1,8 +1,10 @@
 //! The end of permits. Nothing else in this crate removes one.
 
+use alloc::vec::Vec;
+
 use crate::event::{EventKind, Severity};
 use crate::evidence::Evidence;
-use crate::name::{NodeId, Token, UnitName};
+use crate::name::{Incarnation, NodeId, Token, UnitName};
 use crate::permit::Permit;
 use crate::state::AlarmKind;
 
@@ -12,7 +14,8 @@ impl Step<'_> {
     /// Removes one permit, if its own terms accept the evidence (F4).
     pub(super) fn void(&mut self, unit: &UnitName, token: Token, evidence: Evidence) -> Option<Permit> {
         let known = self.state.units.get_mut(unit)?;
-        if !evidence.satisfies(known.permits.get(&token)?.terms.fencing) {
+        let fencing = known.fencing_of(known.permits.get(&token)?);
+        if !evidence.satisfies(fencing) {
             return None;
         }
         let permit = known.permits.remove(&token)?;
@@ -24,26 +27,26 @@ impl Step<'_> {
         Some(permit)
     }
 
-    /// Voids what a node's ended incarnation held, each permit by its own terms. A fence case keeps what it voided.
-    pub(super) fn void_all(&mut self, node: NodeId, evidence: Evidence) {
-        let held: alloc::vec::Vec<(UnitName, Token)> = self
-            .state
-            .units
-            .iter()
-            .flat_map(|(name, unit)| {
-                let on_node = unit.permits.iter().filter(|(_, permit)| permit.node == node);
-                on_node.map(|(token, _)| (name.clone(), *token))
-            })
-            .collect();
-        for (unit, token) in held {
-            let voided = self.void(&unit, token, evidence);
-            let case = match evidence {
-                Evidence::Fenced(case) => self.state.cases.get_mut(&case),
-                _ => None,
-            };
-            if let (Some(permit), Some(case)) = (voided, case) {
-                case.voided.push((unit, token, permit));
+    /// Voids what an ended incarnation held, each permit by its own terms, and hands them back.
+    pub(super) fn void_all(
+        &mut self,
+        node: NodeId,
+        incarnation: &Incarnation,
+        evidence: Evidence,
+    ) -> Vec<(UnitName, Token, Permit)> {
+        let mut held: Vec<(UnitName, Token)> = Vec::new();
+        for (name, unit) in &self.state.units {
+            for (token, permit) in &unit.permits {
+                // F4: what another life of the node holds is not touched.
+                if permit.node == node && permit.incarnation == *incarnation {
+                    held.push((name.clone(), *token));
+                }
             }
         }
+        let void = |(unit, token): (UnitName, Token)| {
+            let permit = self.void(&unit, token, evidence)?;
+            Some((unit, token, permit))
+        };
+        held.into_iter().filter_map(void).collect()
     }
 }

@@ -115,6 +115,8 @@ impl Step<'_> {
             return Err(Refusal::Impossible(why));
         }
         self.state.nodes.remove(&id);
+        self.state.cases.retain(|_, case| case.node != id);
+        self.state.alarms.retain(|kind, _| kind.node() != Some(id));
         self.state.observations.retain(|(_, node), _| *node != id);
         for device in self.state.devices.values_mut() {
             device.targets.remove(&id);
@@ -234,8 +236,6 @@ impl Step<'_> {
             let why = format!("detect must lie between {} and {} ms", DETECT_MS.start(), DETECT_MS.end());
             return Err(Refusal::Impossible(why));
         }
-        let open: BTreeSet<NodeId> =
-            self.state.cases.values().filter(|case| case.is_open()).map(|case| case.node).collect();
         if settings.detect_ms != self.state.settings.detect_ms && self.state.nodes.len() > 1 {
             // A shorter lease must not end one that was given at the longer length (F15).
             let why = "detect can be set only while the cluster has one node, in this version";
@@ -259,9 +259,18 @@ impl Step<'_> {
             let after = devices.iter().find(|(_, device)| device.targets.contains_key(id));
             before != after.map(|(name, device)| (name.as_str(), device))
         };
-        if let Some(id) = open.iter().find(|id| changed(id)) {
-            let why = format!("{} is being fenced; its device cannot change now", self.state.node_name(*id));
-            return Err(Refusal::Impossible(why));
+        for (id, node) in self.state.nodes.iter().filter(|(id, _)| changed(id)) {
+            if self.state.open_case(*id).is_some() {
+                let why = format!("{} is being fenced; its device cannot change now", node.name);
+                return Err(Refusal::Impossible(why));
+            }
+            // F19: the only way to prove what a lost node does is not taken away, nor swapped for an untried one.
+            let held = self.state.units.values().any(|unit| unit.permit_on(*id).is_some());
+            if held && node.lost_since().is_some() {
+                let why =
+                    format!("{} is lost and may still run units; its device cannot change now", node.name);
+                return Err(Refusal::Impossible(why));
+            }
         }
         for id in attributes.keys() {
             self.node(*id)?;

@@ -1,12 +1,11 @@
 //! Which definition is in force (F13).
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use crate::command::Decision;
 use crate::definition::Definition;
 use crate::name::UnitName;
-use crate::node::Node;
-use crate::unit::Unit;
 
 use super::{Planner, Reason};
 
@@ -17,13 +16,12 @@ impl Planner<'_> {
         for (name, unit) in &state.units {
             let offers = state.nodes.values().filter_map(|node| {
                 let offer = node.offers.get(name).filter(|offer| offer.present)?;
-                Some((node, offer.definition.as_ref()?))
+                offer.definition.as_ref()
             });
-            let offers: Vec<(&Node, &Definition)> = offers.collect();
             let mut counts: Vec<(usize, &Definition)> = Vec::new();
-            for (_, definition) in &offers {
-                match counts.iter_mut().find(|(_, counted)| counted == definition) {
-                    Some((count, _)) => *count += 1,
+            for definition in offers {
+                match counts.iter_mut().find(|(_, counted)| *counted == definition) {
+                    Some((count, _)) => *count = count.saturating_add(1),
                     None => counts.push((1, definition)),
                 }
             }
@@ -32,24 +30,22 @@ impl Planner<'_> {
                 counts.iter().filter(|(count, _)| *count == most).map(|(_, definition)| *definition);
             let (first, tie) = (leaders.next(), leaders.next().is_some());
             match (unit.definition(), first) {
-                (Some(current), Some(first)) if !tie && current != first => {
-                    self.change(name, unit, &offers, first)
-                }
-                (None, Some(first)) if !tie => self.change(name, unit, &offers, first),
+                (Some(current), Some(first)) if !tie && current != first => self.change(name, first),
+                (None, Some(first)) if !tie => self.change(name, first),
                 (None, _) => self.because(name, Reason::NoDefinition),
                 _ => {}
             }
         }
     }
 
-    fn change(&mut self, name: &UnitName, unit: &Unit, offers: &[(&Node, &Definition)], to: &Definition) {
-        let unsafe_change = unit.definition().is_some_and(|current| to.differs_in_safety(current));
-        let reachable = |node: &Node| node.in_session().is_some();
-        let differing = offers.iter().any(|(node, definition)| reachable(node) && *definition != to);
-        if unsafe_change && differing {
-            return;
+    fn change(&mut self, name: &UnitName, to: &Definition) {
+        match self.state.may_adopt(name, to) {
+            Ok(()) => {
+                self.changing.insert(name.clone());
+                let decision = Decision::AdoptDefinition { unit: name.clone(), definition: to.clone() };
+                self.plan.decisions.push(decision);
+            }
+            Err(refusal) => self.because(name, Reason::NotAdopted(refusal.to_string())),
         }
-        let decision = Decision::AdoptDefinition { unit: name.clone(), definition: to.clone() };
-        self.plan.decisions.push(decision);
     }
 }

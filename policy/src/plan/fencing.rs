@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::command::Decision;
 use crate::fence::{FenceCase, Phase, Power};
 use crate::name::{CaseId, Incarnation, Millis, NodeId};
-use crate::node::{Node, Presence};
+use crate::node::Node;
 
 use super::{Observe, Planner};
 
@@ -43,12 +43,13 @@ impl Planner<'_> {
         let Some(target) = self.state.nodes.get(&case.node) else { return };
         let wanted = self.wanted_off.contains_key(&case.node);
         match &case.phase {
-            Phase::Running { executor, executor_incarnation, .. } => {
-                let heard = self.state.nodes.get(executor).and_then(Node::in_session);
-                if !heard.is_some_and(|life| life.incarnation == *executor_incarnation) {
+            Phase::Running { .. } => match self.state.attempt_ends(case) {
+                Some(at) if at <= self.now => {
                     self.plan.decisions.push(Decision::AbandonAttempt { case: id, attempt: case.attempts });
                 }
-            }
+                Some(at) => self.wake(at),
+                None => {}
+            },
             Phase::Wanted if !wanted => self.plan.decisions.push(Decision::CancelCase { case: id }),
             Phase::Failed { .. } if target.in_session().is_some() => {
                 if target.quarantined_until <= self.now {
@@ -64,13 +65,13 @@ impl Planner<'_> {
     }
 
     fn attempt(&mut self, id: CaseId, case: &FenceCase) {
-        if let Some(until) = self.held_until() {
+        if let Some(until) = self.state.fencing_held_until().filter(|until| *until > self.now) {
             self.wake(until);
             return;
         }
         let Some((device, _)) = self.state.device_of(case.node) else { return };
         let seen = self.state.observations.get(&(device.to_string(), case.node));
-        if !seen.is_some_and(|seen| seen.power == Power::On && seen.incarnation == case.incarnation) {
+        if seen.is_none_or(|seen| seen.power != Power::On || seen.incarnation != case.incarnation) {
             return;
         }
         let attempt = case.attempts.saturating_add(1);
@@ -91,22 +92,6 @@ impl Planner<'_> {
             .collect();
         let turn = (attempt.saturating_sub(1) as usize).checked_rem(able.len())?;
         able.get(turn).map(|(id, incarnation)| (*id, (*incarnation).clone()))
-    }
-
-    /// Until when fencing is held because too many nodes were lost at once (F23): more than one, and more than a
-    /// quarter of all. Most likely it was the leader that was slow; a lease later it is known.
-    fn held_until(&self) -> Option<Millis> {
-        let lease = self.state.settings.lease_ms();
-        let lost = self.state.nodes.values().filter_map(|node| match node.life.as_ref()?.presence {
-            Presence::Lost { since } => Some(since),
-            _ => None,
-        });
-        let lost: Vec<Millis> = lost.collect();
-        let latest = lost.iter().copied().max()?;
-        let at_once = lost.iter().filter(|since| latest.saturating_sub(**since) <= lease).count();
-        let many = at_once > (self.state.nodes.len() / 4).max(1);
-        let until = latest.saturating_add(lease);
-        (many && until > self.now).then_some(until)
     }
 
     /// Looks through each device at each living node: at once in a new life, again when in doubt, and regularly.

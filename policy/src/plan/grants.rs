@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::command::Decision;
-use crate::definition::Definition;
+use crate::definition::{Definition, Fencing, Replicas};
 use crate::name::{NodeId, UnitName};
 use crate::node::Node;
 use crate::permit::Phase;
@@ -64,7 +64,7 @@ impl Planner<'_> {
             let preference = suitable.get(id).copied().unwrap_or(0);
             (!asked, !target, leaving_from == Some(*id), Reverse(preference), failed, load, *id)
         });
-        candidates.truncate(wanted.saturating_sub(held));
+        candidates.truncate(self.room(name, unit, definition, wanted).min(wanted.saturating_sub(held)));
         if candidates.is_empty() {
             if unit.permits.is_empty() && !self.plan.reasons.contains_key(name) {
                 self.because(name, Reason::NotOffered);
@@ -126,10 +126,17 @@ impl Planner<'_> {
                 continue;
             }
             let elsewhere = suitable.keys().any(|other| other != node);
-            if exclusive || (lost && permit.is_some_and(|permit| self.state.expires_at(permit).is_none())) {
+            if exclusive
+                || (lost && permit.is_some_and(|permit| self.state.expires_at(name, permit).is_none()))
+            {
                 self.because(name, Reason::PossiblyRunning { node: *node, how: *how });
             }
-            if lost && elsewhere && permit.is_none_or(|permit| self.state.expires_at(permit).is_none()) {
+            let proof = exclusive || definition.fencing != Fencing::None;
+            if lost
+                && elsewhere
+                && proof
+                && permit.is_none_or(|permit| self.state.expires_at(name, permit).is_none())
+            {
                 self.because(name, Reason::WaitsForFence { node: *node });
                 self.waits_for(*node, name);
             }
@@ -155,7 +162,7 @@ impl Planner<'_> {
 
     /// A node with a fence device takes nothing before the device was looked at once in its present life, whatever
     /// that shows: a device that was never seen ON cannot fence it later.
-    fn awaits_observation(&self, id: NodeId, node: &Node) -> bool {
+    pub(super) fn awaits_observation(&self, id: NodeId, node: &Node) -> bool {
         let Some((device, _)) = self.state.device_of(id) else { return false };
         let incarnation = node.life.as_ref().map(|life| &life.incarnation);
         let seen = self.state.observations.get(&(device.to_string(), id));
@@ -165,6 +172,19 @@ impl Planner<'_> {
 
     fn permits_on(&self, id: NodeId) -> usize {
         let held = self.state.units.values().filter(|unit| unit.permit_on(id).is_some()).count();
-        held + self.granted.get(&id).map_or(0, Vec::len)
+        held.saturating_add(self.granted.get(&id).map_or(0, Vec::len))
+    }
+
+    /// How many copies may begin with one plan: `apply` counts those that are ending as possibly running.
+    fn room(&self, name: &UnitName, unit: &Unit, definition: &Definition, wanted: usize) -> usize {
+        match definition.replicas {
+            Replicas::All if !unit.is_exclusive() => wanted,
+            Replicas::All | Replicas::Count(_) => {
+                let running = self.state.possibly_running(name);
+                let counts =
+                    |how: &Possibly| *how != Possibly::Unheard || definition.fencing != Fencing::None;
+                wanted.saturating_sub(running.iter().filter(|(_, how)| counts(how)).count())
+            }
+        }
     }
 }

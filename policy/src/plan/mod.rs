@@ -8,8 +8,9 @@ mod fencing;
 mod grants;
 mod placement;
 mod reason;
+mod strays;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::command::Decision;
@@ -69,6 +70,7 @@ pub fn plan(state: &State, now: Millis) -> Plan {
         leaving: BTreeMap::new(),
         granted: BTreeMap::new(),
         wanted_off: BTreeMap::new(),
+        changing: BTreeSet::new(),
     };
     planner.definitions();
     planner.units();
@@ -89,6 +91,8 @@ struct Planner<'a> {
     leaving: Leaving,
     /// Grants of this plan: how many permits a node gets.
     granted: BTreeMap<NodeId, Vec<UnitName>>,
+    /// Units whose definition changes with this plan: what rests on the present one waits for the next plan.
+    changing: BTreeSet<UnitName>,
     /// Lost nodes that something waits for, with the first unit that does (F22).
     wanted_off: BTreeMap<NodeId, UnitName>,
 }

@@ -1,20 +1,20 @@
 //! Which permits end, in which order, and which copies are adopted or stopped.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::command::Decision;
-use crate::definition::Definition;
+use crate::definition::{Definition, Replicas};
 use crate::event::StopReason;
-use crate::name::{Incarnation, NodeId, Token, UnitName};
+use crate::name::{NodeId, Token, UnitName};
 use crate::permit::{Permit, Phase, Terms};
 use crate::query::Possibly;
 use crate::state::State;
 use crate::unit::{Unit, Wanted};
 
-use super::{Leaving, Order, Planner, Reason};
+use super::{Leaving, Planner, Reason};
 
 impl Planner<'_> {
     /// Plans every unit, what others depend on first.
@@ -32,26 +32,34 @@ impl Planner<'_> {
         let definition = &adopted.definition;
         self.shown_differences(name, definition);
         self.expire(name, unit);
-        self.strays(name, unit, adopted.revision);
         let suitable = self.suitable(name, unit, definition);
+        self.strays(name, unit, definition, adopted.revision, &suitable);
         let wanted = match unit.goal.wanted {
-            Wanted::Started => definition.wanted(&suitable),
+            Wanted::Started => wanted(unit, definition, &suitable),
             Wanted::Stopped => 0,
         };
         self.leave(name, unit, definition, &suitable, wanted);
-        self.reterm(name, unit, adopted.revision, definition);
+        if !self.changing.contains(name) {
+            self.reterm(name, unit, adopted.revision, definition);
+        }
         if unit.goal.wanted == Wanted::Stopped {
             self.because(name, Reason::Stopped);
             for (node, how) in self.state.possibly_running(name) {
                 let Possibly::Permit(token) = how else { continue };
                 self.because(name, Reason::PossiblyRunning { node, how });
-                if unit.permits.get(&token).is_some_and(|permit| self.state.expires_at(permit).is_none()) {
+                if unit
+                    .permits
+                    .get(&token)
+                    .is_some_and(|permit| self.state.expires_at(name, permit).is_none())
+                {
                     self.waits_for(node, name);
                 }
             }
             return;
         }
-        self.grant(name, unit, definition, adopted.revision, &suitable, wanted);
+        if !self.changing.contains(name) {
+            self.grant(name, unit, definition, adopted.revision, &suitable, wanted);
+        }
     }
 
     /// Units, each after those that it requires, runs beside or is ordered after.
@@ -159,7 +167,7 @@ impl Planner<'_> {
         }
         for beside in &definition.same_node_as {
             let stays = self.state.units.get(beside).and_then(|other| other.permit_on(permit.node));
-            if !stays.is_some_and(|(other, _)| !self.is_leaving(beside, other)) {
+            if stays.is_none_or(|(other, _)| self.is_leaving(beside, other)) {
                 return Some(StopReason::Apart(beside.clone()));
             }
         }
@@ -167,28 +175,56 @@ impl Planner<'_> {
             let Some(other) = self.state.units.get(required) else { continue };
             // systemd's `Requires=`: an explicit stop takes its dependents along, a failure does not.
             let explicit = other.goal.wanted == Wanted::Stopped || !other.permits.is_empty();
-            let all_leave = other.permits.keys().all(|token| self.is_leaving(required, *token));
+            let leaves = |token: &Token, permit: &Permit| {
+                self.is_leaving(required, *token) || self.state.is_lost(permit)
+            };
+            let some_leave = other.permits.keys().any(|token| self.is_leaving(required, *token));
+            let all_leave = other.permits.iter().all(|(token, permit)| leaves(token, permit))
+                && (some_leave || other.permits.is_empty());
             if explicit && all_leave {
                 return Some(StopReason::RequirementStops(required.clone()));
             }
         }
         let now = self.now;
-        let better =
-            |node: &NodeId| unit.permit_on(*node).is_none() && unit.avoided_until(*node, now).is_none();
-        if let Some(moving) = unit.moving.as_ref().filter(|moving| moving.from == token) {
-            let why = match moving.to {
-                Some(to) if suitable.contains_key(&to) => return Some(StopReason::Moved),
-                Some(to) => self.unfit(name, unit, definition, to),
-                None if suitable.keys().any(better) => return Some(StopReason::Moved),
-                None => "no other node may take it".to_string(),
+        // Only a node that could take it at once: otherwise the unit would stop and start again where it is.
+        let other = |node: &NodeId| {
+            unit.permit_on(*node).is_none()
+                && unit.avoided_until(*node, now).is_none()
+                && self.refuses(definition, *node).is_none()
+        };
+        let moving = unit.moving.as_ref().filter(|moving| moving.from == token);
+        if let Some(moving) = moving {
+            let hindrance = match moving.to {
+                Some(to) if suitable.contains_key(&to) => self.refuses(definition, to),
+                Some(to) => Some(self.unfit(name, unit, definition, to)),
+                None if suitable.keys().any(other) => None,
+                None => Some("no other node may take it now".to_string()),
             };
+            let Some(why) = hindrance else { return Some(StopReason::Moved) };
             self.because(name, Reason::CannotMove { to: moving.to, why });
+            return None;
         }
         let stickiness = definition.stickiness?;
         let here = suitable.get(&permit.node).copied().unwrap_or(0).saturating_add(stickiness);
         let best =
-            suitable.iter().filter(|(node, _)| better(node)).map(|(_, preference)| *preference).max()?;
+            suitable.iter().filter(|(node, _)| other(node)).map(|(_, preference)| *preference).max()?;
         (permit.phase == Phase::Active && best > here).then_some(StopReason::BetterNode)
+    }
+
+    /// Why a suitable node could not take the unit at this moment.
+    fn refuses(&self, definition: &Definition, id: NodeId) -> Option<String> {
+        let node = self.state.nodes.get(&id)?;
+        if let Err(refusal) = self.state.node_accepts(id, node, self.now) {
+            return Some(refusal.to_string());
+        }
+        if self.awaits_observation(id, node) {
+            return Some(alloc::format!("the fence device of {} was not looked at yet", node.name));
+        }
+        let apart = definition
+            .same_node_as
+            .iter()
+            .find(|beside| !self.state.known_active(beside).any(|(_, permit)| permit.node == id))?;
+        Some(alloc::format!("it runs beside {apart}, which is not active on {}", node.name))
     }
 
     /// Proposes revocations, dependents first (S4).
@@ -237,41 +273,11 @@ impl Planner<'_> {
     /// Ends permits of lost nodes whose own terms let time end them.
     fn expire(&mut self, name: &UnitName, unit: &Unit) {
         for (token, permit) in &unit.permits {
-            let Some(at) = self.state.expires_at(permit) else { continue };
+            let Some(at) = self.state.expires_at(name, permit) else { continue };
             if at <= self.now {
                 self.plan.decisions.push(Decision::Expire { unit: name.clone(), token: *token });
             } else {
                 self.wake(at);
-            }
-        }
-    }
-
-    /// Copies without a permit: one is adopted where that breaks nothing, others are stopped (F11).
-    fn strays(&mut self, name: &UnitName, unit: &Unit, revision: u64) {
-        let strays = self.state.nodes.iter().filter_map(|(id, node)| {
-            let life = node.in_session().filter(|life| life.strays.contains(name))?;
-            Some((*id, life.incarnation.clone()))
-        });
-        let strays: Vec<(NodeId, Incarnation)> = strays.collect();
-        let rival = strays.len() > 1 && unit.is_exclusive();
-        for (position, (node, incarnation)) in strays.into_iter().enumerate() {
-            match self.state.grant_terms(name, node, revision, true, self.now) {
-                Ok(_) => self.plan.decisions.push(Decision::Grant {
-                    unit: name.clone(),
-                    node,
-                    incarnation,
-                    revision,
-                    adopt: true,
-                }),
-                Err(refusal) => {
-                    self.because(name, Reason::PossiblyRunning { node, how: Possibly::Stray });
-                    self.because(name, Reason::Unfit { node, why: refusal.to_string() });
-                    let unwanted = unit.goal.wanted == Wanted::Stopped || unit.holds.contains_key(&node);
-                    let doubled = unit.is_exclusive() && !unit.permits.is_empty();
-                    if unwanted || doubled || (rival && position > 0) {
-                        self.plan.orders.push(Order::StopStray { node, unit: name.clone() });
-                    }
-                }
             }
         }
     }
@@ -309,13 +315,7 @@ impl Planner<'_> {
     }
 
     /// Why a node cannot take a unit that it does not hold.
-    fn unfit(
-        &self,
-        name: &UnitName,
-        unit: &Unit,
-        definition: &Definition,
-        id: NodeId,
-    ) -> alloc::string::String {
+    fn unfit(&self, name: &UnitName, unit: &Unit, definition: &Definition, id: NodeId) -> String {
         let Some(node) = self.state.nodes.get(&id) else { return "it left the cluster".to_string() };
         if let Some(fault) = self.state.presence_fault(node) {
             return alloc::format!("{} {fault}", node.name);
@@ -334,6 +334,18 @@ impl Planner<'_> {
             Some(offer) if offer.fault.is_some() => offer.fault.clone().unwrap_or_default(),
             Some(offer) if !offer.gated => alloc::format!("its gate is not in force on {}", node.name),
             Some(_) => alloc::format!("{} offers another definition", node.name),
+        }
+    }
+}
+
+/// How many copies are wanted. Of `Replicas=all` also those that run where a new one would not be started now:
+/// a difference in a node's files stops nothing there.
+fn wanted(unit: &Unit, definition: &Definition, suitable: &BTreeMap<NodeId, i64>) -> usize {
+    match definition.replicas {
+        Replicas::Count(count) => count as usize,
+        Replicas::All => {
+            let held = unit.permits.values().map(|permit| permit.node);
+            held.chain(suitable.keys().copied()).collect::<BTreeSet<NodeId>>().len()
         }
     }
 }

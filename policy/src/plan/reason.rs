@@ -42,6 +42,8 @@ pub enum Reason {
     },
     /// A member was never heard, and the unit never ran yet (F11).
     Unheard(NodeId),
+    /// Most nodes offer another definition than the one in force, and it is not taken over: why.
+    NotAdopted(String),
     /// What it requires is not active.
     Requires(UnitName),
     /// What it is ordered after is being started.
@@ -132,6 +134,9 @@ impl Reason {
             Self::Unheard(node) => {
                 format!("{} is a member that was never heard, and may run it already", name(node))
             }
+            Self::NotAdopted(why) => {
+                format!("most nodes offer another definition, which is not taken over: {why}")
+            }
             Self::Requires(other) => format!("it requires {other}, which is not active"),
             Self::After(other) => format!("it starts after {other}, which is starting"),
             Self::Unfit { why, .. } => why.clone(),
@@ -191,6 +196,11 @@ impl Reason {
                     name(node)
                 )
             }
+            Self::NotAdopted(_) => {
+                format!(
+                    "make the files equal on all nodes, or choose one: `convoke adopt {unit} --from NODE`"
+                )
+            }
             Self::Requires(other) => format!("`convoke why {other}`"),
             Self::After(_) | Self::Starting(_) | Self::Observing(_) => "the end of that".to_string(),
             Self::Unfit { .. } => "a node that may take it".to_string(),
@@ -214,7 +224,7 @@ impl Reason {
             Self::PossiblyRunning { .. } => "S1",
             Self::WaitsForFence { .. } | Self::Observing(_) => "S2",
             Self::Requires(_) | Self::After(_) | Self::StopsFirst { .. } => "S4",
-            Self::NoDefinition | Self::Differs(_) => "F13",
+            Self::NoDefinition | Self::Differs(_) | Self::NotAdopted(_) => "F13",
             Self::Fault { .. } => "F12",
             Self::Unheard(_) => "F11",
             Self::Unfit { .. }
@@ -254,6 +264,10 @@ fn fence_text(state: &State, node: NodeId, now: Millis) -> String {
     let Some((_, case)) = state.open_case(node) else {
         return format!("{name} is lost; a fence is wanted");
     };
+    if let Some(until) = state.fencing_held_until().filter(|until| *until > now) {
+        let left = until.saturating_sub(now);
+        return format!("{name} is lost, with too many others at once; fencing waits another {left} ms");
+    }
     match &case.phase {
         Phase::Running { device, executor, .. } => {
             format!("{name} is being fenced by {device}, run on {}", state.node_name(*executor))

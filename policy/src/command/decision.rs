@@ -1,0 +1,92 @@
+//! What the planner concluded. Each is checked by `apply` against everything that it rests on.
+
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+use crate::definition::Definition;
+use crate::event::StopReason;
+use crate::name::{CaseId, Incarnation, NodeId, Token, UnitName};
+
+/// What the planner concluded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// A definition comes into force.
+    AdoptDefinition {
+        /// Which unit.
+        unit: UnitName,
+        /// The definition, as the deciding nodes offer it.
+        definition: Definition,
+    },
+    /// A node may start a unit; or keep one that was found running.
+    Grant {
+        /// Which unit.
+        unit: UnitName,
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Revision of the definition that it is granted under.
+        revision: u64,
+        /// Whether it runs there already, without a permit (F11).
+        adopt: bool,
+    },
+    /// A node is to stop a unit.
+    Revoke {
+        /// Which unit.
+        unit: UnitName,
+        /// Which permit.
+        token: Token,
+        /// Why.
+        reason: StopReason,
+    },
+    /// A live permit is to follow the definition's new terms (F13).
+    Reterm {
+        /// Which unit.
+        unit: UnitName,
+        /// Which permit.
+        token: Token,
+        /// Revision of the definition.
+        revision: u64,
+    },
+    /// A permit ends by its own terms, after a loss.
+    Expire {
+        /// Which unit.
+        unit: UnitName,
+        /// Which permit.
+        token: Token,
+    },
+    /// A lost node is to be fenced.
+    OpenCase {
+        /// Which node.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// The unit that waits.
+        because: UnitName,
+    },
+    /// An attempt begins: committed before the agent runs.
+    BeginAttempt {
+        /// Which case.
+        case: CaseId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// Through which device.
+        device: String,
+        /// Who runs the agent.
+        executor: NodeId,
+        /// In which life.
+        executor_incarnation: Incarnation,
+    },
+    /// An attempt whose executor is lost counts as cut off (F24).
+    AbandonAttempt {
+        /// Which case.
+        case: CaseId,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Nothing waits any more, and no agent ever ran (F31).
+    CancelCase {
+        /// Which case.
+        case: CaseId,
+    },
+}

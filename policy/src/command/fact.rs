@@ -1,0 +1,202 @@
+//! What was observed, and by whom. A fact is recorded or found stale; it is never weighed.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::fence::Power;
+use crate::name::{CaseId, Incarnation, NodeId, Token, UnitName};
+use crate::node::Offer;
+
+/// Why a unit is gone on the node that releases it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The cluster had it stopped.
+    Ordered,
+    /// A person stopped it there; the text says who, as far as is known (S6, F10).
+    Operator(String),
+    /// It failed, and systemd's own restarts are exhausted.
+    Failed(String),
+    /// It could not be started.
+    StartFailed(String),
+    /// Another local unit's stop took it along: held here until that changes.
+    Propagated(String),
+    /// The node is shutting down.
+    Shutdown,
+    /// The lease ended and `OnQuorumLoss=` had it stopped.
+    LeaseEnded,
+    /// The grant was not used: the job that asked for it is gone (F34).
+    Unused,
+}
+
+/// One line of an inventory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InventoryItem {
+    /// Which unit.
+    pub unit: UnitName,
+    /// What the files say; `None` if they say nothing (any more).
+    pub offer: Option<Offer>,
+    /// Whether it is, or may be, running there.
+    pub running: bool,
+}
+
+/// How a fence attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FenceOutcome {
+    /// `off` succeeded and a separate `status` said off.
+    Off,
+    /// It failed; the agent's own words.
+    Failed(String),
+    /// It was cut off at the deadline: the node's power is unknown for the quarantine time.
+    TimedOut(String),
+}
+
+/// What was observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// A leader's first entry.
+    TermBegan {
+        /// Raft term.
+        term: u64,
+        /// Who leads.
+        leader: NodeId,
+    },
+    /// A node echoed a nonce that this leader issued (F3) and gets a session.
+    NodeHeard {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Number of the session; rises over the life of the cluster.
+        session: u64,
+        /// Its machine id now.
+        machine: String,
+        /// Where it is reached now.
+        addresses: Vec<String>,
+        /// Leader's term.
+        term: u64,
+    },
+    /// Another machine, or a second life, showed a node's identity (F3).
+    IdentityShared {
+        /// Whose.
+        node: NodeId,
+        /// The machine id that was shown.
+        machine: String,
+    },
+    /// What runs on a node and what it offers (F11). Replaces what was known of its offers.
+    InventoryReported {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Every cluster unit it knows.
+        items: Vec<InventoryItem>,
+        /// Highest token it ever released or held.
+        highest_token: Token,
+    },
+    /// One unit's line of the inventory has changed.
+    UnitObserved {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// The line.
+        item: InventoryItem,
+    },
+    /// A granted unit is active.
+    Started {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which unit.
+        unit: UnitName,
+        /// By which permit.
+        token: Token,
+    },
+    /// A node acknowledged new terms of a permit (F13).
+    TermsAcknowledged {
+        /// Who.
+        node: NodeId,
+        /// Which unit.
+        unit: UnitName,
+        /// Which permit.
+        token: Token,
+        /// Revision of the terms.
+        revision: u64,
+    },
+    /// The four steps of a release are done (F1).
+    Released {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which unit.
+        unit: UnitName,
+        /// Which permit.
+        token: Token,
+        /// Why.
+        because: Cause,
+    },
+    /// An ordered stop does not come to its end.
+    StopStuck {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which unit.
+        unit: UnitName,
+        /// Which permit.
+        token: Token,
+        /// What is left.
+        what: String,
+    },
+    /// A node is shutting down (F30).
+    NodeLeaving {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+    },
+    /// A node's lease has ended by the leader's count.
+    NodeLost {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Its session then; a newer session makes this stale.
+        session: u64,
+        /// Leader's term (F32).
+        term: u64,
+    },
+    /// A look at a node through its device.
+    PowerObserved {
+        /// Who was looked at.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Through which device.
+        device: String,
+        /// What it showed.
+        power: Power,
+    },
+    /// An attempt ended.
+    FenceReported {
+        /// Which case.
+        case: CaseId,
+        /// Which attempt.
+        attempt: u32,
+        /// How.
+        outcome: FenceOutcome,
+    },
+    /// An incarnation that was proven gone answered a nonce issued after the proof (F18).
+    ProofContradicted {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Leader's term.
+        term: u64,
+    },
+}

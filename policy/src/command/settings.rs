@@ -1,0 +1,64 @@
+//! The cluster's own settings: its times, and how nodes are fenced.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Millis, NodeId};
+
+/// How to switch a node's power.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// The fence agent's program name (`fence_ipmilan`).
+    pub agent: String,
+    /// Options for every target, as the agent names them.
+    pub options: BTreeMap<String, String>,
+    /// Options whose value is read from a root-only file on the executor; never in the log (name → path).
+    pub secrets: BTreeMap<String, String>,
+    /// Nodes that it can fence, each with its own options (`plug`, `ip`).
+    pub targets: BTreeMap<NodeId, BTreeMap<String, String>>,
+    /// Deadline of one call of the agent, in milliseconds.
+    pub timeout_ms: Millis,
+}
+
+/// The cluster's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How soon a silent node is called lost; every other time derives from it.
+    pub detect_ms: Millis,
+    /// How long power is unknown after an attempt that was cut off.
+    pub quarantine_ms: Millis,
+}
+
+impl Settings {
+    /// The lease that a beat's answer grants (design, section 3): the most that `detect` leaves room for.
+    ///
+    /// A leader calls a node lost 1.01 leases and a margin of `detect`/40 after its last answer, and that must
+    /// come to `detect` at the most; the rest is room for the commit.
+    #[must_use]
+    pub fn lease_ms(&self) -> Millis {
+        self.detect_ms.saturating_mul(85) / 100
+    }
+
+    /// How long after its own last answer a leader calls a node lost: the lease × 1.01 and a margin (F5).
+    #[must_use]
+    pub fn loss_ms(&self) -> Millis {
+        let lease = self.lease_ms();
+        lease.saturating_add(lease / 100).saturating_add(self.detect_ms / 40)
+    }
+
+    /// How often a node sends a beat.
+    #[must_use]
+    pub fn beat_ms(&self) -> Millis {
+        self.detect_ms / 8
+    }
+}
+
+impl Default for Settings {
+    /// `detect` 2 s; quarantine 30 s (field notes: the last queued power-off struck 12 s after the first).
+    fn default() -> Self {
+        Self { detect_ms: 2_000, quarantine_ms: 30_000 }
+    }
+}

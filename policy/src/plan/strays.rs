@@ -1,0 +1,70 @@
+//! Copies that were found running without a permit: adopted where that breaks nothing, else stopped (F11).
+
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use crate::command::Decision;
+use crate::definition::{Definition, Replicas};
+use crate::name::{Incarnation, NodeId, UnitName};
+use crate::node::Node;
+use crate::query::Possibly;
+use crate::unit::{Unit, Wanted};
+
+use super::{Order, Planner, Reason};
+
+impl Planner<'_> {
+    /// Keeps as many copies as there is room for, the best placed first. Which one is kept does not change from
+    /// plan to plan, or two planners would stop both.
+    pub(super) fn strays(
+        &mut self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        revision: u64,
+        suitable: &BTreeMap<NodeId, i64>,
+    ) {
+        let strays = self.state.nodes.iter().filter_map(|(id, node)| {
+            let life = node.in_session().filter(|life| life.strays.contains(name))?;
+            Some((*id, node, life.incarnation.clone()))
+        });
+        let mut strays: Vec<(NodeId, &Node, Incarnation)> = strays.collect();
+        strays.sort_by_key(|(id, _, _)| (Reverse(suitable.get(id).copied()), *id));
+        let mut room = match definition.replicas {
+            _ if unit.is_exclusive() => 1usize.saturating_sub(unit.permits.len()),
+            Replicas::Count(count) => (count as usize).saturating_sub(unit.permits.len()),
+            Replicas::All => usize::MAX,
+        };
+        for (node, machine, incarnation) in strays {
+            let unwanted = unit.goal.wanted == Wanted::Stopped
+                || unit.holds.contains_key(&node)
+                || machine.drained.is_some()
+                || !definition.allows(machine);
+            let how = Possibly::Stray;
+            if unwanted || room == 0 {
+                self.because(name, Reason::PossiblyRunning { node, how });
+                self.plan.orders.push(Order::StopStray { node, unit: name.clone() });
+                continue;
+            }
+            room = room.saturating_sub(1);
+            match self.state.grant_terms(name, node, revision, true, self.now) {
+                Ok(_) if self.changing.contains(name) => {}
+                Ok(_) => {
+                    let unit = name.clone();
+                    self.plan.decisions.push(Decision::Grant {
+                        unit,
+                        node,
+                        incarnation,
+                        revision,
+                        adopt: true,
+                    });
+                }
+                Err(refusal) => {
+                    self.because(name, Reason::PossiblyRunning { node, how });
+                    self.because(name, Reason::Unfit { node, why: refusal.to_string() });
+                }
+            }
+        }
+    }
+}
