@@ -147,7 +147,7 @@ impl Bmc {
     }
 
     /// Runs `fence_ipmilan` with an action inside a node, with the parameters on standard input as a cluster does.
-    pub fn agent(&self, on: &Node, action: &str) -> Result<crate::node::Output> {
+    pub fn agent(&self, on: &Node, action: &str) -> Result<crate::exec::Output> {
         let mut text = format!("action={action}\n");
         for (name, value) in self.agent_parameters() {
             text.push_str(&format!("{name}={value}\n"));

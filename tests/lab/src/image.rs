@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -80,13 +80,15 @@ impl Image {
         let dir = cache_dir().join("images");
         let name = format!("{}-{key}", suite.name());
         let root = dir.join(&name);
-        if root.exists() {
-            return Ok(Image { suite, root });
-        }
-        let _lock = Lock::wait(&dir.join(format!("{}.lock", suite.name())))?;
         if !root.exists() {
-            build(suite, &include, &dir, &name)?;
+            let _lock = Lock::wait(&dir.join(format!("{}.lock", suite.name())))?;
+            if !root.exists() {
+                build(suite, &include, &dir, &name)?;
+                forget_old(&dir, suite, &root)?;
+            }
         }
+        // Its date says when it was last used.
+        let _ = fs::File::open(&root)?.set_modified(SystemTime::now());
         Ok(Image { suite, root })
     }
 
@@ -94,6 +96,20 @@ impl Image {
     pub(crate) fn key(&self) -> String {
         self.root.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
     }
+}
+
+/// Removes images of older recipes that nobody used for a day.
+fn forget_old(dir: &Path, suite: Suite, new: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let day = SystemTime::now() - Duration::from_secs(86400);
+    for path in fs::read_dir(dir)?.flatten().map(|e| e.path()) {
+        let ours = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(suite.name()));
+        let old = path.is_dir() && path != new && fs::metadata(&path)?.modified()? < day;
+        if ours && old && !mounts.contains(&path.display().to_string()) {
+            remove_tree(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the image beside its place and then moves it there.

@@ -59,7 +59,7 @@ impl Options {
 
 /// Nodes, networks and power switches. Taken down when dropped, unless kept or only attached to.
 pub struct Lab {
-    place: Arc<Place>,
+    pub(crate) place: Arc<Place>,
     owner: Option<Lock>,
 }
 
@@ -202,56 +202,6 @@ impl Lab {
                 .collect();
             results.into_iter().collect()
         })
-    }
-
-    /// Cuts a node off the data network: nothing passes, its link stays up, its management network works.
-    pub fn cut(&self, i: usize) -> Result<()> {
-        net::set(&self.place, "isolated", &[quoted(&self.place.link(i, Wire::Data))], true)
-    }
-
-    /// Ends [`cut`](Self::cut).
-    pub fn heal(&self, i: usize) -> Result<()> {
-        net::set(&self.place, "isolated", &[quoted(&self.place.link(i, Wire::Data))], false)
-    }
-
-    /// Cuts a node off the management network: it reaches no power switch.
-    pub fn cut_management(&self, i: usize) -> Result<()> {
-        net::set(&self.place, "isolated", &[quoted(&self.place.link(i, Wire::Management))], true)
-    }
-
-    /// Ends [`cut_management`](Self::cut_management).
-    pub fn heal_management(&self, i: usize) -> Result<()> {
-        net::set(&self.place, "isolated", &[quoted(&self.place.link(i, Wire::Management))], false)
-    }
-
-    /// Cuts two nodes apart, both ways; each still reaches all others.
-    pub fn cut_link(&self, a: usize, b: usize) -> Result<()> {
-        net::set(&self.place, "cut", &[self.pair(a, b), self.pair(b, a)], true)
-    }
-
-    /// Ends [`cut_link`](Self::cut_link).
-    pub fn heal_link(&self, a: usize, b: usize) -> Result<()> {
-        net::set(&self.place, "cut", &[self.pair(a, b), self.pair(b, a)], false)
-    }
-
-    /// Drops what `from` sends to `to`; the other way works.
-    pub fn cut_one_way(&self, from: usize, to: usize) -> Result<()> {
-        net::set(&self.place, "cut", &[self.pair(from, to)], true)
-    }
-
-    /// Ends [`cut_one_way`](Self::cut_one_way).
-    pub fn heal_one_way(&self, from: usize, to: usize) -> Result<()> {
-        net::set(&self.place, "cut", &[self.pair(from, to)], false)
-    }
-
-    /// Ends every cut.
-    pub fn heal_all(&self) -> Result<()> {
-        net::heal_all(&self.place)
-    }
-
-    fn pair(&self, from: usize, to: usize) -> String {
-        let link = |i| quoted(&self.place.link(i, Wire::Data));
-        format!("{} . {}", link(from), link(to))
     }
 
     /// A free address in the data network for a service, by number from 0 to 50. The prefix length is 24.
@@ -424,8 +374,4 @@ fn raise_limits() {
     if now.is_some_and(|n| n < 8192) && fs::write(LIMIT, "8192").is_ok() {
         say("raised the host's fs.inotify.max_user_instances to 8192");
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
 }

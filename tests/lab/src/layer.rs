@@ -137,6 +137,7 @@ fn own_files() -> Result<Vec<ExtraFile>> {
     Ok(vec![
         agent,
         ExtraFile::program("/usr/lib/convoke-lab/lab-witness", &own_program("lab-witness")?)?,
+        ExtraFile::text("/etc/systemd/journald.conf.d/lab.conf", include_str!("../files/journald.conf")),
         ExtraFile::text("/etc/systemd/system/witness.service", include_str!("../files/witness.service")),
         ExtraFile::text("/etc/systemd/system/witness@.service", include_str!("../files/witness@.service")),
     ])

@@ -24,6 +24,8 @@
 mod bmc;
 mod cgroup;
 mod clock;
+mod cuts;
+mod exec;
 mod host;
 mod image;
 mod lab;
@@ -36,10 +38,11 @@ mod witness;
 
 pub use bmc::{BMC_PASSWORD, BMC_USER, Bmc, Fault, PowerEvent};
 pub use clock::{now_ns, wait_until};
+pub use exec::Output;
 pub use image::{Image, Suite};
 pub use lab::{Lab, Options};
 pub use layer::{ExtraFile, Layer};
-pub use node::{Node, Output};
+pub use node::Node;
 pub use place::{cache_dir, remove_cache};
 pub use witness::{BEAT, Gap, Overlap, Run, Timeline};
 
