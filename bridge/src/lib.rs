@@ -1,6 +1,7 @@
 //! The cluster daemon and its command line: every clock, socket and process of Convoke is here.
 
 pub mod atomic;
+pub mod config;
 pub mod identity;
 pub mod init;
 pub mod join;
