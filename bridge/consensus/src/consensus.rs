@@ -17,6 +17,7 @@ use crate::lane::Dial;
 use crate::machine::{Machine, MachineRequest};
 use crate::membership::{self, MembershipError};
 use crate::network::Network;
+use crate::pacer;
 use crate::propose::{Proposal, Proposer};
 use crate::serve::{self, Acknowledged};
 use crate::settings::Settings;
@@ -193,7 +194,10 @@ impl Consensus {
         };
         let (show, leadership) = watch::channel(Leadership::default());
         let (end, ended) = watch::channel(None);
+        let acknowledged = Acknowledged::never();
         tokio::spawn(watching::follow(raft.clone(), show, end));
+        let heartbeat = Duration::from_millis(settings.heartbeat_ms);
+        tokio::spawn(pacer::pace(raft.clone(), acknowledged.clone(), heartbeat));
         Ok(Consensus {
             proposer: Proposer::start(raft.clone()),
             raft,
@@ -201,7 +205,7 @@ impl Consensus {
             thread: Arc::new(Mutex::new(Some(thread))),
             leadership,
             ended,
-            acknowledged: Acknowledged::never(),
+            acknowledged,
             starts,
             election_max: Duration::from_millis(settings.election_max_ms),
         })

@@ -11,11 +11,14 @@
 //!
 //! Leadership is not authority: see [`Leadership`] and [`Consensus::barrier`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod consensus;
 mod lane;
 mod machine;
 mod membership;
 mod network;
+mod pacer;
 mod propose;
 mod serve;
 mod settings;

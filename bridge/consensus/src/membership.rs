@@ -10,6 +10,8 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ChangeMembershipError, ClientWriteError, Fatal, RaftError};
 use openraft::{ChangeMembers, EmptyNode, Precondition};
 
+use tokio::time::{Instant, sleep};
+
 use crate::types::{Group, Raft, StoredMembership};
 
 /// Why a change of membership did not succeed.
@@ -58,6 +60,10 @@ type Failure = RaftError<Group, ClientWriteError<Group>>;
 /// How long a new learner may take to receive the log.
 const CATCH_UP: Duration = Duration::from_secs(30);
 
+/// How long a change waits for the one before it to be committed, and how long between two looks.
+const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE_PAUSE: Duration = Duration::from_millis(10);
+
 pub(crate) async fn add_learner(raft: &Raft, node: u64) -> Result<(), MembershipError> {
     if !seen(raft).membership().nodes().any(|(id, _)| *id == node) {
         change(raft, ChangeMembers::AddNodes([(node, EmptyNode::new())].into())).await?;
@@ -100,7 +106,7 @@ pub(crate) async fn finish_joint(raft: Raft, term: u64) {
             return;
         }
         // The change that made it joint may still be running here: let it finish by itself first.
-        tokio::time::sleep(PAUSE).await;
+        sleep(PAUSE).await;
         let joint = seen.log_id();
         if self::seen(&raft).log_id() != joint {
             continue;
@@ -127,7 +133,20 @@ async fn change_from(
     change: ChangeMembers<u64, EmptyNode>,
 ) -> Result<(), MembershipError> {
     let guard = Precondition::LastMembershipLogId { last_membership_log_id: *seen.log_id() };
-    raft.change_membership_if(change, false, [guard]).await.map(|_| ()).map_err(failed)
+    let give_up = Instant::now() + SETTLE;
+    loop {
+        match raft.change_membership_if(change.clone(), false, [guard.clone()]).await {
+            Ok(_) => return Ok(()),
+            Err(failure) if is_too_early(&failure) && Instant::now() < give_up => sleep(SETTLE_PAUSE).await,
+            Err(failure) => return Err(failed(failure)),
+        }
+    }
+}
+
+/// Whether the membership that the change starts from is not committed yet: a new leader's first moments.
+fn is_too_early(failure: &Failure) -> bool {
+    let RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) = failure else { return false };
+    matches!(error, ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_))
 }
 
 /// Waits until the leader has seen the learner hold what was in the log when it was added.

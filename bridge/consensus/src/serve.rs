@@ -40,6 +40,12 @@ impl Acknowledged {
         if marks.sending.load(Ordering::SeqCst) > 0 {
             return Some(Duration::ZERO);
         }
+        self.silence()
+    }
+
+    /// Time since the last acknowledgement that was sent whole; one that is being sent does not count.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        let marks = &*self.0;
         let last = marks.last.load(Ordering::SeqCst).checked_sub(1)?;
         Some(marks.origin.elapsed().saturating_sub(Duration::from_micros(last)))
     }

@@ -53,7 +53,7 @@ async fn a_dead_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     let died = Instant::now();
     group.stop(old.id).await;
     let new = group.leader().await;
-    assert!(died.elapsed() < Duration::from_secs(3), "the election took {:?}", died.elapsed());
+    assert!(died.elapsed() < Duration::from_secs(4), "the election took {:?}", died.elapsed());
     assert_ne!(new.id, old.id);
     for i in 0..20 {
         new.propose(&format!("after {i}")).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_follower_that_was_cut_off_does_not_disturb_the_leader() {
     let term = leader.consensus.leadership().borrow().term;
     let follower = group.nodes.values().find(|node| node.id != leader.id).unwrap();
     group.net.isolate(follower.id, true);
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     group.net.isolate(follower.id, false);
     leader.propose("still here").await.unwrap();
     group.settled(1).await;
@@ -124,7 +124,7 @@ async fn the_lead_is_handed_over_quickly() {
         let proven = group.leader().await;
         assert_eq!(proven.id, new);
         assert!(
-            asked.elapsed() < Duration::from_millis(400),
+            asked.elapsed() < Duration::from_millis(800),
             "slower than an election: {:?}",
             asked.elapsed()
         );
