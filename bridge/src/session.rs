@@ -1,5 +1,6 @@
 //! Sessions between nodes and the leader: their messages, and the node's end.
 
+pub mod client;
 mod handle;
 mod lease;
 pub mod message;

@@ -1,0 +1,20 @@
+//! A voter's part in the decisions: the replicated state, and, while it leads, sessions, leases and plans.
+//!
+//! One task owns the state ([`core`]). It is fed events and answers each of them at once; whatever takes time (a
+//! quorum round, a proposal, a connection) happens elsewhere and comes back as an event.
+
+mod answers;
+mod connections;
+mod core;
+mod entry;
+mod gates;
+mod leases;
+mod orders;
+mod proposals;
+mod reign;
+mod replica;
+mod voters;
+
+pub use core::{Core, Event, Setup, run};
+pub use entry::{Stamped, decode, encode};
+pub use replica::{Replica, replay};

@@ -1,0 +1,283 @@
+//! Frames of nodes: hellos, facts and questions.
+
+use policy::{Command, Fact, FencePhase, NodeId, Presence, Refusal, Wish};
+use tracing::{info, warn};
+
+use super::connections::ConnectionId;
+use super::core::Core;
+use super::entry::Outcome;
+use super::leases::Waiting;
+use super::proposals::Ticket;
+use super::reign::{Hello, Session};
+use crate::api::model::Overview;
+use crate::api::picture::{self, Live};
+use crate::session::message::{Denial, Down, Number, Reply, Request, Up};
+
+impl Core {
+    pub(super) fn frame(&mut self, id: ConnectionId, up: Up) {
+        let Some(peer) = self.connections.peer(id) else { return };
+        if self.reign.is_none() {
+            return;
+        }
+        match up {
+            Up::Hello { nonce, incarnation, machine, addresses, last_session: _, version: _ } => {
+                let expected = self.connections.get_mut(id).map(|connection| connection.nonce);
+                if nonce == 0 || expected != Some(nonce) {
+                    warn!(%peer, "a hello without this leader's nonce");
+                    return self.close(id);
+                }
+                let hello = Hello { node: peer, incarnation, machine, addresses, proposed: false };
+                self.hello(id, hello);
+            }
+            Up::Beat { nonce, cut_off_from } => {
+                self.wait_for_round(Waiting::Beat { connection: id, nonce, cut_off_from });
+            }
+            Up::Fact { number, fact } => {
+                if self.may_say(peer, &fact) {
+                    self.propose(Command::Fact(fact), None, Ticket::Fact(id, number));
+                } else {
+                    let outcome = Err(Refusal::Stale("not this node's to say".to_owned()));
+                    self.connections.send(id, Down::FactTaken { number, outcome });
+                }
+            }
+            Up::Ask { number, request } => self.ask(id, peer, number, request),
+            Up::Withdraw { number } => self.withdraw(id, number),
+        }
+    }
+
+    /// A node speaks for itself, and for the fences and looks that it was given.
+    fn may_say(&self, peer: NodeId, fact: &Fact) -> bool {
+        match fact {
+            Fact::InventoryReported { node, .. }
+            | Fact::UnitObserved { node, .. }
+            | Fact::Started { node, .. }
+            | Fact::TermsAcknowledged { node, .. }
+            | Fact::Released { node, .. }
+            | Fact::StopStuck { node, .. }
+            | Fact::NodeLeaving { node, .. } => *node == peer,
+            Fact::PowerObserved { node, .. } => *node != peer,
+            Fact::FenceReported { case, .. } => {
+                let phase = self.state().cases.get(case).map(|case| &case.phase);
+                matches!(phase, Some(FencePhase::Running { executor, .. }) if *executor == peer)
+            }
+            Fact::TermBegan { .. }
+            | Fact::NodeHeard { .. }
+            | Fact::IdentityShared { .. }
+            | Fact::NodeLost { .. }
+            | Fact::ProofContradicted { .. } => false,
+        }
+    }
+
+    fn hello(&mut self, id: ConnectionId, hello: Hello) {
+        let Some(node) = self.state().nodes.get(&hello.node) else {
+            self.connections.send(id, Down::Denied(Denial::Removed));
+            return self.close(id);
+        };
+        if node.machine != hello.machine {
+            let why = format!(
+                "machine {} uses the certificate of {}, which was enrolled as machine {}",
+                hello.machine, node.name, node.machine
+            );
+            let fact = Fact::IdentityShared { node: hello.node, machine: hello.machine.clone() };
+            self.propose(Command::Fact(fact), None, Ticket::Note);
+            self.connections.send(id, Down::Denied(Denial::Identity { why }));
+            return self.close(id);
+        }
+        if let Some(reign) = &mut self.reign {
+            reign.parked.insert(id, hello);
+        }
+        self.retry_parked();
+    }
+
+    /// Proposes sessions for those that said hello, unless an earlier life of theirs still holds its lease (F3).
+    pub(super) fn retry_parked(&mut self) {
+        let Some(reign) = &mut self.reign else { return };
+        let term = reign.term;
+        let mut proposals = Vec::new();
+        let state = &self.replica.state;
+        let mut session = state.nodes.values().filter_map(|node| node.life.as_ref()).map(|life| life.session).max();
+        session = session.max(reign.sessions.values().map(|session| session.number).max());
+        for (id, hello) in &mut reign.parked {
+            let life = state.nodes.get(&hello.node).and_then(|node| node.life.as_ref());
+            let other_lives = life.is_some_and(|life| {
+                life.incarnation != hello.incarnation
+                    && life.gone.is_none()
+                    && !matches!(life.presence, Presence::Lost { .. })
+            });
+            if hello.proposed || other_lives {
+                continue;
+            }
+            hello.proposed = true;
+            let next = session.unwrap_or(0) + 1;
+            session = Some(next);
+            let fact = Fact::NodeHeard {
+                node: hello.node,
+                incarnation: hello.incarnation.clone(),
+                session: next,
+                machine: hello.machine.clone(),
+                addresses: hello.addresses.clone(),
+                term,
+            };
+            proposals.push((*id, fact));
+        }
+        for (id, fact) in proposals {
+            self.propose(Command::Fact(fact), None, Ticket::Hello(id));
+        }
+    }
+
+    /// The session's entry was applied, or refused.
+    pub(super) fn hello_settled(&mut self, id: ConnectionId, outcome: Outcome) {
+        let settings = self.state().settings.clone();
+        let Some(reign) = &mut self.reign else { return };
+        let Some(hello) = reign.parked.get_mut(&id) else { return };
+        let term = reign.term;
+        match outcome {
+            Ok(()) => {
+                let Some(hello) = reign.parked.remove(&id) else { return };
+                let life = self.replica.state.nodes.get(&hello.node).and_then(|node| node.life.as_ref());
+                let Some(life) = life.filter(|life| life.incarnation == hello.incarnation) else {
+                    return self.close(id);
+                };
+                let session = Session {
+                    connection: id,
+                    number: life.session,
+                    answered: std::time::Instant::now(),
+                    cut_off_from: Default::default(),
+                    told: None,
+                };
+                let number = session.number;
+                let before = reign.sessions.insert(hello.node, session);
+                if let Some(before) = before.filter(|before| before.connection != id) {
+                    self.connections.close(before.connection);
+                }
+                info!(node = %self.state().node_name(hello.node), session = number, "session open");
+                self.connections.send(
+                    id,
+                    Down::Welcome {
+                        session: number,
+                        lease_ms: settings.lease_ms(),
+                        beat_ms: settings.beat_ms(),
+                        detect_ms: settings.detect_ms,
+                    },
+                );
+                let book = self.peers();
+                self.connections.send(id, Down::Book(book));
+                self.dirty = true;
+            }
+            Err(Refusal::StillInSession) => hello.proposed = false,
+            Err(Refusal::Stale(_)) => {
+                hello.proposed = false;
+                self.dirty = true;
+            }
+            Err(refusal) => {
+                let (node, incarnation) = (hello.node, hello.incarnation.clone());
+                let denial = match refusal {
+                    Refusal::Fenced => {
+                        // Its nonce was issued after the proof: the proof was wrong (F18).
+                        let fact = Fact::ProofContradicted { node, incarnation, term };
+                        self.propose(Command::Fact(fact), None, Ticket::Note);
+                        Denial::RebootNow { why: "this node was fenced, and is not off".to_owned() }
+                    }
+                    Refusal::WrongIncarnation => {
+                        let machine = hello.machine.clone();
+                        let fact = Fact::IdentityShared { node, machine };
+                        self.propose(Command::Fact(fact), None, Ticket::Note);
+                        Denial::RebootNow { why: "a later boot of this node has replaced this one".to_owned() }
+                    }
+                    Refusal::UnknownNode(_) => Denial::Removed,
+                    other => Denial::Later { why: other.to_string() },
+                };
+                self.connections.send(id, Down::Denied(denial));
+                if let Some(reign) = &mut self.reign {
+                    reign.parked.remove(&id);
+                }
+                self.close(id);
+            }
+        }
+    }
+
+    fn ask(&mut self, id: ConnectionId, peer: NodeId, number: Number, request: Request) {
+        match request {
+            Request::Wish { client, number: wish_number, wish } => {
+                if matches!(wish, Wish::Found { .. } | Wish::Enroll { .. }) {
+                    let refusal = Refusal::Impossible("this wish is not an operator's".to_owned());
+                    let reply = Reply::Wish(Err(refusal));
+                    return self.connections.send(id, Down::Answer { number, reply });
+                }
+                self.propose_wish(wish, client, wish_number, Ticket::Wish(id, number));
+            }
+            Request::Gate { unit, wish } => self.ask_gate(id, number, peer, unit, wish),
+            Request::Enroll { attempt, wish } => {
+                let Wish::Enroll { name, .. } = &wish else {
+                    let reply = Reply::Unable("not a request to join".to_owned());
+                    return self.connections.send(id, Down::Answer { number, reply });
+                };
+                let ticket = Ticket::Enroll(id, number, name.clone());
+                self.propose_wish(wish, attempt, 1, ticket);
+            }
+            request => self.wait_for_round(Waiting::Question { connection: id, number, request }),
+        }
+    }
+
+    /// Answers what must be true now; a quorum round has just shown that this voter leads.
+    pub(super) fn answer(&self, peer: NodeId, request: &Request) -> Reply {
+        let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
+        match request {
+            Request::MayFence { case, attempt } => {
+                Reply::MayFence(self.may_fence(*case, *attempt, peer))
+            }
+            Request::Overview => Reply::Overview(Box::new(self.overview(true))),
+            Request::Why { unit } => {
+                let plan = policy::plan(self.state(), now);
+                Reply::Why(picture::why(self.state(), &plan, now, &self.live(true), unit).map(Box::new))
+            }
+            Request::History { lines, unit, node } => {
+                Reply::History(picture::history(self.state(), *lines, unit.as_ref(), node.as_deref()))
+            }
+            Request::Config => Reply::Config {
+                settings: self.state().settings.clone(),
+                devices: self.state().devices.clone(),
+                nodes: self
+                    .state()
+                    .nodes
+                    .iter()
+                    .map(|(id, node)| (*id, (node.name.clone(), node.attributes.clone())))
+                    .collect(),
+            },
+            Request::Wish { .. } | Request::Gate { .. } | Request::Enroll { .. } => {
+                Reply::Unable("this question needs no quorum round".to_owned())
+            }
+        }
+    }
+
+    pub(super) fn enrolled(&self, name: &str) -> Reply {
+        let node = self.state().node_named(name).and_then(|id| Some((id, self.state().nodes.get(&id)?)));
+        match node {
+            Some((id, node)) => Reply::Enrolled {
+                node: id,
+                role: node.role,
+                generation: self.state().generation,
+                book: self.peers(),
+                cluster_name: self.state().name.clone(),
+            },
+            None => Reply::Unable("the node was taken out again".to_owned()),
+        }
+    }
+
+    pub(super) fn overview(&self, quorum: bool) -> Overview {
+        let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
+        let plan = policy::plan(self.state(), now);
+        picture::overview(self.state(), &plan, now, &self.live(quorum))
+    }
+
+    fn live(&self, quorum: bool) -> Live {
+        let sessions = self.reign.iter().flat_map(|reign| &reign.sessions);
+        let cuts = sessions.flat_map(|(node, session)| session.cut_off_from.iter().map(|peer| (*node, *peer)));
+        Live {
+            leader: self.leadership.leader.map(NodeId),
+            term: self.leadership.term,
+            quorum,
+            cuts: cuts.collect(),
+        }
+    }
+}

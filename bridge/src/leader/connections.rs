@@ -1,0 +1,102 @@
+//! Connections of nodes to this voter: two tasks each, one for each direction, and the events between.
+
+use std::collections::BTreeMap;
+
+use policy::NodeId;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::core::Event;
+use crate::net::{Frames, Stream};
+use crate::session::client::FRAME_MAX;
+use crate::session::message::{Down, Up};
+
+/// A connection of this process.
+pub(super) type ConnectionId = u64;
+
+/// Frames that may wait for a slow node. Beyond, its connection is closed: it comes back and is told the whole state.
+const QUEUE: usize = 256;
+
+/// The node's ends of open connections.
+#[derive(Default)]
+pub(super) struct Connections {
+    open: BTreeMap<ConnectionId, Connection>,
+}
+
+pub(super) struct Connection {
+    pub(super) peer: NodeId,
+    /// Nonce of its challenge; 0 before it got one.
+    pub(super) nonce: u64,
+    out: mpsc::Sender<Down>,
+}
+
+impl Connections {
+    pub(super) fn add(&mut self, id: ConnectionId, peer: NodeId, out: mpsc::Sender<Down>) {
+        self.open.insert(id, Connection { peer, nonce: 0, out });
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.open.get_mut(&id)
+    }
+
+    pub(super) fn peer(&self, id: ConnectionId) -> Option<NodeId> {
+        self.open.get(&id).map(|connection| connection.peer)
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.open.keys().copied().collect()
+    }
+
+    /// Closes: the writer ends when its queue does, and the reader with it.
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        self.open.remove(&id);
+    }
+
+    /// Sends, or closes a connection that does not keep up.
+    pub(super) fn send(&mut self, id: ConnectionId, down: Down) {
+        let Some(connection) = self.open.get(&id) else { return };
+        if connection.out.try_send(down).is_err() {
+            debug!(id, "a node does not keep up; its connection is closed");
+            self.open.remove(&id);
+        }
+    }
+}
+
+/// Serves one connection with two tasks until either direction ends.
+pub(super) fn serve(id: ConnectionId, peer: NodeId, stream: Stream, events: mpsc::Sender<Event>) {
+    let (mut read, mut write) = Frames::new(stream, FRAME_MAX).split();
+    let (out, mut queue) = mpsc::channel::<Down>(QUEUE);
+    let (stop, mut stopped) = mpsc::channel::<()>(1);
+    tokio::spawn(async move {
+        while let Some(down) = queue.recv().await {
+            if write.send(&down).await.is_err() {
+                break;
+            }
+        }
+        drop(stop);
+    });
+    tokio::spawn(async move {
+        if events.send(Event::Connected { id, peer, out }).await.is_err() {
+            return;
+        }
+        loop {
+            let up = tokio::select! {
+                up = read.recv::<Up>() => up,
+                _ = stopped.recv() => break,
+            };
+            match up {
+                Ok(up) => {
+                    if events.send(Event::Frame { id, up }).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    debug!(id, %peer, %error, "connection of a node ended");
+                    break;
+                }
+            }
+        }
+        // The core may have gone first.
+        let _ = events.send(Event::Closed { id }).await;
+    });
+}

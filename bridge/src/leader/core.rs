@@ -1,0 +1,402 @@
+//! The one task that owns the replicated state on a voter.
+//!
+//! `select!` only picks an event; each is handled at once, without waiting. After every batch of events the core
+//! settles: leases are judged, the plan is made anew where the state has changed, and nodes are told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use consensus::{Applied, Barrier, BarrierError, Consensus, Leadership, MachineRequest, ProposeError};
+use policy::{Command, Event as Happening, NodeId, Severity, State, Wish};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::connections::{self, ConnectionId, Connections};
+use super::proposals::Ticket;
+use super::reign::Reign;
+use super::replica::Replica;
+use super::voters::Voters;
+use crate::api::model::Overview;
+use crate::net::{AddressBook, Stream};
+use crate::session::message::{Down, Up};
+
+/// Events that may wait for the core.
+pub(super) const QUEUE: usize = 1_024;
+/// Events handled before the core settles, so that a flood cannot keep it from planning.
+const BATCH: usize = 256;
+/// Longest time between two looks at the leases while leading.
+const TICK: Duration = Duration::from_millis(250);
+/// Longest time between two looks at nothing in particular, while following.
+const IDLE: Duration = Duration::from_secs(3_600);
+/// How often the picture for `convoke status` without a quorum may be drawn again.
+const PICTURE: Duration = Duration::from_secs(1);
+
+/// What happens to the core.
+#[derive(Debug)]
+pub enum Event {
+    /// A node's connection is open.
+    Connected {
+        /// Number of the connection.
+        id: ConnectionId,
+        /// Who is at its other end.
+        peer: NodeId,
+        /// Frames to it.
+        out: mpsc::Sender<Down>,
+    },
+    /// A frame came.
+    Frame {
+        /// On which connection.
+        id: ConnectionId,
+        /// The frame.
+        up: Up,
+    },
+    /// A connection is gone.
+    Closed {
+        /// Which.
+        id: ConnectionId,
+    },
+    /// A quorum round came back.
+    Round {
+        /// Begun in which term.
+        term: u64,
+        /// What it showed.
+        result: Result<Barrier, BarrierError>,
+    },
+    /// A proposal came to its end.
+    Proposed {
+        /// Made in which term.
+        term: u64,
+        /// Which.
+        ticket: u64,
+        /// How.
+        result: Result<Applied, ProposeError>,
+    },
+    /// A change of voters came to its end.
+    Voters {
+        /// How.
+        result: Result<(), String>,
+    },
+}
+
+/// What the core is made of.
+pub struct Setup {
+    /// This node.
+    pub node: NodeId,
+    /// The Raft group.
+    pub consensus: Consensus,
+    /// The state as it was replayed.
+    pub replica: Replica,
+    /// On the node that makes the cluster: the cluster's first wish.
+    pub found: Option<Wish>,
+    /// Entries to apply.
+    pub machine: mpsc::Receiver<MachineRequest>,
+    /// Accepted sessions, with who is at their other end.
+    pub streams: mpsc::Receiver<(NodeId, Stream)>,
+    /// Nodes and addresses; kept in step with the state.
+    pub book: AddressBook,
+    /// Nodes with a certificate that are not of the cluster any more.
+    pub removed: Arc<ArcSwap<BTreeSet<u64>>>,
+    /// Who leads, for this node's own session.
+    pub leader: watch::Sender<Option<NodeId>>,
+    /// What this voter last knew, for when there is no leader.
+    pub picture: Arc<ArcSwapOption<Overview>>,
+}
+
+/// The core.
+pub struct Core {
+    pub(super) node: NodeId,
+    pub(super) replica: Replica,
+    pub(super) consensus: Consensus,
+    pub(super) leadership: Leadership,
+    pub(super) reign: Option<Reign>,
+    pub(super) connections: Connections,
+    pub(super) events: mpsc::Sender<Event>,
+    /// The state has changed since the last plan.
+    pub(super) dirty: bool,
+    /// When the core had meant to wake up at the latest.
+    pub(super) due: Instant,
+    /// When it means to wake up next.
+    pub(super) next_due: Instant,
+    pub(super) voters: Voters,
+    pub(super) book: AddressBook,
+    removed: Arc<ArcSwap<BTreeSet<u64>>>,
+    leader: watch::Sender<Option<NodeId>>,
+    pub(super) picture: Arc<ArcSwapOption<Overview>>,
+    drawn: Option<Instant>,
+    found: Option<Wish>,
+    next_connection: ConnectionId,
+    next_nonce: u64,
+}
+
+/// Runs the core until Raft or the daemon stops.
+pub async fn run(setup: Setup) {
+    let Setup { node, consensus, replica, found, mut machine, mut streams, book, removed, leader, picture } = setup;
+    let (events, mut queue) = mpsc::channel(QUEUE);
+    let mut leadership = consensus.leadership();
+    let first = leadership.borrow_and_update().clone();
+    let now = Instant::now();
+    let mut core = Core {
+        node,
+        replica,
+        found,
+        consensus,
+        leadership: first,
+        reign: None,
+        connections: Connections::default(),
+        events,
+        dirty: true,
+        due: now,
+        next_due: now,
+        voters: Voters::default(),
+        book,
+        removed,
+        leader,
+        picture,
+        drawn: None,
+        next_connection: 1,
+        next_nonce: seed(),
+    };
+    core.leadership_changed();
+    loop {
+        tokio::select! {
+            biased;
+            request = machine.recv() => match request {
+                Some(request) => core.machine(request),
+                None => return,
+            },
+            event = queue.recv() => match event {
+                Some(event) => core.handle(event),
+                None => return,
+            },
+            stream = streams.recv() => match stream {
+                Some((peer, stream)) => core.accept(peer, stream),
+                None => return,
+            },
+            changed = leadership.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                core.leadership = leadership.borrow_and_update().clone();
+                core.leadership_changed();
+            }
+            () = tokio::time::sleep_until(core.next_due.into()) => {}
+        }
+        let mut handled = 0;
+        while handled < BATCH {
+            if let Ok(request) = machine.try_recv() {
+                core.machine(request);
+            } else if let Ok(event) = queue.try_recv() {
+                core.handle(event);
+            } else {
+                break;
+            }
+            handled += 1;
+        }
+        core.settle(queue.is_empty());
+    }
+}
+
+/// Nonces of one process do not repeat those of another.
+fn seed() -> u64 {
+    let mut bytes = [0u8; 8];
+    match ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes) | 1,
+        Err(_) => super::proposals::wall_ms() | 1,
+    }
+}
+
+impl Core {
+    /// The replicated state.
+    pub(super) fn state(&self) -> &State {
+        &self.replica.state
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Connected { id, peer, out } => {
+                self.connections.add(id, peer, out);
+                self.challenge(id);
+            }
+            Event::Frame { id, up } => self.frame(id, up),
+            Event::Closed { id } => self.closed(id),
+            Event::Round { term, result } => self.round_done(term, result),
+            Event::Proposed { term, ticket, result } => self.proposed(term, ticket, result),
+            Event::Voters { result } => self.voters_changed(result),
+        }
+    }
+
+    fn accept(&mut self, peer: NodeId, stream: Stream) {
+        let id = self.next_connection;
+        self.next_connection += 1;
+        connections::serve(id, peer, stream, self.events.clone());
+    }
+
+    /// Serves Raft, and says in the journal what came of it.
+    fn machine(&mut self, request: MachineRequest) {
+        self.replica.serve(request);
+        self.dirty |= std::mem::take(&mut self.replica.changed);
+        for happening in std::mem::take(&mut self.replica.happenings) {
+            self.log(&happening);
+        }
+    }
+
+    fn log(&self, happening: &Happening) {
+        let line = crate::api::picture::sentence(self.state(), happening);
+        match happening.severity {
+            Severity::Info if self.reign.is_some() => info!(index = happening.index, "{line}"),
+            Severity::Warning | Severity::Alert if self.reign.is_some() => {
+                warn!(index = happening.index, "{line}");
+            }
+            // One node's journal tells the cluster's story; the others keep it for `debug`.
+            _ => debug!(index = happening.index, "{line}"),
+        }
+    }
+
+    fn leadership_changed(&mut self) {
+        let Leadership { term, mine, leader } = self.leadership.clone();
+        let told = leader.map(NodeId);
+        self.leader.send_if_modified(|known| std::mem::replace(known, told) != told);
+        let reigning = self.reign.as_ref().map(|reign| reign.term);
+        if mine && reigning != Some(term) {
+            self.reign = Some(Reign::new(term));
+            if let Some(found) = self.found.clone().filter(|_| self.state().cluster.is_empty()) {
+                self.propose(Command::Wish(found), None, Ticket::Note);
+            }
+            self.begin_term();
+        } else if !mine && reigning.is_some() {
+            info!(term, ?leader, "no longer leading");
+            self.reign = None;
+            for id in self.connections.ids() {
+                self.redirect(id);
+            }
+        } else if !mine {
+            for id in self.connections.ids() {
+                self.redirect(id);
+            }
+        }
+    }
+
+    /// First frame to a node: a challenge if this voter leads and its term has begun, else where to go.
+    pub(super) fn challenge(&mut self, id: ConnectionId) {
+        match &self.reign {
+            Some(reign) if reign.began.is_some() => {
+                let term = reign.term;
+                self.next_nonce = self.next_nonce.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let nonce = self.next_nonce;
+                let Some(connection) = self.connections.get_mut(id) else { return };
+                if connection.nonce == 0 {
+                    connection.nonce = nonce;
+                    self.connections.send(id, Down::Challenge { nonce, term });
+                }
+            }
+            // The challenge follows when the term has begun.
+            Some(_) => {}
+            None => self.redirect(id),
+        }
+    }
+
+    fn redirect(&mut self, id: ConnectionId) {
+        let leader = self.leadership.leader.map(NodeId).filter(|leader| *leader != self.node);
+        let book = self.peers();
+        self.connections.send(id, Down::NotLeader { leader, book });
+        self.connections.close(id);
+    }
+
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        self.connections.close(id);
+    }
+
+    fn closed(&mut self, id: ConnectionId) {
+        self.connections.close(id);
+        let Some(reign) = &mut self.reign else { return };
+        reign.parked.remove(&id);
+        reign.gates.retain(|gate| gate.connection != id);
+        // The session is gone from memory; its lease is not over for that, and is judged by its last answer.
+        let found = reign.sessions.iter().find(|(_, session)| session.connection == id);
+        if let Some(node) = found.map(|(node, _)| *node) {
+            if let Some(session) = reign.sessions.get_mut(&node) {
+                session.connection = 0;
+                session.told = None;
+            }
+        }
+    }
+
+    /// After each batch of events. `quiet`: everything that had arrived was handled.
+    fn settle(&mut self, quiet: bool) {
+        let now = Instant::now();
+        self.next_due = now + if self.reign.is_some() { TICK } else { IDLE };
+        if self.reign.as_ref().is_some_and(|reign| reign.began.is_none()) {
+            self.begin_term();
+        }
+        let wake = self.reign.as_ref().and_then(|reign| reign.wake);
+        if self.dirty || wake.is_some_and(|wake| wake <= now) {
+            self.dirty = false;
+            self.replan();
+            self.keep_book();
+            self.keep_voters();
+            self.retry_parked();
+            self.draw(now);
+        }
+        self.decide();
+        self.tell_nodes();
+        self.answer_gates();
+        if quiet {
+            self.judge_leases();
+        }
+        if let Some(wake) = self.reign.as_ref().and_then(|reign| reign.wake) {
+            self.next_due = self.next_due.min(wake.max(now));
+        }
+        self.due = self.next_due;
+    }
+
+    fn replan(&mut self) {
+        let state = &self.replica.state;
+        let Some(reign) = &mut self.reign else { return };
+        if reign.began.is_none() {
+            return;
+        }
+        let now = reign.time(state.time);
+        reign.plan = policy::plan(state, now);
+        let wait = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(now));
+        reign.wake = reign.plan.wake_at.map(wait);
+    }
+
+    /// Keeps the picture for `convoke status` without a quorum.
+    fn draw(&mut self, now: Instant) {
+        if self.reign.is_some() || self.state().cluster.is_empty() {
+            return;
+        }
+        if self.drawn.is_some_and(|drawn| now < drawn + PICTURE) {
+            self.next_due = self.next_due.min(self.drawn.map_or(now, |drawn| drawn + PICTURE));
+            self.dirty = true;
+            return;
+        }
+        self.drawn = Some(now);
+        self.picture.store(Some(Arc::new(self.overview(false))));
+    }
+
+    /// Keeps addresses, and who is not of the cluster any more, in step with the state.
+    fn keep_book(&mut self) {
+        if self.state().nodes.is_empty() {
+            return;
+        }
+        let book = self.book_of_state();
+        let before = self.book.load();
+        if *before != book {
+            let gone = before.nodes.keys().filter(|node| !book.nodes.contains_key(node)).copied();
+            let mut removed = BTreeSet::clone(&self.removed.load());
+            removed.extend(gone);
+            removed.retain(|node| !book.nodes.contains_key(node));
+            self.removed.store(Arc::new(removed));
+            self.book.replace(book);
+            let peers = self.peers();
+            let open = self.reign.iter().flat_map(|reign| reign.sessions.values());
+            let open: Vec<ConnectionId> = open.map(|session| session.connection).collect();
+            for id in open {
+                self.connections.send(id, Down::Book(peers.clone()));
+            }
+        }
+    }
+}

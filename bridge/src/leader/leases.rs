@@ -1,0 +1,177 @@
+//! Leases: which beats are answered, and when a silent node is called lost.
+//!
+//! A beat, or a question whose answer must be true now, is answered only after a quorum round that began after it
+//! arrived (F5); all that wait share one round. No clock of another machine enters.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use consensus::{Barrier, BarrierError};
+use policy::{CaseId, Command, Fact, FencePhase, NodeId, Presence};
+use tracing::{debug, warn};
+
+use super::connections::ConnectionId;
+use super::core::{Core, Event};
+use super::proposals::Ticket;
+use crate::session::message::{Down, Number, Reply, Request};
+
+/// A pause of this leader's own that is longer than this is not held against the nodes (F23).
+const OWN_STALL: Duration = Duration::from_millis(150);
+
+/// What waits for a quorum round.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// A beat.
+    Beat {
+        /// From whom.
+        connection: ConnectionId,
+        /// Of the beat.
+        nonce: u64,
+        /// What it brought.
+        cut_off_from: BTreeSet<NodeId>,
+    },
+    /// A question.
+    Question {
+        /// From whom.
+        connection: ConnectionId,
+        /// Of the question.
+        number: Number,
+        /// The question.
+        request: Request,
+    },
+}
+
+/// Quorum rounds.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// Arrived since the round under way began.
+    waiting: Vec<Waiting>,
+    /// Covered by the round under way.
+    covered: Vec<Waiting>,
+    running: bool,
+}
+
+impl Core {
+    /// Takes what needs a round, and begins one if none is under way.
+    pub(super) fn wait_for_round(&mut self, waiting: Waiting) {
+        let Some(reign) = &mut self.reign else { return };
+        reign.rounds.waiting.push(waiting);
+        self.begin_round();
+    }
+
+    fn begin_round(&mut self) {
+        let Some(reign) = &mut self.reign else { return };
+        if reign.rounds.running || reign.rounds.waiting.is_empty() {
+            return;
+        }
+        reign.rounds.running = true;
+        reign.rounds.covered = std::mem::take(&mut reign.rounds.waiting);
+        let (consensus, events, term) = (self.consensus.clone(), self.events.clone(), reign.term);
+        tokio::spawn(async move {
+            let result = consensus.barrier().await;
+            // The core may have gone first.
+            let _ = events.send(Event::Round { term, result }).await;
+        });
+    }
+
+    /// A round came back: everything that arrived before it began is answered now.
+    pub(super) fn round_done(&mut self, term: u64, result: Result<Barrier, BarrierError>) {
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.term == term) else { return };
+        reign.rounds.running = false;
+        let covered = std::mem::take(&mut reign.rounds.covered);
+        match result {
+            Ok(barrier) if barrier.term == term => {
+                for waiting in covered {
+                    match waiting {
+                        Waiting::Beat { connection, nonce, cut_off_from } => {
+                            self.answer_beat(connection, nonce, cut_off_from);
+                        }
+                        Waiting::Question { connection, number, request } => {
+                            let Some(peer) = self.connections.peer(connection) else { continue };
+                            let reply = self.answer(peer, &request);
+                            self.connections.send(connection, Down::Answer { number, reply });
+                        }
+                    }
+                }
+            }
+            Ok(_) => debug!("a quorum round ended in a later term"),
+            Err(error) => {
+                debug!(%error, "no quorum round");
+                for waiting in covered {
+                    if let Waiting::Question { connection, number, .. } = waiting {
+                        let reply = Reply::Unable("no quorum".to_owned());
+                        self.connections.send(connection, Down::Answer { number, reply });
+                    }
+                }
+            }
+        }
+        self.begin_round();
+    }
+
+    fn answer_beat(&mut self, connection: ConnectionId, nonce: u64, cut_off_from: BTreeSet<NodeId>) {
+        let lease_ms = self.state().settings.lease_ms();
+        let beat_ms = self.state().settings.beat_ms();
+        let Some(reign) = &mut self.reign else { return };
+        let Some(began) = reign.began else { return };
+        let ending = reign.ending.clone();
+        let Some((node, session)) = reign.session_of(connection) else { return };
+        if ending.contains(&(node, session.number)) {
+            return;
+        }
+        session.answered = Instant::now();
+        if session.cut_off_from != cut_off_from {
+            session.cut_off_from = cut_off_from;
+        }
+        // All nodes beat on one grid, so that one round serves them all.
+        let into = began.at.elapsed().as_millis() as u64 % beat_ms.max(1);
+        let to_grid = beat_ms - into;
+        let next_in_ms = if to_grid < beat_ms / 2 { to_grid + beat_ms } else { to_grid };
+        self.connections.send(connection, Down::Beaten { nonce, lease_ms, next_in_ms });
+    }
+
+    /// Calls nodes lost whose lease has ended. To be called only when everything that had arrived was handled (F23).
+    pub(super) fn judge_leases(&mut self) {
+        let now = Instant::now();
+        let stall = now.saturating_duration_since(self.due).saturating_sub(OWN_STALL);
+        let loss = Duration::from_millis(self.state().settings.loss_ms());
+        let Some(reign) = &mut self.reign else { return };
+        let Some(began) = &mut reign.began else { return };
+        if !stall.is_zero() {
+            warn!(stall_ms = stall.as_millis() as u64, "this leader was not scheduled; leases are judged later");
+            for session in reign.sessions.values_mut() {
+                session.answered += stall;
+            }
+            reign.forbearance = reign.forbearance.max(now + loss.min(stall * 2));
+        }
+        let floor = began.at;
+        let mut lost = Vec::new();
+        for (id, node) in &self.replica.state.nodes {
+            let Some(life) = &node.life else { continue };
+            if !matches!(life.presence, Presence::InSession | Presence::Leaving) || life.gone.is_some() {
+                continue;
+            }
+            let session = reign.sessions.get(id).filter(|session| session.number == life.session);
+            let answered = session.map_or(floor, |session| session.answered.max(floor));
+            let ends = answered + loss;
+            if ends <= now && reign.forbearance <= now {
+                if reign.ending.insert((*id, life.session)) {
+                    lost.push((*id, life.incarnation.clone(), life.session));
+                }
+            } else {
+                self.next_due = self.next_due.min(ends.max(reign.forbearance));
+            }
+        }
+        let term = reign.term;
+        for (node, incarnation, session) in lost {
+            let fact = Fact::NodeLost { node, incarnation, session, term };
+            self.propose(Command::Fact(fact), None, Ticket::Loss { node, session });
+        }
+    }
+
+    /// Whether an attempt is still to be made, by this node (F24).
+    pub(super) fn may_fence(&self, case: CaseId, attempt: u32, executor: NodeId) -> bool {
+        let found = self.state().cases.get(&case).filter(|found| found.attempts == attempt);
+        let phase = found.map(|found| &found.phase);
+        matches!(phase, Some(FencePhase::Running { executor: named, .. }) if *named == executor)
+    }
+}

@@ -1,0 +1,91 @@
+//! What each node is told: its permits, its fences, and where the others are.
+
+use std::collections::BTreeMap;
+
+use policy::{Device, FencePhase, NodeId, Order};
+
+use super::core::Core;
+use crate::join::Peer;
+use crate::net::{Book, BookEntry};
+use crate::session::message::{AgentCall, Down, FenceOrder, LookOrder, Orders};
+
+impl Core {
+    /// Tells every node in session what has changed for it.
+    pub(super) fn tell_nodes(&mut self) {
+        let Some(reign) = &self.reign else { return };
+        let nodes: Vec<NodeId> = reign.sessions.keys().copied().collect();
+        for node in nodes {
+            let orders = self.orders(node);
+            let Some(session) = self.reign.as_mut().and_then(|reign| reign.sessions.get_mut(&node)) else { continue };
+            let same = session.told.as_ref().is_some_and(|told| {
+                told.view.index <= orders.view.index && same_but_for_index(told, &orders)
+            });
+            if same || session.connection == 0 {
+                continue;
+            }
+            session.told = Some(orders.clone());
+            let connection = session.connection;
+            self.connections.send(connection, Down::State(Box::new(orders)));
+        }
+    }
+
+    fn orders(&self, node: NodeId) -> Orders {
+        let mut view = self.state().view(node);
+        let plan = self.reign.as_ref().map(|reign| &reign.plan);
+        for order in plan.into_iter().flat_map(|plan| &plan.orders) {
+            let Order::StopStray { node: at, unit } = order;
+            if *at == node {
+                view.stop.insert(unit.clone());
+            }
+        }
+        let running = self.state().cases.iter().filter_map(|(case, found)| match &found.phase {
+            FencePhase::Running { device, executor, .. } if *executor == node => {
+                let call = self.call(device, self.state().devices.get(device)?, found.node)?;
+                Some(FenceOrder { case: *case, attempt: found.attempts, call })
+            }
+            _ => None,
+        });
+        let fences = running.collect();
+        let due = plan.into_iter().flat_map(|plan| &plan.observe).filter(|look| look.executor == node);
+        let looks = due.filter_map(|look| {
+            let call = self.call(&look.device, self.state().devices.get(&look.device)?, look.node)?;
+            Some(LookOrder { incarnation: look.incarnation.clone(), call })
+        });
+        Orders { view, fences, looks: looks.collect() }
+    }
+
+    fn call(&self, name: &str, device: &Device, node: NodeId) -> Option<AgentCall> {
+        let mut options = device.options.clone();
+        options.extend(device.targets.get(&node)?.clone());
+        Some(AgentCall {
+            device: name.to_owned(),
+            agent: device.agent.clone(),
+            options,
+            secrets: device.secrets.clone(),
+            timeout_ms: device.timeout_ms,
+            node,
+            node_name: self.state().node_name(node),
+        })
+    }
+
+    pub(super) fn book_of_state(&self) -> Book {
+        let nodes = self.state().nodes.iter().map(|(id, node)| {
+            let addresses = node.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+            (id.0, BookEntry { name: node.name.clone(), addresses, voter: node.role.votes() })
+        });
+        Book { nodes: nodes.collect::<BTreeMap<_, _>>() }
+    }
+
+    pub(super) fn peers(&self) -> Vec<Peer> {
+        self.book_of_state().nodes.into_iter().map(|(node, entry)| Peer { node, entry }).collect()
+    }
+}
+
+fn same_but_for_index(told: &Orders, now: &Orders) -> bool {
+    told.fences == now.fences
+        && told.looks == now.looks
+        && told.view.permits == now.view.permits
+        && told.view.units == now.view.units
+        && told.view.stop == now.view.stop
+        && told.view.stops_before == now.view.stops_before
+}

@@ -1,0 +1,249 @@
+//! Proposals: stamped, sent to the log in order, and what each was for.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use consensus::{Applied, ProposeError};
+use policy::{Command, Decision, Fact, NodeId, Origin};
+use tracing::{debug, error, info, warn};
+
+use super::connections::ConnectionId;
+use super::core::{Core, Event};
+use super::entry::{self, Outcome, Stamped};
+use super::reign::Began;
+use crate::session::message::{Down, Number, Reply};
+
+/// What a proposal is for.
+#[derive(Clone, Debug)]
+pub(super) enum Ticket {
+    /// The first entry of the term.
+    Began,
+    /// A session.
+    Hello(ConnectionId),
+    /// The end of a lease.
+    Loss {
+        /// Of whom.
+        node: NodeId,
+        /// Which session.
+        session: u64,
+    },
+    /// A node's fact.
+    Fact(ConnectionId, Number),
+    /// An operator's wish.
+    Wish(ConnectionId, Number),
+    /// A wish that a gate expressed.
+    Gate(ConnectionId, Number),
+    /// A machine that joins, by name.
+    Enroll(ConnectionId, Number, String),
+    /// A decision of the planner.
+    Decision(Box<Decision>),
+    /// Something that nobody waits for.
+    Note,
+}
+
+impl Core {
+    /// Stamps a command and puts it into the log, as long as this term lasts.
+    pub(super) fn propose(&mut self, command: Command, origin: Option<Origin>, ticket: Ticket) {
+        let applied = self.state().time;
+        let Some(reign) = &mut self.reign else { return };
+        let number = reign.next_ticket;
+        reign.next_ticket += 1;
+        let stamped = Stamped { time: reign.time(applied), wall_ms: wall_ms(), origin, command };
+        let bytes = match entry::encode(&stamped) {
+            Ok(bytes) => bytes,
+            Err(failure) => {
+                error!(%failure, "a command cannot be encoded");
+                return;
+            }
+        };
+        reign.tickets.insert(number, ticket);
+        let (events, term) = (self.events.clone(), reign.term);
+        // Called here, awaited elsewhere: the order of calls is the order in the log.
+        let proposal = self.consensus.propose_in(term, bytes);
+        tokio::spawn(async move {
+            let result = proposal.await;
+            // The core may have gone first.
+            let _ = events.send(Event::Proposed { term, ticket: number, result }).await;
+        });
+    }
+
+    /// A proposal came to its end.
+    pub(super) fn proposed(&mut self, term: u64, number: u64, result: Result<Applied, ProposeError>) {
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.term == term) else { return };
+        let Some(ticket) = reign.tickets.remove(&number) else { return };
+        let outcome = match result {
+            Ok(applied) => match entry::decode_outcome(&applied.response) {
+                Ok(outcome) => Ok((applied.index, outcome)),
+                Err(failure) => {
+                    error!(%failure, "the log's answer cannot be read");
+                    return;
+                }
+            },
+            Err(failure) => Err(failure),
+        };
+        match outcome {
+            Ok((index, outcome)) => self.settled(ticket, index, outcome),
+            Err(failure) => {
+                debug!(%failure, ?ticket, "a proposal was not confirmed");
+                self.unsettled(ticket);
+            }
+        }
+    }
+
+    /// The entry is in the log and was applied, or refused.
+    fn settled(&mut self, ticket: Ticket, index: u64, outcome: Outcome) {
+        match ticket {
+            Ticket::Began => self.term_began(outcome),
+            Ticket::Hello(connection) => self.hello_settled(connection, outcome),
+            Ticket::Loss { node, session } => {
+                if let Err(refusal) = outcome {
+                    debug!(%node, session, %refusal, "a loss was refused");
+                }
+                if let Some(reign) = &mut self.reign {
+                    reign.ending.remove(&(node, session));
+                    let lost = reign.sessions.get(&node).filter(|open| open.number == session);
+                    if let Some(connection) = lost.map(|open| open.connection) {
+                        reign.sessions.remove(&node);
+                        self.connections.close(connection);
+                    }
+                }
+            }
+            Ticket::Fact(connection, number) => {
+                if let Err(refusal) = &outcome {
+                    debug!(%refusal, "a fact was refused");
+                }
+                self.connections.send(connection, Down::FactTaken { number, outcome });
+            }
+            Ticket::Wish(connection, number) => {
+                let reply = Reply::Wish(outcome.map(|()| index));
+                self.connections.send(connection, Down::Answer { number, reply });
+            }
+            Ticket::Gate(connection, number) => self.gate_wish_settled(connection, number, outcome),
+            Ticket::Enroll(connection, number, name) => {
+                let reply = match outcome {
+                    Ok(()) => self.enrolled(&name),
+                    Err(refusal) => Reply::Wish(Err(refusal)),
+                };
+                self.connections.send(connection, Down::Answer { number, reply });
+            }
+            Ticket::Decision(decision) => {
+                let applied_at = self.state().index;
+                let Some(reign) = &mut self.reign else { return };
+                reign.deciding.retain(|other| *other != *decision);
+                if let Err(refusal) = outcome {
+                    warn!(%refusal, ?decision, "a decision was refused");
+                    reign.refused.push((applied_at, *decision));
+                }
+                self.dirty = true;
+            }
+            Ticket::Note => {
+                if let Err(refusal) = outcome {
+                    debug!(%refusal, "a note was refused");
+                }
+            }
+        }
+    }
+
+    /// It may be in the log or not. Whoever waits asks again in another session; decisions are planned again.
+    fn unsettled(&mut self, ticket: Ticket) {
+        match ticket {
+            Ticket::Began => {
+                if let Some(reign) = &mut self.reign {
+                    reign.beginning = false;
+                }
+                self.dirty = true;
+            }
+            Ticket::Loss { node, session } => {
+                if let Some(reign) = &mut self.reign {
+                    reign.ending.remove(&(node, session));
+                }
+            }
+            Ticket::Decision(decision) => {
+                if let Some(reign) = &mut self.reign {
+                    reign.deciding.retain(|other| *other != *decision);
+                }
+                self.dirty = true;
+            }
+            Ticket::Hello(connection)
+            | Ticket::Fact(connection, _)
+            | Ticket::Wish(connection, _)
+            | Ticket::Gate(connection, _)
+            | Ticket::Enroll(connection, _, _) => self.close(connection),
+            Ticket::Note => {}
+        }
+    }
+
+    /// Puts the term's first entry into the log; nothing is served before it is applied.
+    pub(super) fn begin_term(&mut self) {
+        let me = self.node;
+        let Some(reign) = &mut self.reign else { return };
+        if reign.began.is_some() || reign.beginning {
+            return;
+        }
+        reign.beginning = true;
+        let fact = Fact::TermBegan { term: reign.term, leader: me };
+        self.propose(Command::Fact(fact), None, Ticket::Began);
+    }
+
+    fn term_began(&mut self, outcome: Outcome) {
+        let time = self.state().time;
+        let Some(reign) = &mut self.reign else { return };
+        reign.beginning = false;
+        match outcome {
+            Ok(()) => {
+                info!(term = reign.term, "leading");
+                reign.began = Some(Began { at: std::time::Instant::now(), time });
+                for id in self.connections.ids() {
+                    self.challenge(id);
+                }
+                self.dirty = true;
+            }
+            // Before the cluster was founded, and for a repeat after an unconfirmed proposal.
+            Err(refusal) => {
+                let mine = self.replica.state.tenure.is_some_and(|tenure| tenure.term == reign.term);
+                if mine {
+                    reign.began = Some(Began { at: std::time::Instant::now(), time });
+                    for id in self.connections.ids() {
+                        self.challenge(id);
+                    }
+                    self.dirty = true;
+                } else {
+                    warn!(%refusal, "the term cannot begin");
+                }
+            }
+        }
+    }
+
+    /// Proposes the plan's decisions that are not under way.
+    pub(super) fn decide(&mut self) {
+        let index = self.state().index;
+        let Some(reign) = &mut self.reign else { return };
+        reign.refused.retain(|(at, _)| *at == index);
+        let wanted: Vec<Decision> = reign
+            .plan
+            .decisions
+            .iter()
+            .filter(|decision| !reign.deciding.contains(decision))
+            .filter(|decision| !reign.refused.iter().any(|(_, refused)| refused == *decision))
+            .cloned()
+            .collect();
+        for decision in wanted {
+            if let Some(reign) = &mut self.reign {
+                reign.deciding.push(decision.clone());
+            }
+            let ticket = Ticket::Decision(Box::new(decision.clone()));
+            self.propose(Command::Decision(decision), None, ticket);
+        }
+    }
+
+    /// A wish with its origin, for whoever asked.
+    pub(super) fn propose_wish(&mut self, wish: policy::Wish, client: String, number: u64, ticket: Ticket) {
+        let origin = Origin { client, number };
+        self.propose(Command::Wish(wish), Some(origin), ticket);
+    }
+}
+
+/// Milliseconds since 1970 by this machine's clock; for people only.
+pub(super) fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+

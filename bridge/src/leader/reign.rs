@@ -1,0 +1,114 @@
+//! What a leader keeps in memory during its term. None of it outlives the term, and nothing safe rests on it alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use policy::{Decision, Incarnation, Millis, NodeId, Plan};
+
+use super::connections::ConnectionId;
+use super::gates::WaitingGate;
+use super::leases::Rounds;
+use super::proposals::Ticket;
+use crate::session::message::Orders;
+
+/// One term of leadership.
+pub(super) struct Reign {
+    /// Raft term.
+    pub(super) term: u64,
+    /// Its first entry was applied: only from here on are sessions served (F5).
+    pub(super) began: Option<Began>,
+    /// Whether the first entry is under way.
+    pub(super) beginning: bool,
+    /// Open sessions.
+    pub(super) sessions: BTreeMap<NodeId, Session>,
+    /// Connections that said hello and wait for the old incarnation's lease to end.
+    pub(super) parked: BTreeMap<ConnectionId, Hello>,
+    /// Quorum rounds for beats and questions.
+    pub(super) rounds: Rounds,
+    /// What each proposal under way is for.
+    pub(super) tickets: BTreeMap<u64, Ticket>,
+    /// Number of the next ticket.
+    pub(super) next_ticket: u64,
+    /// Decisions under way.
+    pub(super) deciding: Vec<Decision>,
+    /// Decisions that `apply` refused, and the index that they were refused at: not tried again on the same state.
+    pub(super) refused: Vec<(u64, Decision)>,
+    /// Sessions for which a loss is proposed: they are not answered any more (F5).
+    pub(super) ending: BTreeSet<(NodeId, u64)>,
+    /// No loss before this time: this leader was stalled itself (F23).
+    pub(super) forbearance: Instant,
+    /// Gates that wait for a permit.
+    pub(super) gates: Vec<WaitingGate>,
+    /// The plan on the present state.
+    pub(super) plan: Plan,
+    /// When time alone changes the plan.
+    pub(super) wake: Option<Instant>,
+}
+
+/// When the term's first entry was applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Began {
+    /// By this leader's clock.
+    pub(super) at: Instant,
+    /// Cluster time then (F6).
+    pub(super) time: Millis,
+}
+
+/// One open session.
+pub(super) struct Session {
+    pub(super) connection: ConnectionId,
+    pub(super) number: u64,
+    /// When this leader last answered it; its lease ends at the latest one lease later.
+    pub(super) answered: Instant,
+    /// Voters that the node does not reach directly.
+    pub(super) cut_off_from: BTreeSet<NodeId>,
+    /// What it was last told.
+    pub(super) told: Option<Orders>,
+}
+
+/// What a node said of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Hello {
+    pub(super) node: NodeId,
+    pub(super) incarnation: Incarnation,
+    pub(super) machine: String,
+    pub(super) addresses: Vec<String>,
+    /// Whether a proposal for it is under way.
+    pub(super) proposed: bool,
+}
+
+impl Reign {
+    pub(super) fn new(term: u64) -> Self {
+        Self {
+            term,
+            began: None,
+            beginning: false,
+            sessions: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            rounds: Rounds::default(),
+            tickets: BTreeMap::new(),
+            next_ticket: 1,
+            deciding: Vec::new(),
+            refused: Vec::new(),
+            ending: BTreeSet::new(),
+            forbearance: Instant::now(),
+            gates: Vec::new(),
+            plan: Plan::default(),
+            wake: None,
+        }
+    }
+
+    /// Cluster time now: the last stamp plus what has passed here since, on CLOCK_MONOTONIC (F6).
+    pub(super) fn time(&self, applied: Millis) -> Millis {
+        match self.began {
+            Some(began) => applied.max(began.time.saturating_add(began.at.elapsed().as_millis() as u64)),
+            None => applied,
+        }
+    }
+
+    /// The session that a connection holds.
+    pub(super) fn session_of(&mut self, connection: ConnectionId) -> Option<(NodeId, &mut Session)> {
+        let found = self.sessions.iter_mut().find(|(_, session)| session.connection == connection);
+        found.map(|(node, session)| (*node, session))
+    }
+}

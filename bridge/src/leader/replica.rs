@@ -1,0 +1,86 @@
+//! The replicated state as Raft feeds it: entries applied in order, snapshots given and taken.
+
+use consensus::MachineRequest;
+use policy::{Event, State, apply};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+use super::entry;
+
+/// The state of this voter.
+#[derive(Debug, Default)]
+pub struct Replica {
+    /// The state.
+    pub(super) state: State,
+    /// What happened since it was last looked at.
+    pub(super) happenings: Vec<Event>,
+    /// Whether anything was applied since it was last looked at.
+    pub(super) changed: bool,
+}
+
+impl Replica {
+    /// Serves one request of Raft.
+    pub(super) fn serve(&mut self, request: MachineRequest) {
+        match request {
+            MachineRequest::Apply { entries, reply } => {
+                let mut answers = Vec::with_capacity(entries.len());
+                for (index, _, bytes) in entries {
+                    let entry = match entry::decode(index, &bytes) {
+                        Ok(entry) => entry,
+                        Err(failure) => {
+                            let why = format!("entry {index} is not understood by this version: {failure}");
+                            error!(%why, "this voter stops");
+                            // Raft stops with the reason, or has stopped already.
+                            let _ = reply.send(Err(why));
+                            return;
+                        }
+                    };
+                    let outcome = apply(&mut self.state, &entry);
+                    let outcome = outcome.map(|happenings| self.happenings.extend(happenings));
+                    answers.push(entry::encode_outcome(&outcome));
+                }
+                self.changed = true;
+                // Raft may be stopping.
+                let _ = reply.send(Ok(answers));
+            }
+            MachineRequest::Snapshot { reply } => match rmp_serde::to_vec_named(&self.state) {
+                Ok(bytes) => {
+                    // Raft may be stopping.
+                    let _ = reply.send(bytes);
+                }
+                // Dropping the reply stops this voter.
+                Err(failure) => error!(%failure, "the state cannot be encoded; this voter stops"),
+            },
+            MachineRequest::Restore { bytes, last_index, reply } => {
+                let restored: Result<State, _> = rmp_serde::from_slice(&bytes);
+                let outcome = restored.map(|state| {
+                    info!(last_index, "state restored from a snapshot");
+                    self.state = state;
+                    self.happenings.clear();
+                    self.changed = true;
+                });
+                let outcome =
+                    outcome.map_err(|failure| format!("the snapshot is not understood by this version: {failure}"));
+                // Raft may be stopping.
+                let _ = reply.send(outcome);
+            }
+        }
+    }
+}
+
+/// Serves Raft while its store opens: it restores the last snapshot and applies what follows before it is ready.
+pub async fn replay(
+    mut machine: mpsc::Receiver<MachineRequest>,
+    mut opened: oneshot::Receiver<()>,
+) -> (Replica, mpsc::Receiver<MachineRequest>) {
+    let mut replica = Replica::default();
+    loop {
+        tokio::select! {
+            request = machine.recv() => match request {
+                Some(request) => replica.serve(request),
+                None => return (replica, machine),
+            },
+            _ = &mut opened => return (replica, machine),
+        }
+    }
+}
