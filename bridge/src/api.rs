@@ -1,3 +1,15 @@
 //! What operators and programs see of the cluster.
+//!
+//! `picture` makes lines of the state, `dbus` carries them and the operators' wishes, `document` is the cluster's
+//! settings as people write them.
 
+mod caller;
+pub mod dbus;
+pub mod document;
+mod error;
 pub mod model;
+pub mod names;
+pub mod picture;
+
+pub use dbus::{Api, LocalPicture, serve};
+pub use error::ApiError;

@@ -25,7 +25,7 @@ pub struct Finding {
 
 impl Finding {
     /// A mistake at these bytes of `text`.
-    pub(super) fn at(text: &str, path: &Path, span: Range<usize>, message: &str, help: &str) -> Self {
+    pub(crate) fn at(text: &str, path: &Path, span: Range<usize>, message: &str, help: &str) -> Self {
         // The parser's spans lie on characters; an odd one must not become a panic in an error's message.
         let start = floor(text, span.start);
         let end = floor(text, span.end).max(start);

@@ -1,0 +1,449 @@
+//! `org.convoke1` on the system bus: what `convoke` and other programs of this node ask.
+//!
+//! Translates names, and asks the leader; decides nothing. Only root may change the cluster: the bus's policy file
+//! says so, and each call is checked once more here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use policy::{Incarnation, NodeId, Wanted, Wish};
+use tokio::sync::{Mutex, watch};
+use zbus::connection;
+use zbus::message::Header;
+
+use super::caller;
+use super::document;
+use super::error::ApiError;
+use super::model::Overview;
+use super::names;
+use super::picture;
+use crate::identity;
+use crate::join::Token;
+use crate::paths::Paths;
+use crate::pki::{fingerprint, hex, random};
+use crate::session::Asker;
+use crate::session::message::{Reply, Request};
+
+/// The name on the bus.
+pub const NAME: &str = "org.convoke1";
+/// The only object.
+pub const OBJECT: &str = "/org/convoke1";
+/// Its interface.
+pub const INTERFACE: &str = "org.convoke1.Manager";
+
+/// How long a reader waits for the leader before it gets what this node remembers. Longer than an election would
+/// make `status` useless when it is needed most.
+const READ_LIMIT: Duration = Duration::from_millis(1_500);
+/// How long a wish waits: an election takes a second or two, and a wish outlives it.
+const WISH_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for a change in one call; below the 25 s after which bus libraries give up.
+const CHANGE_LIMIT: Duration = Duration::from_secs(20);
+/// Between two looks for a change where this node does not hold the log.
+const CHANGE_LOOK: Duration = Duration::from_millis(100);
+/// After the bus went away.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// Longest life of a token: a forgotten one should not let anybody in next month.
+const TOKEN_LIMIT_S: u32 = 7 * 24 * 3600;
+
+/// What this node last knew of the cluster, for when nobody confirms anything.
+pub type LocalPicture = Arc<dyn Fn() -> Option<Overview> + Send + Sync>;
+
+/// What the service needs of its daemon.
+#[derive(Clone)]
+pub struct Api {
+    /// Asks the leader.
+    pub asker: Asker,
+    /// This node's name.
+    pub node_name: String,
+    /// This node's id.
+    pub node: NodeId,
+    /// Cluster's name.
+    pub cluster: String,
+    /// What this node last knew.
+    pub local: LocalPicture,
+    /// The applied index of this node's log, where it has one: waiting for a change then costs nothing.
+    pub changes: Option<watch::Receiver<u64>>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api")
+            .field("node_name", &self.node_name)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Serves until it is dropped; comes back after the bus was restarted.
+pub async fn serve(api: Api) {
+    let client =
+        random::<8>().map_or_else(|_| format!("{}-{}", api.node, std::process::id()), |bytes| hex(&bytes));
+    let manager = Manager(Arc::new(Shared {
+        api,
+        client: format!("dbus-{client}"),
+        number: AtomicU64::new(0),
+        one_wish: Mutex::new(()),
+    }));
+    let mut silent = false;
+    loop {
+        match connect(manager.clone()).await {
+            Ok(connection) => {
+                tracing::info!("serving {NAME} on the system bus");
+                silent = false;
+                connection.closed().await;
+                tracing::warn!("the system bus has gone; connecting again");
+            }
+            // Once is enough: a node without a bus tries every second for as long as it is up.
+            Err(error) if !silent => {
+                tracing::warn!(%error, "cannot serve {NAME} on the system bus; trying again");
+                silent = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn connect(manager: Manager) -> zbus::Result<zbus::Connection> {
+    connection::Builder::system()?.name(NAME)?.serve_at(OBJECT, manager)?.build().await
+}
+
+#[derive(Clone)]
+struct Manager(Arc<Shared>);
+
+struct Shared {
+    api: Api,
+    client: String,
+    number: AtomicU64,
+    /// Wishes go one by one: the cluster refuses a number that a later one of the same client has overtaken.
+    one_wish: Mutex<()>,
+}
+
+impl Shared {
+    /// The leader's picture, or an error: what names are resolved by must be confirmed.
+    async fn picture(&self) -> Result<Overview, ApiError> {
+        match self.api.asker.ask(Request::Overview, WISH_LIMIT).await? {
+            Reply::Overview(picture) => Ok(*picture),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn picture_or_memory(&self) -> Result<Overview, ApiError> {
+        let asked = match self.api.asker.ask(Request::Overview, READ_LIMIT).await {
+            Ok(Reply::Overview(picture)) => return Ok(*picture),
+            Ok(other) => unexpected(other),
+            Err(error) => error.into(),
+        };
+        (self.api.local)().map(picture::without_quorum).ok_or(asked)
+    }
+
+    async fn wish(&self, wish: Wish) -> Result<u64, ApiError> {
+        let _one = self.one_wish.lock().await;
+        let number = self.number.fetch_add(1, Ordering::SeqCst) + 1;
+        let request = Request::Wish { client: self.client.clone(), number, wish };
+        match self.api.asker.ask(request, WISH_LIMIT).await {
+            Ok(Reply::Wish(outcome)) => Ok(outcome?),
+            Ok(other) => Err(unexpected(other)),
+            Err(error) => {
+                let ApiError::NoQuorum(text) = error.into() else {
+                    return Err(ApiError::Failed("convoked is stopping; ask again in a moment".to_owned()));
+                };
+                Err(ApiError::NoQuorum(format!("{text}; it is not known whether the request was recorded")))
+            }
+        }
+    }
+
+    async fn node(&self, name: &str) -> Result<NodeId, ApiError> {
+        names::node(&self.picture().await?, name)
+    }
+
+    /// A node by name; an empty name means none.
+    async fn some_node(&self, name: &str) -> Result<Option<NodeId>, ApiError> {
+        if name.is_empty() { Ok(None) } else { self.node(name).await.map(Some) }
+    }
+
+    async fn config(&self) -> Result<document::Settled, ApiError> {
+        match self.api.asker.ask(Request::Config, WISH_LIMIT).await? {
+            Reply::Config { settings, devices, nodes } => Ok(document::Settled { settings, devices, nodes }),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn issue_token(&self, valid_seconds: u32, by: String) -> Result<String, ApiError> {
+        if valid_seconds == 0 || valid_seconds > TOKEN_LIMIT_S {
+            return Err(ApiError::BadInput(
+                "a token is valid for at least 1 s and at most 7 days".to_owned(),
+            ));
+        }
+        let failed =
+            |error: &dyn std::error::Error| ApiError::Failed(format!("cannot make a token: {error}"));
+        let enrolled = identity::load(&Paths::default()).map_err(|error| failed(&error))?;
+        let enrolled = enrolled.ok_or_else(|| ApiError::Failed("this node has no identity".to_owned()))?;
+        let picture = self.picture().await?;
+        // Nodes that answer now come first: the joiner tries one after the other.
+        let mut voters: Vec<_> = picture.nodes.iter().filter(|node| node.role != "member").collect();
+        voters.sort_by_key(|node| node.state != "online");
+        let addresses =
+            voters.iter().flat_map(|node| &node.addresses).filter_map(|text| text.parse().ok()).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let expires =
+            i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_add(i64::from(valid_seconds));
+        let (token, record) = Token::generate(
+            enrolled.identity.cluster,
+            enrolled.identity.cluster_name,
+            fingerprint(enrolled.credentials.ca()),
+            addresses,
+            expires,
+        )
+        .map_err(|error| failed(&error))?;
+        self.wish(Wish::IssueToken {
+            id: hex(&record.id),
+            secret_hash: hex(&record.secret_sha256),
+            valid_ms: u64::from(valid_seconds) * 1000,
+            by,
+        })
+        .await?;
+        Ok(token.to_string())
+    }
+
+    /// Returns once the log is longer than `index`, or at `deadline`; with what is known then.
+    async fn wait_change(&self, index: u64, limit: Duration) -> u64 {
+        let changed = async {
+            if let Some(mut applied) = self.api.changes.clone()
+                && let Ok(now) = applied.wait_for(|now| *now > index).await
+            {
+                return *now;
+            }
+            loop {
+                if let Ok(Reply::Overview(picture)) = self.api.asker.ask(Request::Overview, READ_LIMIT).await
+                    && picture.index > index
+                {
+                    return picture.index;
+                }
+                tokio::time::sleep(CHANGE_LOOK).await;
+            }
+        };
+        tokio::time::timeout(limit.min(CHANGE_LIMIT), changed).await.unwrap_or(index)
+    }
+}
+
+fn unexpected(reply: Reply) -> ApiError {
+    match reply {
+        Reply::Unable(why) => {
+            ApiError::NoQuorum(format!("the leader could not tell: {why}; ask again in a moment"))
+        }
+        _ => ApiError::Failed("the leader runs another version and answered something else".to_owned()),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, ApiError> {
+    serde_json::to_string(value).map_err(|error| ApiError::Failed(error.to_string()))
+}
+
+#[zbus::interface(name = "org.convoke1.Manager")]
+impl Manager {
+    /// `convoke start`. All wishes return the log index that they were recorded at.
+    async fn start(
+        &self,
+        unit: &str,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let unit = names::unit(unit)?;
+        let node = self.0.some_node(node).await?;
+        self.0.wish(Wish::SetGoal { unit, wanted: Wanted::Started, node, seen: None, by }).await
+    }
+
+    async fn stop(
+        &self,
+        unit: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let unit = names::unit(unit)?;
+        self.0.wish(Wish::SetGoal { unit, wanted: Wanted::Stopped, node: None, seen: None, by }).await
+    }
+
+    #[zbus(name = "Move")]
+    async fn move_unit(
+        &self,
+        unit: &str,
+        from: &str,
+        to: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let unit = names::unit(unit)?;
+        let (from, to) = (self.0.some_node(from).await?, self.0.some_node(to).await?);
+        self.0.wish(Wish::Move { unit, from, to, by }).await
+    }
+
+    async fn drain(
+        &self,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::SetDrained { node, drained: true, by }).await
+    }
+
+    async fn undrain(
+        &self,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::SetDrained { node, drained: false, by }).await
+    }
+
+    async fn reset_failed(
+        &self,
+        unit: &str,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        self.caller(connection, &header).await?;
+        let unit = names::unit(unit)?;
+        let node = self.0.some_node(node).await?;
+        self.0.wish(Wish::ResetFailed { unit, node }).await
+    }
+
+    /// The incarnation is the one that the operator was shown (F36).
+    async fn fence_confirm(
+        &self,
+        node: &str,
+        incarnation: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::VouchFenced { node, incarnation: Incarnation(incarnation.to_owned()), by }).await
+    }
+
+    async fn issue_token(
+        &self,
+        valid_seconds: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<String, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        self.0.issue_token(valid_seconds, by).await
+    }
+
+    async fn leave(
+        &self,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::RemoveNode { node, by }).await
+    }
+
+    async fn adopt(
+        &self,
+        unit: &str,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let unit = names::unit(unit)?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::AdoptFrom { unit, node, by }).await
+    }
+
+    async fn forget(
+        &self,
+        unit: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let unit = names::unit(unit)?;
+        self.0.wish(Wish::Forget { unit, by }).await
+    }
+
+    /// Takes the whole settings document as TOML.
+    async fn config_apply(
+        &self,
+        toml: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let settled = self.0.config().await?;
+        let parsed = document::parse(toml, "document".as_ref(), &settled.names());
+        let document::Document { settings, devices, attributes, .. } =
+            parsed.map_err(|findings| ApiError::BadInput(document::listing(&findings)))?;
+        self.0.wish(Wish::Configure { settings, devices, attributes, by }).await
+    }
+
+    /// The settings document in force, as TOML.
+    async fn config_show(&self) -> Result<String, ApiError> {
+        Ok(document::render(&self.0.config().await?))
+    }
+
+    /// The cluster as JSON; what this node last knew, marked as such, where there is no quorum.
+    async fn overview(&self) -> Result<String, ApiError> {
+        json(&self.0.picture_or_memory().await?)
+    }
+
+    /// Why a unit is where it is, as JSON.
+    async fn why(&self, unit: &str) -> Result<String, ApiError> {
+        let unit = names::unit(unit)?;
+        match self.0.api.asker.ask(Request::Why { unit }, READ_LIMIT).await? {
+            Reply::Why(answer) => json(&*answer?),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// The last lines of the history, oldest first, as JSON; of one unit or node if named.
+    async fn history(&self, lines: u64, unit: &str, node: &str) -> Result<String, ApiError> {
+        let unit = if unit.is_empty() { None } else { Some(names::unit(unit)?) };
+        let node = (!node.is_empty()).then(|| node.to_owned());
+        let lines = usize::try_from(lines).unwrap_or(usize::MAX);
+        match self.0.api.asker.ask(Request::History { lines, unit, node }, READ_LIMIT).await? {
+            Reply::History(lines) => json(&lines),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Waits until the log is longer than `index`, at most `limit_ms`; returns its length as known then.
+    async fn wait_change(&self, index: u64, limit_ms: u32) -> u64 {
+        self.0.wait_change(index, Duration::from_millis(limit_ms.into())).await
+    }
+
+    #[zbus(property)]
+    async fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    #[zbus(property)]
+    async fn node_name(&self) -> String {
+        self.0.api.node_name.clone()
+    }
+
+    #[zbus(property)]
+    async fn cluster(&self) -> String {
+        self.0.api.cluster.clone()
+    }
+}
+
+impl Manager {
+    async fn caller(&self, connection: &zbus::Connection, header: &Header<'_>) -> Result<String, ApiError> {
+        caller::root(connection, header, &self.0.api.node_name).await
+    }
+}

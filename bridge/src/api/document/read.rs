@@ -1,0 +1,346 @@
+//! Reads the document and finds everything that is wrong with it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use policy::{Device, Millis, NodeId, Settings};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Document;
+use crate::config::Finding;
+use crate::join::usable_name;
+
+/// Deadline of one call of an agent where none is given: `fence_ipmilan` gives up by itself after 20 s, twice.
+const TIMEOUT_MS: Millis = 60_000;
+const TIMEOUT_RANGE: std::ops::RangeInclusive<Millis> = 1_000..=600_000;
+/// The same limits as the cluster's own.
+const DETECT_RANGE: std::ops::RangeInclusive<Millis> = 500..=60_000;
+const QUARANTINE_RANGE: std::ops::RangeInclusive<Millis> = 0..=3_600_000;
+
+const TOP: &str = "the document has `detect`, `quarantine`, tables `[fence.NAME]` and tables `[node.NAME]`";
+const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets` and `timeout`";
+
+type Table<'t> = DeTable<'t>;
+type Value<'t> = Spanned<DeValue<'t>>;
+
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    path: &'a Path,
+    nodes: &'a BTreeMap<String, NodeId>,
+    errors: Vec<(usize, Finding)>,
+    warnings: Vec<Finding>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str, path: &'a Path, nodes: &'a BTreeMap<String, NodeId>) -> Self {
+        Self { text, path, nodes, errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    pub(super) fn document(mut self) -> Result<Document, Vec<Finding>> {
+        let table = match DeTable::parse(self.text) {
+            Ok(table) => table,
+            Err(error) => {
+                let help = "this is TOML: `key = \"value\"`, texts in quotes, tables like `[fence.bmc-n1]`";
+                self.wrong(error.span().unwrap_or(0..0), error.message(), help);
+                return Err(self.findings());
+            }
+        };
+        let mut settings = Settings::default();
+        let mut devices = BTreeMap::new();
+        let mut attributes = BTreeMap::new();
+        for (key, value) in table.get_ref() {
+            match key.get_ref().as_ref() {
+                "detect" => {
+                    if let Some(ms) = self.span(value, DETECT_RANGE) {
+                        settings.detect_ms = ms;
+                    }
+                }
+                "quarantine" => {
+                    if let Some(ms) = self.span(value, QUARANTINE_RANGE) {
+                        settings.quarantine_ms = ms;
+                    }
+                }
+                "fence" => devices = self.devices(value),
+                "node" => attributes = self.attributes(value),
+                other => self.wrong(key.span(), &format!("unknown key `{other}`"), TOP),
+            }
+        }
+        self.one_device_each(&devices, &table);
+        if self.errors.is_empty() {
+            Ok(Document { settings, devices, attributes, warnings: self.warnings })
+        } else {
+            Err(self.findings())
+        }
+    }
+
+    fn findings(mut self) -> Vec<Finding> {
+        self.errors.sort_by_key(|(at, _)| *at);
+        self.errors.into_iter().map(|(_, finding)| finding).collect()
+    }
+
+    fn wrong(&mut self, span: Range<usize>, message: &str, help: &str) {
+        self.errors.push((span.start, Finding::at(self.text, self.path, span, message, help)));
+    }
+
+    fn mind(&mut self, span: Range<usize>, message: &str, help: &str) {
+        self.warnings.push(Finding::at(self.text, self.path, span, message, help));
+    }
+
+    fn table<'v, 't>(&mut self, value: &'v Value<'t>, what: &str) -> Option<&'v Table<'t>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong(value.span(), &format!("{what} is a table"), "write `{ key = \"value\" }`");
+        }
+        table
+    }
+
+    fn string(&mut self, value: &Value<'_>) -> Option<String> {
+        let text = value.get_ref().as_str().map(str::to_owned);
+        if text.is_none() {
+            self.wrong(value.span(), "this is not a text", "put it in quotes");
+        }
+        text
+    }
+
+    fn span(&mut self, value: &Value<'_>, range: std::ops::RangeInclusive<Millis>) -> Option<Millis> {
+        let ms = value.get_ref().as_str().and_then(milliseconds);
+        let Some(ms) = ms else {
+            self.wrong(
+                value.span(),
+                "this is not a span of time",
+                "write `\"500ms\"`, `\"2s\"` or `\"1min\"`",
+            );
+            return None;
+        };
+        if !range.contains(&ms) {
+            let help = format!(
+                "it may be from {} to {}",
+                super::write::span(*range.start()),
+                super::write::span(*range.end())
+            );
+            self.wrong(value.span(), "this span of time is out of range", &help);
+            return None;
+        }
+        Some(ms)
+    }
+
+    fn attributes(&mut self, value: &Value<'_>) -> BTreeMap<NodeId, BTreeMap<String, String>> {
+        let mut found = BTreeMap::new();
+        let Some(table) = self.table(value, "`node`") else { return found };
+        for (name, value) in table {
+            let id = self.node(name);
+            let Some(table) = self.table(value, "what is said of a node") else { continue };
+            let attributes = self.strings(table);
+            if let (Some(id), false) = (id, attributes.is_empty()) {
+                found.insert(id, attributes);
+            }
+        }
+        found
+    }
+
+    fn node(&mut self, name: &Spanned<impl AsRef<str>>) -> Option<NodeId> {
+        let known = self.nodes.get(name.get_ref().as_ref()).copied();
+        if known.is_none() {
+            let names: Vec<_> = self.nodes.keys().map(String::as_str).collect();
+            let help = format!("its nodes are {}", names.join(", "));
+            self.wrong(name.span(), &format!("no node `{}` in this cluster", name.get_ref().as_ref()), &help);
+        }
+        known
+    }
+
+    fn devices(&mut self, value: &Value<'_>) -> BTreeMap<String, Device> {
+        let mut found = BTreeMap::new();
+        let Some(table) = self.table(value, "`fence`") else { return found };
+        for (name, value) in table {
+            let text = name.get_ref().as_ref();
+            if !usable_name(text) {
+                self.wrong(name.span(), "this cannot name a device", "use letters, digits, `-`, `_` and `.`");
+            }
+            let Some(table) = self.table(value, "a fence device") else { continue };
+            if let Some(device) = self.device(name.span(), table) {
+                found.insert(text.to_owned(), device);
+            }
+        }
+        found
+    }
+
+    fn device(&mut self, place: Range<usize>, table: &Table<'_>) -> Option<Device> {
+        let mut agent = None;
+        let mut device = Device {
+            agent: String::new(),
+            options: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            timeout_ms: TIMEOUT_MS,
+        };
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "agent" => agent = self.agent(value),
+                "timeout" => device.timeout_ms = self.span(value, TIMEOUT_RANGE).unwrap_or(TIMEOUT_MS),
+                "options" => {
+                    if let Some(table) = self.table(value, "`options`") {
+                        device.options = self.options(table, false);
+                    }
+                }
+                "secrets" => {
+                    if let Some(table) = self.table(value, "`secrets`") {
+                        device.secrets = self.secrets(table);
+                    }
+                }
+                "targets" => {
+                    for (name, value) in self.table(value, "`targets`").into_iter().flatten() {
+                        let node = self.node(name);
+                        let Some(table) = self.table(value, "a target") else { continue };
+                        let options = self.options(table, true);
+                        if let Some(node) = node {
+                            device.targets.insert(node, options);
+                        }
+                    }
+                }
+                other => self.wrong(key.span(), &format!("unknown key `{other}`"), FENCE),
+            }
+        }
+        if !table.contains_key("agent") {
+            self.wrong(place.clone(), "this device has no `agent`", "write `agent = \"fence_ipmilan\"`");
+        }
+        if !table.contains_key("targets") {
+            let help = "write `targets = { n1 = { ip = \"10.0.0.1\" } }`; without targets it fences nobody";
+            self.wrong(place.clone(), "this device has no `targets`", help);
+        }
+        device.agent = agent?;
+        self.ipmi(&place, &device);
+        Some(device)
+    }
+
+    fn agent(&mut self, value: &Value<'_>) -> Option<String> {
+        let agent = self.string(value)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if agent.strip_prefix("fence_").is_none_or(|rest| rest.is_empty() || !rest.chars().all(plain)) {
+            let help = "give the name of a program of the package fence-agents, like `fence_ipmilan`, without a path";
+            self.wrong(value.span(), &format!("`{agent}` is not the name of a fence agent"), help);
+            return None;
+        }
+        Some(agent)
+    }
+
+    /// Options are handed to the agent as lines on its standard input: what would change the meaning of the call, or
+    /// put a password into the log of the cluster, is refused.
+    fn options(&mut self, table: &Table<'_>, of_target: bool) -> BTreeMap<String, String> {
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let lower = name.to_ascii_lowercase();
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || name.is_empty() {
+                self.wrong(
+                    key.span(),
+                    "this cannot name an option",
+                    "see the agent's manual page for its options",
+                );
+            }
+            if lower == "action" {
+                self.wrong(key.span(), "`action` is set by the cluster", "leave it out");
+            } else if matches!(lower.as_str(), "port" | "plug" | "nodename") && !of_target {
+                let help = "write it into `targets`, as in `targets = { n1 = { plug = \"3\" } }`";
+                self.wrong(key.span(), &format!("`{name}` says which node is switched off"), help);
+            } else if lower.contains("passw") {
+                let help = format!(
+                    "write `secrets = {{ {name} = \"/etc/convoke/secrets/FILE\" }}`, a file that only root reads"
+                );
+                self.wrong(key.span(), "a password here would be readable in the log of the cluster", &help);
+            } else if lower == "method" && value.get_ref().as_str() == Some("cycle") {
+                let help = "leave `method` out: the cluster switches off and then looks whether it is off";
+                self.wrong(value.span(), "`method = \"cycle\"` never proves that a node is off", help);
+            }
+        }
+        self.strings(table)
+    }
+
+    fn secrets(&mut self, table: &Table<'_>) -> BTreeMap<String, String> {
+        for value in table.values() {
+            if value.get_ref().as_str().is_some_and(|path| !path.starts_with('/')) {
+                let help = "write the file's whole path; it has to be on every node that may run the agent";
+                self.wrong(value.span(), "this is not the path of a file", help);
+            }
+        }
+        self.strings(table)
+    }
+
+    fn strings(&mut self, table: &Table<'_>) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        for (key, value) in table {
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(number) => number.to_string(),
+                // Agents say 1 and 0.
+                DeValue::Boolean(yes) => u8::from(*yes).to_string(),
+                _ => {
+                    self.wrong(value.span(), "this is not a text", "put it in quotes");
+                    continue;
+                }
+            };
+            if text.contains(['\n', '\r', '\0']) {
+                self.wrong(value.span(), "this has more than one line", "agents take one line per option");
+            }
+            found.insert(key.get_ref().to_string(), text);
+        }
+        found
+    }
+
+    /// What makes `fence_ipmilan` fail against most machines, in the dark of the first real fence.
+    fn ipmi(&mut self, place: &Range<usize>, device: &Device) {
+        if device.agent != "fence_ipmilan" {
+            return;
+        }
+        let given = |name: &str| {
+            device.options.contains_key(name)
+                || device.targets.values().all(|target| target.contains_key(name))
+        };
+        if !given("lanplus") {
+            let help = "add `lanplus = \"1\"` to `options`: IPMI 2.0, which nearly every machine wants";
+            self.mind(place.clone(), "fence_ipmilan without `lanplus` speaks IPMI 1.5", help);
+        }
+        if !given("cipher") {
+            let help = "add `cipher = \"3\"` or `\"17\"` to `options`, whichever the machine's BMC allows";
+            self.mind(
+                place.clone(),
+                "fence_ipmilan without `cipher` depends on the version of ipmitool",
+                help,
+            );
+        }
+    }
+
+    fn one_device_each(&mut self, devices: &BTreeMap<String, Device>, table: &Spanned<Table<'_>>) {
+        let mut first: BTreeMap<NodeId, &str> = BTreeMap::new();
+        for (name, device) in devices {
+            for node in device.targets.keys() {
+                let Some(other) = first.insert(*node, name) else { continue };
+                let place = place_of(table.get_ref(), name).unwrap_or(0..0);
+                let whose = self.nodes.iter().find(|(_, id)| *id == node).map_or("a node", |(name, _)| name);
+                let message = format!("{whose} is a target of `{other}` and of `{name}`");
+                self.wrong(place, &message, "a node has one device in this version");
+            }
+        }
+    }
+}
+
+fn place_of(table: &Table<'_>, device: &str) -> Option<Range<usize>> {
+    let devices = table.get("fence")?.get_ref().as_table()?;
+    devices.keys().find(|key| key.get_ref().as_ref() == device).map(Spanned::span)
+}
+
+/// `500ms`, `2s`, `1min`, `1h`.
+pub(crate) fn milliseconds(text: &str) -> Option<Millis> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "ms" => 1,
+        "s" | "sec" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<Millis>().ok()?.checked_mul(factor)
+}

@@ -1,0 +1,121 @@
+use super::*;
+
+fn nodes() -> BTreeMap<String, NodeId> {
+    [("n1".to_owned(), NodeId(1)), ("n2".to_owned(), NodeId(7))].into()
+}
+
+fn read(text: &str) -> Result<Document, Vec<Finding>> {
+    parse(text, "cluster.toml".as_ref(), &nodes())
+}
+
+const WHOLE: &str = r#"detect = "2s"
+quarantine = "30s"
+
+[fence.bmc-n1]
+agent = "fence_ipmilan"
+targets = { n1 = { ip = "10.0.0.1" } }
+options = { cipher = "3", lanplus = "1", username = "fence" }
+secrets = { password = "/etc/convoke/secrets/bmc" }
+timeout = "60s"
+
+[fence.pdu]
+agent = "fence_apc_snmp"
+targets = { n2 = { plug = "3" } }
+options = { ip = "10.0.0.9" }
+timeout = "20s"
+
+[node.n1]
+rack = "a"
+"#;
+
+#[test]
+fn what_is_shown_is_what_was_applied() {
+    let document = read(WHOLE).expect("a good document");
+    assert_eq!(document.warnings, []);
+    assert_eq!(render(&document.settle(&nodes())), WHOLE);
+    let device = &document.devices["bmc-n1"];
+    assert_eq!(device.timeout_ms, 60_000);
+    assert_eq!(device.targets[&NodeId(1)]["ip"], "10.0.0.1");
+    assert_eq!(document.attributes[&NodeId(1)]["rack"], "a");
+}
+
+#[test]
+fn an_empty_document_is_the_defaults() {
+    let document = read("").expect("empty");
+    assert_eq!(document.settings, Settings::default());
+    assert!(document.devices.is_empty() && document.attributes.is_empty());
+}
+
+#[test]
+fn numbers_and_truths_are_what_agents_take() {
+    let text = "[fence.a]\nagent = \"fence_x\"\ntargets = { n1 = { plug = 3 } }\noptions = { ssl = true }\n";
+    let document = read(text).expect("a good document");
+    assert_eq!(document.devices["a"].targets[&NodeId(1)]["plug"], "3");
+    assert_eq!(document.devices["a"].options["ssl"], "1");
+}
+
+#[test]
+fn each_mistake_has_its_place_and_its_remedy() {
+    let device = |line: &str| format!("[fence.d]\nagent = \"fence_x\"\ntargets = {{ n1 = {{}} }}\n{line}\n");
+    for (text, line, column, message) in [
+        ("detect = 2".to_owned(), 1, 10, "not a span of time"),
+        ("detect = \"2 parsecs\"".to_owned(), 1, 10, "not a span of time"),
+        ("detect = \"100ms\"".to_owned(), 1, 10, "out of range"),
+        ("detekt = \"2s\"".to_owned(), 1, 1, "unknown key `detekt`"),
+        ("detect = ".to_owned(), 1, 10, ""),
+        ("[node.n3]\nrack = \"a\"".to_owned(), 1, 7, "no node `n3`"),
+        ("[node.n1]\nrack = []".to_owned(), 2, 8, "not a text"),
+        ("[fence.d]\ntargets = {}\n".to_owned(), 1, 8, "has no `agent`"),
+        ("[fence.d]\nagent = \"fence_x\"\n".to_owned(), 1, 8, "has no `targets`"),
+        ("[fence.d]\nagent = \"/bin/sh\"\ntargets = {}\n".to_owned(), 2, 9, "not the name of a fence agent"),
+        ("[fence.d]\nagent = \"fence_\"\ntargets = {}\n".to_owned(), 2, 9, "not the name of a fence agent"),
+        (device("plug = \"3\""), 4, 1, "unknown key `plug`"),
+        (device("options = { action = \"on\" }"), 4, 13, "set by the cluster"),
+        (device("options = { port = \"1\" }"), 4, 13, "which node is switched off"),
+        (device("options = { password = \"x\" }"), 4, 13, "log of the cluster"),
+        (device("options = { snmp_priv_passwd = \"x\" }"), 4, 13, "log of the cluster"),
+        (device("options = { method = \"cycle\" }"), 4, 22, "never proves"),
+        (device("options = { ip = \"a\\nb\" }"), 4, 18, "more than one line"),
+        (device("secrets = { password = \"bmc\" }"), 4, 24, "not the path"),
+        (device("timeout = \"0s\""), 4, 11, "out of range"),
+    ] {
+        let findings = read(&text).expect_err(&text);
+        let [finding] = findings.as_slice() else { panic!("{text}: {findings:?}") };
+        assert!(finding.message.contains(message), "{text}: {}", finding.message);
+        assert_eq!((finding.line, finding.column), (line, column), "{text}\n{finding}");
+        assert!(!finding.help.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_found_at_once_in_order() {
+    let findings = read("quarantine = 1\ndetect = 2\n[node.n9]\n").expect_err("three");
+    assert_eq!(findings.iter().map(|finding| finding.line).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(listing(&findings).contains("cluster.toml:2:10"), "{}", listing(&findings));
+}
+
+#[test]
+fn a_node_has_one_device() {
+    let two = WHOLE.replace("n2 = { plug", "n1 = { plug");
+    let findings = read(&two).expect_err("two devices");
+    assert!(findings[0].message.contains("n1 is a target of `bmc-n1` and of `pdu`"), "{}", findings[0]);
+}
+
+#[test]
+fn ipmi_traps_are_warned_of() {
+    let document = read(&WHOLE.replace("cipher = \"3\", lanplus = \"1\", ", "")).expect("allowed");
+    assert_eq!(document.warnings.len(), 2);
+    assert!(warning(&document.warnings[0]).starts_with("warning: fence_ipmilan without `lanplus`"));
+}
+
+#[test]
+fn a_difference_is_shown_under_its_heading() {
+    let new = WHOLE.replace("10.0.0.1", "10.0.0.2").replace("\n[node.n1]\nrack = \"a\"\n", "");
+    let expected = "  [fence.bmc-n1]\n\
+                    - targets = { n1 = { ip = \"10.0.0.1\" } }\n\
+                    + targets = { n1 = { ip = \"10.0.0.2\" } }\n\
+                    - [node.n1]\n\
+                    - rack = \"a\"\n";
+    assert_eq!(diff(WHOLE, &new), expected);
+    assert_eq!(diff(WHOLE, WHOLE), "");
+}

@@ -1,0 +1,87 @@
+//! Writes the settings in force as the document that makes them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use policy::{Device, Millis, NodeId};
+
+use super::Settled;
+
+/// The document, in one spelling: equal settings give equal texts.
+#[must_use]
+pub fn render(settled: &Settled) -> String {
+    let mut out = String::new();
+    let name = |id: &NodeId| settled.nodes.get(id).map_or_else(|| id.to_string(), |(name, _)| name.clone());
+    let _ = writeln!(out, "detect = {}", quoted(&span(settled.settings.detect_ms)));
+    let _ = writeln!(out, "quarantine = {}", quoted(&span(settled.settings.quarantine_ms)));
+    for (device, Device { agent, options, secrets, targets, timeout_ms }) in &settled.devices {
+        let _ = writeln!(out, "\n[fence.{}]", key(device));
+        let _ = writeln!(out, "agent = {}", quoted(agent));
+        let targets: BTreeMap<String, String> =
+            targets.iter().map(|(node, options)| (name(node), inline(options))).collect();
+        let targets: Vec<_> =
+            targets.iter().map(|(node, options)| format!("{} = {options}", key(node))).collect();
+        let _ = writeln!(out, "targets = {{ {} }}", targets.join(", "));
+        if !options.is_empty() {
+            let _ = writeln!(out, "options = {}", inline(options));
+        }
+        if !secrets.is_empty() {
+            let _ = writeln!(out, "secrets = {}", inline(secrets));
+        }
+        let _ = writeln!(out, "timeout = {}", quoted(&span(*timeout_ms)));
+    }
+    let mut nodes: Vec<_> = settled.nodes.values().filter(|(_, attributes)| !attributes.is_empty()).collect();
+    nodes.sort();
+    for (node, attributes) in nodes {
+        let _ = writeln!(out, "\n[node.{}]", key(node));
+        for (attribute, value) in attributes {
+            let _ = writeln!(out, "{} = {}", key(attribute), quoted(value));
+        }
+    }
+    out
+}
+
+/// A span of time in the largest unit that keeps it whole.
+pub(super) fn span(ms: Millis) -> String {
+    for (unit, factor) in [("h", 3_600_000), ("min", 60_000), ("s", 1_000)] {
+        if ms >= factor
+            && ms % factor == 0
+            && (unit == "s" || ms / factor < 120)
+            && (unit != "min" || ms > 120_000)
+        {
+            return format!("{}{unit}", ms / factor);
+        }
+    }
+    format!("{ms}ms")
+}
+
+fn inline(values: &BTreeMap<String, String>) -> String {
+    if values.is_empty() {
+        return "{}".to_owned();
+    }
+    let parts: Vec<_> =
+        values.iter().map(|(name, value)| format!("{} = {}", key(name), quoted(value))).collect();
+    format!("{{ {} }}", parts.join(", "))
+}
+
+fn key(text: &str) -> String {
+    let bare = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if bare { text.to_owned() } else { quoted(text) }
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,193 @@
+//! What somebody should look at, and what to do about it.
+//!
+//! An alarm is derived from the state as it is: it goes when its cause goes, and nobody has to acknowledge it.
+
+use policy::{AlarmKind, FencePhase, Fencing, Node, NodeId, Reason, Wanted};
+
+use super::View;
+use crate::api::model::AlarmLine;
+
+impl View<'_> {
+    /// All alarms, alerts first.
+    pub(super) fn alarms(&self) -> Vec<AlarmLine> {
+        let mut alarms = self.standing();
+        alarms.extend(self.fences_in_trouble());
+        alarms.extend(self.lost_nodes());
+        alarms.extend(self.strays());
+        alarms.extend(self.units_in_trouble());
+        alarms.extend(self.unfenceable());
+        alarms.extend(self.too_few_voters());
+        alarms.sort_by_key(|alarm| alarm.severity != "alert");
+        alarms
+    }
+
+    fn standing(&self) -> Vec<AlarmLine> {
+        let name = |id: &NodeId| self.state.node_name(*id);
+        let line = |(kind, alarm): (&AlarmKind, &policy::Alarm)| match kind {
+            AlarmKind::ProofContradicted(node) => alert(
+                format!(
+                    "{0} was proven off and then spoke: its units may have run twice ({1})",
+                    name(node),
+                    alarm.detail
+                ),
+                format!(
+                    "check the data of the units that {0} ran, mend its fence device, then reboot {0}",
+                    name(node)
+                ),
+            ),
+            AlarmKind::OtherMachine(node) => alert(
+                format!("two machines use the identity of {} ({})", name(node), alarm.detail),
+                "stop convoked on the copy, remove /var/lib/convoke there and join it under another name"
+                    .to_owned(),
+            ),
+            AlarmKind::WrongPlug(node, device) => alert(
+                format!("fence device {device} does not see {} as running: {}", name(node), alarm.detail),
+                format!(
+                    "check address, plug and login of {device} with its agent, then `convoke config apply`; until then \
+                     a loss of {} needs `convoke fence confirm`",
+                    name(node)
+                ),
+            ),
+            AlarmKind::StopStuck(unit, node) => alert(
+                format!("{unit} does not stop on {}: {}", name(node), alarm.detail),
+                format!("see `systemctl status {unit}` on {0}; end what is left, or reboot {0}", name(node)),
+            ),
+            AlarmKind::ManyLost => alert(
+                format!("many nodes were lost at once, so fencing waits a moment: {}", alarm.detail),
+                "look at the network and the power of the site first; fencing goes on by itself".to_owned(),
+            ),
+        };
+        self.state.alarms.iter().map(line).collect()
+    }
+
+    fn fences_in_trouble(&self) -> Vec<AlarmLine> {
+        let mut found = Vec::new();
+        for case in self.state.cases.values().filter(|case| case.is_open()) {
+            let ready = self
+                .state
+                .nodes
+                .get(&case.node)
+                .is_some_and(|node| self.fencing(case.node, node).0 == "ready");
+            let troubled = match case.phase {
+                FencePhase::Failed { .. } => true,
+                FencePhase::Wanted => !ready,
+                _ => false,
+            };
+            if troubled {
+                let name = self.state.node_name(case.node);
+                let text =
+                    Reason::WaitsForFence { node: case.node }.text(self.state, &case.because, self.now);
+                found.push(alert(
+                    format!("{text}; {} waits for it", case.because),
+                    format!("mend the device, or switch {name} off by hand and type `convoke fence confirm {name}`"),
+                ));
+            }
+        }
+        found
+    }
+
+    fn lost_nodes(&self) -> Vec<AlarmLine> {
+        let lost = |(id, node): (&NodeId, &Node)| {
+            let since = node.lost_since()?;
+            // With a case open, the case says more.
+            if self.state.open_case(*id).is_some() {
+                return None;
+            }
+            let ago = self.now.saturating_sub(since) / 1000;
+            let running = self.state.units.values().any(|unit| unit.permit_on(*id).is_some());
+            let what = if running { "may still run its units" } else { "is not known to run anything" };
+            Some(warning(
+                format!("{} has been lost for {ago} s and {what}", node.name),
+                format!("start it, or take it out of the cluster: `convoke leave {}`", node.name),
+            ))
+        };
+        self.state.nodes.iter().filter_map(lost).collect()
+    }
+
+    fn strays(&self) -> Vec<AlarmLine> {
+        let mut found = Vec::new();
+        for node in self.state.nodes.values() {
+            for unit in node.life.iter().filter(|life| life.gone.is_none()).flat_map(|life| &life.strays) {
+                found.push(warning(
+                    format!("{unit} runs on {} without a permit", node.name),
+                    format!("see `convoke why {unit}`; stop it there, or `convoke start {unit}` to adopt it"),
+                ));
+            }
+        }
+        found
+    }
+
+    /// Units that are meant to run and cannot by a fault in files, which no waiting mends.
+    fn units_in_trouble(&self) -> Vec<AlarmLine> {
+        let mut found = Vec::new();
+        for (name, unit) in &self.state.units {
+            let reasons = self.plan.reasons.get(name).into_iter().flatten();
+            for reason in reasons {
+                let matters = match reason {
+                    Reason::NoDefinition => unit.goal.wanted == Wanted::Started,
+                    Reason::Fault { .. } | Reason::Differs(_) | Reason::NotAdopted(_) => true,
+                    _ => false,
+                };
+                if matters {
+                    let fact = reason.text(self.state, name, self.now);
+                    found.push(warning(format!("{name}: {fact}"), reason.release(self.state, name)));
+                }
+            }
+        }
+        found
+    }
+
+    /// Nodes whose loss would leave an exclusive unit waiting for a person. Said before the loss, not after it.
+    fn unfenceable(&self) -> Vec<AlarmLine> {
+        if self.state.nodes.values().filter(|node| node.role.runs_units()).count() < 2 {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (id, node) in self.state.nodes.iter().filter(|(_, node)| node.in_session().is_some()) {
+            let needs = |definition: &policy::Definition| definition.fencing == Fencing::Required;
+            let offers = node.offers.iter().filter(|(_, offer)| offer.present);
+            let unit = offers.map(|(name, _)| name).find(|name| {
+                self.state.units.get(*name).and_then(policy::Unit::definition).is_some_and(needs)
+            });
+            let Some(unit) = unit else { continue };
+            match self.fencing(*id, node) {
+                ("none", _) => found.push(warning(
+                    format!("{} has no fence device: if it is lost, {unit} waits for a person", node.name),
+                    format!("add a device for {} with `convoke config apply FILE`", node.name),
+                )),
+                ("unready", Some(error)) if !self.wrong_plug(*id) => found.push(warning(
+                    format!("{} could not be fenced now: {error}", node.name),
+                    format!(
+                        "mend its fence device; without it {unit} waits for a person when {} is lost",
+                        node.name
+                    ),
+                )),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn wrong_plug(&self, id: NodeId) -> bool {
+        self.state.alarms.keys().any(|kind| matches!(kind, AlarmKind::WrongPlug(node, _) if *node == id))
+    }
+
+    fn too_few_voters(&self) -> Vec<AlarmLine> {
+        let voters = self.state.nodes.values().filter(|node| node.role.votes()).count();
+        if voters != 2 {
+            return Vec::new();
+        }
+        vec![warning(
+            "with two voters the loss of either one stops all decisions".to_owned(),
+            "let a third machine join, if only as `--role witness`".to_owned(),
+        )]
+    }
+}
+
+fn alert(text: String, remedy: String) -> AlarmLine {
+    AlarmLine { severity: "alert".to_owned(), text, remedy }
+}
+
+fn warning(text: String, remedy: String) -> AlarmLine {
+    AlarmLine { severity: "warning".to_owned(), text, remedy }
+}

@@ -1,0 +1,159 @@
+//! Every kind of event as a stable word for scripts and a sentence for people.
+
+use policy::{Cause, Event, EventKind, Evidence, NodeId, Severity, State, Wanted};
+
+use crate::api::model::HistoryLine;
+
+pub(super) fn line(state: &State, event: &Event) -> HistoryLine {
+    HistoryLine {
+        index: event.index,
+        wall_ms: event.wall_ms,
+        time_ms: event.time,
+        severity: match event.severity {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Alert => "alert",
+        }
+        .to_owned(),
+        node: event.node.map(|node| state.node_name(node)),
+        unit: event.unit.as_ref().map(|unit| unit.0.clone()),
+        kind: word(&event.kind).to_owned(),
+        text: sentence(state, event),
+    }
+}
+
+/// The stable word. Never renamed: scripts match on it.
+fn word(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::Founded => "cluster-founded",
+        EventKind::LeaderChanged { .. } => "leader-changed",
+        EventKind::NodeEnrolled => "node-joined",
+        EventKind::NodeRemoved { .. } => "node-removed",
+        EventKind::NodeBooted => "node-booted",
+        EventKind::NodeReturned => "node-returned",
+        EventKind::NodeLeaving => "node-leaving",
+        EventKind::NodeLost => "node-lost",
+        EventKind::OtherMachine { .. } => "node-duplicated",
+        EventKind::NodeDrained { drained: true, .. } => "node-drained",
+        EventKind::NodeDrained { drained: false, .. } => "node-undrained",
+        EventKind::DefinitionAdopted => "unit-defined",
+        EventKind::GoalSet { wanted: Wanted::Started, .. } => "unit-start-asked",
+        EventKind::GoalSet { wanted: Wanted::Stopped, .. } => "unit-stop-asked",
+        EventKind::HeldOnNode { .. } => "unit-held",
+        EventKind::MoveAsked { .. } => "unit-move-asked",
+        EventKind::Granted { .. } => "unit-granted",
+        EventKind::Adopted { .. } => "unit-adopted",
+        EventKind::Started { .. } => "unit-started",
+        EventKind::Revoked { .. } => "unit-revoked",
+        EventKind::StopStuck { .. } => "unit-stop-stuck",
+        EventKind::Released { .. } => "unit-released",
+        EventKind::Voided { .. } => "unit-voided",
+        EventKind::FenceWanted { .. } => "fence-wanted",
+        EventKind::FenceBegan { .. } => "fence-began",
+        EventKind::FenceFailed { .. } => "fence-failed",
+        EventKind::FenceProven { .. } => "fence-proven",
+        EventKind::FenceCancelled { .. } => "fence-cancelled",
+        EventKind::ProofContradicted { .. } => "fence-contradicted",
+        EventKind::DeviceRefused { .. } => "fence-device-refused",
+        EventKind::Configured { .. } => "cluster-configured",
+        EventKind::Forgotten { .. } => "unit-forgotten",
+    }
+}
+
+/// What happened, in one sentence, with names instead of ids.
+#[must_use]
+pub fn sentence(state: &State, event: &Event) -> String {
+    let name = |id: NodeId| state.node_name(id);
+    let node = event.node.map_or_else(|| "a node".to_owned(), name);
+    let unit = event.unit.as_ref().map_or("a unit", |unit| unit.as_str());
+    match &event.kind {
+        EventKind::Founded => format!("the cluster was founded on {node}"),
+        EventKind::LeaderChanged { term } => format!("{node} leads the cluster (term {term})"),
+        EventKind::NodeEnrolled => format!("{node} joined the cluster"),
+        EventKind::NodeRemoved { by } => format!("{node} was taken out of the cluster by {by}"),
+        EventKind::NodeBooted => format!("{node} is up after a boot"),
+        EventKind::NodeReturned => format!("{node} is back without a reboot"),
+        EventKind::NodeLeaving => format!("{node} is shutting down and gets nothing new"),
+        EventKind::NodeLost => format!("{node} is lost: its lease ended and it may still run its units"),
+        EventKind::OtherMachine { machine } => {
+            format!("machine {machine} shows the identity of {node} and was turned away")
+        }
+        EventKind::NodeDrained { drained: true, by } => format!("{node} is drained by {by}"),
+        EventKind::NodeDrained { drained: false, by } => format!("{node} takes units again, by {by}"),
+        EventKind::DefinitionAdopted => format!("{unit}: a definition came into force"),
+        EventKind::GoalSet { wanted, by } => {
+            let verb = match wanted {
+                Wanted::Started => "start",
+                Wanted::Stopped => "stop",
+            };
+            let place = event.node.map(|id| format!(" on {}", name(id))).unwrap_or_default();
+            match by {
+                Some(by) => format!("{unit}: asked to {verb}{place} by {by}"),
+                None => format!("{unit}: to {verb}, as its enablement on the nodes says"),
+            }
+        }
+        EventKind::HeldOnNode { by } => format!("{unit}: held on {node} by {by}"),
+        EventKind::MoveAsked { to: Some(to), by } => {
+            format!("{unit}: asked to move from {node} to {} by {by}", name(*to))
+        }
+        EventKind::MoveAsked { to: None, by } => format!("{unit}: asked to move away from {node} by {by}"),
+        EventKind::Granted { token } => format!("{unit}: {node} may start it (permit {token})"),
+        EventKind::Adopted { token } => {
+            format!("{unit}: the copy that runs on {node} was taken over (permit {token})")
+        }
+        EventKind::Started { token, after_ms } => {
+            format!("{unit}: active on {node} after {after_ms} ms (permit {token})")
+        }
+        EventKind::Revoked { token, reason } => {
+            format!("{unit}: {node} is to stop it, because {reason} (permit {token})")
+        }
+        EventKind::StopStuck { what } => format!("{unit}: does not stop on {node}: {what}"),
+        EventKind::Released { token, because } => {
+            format!("{unit}: gone on {node}: {} (permit {token})", cause(because))
+        }
+        EventKind::Voided { token, evidence } => {
+            format!("{unit}: cannot be running on {node}: {} (permit {token})", proof(*evidence))
+        }
+        EventKind::FenceWanted { because, .. } => format!("{node} has to be fenced: {because} waits for it"),
+        EventKind::FenceBegan { attempt, device, executor, .. } => {
+            format!("{}: began to fence {node} by {device} (attempt {attempt})", name(*executor))
+        }
+        EventKind::FenceFailed { attempt, device, error, .. } => {
+            format!("fence of {node} by {device} failed (attempt {attempt}): {error}")
+        }
+        EventKind::FenceProven { evidence, by, after_ms, .. } => match by {
+            Some(by) => format!("{node} is off by the word of {by}"),
+            None => format!("{node} is proven gone after {after_ms} ms: {}", proof(*evidence)),
+        },
+        EventKind::FenceCancelled { .. } => format!("{node} need not be fenced any more"),
+        EventKind::ProofContradicted { .. } => {
+            format!("{node} spoke after it was proven off: its units may have run twice")
+        }
+        EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
+        EventKind::Configured { by } => format!("the cluster's settings were changed by {by}"),
+        EventKind::Forgotten { by } => format!("{unit}: forgotten by {by}"),
+    }
+}
+
+fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Ordered => "the cluster had it stopped".to_owned(),
+        Cause::Operator(by) => format!("stopped there by {by}"),
+        Cause::Failed(why) => format!("failed: {why}"),
+        Cause::StartFailed(why) => format!("could not be started: {why}"),
+        Cause::Propagated(why) => format!("another unit's stop took it along: {why}"),
+        Cause::Shutdown => "the node is shutting down".to_owned(),
+        Cause::LeaseEnded => "the node had lost the quorum and stopped it".to_owned(),
+        Cause::Unused => "the start was given up before it began".to_owned(),
+    }
+}
+
+fn proof(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Released => "the node said so",
+        Evidence::Fenced(_) => "its power was seen off",
+        Evidence::Reborn => "the machine has booted again",
+        Evidence::Expired => "the time has passed by which it had to stop",
+        Evidence::Vouched => "an operator gave their word",
+    }
+}

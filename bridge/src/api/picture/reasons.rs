@@ -1,0 +1,47 @@
+//! The reasons of the plan, in the order in which an operator should read them.
+
+use policy::{Possibly, Reason, UnitName};
+
+use super::View;
+use crate::api::model::WhyLine;
+
+impl View<'_> {
+    /// What holds a unit, most important first: first what an operator decided, then what only an operator or a device
+    /// can release, then what passes by itself, then what only narrows the choice of nodes.
+    pub(super) fn reasons(&self, unit: &UnitName) -> Vec<WhyLine> {
+        let mut reasons: Vec<&Reason> = self.plan.reasons.get(unit).into_iter().flatten().collect();
+        reasons.sort_by_key(|reason| rank(reason));
+        let line = |reason: &&Reason| WhyLine {
+            rule: reason.rule().to_owned(),
+            fact: reason.text(self.state, unit, self.now),
+            release: reason.release(self.state, unit),
+        };
+        reasons.iter().map(line).collect()
+    }
+}
+
+fn rank(reason: &Reason) -> u8 {
+    match reason {
+        Reason::Stopped => 0,
+        Reason::NoDefinition | Reason::NotAdopted(_) => 1,
+        Reason::Stopping { stuck: Some(_), .. } => 2,
+        // The fence first: it says what happens about the copy that may still run.
+        Reason::WaitsForFence { .. } => 3,
+        Reason::PossiblyRunning { how: Possibly::Stray, .. } => 4,
+        Reason::PossiblyRunning { .. } => 5,
+        Reason::Unheard(_) => 6,
+        Reason::CannotMove { .. } => 7,
+        Reason::Requires(_) => 8,
+        Reason::StopsFirst { .. } => 9,
+        Reason::Stopping { .. } => 10,
+        Reason::Starting(_) => 11,
+        Reason::After(_) => 12,
+        Reason::Observing(_) => 13,
+        Reason::NotOffered => 14,
+        Reason::Held(_) => 15,
+        Reason::Avoided { .. } => 16,
+        Reason::Unfit { .. } => 17,
+        Reason::Fault { .. } => 18,
+        Reason::Differs(_) => 19,
+    }
+}

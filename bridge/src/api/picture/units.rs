@@ -1,0 +1,104 @@
+//! How a unit is shown.
+
+use policy::{Definition, Node, NodeId, Permit, Phase, Replicas, Unit, UnitName, Wanted};
+
+use super::View;
+use crate::api::model::{CopyLine, UnitLine};
+
+impl View<'_> {
+    pub(super) fn unit_line(&self, name: &UnitName) -> Option<UnitLine> {
+        let unit = self.state.units.get(name)?;
+        let copies = self.copies(name, unit);
+        let state = self.unit_state(name, unit, &copies);
+        let started = unit.goal.wanted == Wanted::Started;
+        // A stopped unit that was asked to stop is where one expects it: `Stopped` explains, and hinders nothing.
+        let expected = (started && state == "active") || (!started && state == "stopped");
+        let reasons = self.reasons(name);
+        let reason = if expected {
+            reasons.into_iter().find(|reason| !matches!(reason.rule.as_str(), "S6" | "L1"))
+        } else {
+            reasons.into_iter().next()
+        };
+        Some(UnitLine {
+            name: name.0.clone(),
+            goal: if started { "started" } else { "stopped" }.to_owned(),
+            goal_by: unit.goal.by.clone(),
+            state: state.to_owned(),
+            copies,
+            wanted: match unit.definition().map(|definition| definition.replicas) {
+                Some(Replicas::Count(count)) => Some(count),
+                Some(Replicas::All) => None,
+                None => Some(1),
+            },
+            exclusive: unit.is_exclusive(),
+            reason: reason.map(|reason| reason.fact),
+        })
+    }
+
+    fn copies(&self, name: &UnitName, unit: &Unit) -> Vec<CopyLine> {
+        let permits = unit.permits.iter().map(|(token, permit)| CopyLine {
+            node: self.state.node_name(permit.node),
+            state: self.copy_state(permit).to_owned(),
+            token: Some(token.0),
+            adopted: permit.adopted,
+        });
+        let strays = self.state.nodes.iter().filter(|(id, node)| {
+            unit.permit_on(**id).is_none()
+                && node.life.as_ref().is_some_and(|life| life.gone.is_none() && life.strays.contains(name))
+        });
+        let strays = strays.map(|(_, node)| CopyLine {
+            node: node.name.clone(),
+            state: "stray".to_owned(),
+            token: None,
+            adopted: false,
+        });
+        permits.chain(strays).collect()
+    }
+
+    fn copy_state(&self, permit: &Permit) -> &'static str {
+        if permit.contradicted || self.state.is_lost(permit) {
+            return "unknown";
+        }
+        match permit.phase {
+            Phase::Granted => "starting",
+            Phase::Active => "active",
+            Phase::Revoking(_) => "stopping",
+        }
+    }
+
+    fn unit_state(&self, name: &UnitName, unit: &Unit, copies: &[CopyLine]) -> &'static str {
+        let count = |state: &str| copies.iter().filter(|copy| copy.state == state).count();
+        if unit.goal.wanted == Wanted::Stopped {
+            return match copies {
+                [] => "stopped",
+                _ if count("unknown") == copies.len() => "unknown",
+                _ => "stopping",
+            };
+        }
+        let Some(definition) = unit.definition() else {
+            return if copies.is_empty() { "undefined" } else { "partial" };
+        };
+        let active = count("active");
+        if active > 0 {
+            return if active >= self.wanted(name, unit, definition) { "active" } else { "partial" };
+        }
+        ["starting", "stopping", "unknown"].into_iter().find(|state| count(state) > 0).unwrap_or("waiting")
+    }
+
+    /// How many copies there would be if nothing stood in the way. A node that is away is not waited for by a unit
+    /// that runs on all: its copy comes back with it.
+    fn wanted(&self, name: &UnitName, unit: &Unit, definition: &Definition) -> usize {
+        let may = |id: &NodeId, node: &Node| {
+            node.role.runs_units()
+                && node.in_session().is_some()
+                && node.drained.is_none()
+                && !unit.holds.contains_key(id)
+                && node.offers.get(name).is_some_and(|offer| offer.present)
+                && definition.allows(node)
+        };
+        match definition.replicas {
+            Replicas::Count(count) => count as usize,
+            Replicas::All => self.state.nodes.iter().filter(|(id, node)| may(id, node)).count(),
+        }
+    }
+}
