@@ -19,6 +19,11 @@ const LONG: Duration = Duration::from_secs(20);
 
 const UNITS: &[(&str, &str)] = &[
     ("plain.service", "[Service]\nExecStart=sleep 1000\n"),
+    ("java.service", "[Service]\nExecStart=sh -c 'trap \"exit 143\" TERM; sleep 1000 & wait'\n"),
+    (
+        "crashloop.service",
+        "[Unit]\nStartLimitBurst=3\n[Service]\nExecStart=false\nRestart=always\nRestartSec=1ms\n",
+    ),
     ("exits.service", "[Service]\nExecStart=sleep 0.3\n"),
     ("left.service", "[Service]\nExecStart=sh -c 'sleep 777 & sleep 778 & wait'\nKillMode=process\n"),
     (
@@ -46,6 +51,7 @@ const UNITS: &[(&str, &str)] = &[
     ("unneeded.service", "[Unit]\nStopWhenUnneeded=yes\n[Service]\nExecStart=sleep 1000\n"),
     ("wanter.service", "[Unit]\nWants=unneeded.service\n[Service]\nExecStart=sleep 1000\n"),
     ("slow.service", "[Service]\nType=oneshot\nExecStart=sleep 1\n"),
+    ("waits.service", "[Unit]\nWants=slow.service\nAfter=slow.service\n[Service]\nExecStart=sleep 1000\n"),
     ("tick.timer", "[Timer]\nOnActiveSec=200ms\nAccuracySec=1ms\nUnit=slow.service\n"),
     ("pull.target", "[Unit]\nWants=slow.service\n"),
     ("other.target", "[Unit]\nAllowIsolate=yes\nRequires=basic.target dbus.service\n"),
@@ -109,14 +115,14 @@ impl Probe {
         Ok(())
     }
 
-    async fn up(&mut self, unit: &str) -> Result<Duration> {
+    async fn up(&mut self, unit: &str) -> Result<()> {
         let end = self.systemd.start(unit, LONG).await?;
         ensure!(end.result == JobResult::Done, "start of {unit}: {}", end.result);
         self.settle(400).await;
-        Ok(now())
+        Ok(())
     }
 
-    async fn cause(&mut self, unit: &str, since: Duration) -> Result<stops::StopCause> {
+    async fn cause(&mut self, unit: &str) -> Result<stops::StopCause> {
         let reading = self.systemd.read(unit).await?;
         let manager = self.systemd.manager_state().await?;
         let mut down = Vec::new();
@@ -125,7 +131,7 @@ impl Probe {
                 down.push(bond.clone());
             }
         }
-        let batch = StopBatch::gather(&reading, &self.log, manager, down, since, now());
+        let batch = StopBatch::gather(&reading, &self.log, manager, down, now());
         Ok(stops::classify(&batch))
     }
 
@@ -134,10 +140,9 @@ impl Probe {
         for unit in units {
             self.up(unit).await?;
         }
-        let since = now();
         run(deed)?;
         self.until_down(subject).await?;
-        let cause = format!("{:?}", self.cause(subject, since).await?);
+        let cause = format!("{:?}", self.cause(subject).await?);
         for unit in units {
             self.systemd.stop(unit, LONG).await?;
             self.systemd.reset_failed(unit).await?;
@@ -228,12 +233,11 @@ async fn facts(probe: &Probe) -> Result<String> {
     ensure!(dbus.times.active_enter.is_some() && dbus.timeout_stop.is_some());
     ensure!(dbus.relations.triggered_by.contains(&"dbus.socket".to_owned()));
     Ok(format!(
-        "{} {:?}, soft reboots {}, {} unit dirs, a read takes {per_read:?}, activation details {:?}",
+        "{} {:?}, soft reboots {}, {} unit dirs, a read takes {per_read:?}",
         systemd.version().await?,
         systemd.manager_state().await?,
         systemd.soft_reboots().await?,
         systemd.unit_path().await?.len(),
-        dbus.activation_details,
     ))
 }
 
@@ -504,7 +508,31 @@ async fn transients(probe: &Probe, score: &mut Score) {
 
 async fn causes(probe: &mut Probe, score: &mut Score) -> Result<()> {
     const PLAIN: &[&str] = &["plain.service"];
-    let stories: [(&str, &[&str], &str, &str, &str); 15] = [
+    for (unit, _) in UNITS {
+        probe.systemd.watch(unit).await?;
+    }
+    let stories: [(&str, &[&str], &str, &str, &str); 18] = [
+        (
+            "stop of what exits with 143",
+            &["java.service"],
+            "java.service",
+            "systemctl stop java.service",
+            "OperatorStop",
+        ),
+        (
+            "a start that changes nothing, then a crash",
+            PLAIN,
+            "plain.service",
+            "for i in 1 2 3; do systemctl start plain.service; done; systemctl kill -s KILL plain.service",
+            "Failed { result: \"signal\" }",
+        ),
+        (
+            "a restart, then a crash",
+            PLAIN,
+            "plain.service",
+            "systemctl restart plain.service; systemctl kill -s KILL plain.service",
+            "Failed { result: \"signal\" }",
+        ),
         ("systemctl stop", PLAIN, "plain.service", "systemctl stop plain.service", "OperatorStop"),
         ("systemctl kill", PLAIN, "plain.service", "systemctl kill plain.service", "CleanExit"),
         (
@@ -586,6 +614,19 @@ async fn causes(probe: &mut Probe, score: &mut Score) -> Result<()> {
         run("systemctl stop rival.service")?;
         score.expect(&format!("cause: {what}"), got, wanted);
     }
+    score.expect(
+        "cause: a loop of crashes",
+        crashloop_cause(probe).await,
+        "Failed { result: \"exit-code\" }",
+    );
+    score.note(
+        "cause: 40 quick stops",
+        many_causes(probe, "systemctl stop plain.service", "OperatorStop").await,
+    );
+    score.note(
+        "cause: 40 quick crashes",
+        many_causes(probe, "systemctl kill -s KILL plain.service", "Failed { result: \"signal\" }").await,
+    );
     score.expect("cause: our own stop", own_cause(probe).await, "Own");
     score.expect("cause: restart", restart_cause(probe).await, "RestartHalf");
     score.expect("cause: isolate", isolate_cause(probe).await, "Isolate { target: \"other.target\" }");
@@ -602,32 +643,51 @@ async fn causes(probe: &mut Probe, score: &mut Score) -> Result<()> {
     Ok(())
 }
 
-async fn own_cause(probe: &mut Probe) -> Result<String> {
-    let since = probe.up("plain.service").await?;
-    probe.systemd.stop("plain.service", LONG).await?;
-    probe.settle(100).await;
-    Ok(format!("{:?}", probe.cause("plain.service", since).await?))
+async fn crashloop_cause(probe: &mut Probe) -> Result<String> {
+    drop(probe.systemd.start("crashloop.service", LONG).await?);
+    probe.settle(1500).await;
+    let cause = probe.cause("crashloop.service").await?;
+    probe.systemd.reset_failed("crashloop.service").await?;
+    Ok(format!("{cause:?}"))
 }
 
-/// Looks while the unit is down between the two halves: the stop half takes a second.
+async fn many_causes(probe: &mut Probe, deed: &str, wanted: &str) -> Result<String> {
+    for round in 0..40 {
+        run("systemctl reset-failed plain.service; systemctl start plain.service")?;
+        probe.settle(150).await;
+        run(deed)?;
+        probe.until_down("plain.service").await?;
+        let cause = format!("{:?}", probe.cause("plain.service").await?);
+        let kind = probe.log.jobs().rev().find(|job| job.unit == "plain.service").map(|job| job.kind);
+        ensure!(cause == wanted, "round {round}: {cause}, last job {kind:?}");
+    }
+    Ok(wanted.to_owned())
+}
+
+async fn own_cause(probe: &mut Probe) -> Result<String> {
+    probe.up("plain.service").await?;
+    probe.systemd.stop("plain.service", LONG).await?;
+    probe.settle(100).await;
+    Ok(format!("{:?}", probe.cause("plain.service").await?))
+}
+
+/// Looks between the two halves, which are far apart when the start waits for something, as at the gate.
 async fn restart_cause(probe: &mut Probe) -> Result<String> {
-    let since = probe.up("part.service").await?;
-    run("systemctl restart --no-block part.service")?;
-    probe.settle(300).await;
-    let during = probe.cause("part.service", since).await?;
+    probe.up("waits.service").await?;
+    run("systemctl restart --no-block waits.service")?;
+    probe.until_down("waits.service").await?;
+    let cause = probe.cause("waits.service").await?;
     probe.settle(1500).await;
-    let after = probe.cause("part.service", since).await?;
-    probe.systemd.stop("part.service", LONG).await?;
+    probe.systemd.stop("waits.service", LONG).await?;
     probe.settle(400).await;
-    ensure!(during == after, "during {during:?}, after {after:?}");
-    Ok(format!("{during:?}"))
+    Ok(format!("{cause:?}"))
 }
 
 async fn isolate_cause(probe: &mut Probe) -> Result<String> {
-    let since = probe.up("plain.service").await?;
+    probe.up("plain.service").await?;
     run("systemctl isolate other.target")?;
     probe.until_down("plain.service").await?;
-    let cause = probe.cause("plain.service", since).await?;
+    let cause = probe.cause("plain.service").await?;
     run("systemctl start --no-block default.target")?;
     probe.settle(1000).await;
     Ok(format!("{cause:?}"))
@@ -701,7 +761,7 @@ async fn leftover_agents(probe: &Probe) -> Result<String> {
     let found = probe.systemd.stop_leftover_transients("probe-agent-").await?;
     ensure!(found.len() == 2, "{found:?}");
     let rest = probe.systemd.stop_leftover_transients("probe-agent-").await?;
-    ensure!(run("pgrep -f 'sleep 600'")?.is_empty(), "processes are left");
+    ensure!(run("pgrep -f '[s]leep 600'")?.is_empty(), "processes are left");
     Ok(format!("{found:?}, then {rest:?}"))
 }
 
@@ -766,7 +826,6 @@ async fn serve(unit: &str) -> Result<()> {
     let (systemd, mut signals) = Systemd::connect().await?;
     systemd.watch(unit).await?;
     let mut probe_log = JobLog::default();
-    let mut since = now();
     let (_, remembered) = systemd.remember(unit).await?;
     let mut was_up = true;
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -790,11 +849,10 @@ async fn serve(unit: &str) -> Result<()> {
         }
         let reading = systemd.read(unit).await?;
         if reading.active_state.is_up() {
-            since = now();
             was_up = true;
         } else if reading.active_state.is_down() && std::mem::take(&mut was_up) {
             let manager = systemd.manager_state().await?;
-            let batch = StopBatch::gather(&reading, &probe_log, manager, Vec::new(), since, now());
+            let batch = StopBatch::gather(&reading, &probe_log, manager, Vec::new(), now());
             append(&format!("{:?} (manager {manager:?})", stops::classify(&batch)))?;
         }
     }

@@ -95,8 +95,8 @@ impl fmt::Display for StillThere {
         match &self.why {
             Left::State(state) => write!(f, "it is {state}")?,
             Left::AutoRestart => f.write_str("systemd is about to restart it (auto-restart)")?,
-            Left::Job(CurrentJob { id, kind: Some(kind) }) => write!(f, "it has job {id} ({kind:?})")?,
-            Left::Job(CurrentJob { id, kind: None }) => write!(f, "it has job {id}")?,
+            Left::Job(CurrentJob { id, kind: Some(kind), .. }) => write!(f, "it has job {id} ({kind:?})")?,
+            Left::Job(CurrentJob { id, kind: None, .. }) => write!(f, "it has job {id}")?,
             Left::Processes(text) => f.write_str(text)?,
             Left::Mounted(place) => write!(f, "{place} is still mounted")?,
             Left::Swapping(what) => write!(f, "{what} is still used as swap")?,
@@ -226,7 +226,7 @@ fn left_of(reading: &Reading) -> Option<Left> {
     if !reading.active_state.is_down() {
         return Some(Left::State(format!("{:?}/{}", reading.active_state, reading.sub_state).to_lowercase()));
     }
-    reading.job.map(Left::Job)
+    reading.job.clone().map(Left::Job)
 }
 
 /// Units that a stop of this one stops too, and that therefore belong to its being gone.

@@ -104,15 +104,6 @@ impl JobLog {
         self.jobs.iter()
     }
 
-    /// The unit's newest job that fits, if it was not over before `since`.
-    pub fn latest(&self, unit: &str, since: Duration, fits: impl Fn(&SeenJob) -> bool) -> Option<&SeenJob> {
-        self.jobs
-            .iter()
-            .rev()
-            .filter(|job| job.unit == unit && fits(job))
-            .find(|job| job.ended.as_ref().is_none_or(|(ended, _)| *ended >= since))
-    }
-
     /// The jobs heard within [`BATCH_WINDOW`] of that moment, oldest first.
     pub fn batch(&self, at: Duration) -> Vec<SeenJob> {
         self.jobs.iter().filter(|job| job.at.abs_diff(at) <= BATCH_WINDOW).cloned().collect()
@@ -149,14 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn an_end_finds_its_beginning_and_old_jobs_are_not_latest() {
+    fn an_end_finds_its_beginning() {
         let mut log = JobLog::default();
         log.saw(&new(1, "a.service", 0));
         log.saw(&removed(1, "a.service", 50));
-        let any = |_: &SeenJob| true;
-        assert!(log.latest("a.service", Duration::from_millis(50), any).is_some());
-        assert!(log.latest("a.service", Duration::from_millis(51), any).is_none());
-        assert_eq!(log.jobs().count(), 1);
+        log.saw(&removed(2, "b.service", 60));
+        let ended: Vec<_> = log.jobs().map(|job| (job.id, job.kind, job.ended.is_some())).collect();
+        assert_eq!(ended, [(1, Some(JobKind::Stop), true), (2, None, true)]);
     }
 
     #[test]

@@ -56,13 +56,16 @@ impl ActiveState {
     }
 }
 
-/// The unit's current job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The unit's current job. The last two are `None` when it was over before it could be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CurrentJob {
     /// Its number.
     pub id: u32,
-    /// What it does; `None` when it was over before it could be asked.
+    /// What it does.
     pub kind: Option<JobKind>,
+    /// What set the job off (timer, path, socket), empty for everything else. The unit's own property of this
+    /// name is about its last activation, not about the one that waits at the gate. Unknown before 252.
+    pub activation_details: Option<Vec<(String, String)>>,
 }
 
 /// One `Assert…=` line and how it was judged last.
@@ -144,8 +147,6 @@ pub struct Reading {
     pub can_freeze: bool,
     pub freezer_state: String,
     pub stop_when_unneeded: bool,
-    /// What set the unit off (timer, path, socket); `None` where systemd does not tell (before 252).
-    pub activation_details: Option<Vec<(String, String)>>,
 
     /// Result of the last run, `success` or systemd's word for the failure; empty for targets and slices.
     pub result: String,
@@ -197,13 +198,14 @@ impl Systemd {
         let mut reading = bag.reading(unit)?;
         if let Some((id, path)) = job.filter(|(id, _)| *id != 0) {
             let object = self.properties(path.as_str()).await?;
-            let kind = match self.ask("JobType", CALL_LIMIT, object.get(JOB_INTERFACE, "JobType")).await {
-                Ok(value) => String::try_from(value).ok().and_then(|word| JobKind::parse(&word)),
+            let all = match self.ask("GetAll", CALL_LIMIT, object.get_all(JOB_INTERFACE)).await {
                 // It was over; that there *was* a job at the reading still counts.
-                Err(Error::Refused { .. }) => None,
-                Err(error) => return Err(error),
+                Err(Error::Refused { .. }) => HashMap::new(),
+                all => all?,
             };
-            reading.job = Some(CurrentJob { id, kind });
+            let mut bag = Bag(all);
+            let kind = bag.maybe::<String>("JobType").and_then(|word| JobKind::parse(&word));
+            reading.job = Some(CurrentJob { id, kind, activation_details: bag.maybe("ActivationDetails") });
         }
         Ok(reading)
     }
@@ -272,7 +274,6 @@ impl Bag {
             can_freeze: self.or_empty("CanFreeze"),
             freezer_state: self.or_empty("FreezerState"),
             stop_when_unneeded: self.or_empty("StopWhenUnneeded"),
-            activation_details: self.maybe("ActivationDetails"),
             result: self.or_empty("Result"),
             slice: self.or_empty("Slice"),
             control_group: self.or_empty("ControlGroup"),

@@ -5,7 +5,7 @@
 
 use super::joblog::{JobLog, SeenJob};
 use super::reading::{Reading, Relations};
-use super::signal::SystemState;
+use super::signal::{JobKind, SystemState};
 
 /// What is known about one start.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct StartBatch {
     pub relations: Relations,
     /// Those of its `UpheldBy=` units that are active.
     pub upheld_by_active: Vec<String>,
-    /// What systemd says set it off; `None` where it does not say.
+    /// What systemd says set the job off; `None` where it does not say (before 252).
     pub activation_details: Option<Vec<(String, String)>>,
     /// Those of its `TriggeredBy=` units that are active; asked only where systemd gives no details.
     pub active_triggers: Vec<String>,
@@ -31,12 +31,17 @@ pub struct StartBatch {
 }
 
 impl StartBatch {
-    /// Puts together what the log and a fresh reading tell about a start.
+    /// Puts together what the log and a reading tell, taken while the gate waits. The two lists of other units
+    /// (`upheld_by_active`, `active_triggers`) are left empty, to be filled by whoever reads those units.
     pub fn gather(reading: &Reading, log: &JobLog, manager: SystemState) -> Self {
+        // What PID 1 holds now is the truth; the log knows when it came, and what came with it.
+        let current = reading.job.as_ref();
         let job = log
             .jobs()
             .rev()
-            .find(|job| job.unit == reading.id && job.ended.is_none() && job.may_start())
+            .find(|job| {
+                current.is_some_and(|current| current.id == job.id && current.kind != Some(JobKind::Stop))
+            })
             .cloned();
         Self {
             unit: reading.id.clone(),
@@ -45,7 +50,7 @@ impl StartBatch {
             manager,
             relations: reading.relations.clone(),
             upheld_by_active: Vec::new(),
-            activation_details: reading.activation_details.clone(),
+            activation_details: current.and_then(|job| job.activation_details.clone()),
             active_triggers: Vec::new(),
             auto_restart: reading.is_auto_restart(),
         }

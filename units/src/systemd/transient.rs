@@ -175,6 +175,9 @@ impl Systemd {
 
     /// Kept alive by our reference (or as a failed unit on the private socket), the unit still knows.
     async fn outcome_of(&self, spec: &TransientSpec, result: &JobResult) -> Outcome {
+        if *result == JobResult::Canceled {
+            return Outcome::Unknown("somebody else stopped the unit".to_owned());
+        }
         let reading = match self.read(&spec.name).await {
             Ok(reading) if reading.load_state == "loaded" && reading.exec_main_code != 0 => reading,
             // PID 1 collects a successful unit at once where nobody may hold a reference.
@@ -243,6 +246,8 @@ impl Systemd {
         for (name, ..) in listed {
             let left = self.stop_transient(&name, None).await;
             self.reset_failed(&name).await?;
+            // Ours, if the run was given up by this very process.
+            self.forget_transient(&name).await;
             if let Some(left) = left {
                 let source = io::Error::other(left);
                 return Err(Error::Local { what: format!("{name} cannot be stopped"), source });
