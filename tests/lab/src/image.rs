@@ -76,7 +76,7 @@ impl Image {
     /// The image of a Debian, made now if it is not there: about a minute.
     pub fn of(suite: Suite) -> Result<Image> {
         let include = format!("{PACKAGES},{}", suite.agents());
-        let key = digest(&[b"1", suite.name().as_bytes(), include.as_bytes(), CUSTOMIZE.as_bytes()])?;
+        let key = digest(&[b"2", suite.name().as_bytes(), include.as_bytes(), CUSTOMIZE.as_bytes()])?;
         let dir = cache_dir().join("images");
         let name = format!("{}-{key}", suite.name());
         let root = dir.join(&name);
@@ -90,6 +90,14 @@ impl Image {
         // Its date says when it was last used.
         let _ = fs::File::open(&root)?.set_modified(SystemTime::now());
         Ok(Image { suite, root })
+    }
+
+    /// The images of several Debians, made at the same time.
+    pub fn all_of(suites: &[Suite]) -> Result<Vec<Image>> {
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = suites.iter().map(|&s| scope.spawn(move || Self::of(s))).collect();
+            makers.into_iter().map(|m| m.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+        })
     }
 
     /// Name of the image, which names its recipe.
@@ -151,7 +159,7 @@ fn build(suite: Suite, include: &str, dir: &Path, name: &str) -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
         let text = fs::read_to_string(&log).unwrap_or_default();
         if let Some(line) = text.lines().rfind(|l| l.starts_with("I: ")).filter(|l| *l != spoken) {
-            say(&format!("  {:>3} s  {}", begin.elapsed().as_secs(), &line[3..]));
+            say(&format!("  {:<8} {:>3} s  {}", suite.name(), begin.elapsed().as_secs(), &line[3..]));
             spoken = line.to_owned();
         }
     };

@@ -24,7 +24,7 @@ use crate::witness::Timeline;
 /// How a lab is to be. Begin with `Options::default()`: three nodes with bookworm, power switches, nothing installed.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Debian of each node; its length is the number of nodes, 99 at most.
+    /// Debian of each node; its length is the number of nodes, 89 at most.
     pub suites: Vec<Suite>,
     /// Package under test, installed in every node.
     pub deb: Option<PathBuf>,
@@ -68,7 +68,8 @@ impl Lab {
     pub fn new(name: &str, options: &Options) -> Result<Lab> {
         Place::check_name(name)?;
         ensure!(rustix::process::geteuid().is_root(), "the lab needs root");
-        ensure!((1..100).contains(&options.suites.len()), "a lab has 1 to 99 nodes");
+        // Addresses from 101 on are those of the power switches.
+        ensure!((1..90).contains(&options.suites.len()), "a lab has 1 to 89 nodes");
         let owner = Lock::take(&Place::owner_lock(name))?
             .with_context(|| format!("the lab `{name}` is in use by another process"))?;
         if let Ok(stale) = Place::load(name) {
@@ -86,6 +87,10 @@ impl Lab {
             nodes.push(NodeRecord { suite, lower });
         }
         raise_limits();
+        // A copy, as a build may replace the program while the lab is up.
+        let program = Place::run_of(name).join("lab");
+        fs::create_dir_all(Place::run_of(name))?;
+        fs::copy(own_program("lab")?, &program).context("cannot copy the lab's program")?;
         let place = Arc::new(Place::create(place::Record {
             name: name.to_owned(),
             slot: 0,
@@ -93,7 +98,7 @@ impl Lab {
             reboots: options.reboots,
             bmc: options.bmc,
             data: cache_dir().join("labs").join(name),
-            program: own_program("lab")?,
+            program,
         })?);
         let lab = Lab { place, owner: Some(owner) };
         lab.build().inspect_err(|_| {

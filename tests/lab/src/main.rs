@@ -89,7 +89,11 @@ enum Verb {
         cycles: usize,
     },
     #[command(hide = true)]
-    Hold { name: String },
+    Hold {
+        name: String,
+        #[arg(long)]
+        panic: bool,
+    },
     #[command(hide = true)]
     Keep { name: String, node: String },
     #[command(hide = true)]
@@ -124,8 +128,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let attached = || Lab::attach(&cli.lab).context("bring one up with `lab up`");
     match cli.verb {
         Verb::Image { suites } => {
-            for suite in if suites.is_empty() { Suite::ALL.to_vec() } else { suites } {
-                println!("{}", Image::of(suite)?.root.display());
+            for image in Image::all_of(if suites.is_empty() { &Suite::ALL } else { &suites })? {
+                println!("{}", image.root.display());
             }
         }
         Verb::Up { nodes, suite, deb } => {
@@ -196,7 +200,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
         }
         Verb::Selftest { suite, cycles } => return selftest::run(suite, cycles),
-        Verb::Hold { name } => selftest::hold(&name)?,
+        Verb::Hold { name, panic } => selftest::hold(&name, panic)?,
         Verb::Keep { name, node } => lab::inner::keep(&name, &node)?,
         Verb::BmcHook { name, node, args } => {
             let answer = lab::inner::bmc_hook(&name, &node, &args)?;

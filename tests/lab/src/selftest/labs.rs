@@ -65,11 +65,25 @@ pub(super) fn labs(checks: &mut Checks) {
         ensure!(traces(&name)?.is_empty(), "left behind: {:?}", traces(&name)?);
         Ok(String::new())
     });
+    checks.check(suite, "a panic leaves the logs of the nodes, and no lab", || {
+        let dir = std::env::temp_dir().join(&name);
+        let me = std::env::current_exe()?;
+        let out =
+            Command::new(&me).args(["hold", "--panic", &name]).env("CONVOKE_LAB_LOGS", &dir).output()?;
+        ensure!(out.status.code() == Some(101), "{}: {}", out.status, String::from_utf8_lossy(&out.stderr));
+        let logs = dir.join(&name);
+        ensure!(std::fs::read_to_string(logs.join("n1.journal"))?.contains("Startup finished"), "no journal");
+        ensure!(std::fs::read_to_string(logs.join("n1.console"))?.contains("powered on"), "no console");
+        ensure!(traces(&name)?.is_empty(), "left behind: {:?}", traces(&name)?);
+        std::fs::remove_dir_all(&dir)?;
+        Ok(String::new())
+    });
 }
 
-/// A lab with one node, for as long as this process lives.
-pub(crate) fn hold(name: &str) -> Result<()> {
+/// A lab with one node, for as long as this process lives; or a test that panics in it.
+pub(crate) fn hold(name: &str, panic: bool) -> Result<()> {
     let _lab = Lab::booted(name, &Options::of(1, Suite::Bookworm))?;
+    assert!(!panic, "a test that fails, as told");
     println!("up");
     std::thread::sleep(Duration::from_secs(600));
     Ok(())
