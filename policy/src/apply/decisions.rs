@@ -24,7 +24,7 @@ impl Step<'_> {
         unit: &UnitName,
         definition: &Definition,
     ) -> Result<(), Refusal> {
-        self.state.may_adopt(unit, definition)?;
+        self.state.may_adopt(unit, definition, &BTreeMap::new())?;
         self.take_definition(unit, definition)
     }
 
@@ -34,7 +34,7 @@ impl Step<'_> {
         unit: &UnitName,
         definition: &Definition,
     ) -> Result<(), Refusal> {
-        self.state.free_of_cycles(unit, definition)?;
+        self.state.free_of_cycles(unit, definition, &BTreeMap::new())?;
         let revision = self.index;
         if let Some(known) = self.state.units.get_mut(unit) {
             known.adopted = Some(Adopted { revision, definition: definition.clone() });
@@ -150,7 +150,13 @@ impl Step<'_> {
 impl State {
     /// Whether a definition may come into force by itself. A change of what safety rests on needs all reachable
     /// offering nodes to agree, a node whose section has an error among them; or an operator chooses (F13).
-    pub(crate) fn may_adopt(&self, unit: &UnitName, definition: &Definition) -> Result<(), Refusal> {
+    /// `planned` are definitions that are to come into force before it.
+    pub(crate) fn may_adopt(
+        &self,
+        unit: &UnitName,
+        definition: &Definition,
+        planned: &BTreeMap<UnitName, Definition>,
+    ) -> Result<(), Refusal> {
         let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
         if known.definition() == Some(definition) {
             return Err(stale("this definition is in force already"));
@@ -169,11 +175,16 @@ impl State {
         if !offered {
             return Err(Refusal::Unsafe("no node offers this definition".to_string()));
         }
-        self.free_of_cycles(unit, definition)
+        self.free_of_cycles(unit, definition, planned)
     }
 
-    fn free_of_cycles(&self, unit: &UnitName, definition: &Definition) -> Result<(), Refusal> {
-        match cycle(self, unit, definition) {
+    fn free_of_cycles(
+        &self,
+        unit: &UnitName,
+        definition: &Definition,
+        planned: &BTreeMap<UnitName, Definition>,
+    ) -> Result<(), Refusal> {
+        match cycle(self, unit, definition, planned) {
             None => Ok(()),
             Some(through) => {
                 let why = format!("{unit} would require, or run beside, itself by way of {through}");
@@ -262,7 +273,10 @@ impl State {
             return no(format!("{} is being fenced", node.name));
         }
         if node.quarantined_until > now {
-            return no(format!("{} is in quarantine after a fence that was cut off", node.name));
+            return no(format!(
+                "{} is in quarantine: a late fence may strike it, or its identity is in doubt",
+                node.name
+            ));
         }
         Ok(())
     }
@@ -336,7 +350,12 @@ impl State {
 }
 
 /// The unit through which `definition` would make `unit` depend on itself.
-fn cycle(state: &State, unit: &UnitName, definition: &Definition) -> Option<UnitName> {
+fn cycle(
+    state: &State,
+    unit: &UnitName,
+    definition: &Definition,
+    planned: &BTreeMap<UnitName, Definition>,
+) -> Option<UnitName> {
     let edges = |definition: &Definition| -> BTreeSet<UnitName> {
         definition.requires.union(&definition.same_node_as).cloned().collect()
     };
@@ -352,7 +371,8 @@ fn cycle(state: &State, unit: &UnitName, definition: &Definition) -> Option<Unit
         if seen.insert(name.clone(), through.clone()).is_some() {
             continue;
         }
-        let Some(next) = state.units.get(&name).and_then(|other| other.definition()) else { continue };
+        let known = || state.units.get(&name).and_then(|other| other.definition());
+        let Some(next) = planned.get(&name).or_else(known) else { continue };
         for edge in edges(next) {
             if edge == *unit {
                 return Some(through);

@@ -39,9 +39,9 @@ impl Planner<'_> {
     }
 
     fn change(&mut self, name: &UnitName, to: &Definition) {
-        match self.state.may_adopt(name, to) {
+        match self.state.may_adopt(name, to, &self.changing) {
             Ok(()) => {
-                self.changing.insert(name.clone());
+                self.changing.insert(name.clone(), to.clone());
                 let decision = Decision::AdoptDefinition { unit: name.clone(), definition: to.clone() };
                 self.plan.decisions.push(decision);
             }

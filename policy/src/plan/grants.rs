@@ -49,6 +49,10 @@ impl Planner<'_> {
             } else if let Err(refusal) = self.state.grant_terms(name, *id, revision, false, self.now) {
                 self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
                 self.wake(node.quarantined_until);
+            } else if let Some(apart) =
+                definition.same_node_as.iter().find(|beside| !self.stays_active(beside, Some(*id)))
+            {
+                self.because(name, Reason::Requires(apart.clone()));
             } else if self.awaits_observation(*id, node) {
                 self.because(name, Reason::Observing(*id));
             } else {
@@ -99,7 +103,7 @@ impl Planner<'_> {
     ) -> bool {
         let mut hindered = false;
         for required in definition.requires.iter().chain(&definition.same_node_as) {
-            if self.state.known_active(required).next().is_none() {
+            if !self.stays_active(required, None) {
                 self.because(name, Reason::Requires(required.clone()));
                 hindered = true;
             }
@@ -150,6 +154,14 @@ impl Planner<'_> {
             }
         }
         hindered || (exclusive && !running.is_empty())
+    }
+
+    /// Whether a unit is known active, there or anywhere, and not about to stop.
+    fn stays_active(&self, name: &UnitName, there: Option<NodeId>) -> bool {
+        let mut active = self.state.known_active(name);
+        active.any(|(token, permit)| {
+            there.is_none_or(|there| permit.node == there) && !self.is_leaving(name, token)
+        })
     }
 
     /// Whether a unit's start is under way, or begins with this plan.

@@ -10,10 +10,11 @@ mod placement;
 mod reason;
 mod strays;
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::command::Decision;
+use crate::definition::Definition;
 use crate::event::StopReason;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::state::State;
@@ -70,7 +71,7 @@ pub fn plan(state: &State, now: Millis) -> Plan {
         leaving: BTreeMap::new(),
         granted: BTreeMap::new(),
         wanted_off: BTreeMap::new(),
-        changing: BTreeSet::new(),
+        changing: BTreeMap::new(),
     };
     planner.definitions();
     planner.units();
@@ -92,7 +93,7 @@ struct Planner<'a> {
     /// Grants of this plan: how many permits a node gets.
     granted: BTreeMap<NodeId, Vec<UnitName>>,
     /// Units whose definition changes with this plan: what rests on the present one waits for the next plan.
-    changing: BTreeSet<UnitName>,
+    changing: BTreeMap<UnitName, Definition>,
     /// Lost nodes that something waits for, with the first unit that does (F22).
     wanted_off: BTreeMap<NodeId, UnitName>,
 }

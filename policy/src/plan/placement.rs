@@ -39,7 +39,7 @@ impl Planner<'_> {
             Wanted::Stopped => 0,
         };
         self.leave(name, unit, definition, &suitable, wanted);
-        if !self.changing.contains(name) {
+        if !self.changing.contains_key(name) {
             self.reterm(name, unit, adopted.revision, definition);
         }
         if unit.goal.wanted == Wanted::Stopped {
@@ -57,7 +57,7 @@ impl Planner<'_> {
             }
             return;
         }
-        if !self.changing.contains(name) {
+        if !self.changing.contains_key(name) {
             self.grant(name, unit, definition, adopted.revision, &suitable, wanted);
         }
     }
@@ -296,6 +296,7 @@ impl Planner<'_> {
                 && sound
                 && !exclusive_surplus
                 && !permit.is_revoking()
+                && !self.is_leaving(name, *token)
             {
                 self.plan.decisions.push(Decision::Reterm { unit: name.clone(), token: *token, revision });
             }

@@ -135,7 +135,7 @@ impl Reason {
                 format!("{} is a member that was never heard, and may run it already", name(node))
             }
             Self::NotAdopted(why) => {
-                format!("most nodes offer another definition, which is not taken over: {why}")
+                format!("the definition that most nodes offer is not taken over: {why}")
             }
             Self::Requires(other) => format!("it requires {other}, which is not active"),
             Self::After(other) => format!("it starts after {other}, which is starting"),

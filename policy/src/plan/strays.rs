@@ -49,7 +49,7 @@ impl Planner<'_> {
             }
             room = room.saturating_sub(1);
             match self.state.grant_terms(name, node, revision, true, self.now) {
-                Ok(_) if self.changing.contains(name) => {}
+                Ok(_) if self.changing.contains_key(name) => {}
                 Ok(_) => {
                     let unit = name.clone();
                     self.plan.decisions.push(Decision::Grant {

@@ -1,0 +1,541 @@
+//! The commands of the scripts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::{
+    Cause, Decision, Definition, Device, Fact, FenceOutcome, Fencing, Incarnation, InventoryItem, NodeTerm,
+    Offer, OnQuorumLoss, Origin, Power, Preference, Replicas, Role, Settings, Token, UnitName, Wanted, Wish,
+};
+
+use super::{Lines, World};
+
+impl World {
+    /// Runs one line.
+    pub(crate) fn command(&mut self, line: &str) -> Lines {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (by, text) = ("ann".to_string(), |from: usize| words.get(from..).unwrap_or_default().join(" "));
+        Ok(match words.as_slice() {
+            // A founded cluster whose nodes are in session, have nothing to report, and have a tried fence device each.
+            ["cluster", rest @ ..] => self.cluster(rest)?,
+            ["as", client, number, ..] => {
+                let number = number.trim_end_matches(':').parse().map_err(|_| "no number")?;
+                self.origin = Some(Origin { client: (*client).into(), number });
+                return self.command(&text(3));
+            }
+            ["join", name, rest @ ..] => self.join(name, rest)?,
+            ["term", leader] => {
+                self.term += 1;
+                let (term, leader) = (self.term, self.node(leader)?);
+                self.fact(Fact::TermBegan { term, leader })
+            }
+            ["time", by] => self.pass(by)?,
+            // Nodes
+            ["power-cycle", name] => {
+                *self.boots.entry((*name).into()).or_default() += 1;
+                Vec::new()
+            }
+            ["boot", name] => {
+                *self.boots.entry((*name).into()).or_default() += 1;
+                self.hello(name, self.incarnation(name), None)?
+            }
+            ["hello", name] => self.hello(name, self.incarnation(name), None)?,
+            ["hello", name, "as", incarnation] => self.hello(name, Incarnation::from(*incarnation), None)?,
+            ["hello", name, "from", "machine", machine] => {
+                self.hello(name, self.incarnation(name), Some(machine))?
+            }
+            ["shared", name, "by", machine] => {
+                let node = self.node(name)?;
+                let own = self.state.nodes.get(&node).map(|node| node.machine.clone()).unwrap_or_default();
+                let machine = if *machine == "itself" { own } else { (*machine).into() };
+                self.fact(Fact::IdentityShared { node, machine })
+            }
+            ["lost", names @ ..] => self.lost(names, 0)?,
+            ["late", "lost", name, "of", "term", term] => {
+                let term = self.term - term.parse::<u64>().map_err(|_| "no term")?;
+                self.lost(&[name], term)?
+            }
+            ["late", "lost", name, "of", "the", "session", "before"] => {
+                let (node, term) = (self.node(name)?, self.term);
+                let life =
+                    self.state.nodes.get(&node).and_then(|node| node.life.as_ref()).ok_or("never heard")?;
+                let (incarnation, session) = (life.incarnation.clone(), life.session.saturating_sub(1));
+                self.fact(Fact::NodeLost { node, incarnation, session, term })
+            }
+            ["leaving", name] => {
+                let (node, incarnation) = (self.node(name)?, self.incarnation(name));
+                self.fact(Fact::NodeLeaving { node, incarnation })
+            }
+            ["inventory", name] => self.inventory(name, &[])?,
+            ["inventory", name, "running", units @ ..] => self.inventory(name, units)?,
+            ["offer", names, unit, keys @ ..] => self.offer(names, unit, keys)?,
+            ["observed", name, unit, how @ ("running" | "gone")] => {
+                self.observed(name, unit, *how == "running")?
+            }
+            // Devices
+            ["look", name, shown, ..] => {
+                let node = self.node(name)?;
+                let power = match *shown {
+                    "on" => Power::On,
+                    "off" => Power::Off,
+                    _ => Power::Unknown(text(2)),
+                };
+                let (incarnation, device) = (self.incarnation(name), format!("bmc-{name}"));
+                self.fact(Fact::PowerObserved { node, incarnation, device, power })
+            }
+            ["fence", name, rest @ ..] => self.fence(name, rest)?,
+            ["contradict", name] => {
+                let (node, incarnation, term) = (self.node(name)?, self.incarnation(name), self.term);
+                self.fact(Fact::ProofContradicted { node, incarnation, term })
+            }
+            // Agents
+            ["started", unit, "on", name, rest @ ..] => {
+                let (node, unit) = (self.node(name)?, Self::unit(unit));
+                let (incarnation, token) = self.life_and_token(name, &unit, rest)?;
+                self.fact(Fact::Started { node, incarnation, unit, token })
+            }
+            ["released", unit, "on", name, rest @ ..] => self.released(unit, name, rest)?,
+            ["acknowledged", unit, "on", name] => {
+                let (node, unit) = (self.node(name)?, Self::unit(unit));
+                let token = self.token(&unit, node)?;
+                let next = self.state.permit(&unit, token).and_then(|permit| permit.next_terms.as_ref());
+                let revision = next.map_or(0, |terms| terms.revision);
+                self.fact(Fact::TermsAcknowledged { node, unit, token, revision })
+            }
+            ["stuck", unit, "on", name, ..] => {
+                let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));
+                let (token, what) = (self.token(&unit, node)?, text(4));
+                self.fact(Fact::StopStuck { node, incarnation, unit, token, what })
+            }
+            // Operators
+            ["start", unit, rest @ ..] => self.goal(unit, Wanted::Started, rest)?,
+            ["stop", unit, "by", "hand", "on", name, rest @ ..] => {
+                let (node, unit) = (self.node(name)?, Self::unit(unit));
+                let (_, token) = self.life_and_token(name, &unit, rest)?;
+                self.wish(Wish::StoppedByHand { unit, node, token, by: "root".into() })
+            }
+            ["stop", unit, rest @ ..] => self.goal(unit, Wanted::Stopped, rest)?,
+            ["move", unit, rest @ ..] => {
+                let place = |word: &str| {
+                    let at = rest.iter().position(|found| *found == word)?;
+                    rest.get(at + 1).and_then(|name| self.state.node_named(name))
+                };
+                let (from, to) = (place("from"), place("to"));
+                self.wish(Wish::Move { unit: Self::unit(unit), from, to, by })
+            }
+            ["drain", name] => self.wish(Wish::SetDrained { node: self.node(name)?, drained: true, by }),
+            ["undrain", name] => self.wish(Wish::SetDrained { node: self.node(name)?, drained: false, by }),
+            ["reset", unit] => self.wish(Wish::ResetFailed { unit: Self::unit(unit), node: None }),
+            ["vouch", name] => self.vouch(name, self.incarnation(name))?,
+            ["vouch", name, "as", incarnation] => self.vouch(name, Incarnation::from(*incarnation))?,
+            ["leave", name] => self.wish(Wish::RemoveNode { node: self.node(name)?, by }),
+            ["forget", unit] => self.wish(Wish::Forget { unit: Self::unit(unit), by }),
+            ["adopt", unit, "from", name] => {
+                self.wish(Wish::AdoptFrom { unit: Self::unit(unit), node: self.node(name)?, by })
+            }
+            ["configure", rest @ ..] => self.configure(rest)?,
+            // The leader
+            ["plan"] => {
+                let mut lines = self.plan_to_fixpoint();
+                lines.extend(self.waits());
+                lines
+            }
+            ["settle"] => self.settle(),
+            ["apply", rest @ ..] => self.raw(rest)?,
+            // Looking
+            ["state"] => self.show(),
+            ["why", unit] => {
+                let unit = Self::unit(unit);
+                let planned = policy::plan(&self.state, self.time);
+                let reasons = planned.reasons.get(&unit).cloned().unwrap_or_default();
+                let line = |reason: &policy::Reason| {
+                    let what = self.rename(&reason.text(&self.state, &unit, self.time));
+                    format!("{}: {what} -> {}", reason.rule(), reason.release(&self.state, &unit))
+                };
+                reasons.iter().map(line).collect()
+            }
+            ["looks"] => {
+                let planned = policy::plan(&self.state, self.time);
+                let line = |look: &policy::Observe| {
+                    format!(
+                        "look at {} through {}, from {}",
+                        self.name(look.node),
+                        look.device,
+                        self.name(look.executor)
+                    )
+                };
+                planned.observe.iter().map(line).collect()
+            }
+            ["wakes"] => {
+                let planned = policy::plan(&self.state, self.time);
+                vec![
+                    planned
+                        .wake_at
+                        .map_or("never".into(), |at| format!("in {} ms", at.saturating_sub(self.time))),
+                ]
+            }
+            ["events", count] => {
+                let count: usize = count.parse().map_err(|_| "no number")?;
+                let skip = self.state.history.len().saturating_sub(count);
+                self.state.history.iter().skip(skip).map(|event| self.event(event)).collect()
+            }
+            _ => return Err("unknown command".into()),
+        })
+    }
+
+    fn cluster(&mut self, rest: &[&str]) -> Lines {
+        let plain = rest.contains(&"plain");
+        let witness =
+            rest.iter().position(|word| *word == "witness").and_then(|at| rest.get(at + 1)).copied();
+        let names: Vec<&str> =
+            rest.iter().copied().take_while(|word| !["plain", "witness", "without"].contains(word)).collect();
+        let first = *names.first().ok_or("a cluster needs a node")?;
+        self.wish(Wish::Found {
+            cluster: "c".into(),
+            name: "test".into(),
+            generation: 0,
+            node: policy::NodeId(1),
+            node_name: first.into(),
+            addresses: Vec::new(),
+            machine: format!("machine-{first}"),
+        });
+        for name in names.iter().skip(1) {
+            self.join(name, &[])?;
+        }
+        if let Some(witness) = witness {
+            self.join(witness, &["witness"])?;
+        }
+        self.command(&format!("term {first}"))?;
+        if !rest.contains(&"without") {
+            self.configure(&[])?;
+        }
+        if plain {
+            return Ok(Vec::new());
+        }
+        for name in names.iter().copied().chain(witness) {
+            self.command(&format!("boot {name}"))?;
+            self.command(&format!("inventory {name}"))?;
+            self.command(&format!("look {name} on"))?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn join(&mut self, name: &str, rest: &[&str]) -> Lines {
+        let id = format!("token-{name}");
+        let hash = "hash".to_string();
+        self.wish(Wish::IssueToken {
+            id: id.clone(),
+            secret_hash: hash.clone(),
+            valid_ms: 1_000,
+            by: "ann".into(),
+        });
+        let role = match rest.first() {
+            Some(&"witness") => Some(Role::Witness),
+            Some(&"member") => Some(Role::Member),
+            _ => None,
+        };
+        let (name, machine) = (name.to_string(), format!("machine-{name}"));
+        Ok(self.wish(Wish::Enroll {
+            token: id,
+            secret_hash: hash,
+            name,
+            addresses: Vec::new(),
+            machine,
+            role,
+        }))
+    }
+
+    fn pass(&mut self, by: &str) -> Lines {
+        let by = by.trim_start_matches('+');
+        let (number, unit) = match by.strip_suffix("ms") {
+            Some(number) => (number, 1),
+            None => (by.trim_end_matches('s'), 1_000),
+        };
+        self.time += number.parse::<u64>().map_err(|_| "no time")? * unit;
+        Ok(Vec::new())
+    }
+
+    fn hello(&mut self, name: &str, incarnation: Incarnation, machine: Option<&str>) -> Lines {
+        self.session += 1;
+        let machine = machine.map_or_else(|| format!("machine-{name}"), ToString::to_string);
+        let (node, session, term) = (self.node(name)?, self.session, self.term);
+        Ok(self.fact(Fact::NodeHeard { node, incarnation, session, machine, addresses: Vec::new(), term }))
+    }
+
+    fn lost(&mut self, names: &[&str], term: u64) -> Lines {
+        let term = if term == 0 { self.term } else { term };
+        let mut lines = Vec::new();
+        for name in names {
+            let node = self.node(name)?;
+            let life =
+                self.state.nodes.get(&node).and_then(|node| node.life.as_ref()).ok_or("never heard")?;
+            let (incarnation, session) = (life.incarnation.clone(), life.session);
+            lines.extend(self.fact(Fact::NodeLost { node, incarnation, session, term }));
+        }
+        Ok(lines)
+    }
+
+    fn inventory(&mut self, name: &str, running: &[&str]) -> Lines {
+        let running: BTreeSet<UnitName> = running.iter().map(|unit| Self::unit(unit)).collect();
+        let files = self.files.iter().filter(|((node, _), _)| node == name);
+        let mut items: BTreeMap<UnitName, InventoryItem> = files
+            .map(|((_, unit), offer)| {
+                let item = InventoryItem {
+                    unit: unit.clone(),
+                    offer: Some(offer.clone()),
+                    running: running.contains(unit),
+                };
+                (unit.clone(), item)
+            })
+            .collect();
+        for unit in running {
+            items.entry(unit.clone()).or_insert(InventoryItem { unit, offer: None, running: true });
+        }
+        let (node, incarnation, items) =
+            (self.node(name)?, self.incarnation(name), items.into_values().collect());
+        Ok(self.fact(Fact::InventoryReported { node, incarnation, items, highest_token: Token(0) }))
+    }
+
+    fn observed(&mut self, name: &str, unit: &str, running: bool) -> Lines {
+        let unit = Self::unit(unit);
+        let offer = self.files.get(&(name.to_string(), unit.clone())).cloned();
+        let (node, incarnation) = (self.node(name)?, self.incarnation(name));
+        Ok(self.fact(Fact::UnitObserved { node, incarnation, item: InventoryItem { unit, offer, running } }))
+    }
+
+    /// Changes the files on some nodes; those in session say so at once.
+    fn offer(&mut self, names: &str, unit: &str, keys: &[&str]) -> Lines {
+        let unit = Self::unit(unit);
+        let mut lines = Vec::new();
+        for name in names.split(',') {
+            let offer = offer(keys)?;
+            self.files.insert((name.into(), unit.clone()), offer.clone());
+            let node = self.node(name)?;
+            let known = self.state.nodes.get(&node);
+            if known.and_then(|node| node.in_session()).is_some_and(|life| life.inventory) {
+                let running =
+                    known.and_then(|node| node.life.as_ref()).is_some_and(|life| life.strays.contains(&unit));
+                let running =
+                    running || self.state.units.get(&unit).is_some_and(|unit| unit.permit_on(node).is_some());
+                lines.extend(self.observed(name, unit.as_str(), running)?);
+            }
+        }
+        Ok(lines)
+    }
+
+    fn life_and_token(
+        &self,
+        name: &str,
+        unit: &UnitName,
+        rest: &[&str],
+    ) -> Result<(Incarnation, Token), String> {
+        let word = |key: &str| {
+            let at = rest.iter().position(|word| *word == key)?;
+            rest.get(at + 1).copied()
+        };
+        let incarnation = word("as").map_or_else(|| self.incarnation(name), Incarnation::from);
+        let token = match word("under") {
+            Some(token) => self.token_named(token)?,
+            None => self.token(unit, self.node(name)?)?,
+        };
+        Ok((incarnation, token))
+    }
+
+    fn released(&mut self, unit: &str, name: &str, rest: &[&str]) -> Lines {
+        let unit = Self::unit(unit);
+        let because = rest.iter().position(|word| *word == "because").and_then(|at| rest.get(at + 1..));
+        let because = match because {
+            None | Some(["ordered"]) => Cause::Ordered,
+            Some(["failed", why @ ..]) => Cause::Failed(why.join(" ")),
+            Some(["no", "start", why @ ..]) => Cause::StartFailed(why.join(" ")),
+            Some(["stopped", "by", who]) => Cause::Operator((*who).into()),
+            Some(["along", "with", other]) => Cause::Propagated((*other).into()),
+            Some(["shutdown"]) => Cause::Shutdown,
+            Some(["lease"]) => Cause::LeaseEnded,
+            Some(["unused"]) => Cause::Unused,
+            Some(other) => return Err(format!("no cause {other:?}")),
+        };
+        let (incarnation, token) = self.life_and_token(name, &unit, rest)?;
+        let node = self.node(name)?;
+        Ok(self.fact(Fact::Released { node, incarnation, unit, token, because }))
+    }
+
+    fn fence(&mut self, name: &str, rest: &[&str]) -> Lines {
+        let (case, latest) = self.case(self.node(name)?)?;
+        let (attempt, rest) = match rest {
+            ["attempt", number, rest @ ..] => (number.parse().map_err(|_| "no attempt")?, rest),
+            rest => (latest, rest),
+        };
+        let outcome = match rest {
+            ["off"] => FenceOutcome::Off,
+            ["failed", why @ ..] => FenceOutcome::Failed(why.join(" ")),
+            ["hung"] => FenceOutcome::TimedOut("no answer within 20 s".into()),
+            other => return Err(format!("no outcome {other:?}")),
+        };
+        Ok(self.fact(Fact::FenceReported { case, attempt, outcome }))
+    }
+
+    fn goal(&mut self, unit: &str, wanted: Wanted, rest: &[&str]) -> Lines {
+        let node = match rest {
+            ["on", name] => Some(self.node(name)?),
+            ["seen", "before"] | [] => None,
+            other => return Err(format!("no place {other:?}")),
+        };
+        let seen = (rest == ["seen", "before"]).then_some(1);
+        Ok(self.wish(Wish::SetGoal { unit: Self::unit(unit), wanted, node, seen, by: "ann".into() }))
+    }
+
+    fn vouch(&mut self, name: &str, incarnation: Incarnation) -> Lines {
+        let node = self.node(name)?;
+        Ok(self.wish(Wish::VouchFenced { node, incarnation, by: "ann".into() }))
+    }
+
+    /// One device for each node, but for those that are named; attributes as `a.rack=1`.
+    fn configure(&mut self, rest: &[&str]) -> Lines {
+        let without: BTreeSet<&str> =
+            rest.iter().filter_map(|word| word.strip_prefix("no-device=")).collect();
+        let mut attributes: BTreeMap<_, BTreeMap<String, String>> = BTreeMap::new();
+        let mut settings = Settings::default();
+        for word in rest {
+            if let Some(ms) = word.strip_prefix("detect=") {
+                settings.detect_ms = ms.parse().map_err(|_| "no number")?;
+            } else if let Some((name, (key, value))) =
+                word.split_once('.').and_then(|(name, rest)| Some((name, rest.split_once('=')?)))
+            {
+                attributes.entry(self.node(name)?).or_default().insert(key.into(), value.into());
+            }
+        }
+        let targets = self.state.nodes.iter().filter(|(_, node)| !without.contains(node.name.as_str()));
+        let device = |id| Device {
+            agent: "fence_test".into(),
+            options: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            targets: BTreeMap::from([(id, BTreeMap::new())]),
+            timeout_ms: 20_000,
+        };
+        let devices = targets.map(|(id, node)| (format!("bmc-{}", node.name), device(*id))).collect();
+        Ok(self.wish(Wish::Configure { settings, devices, attributes, by: "ann".into() }))
+    }
+
+    /// A decision that no planner made.
+    fn raw(&mut self, rest: &[&str]) -> Lines {
+        let has = |word: &str| rest.contains(&word);
+        let value = |key: &str| {
+            let at = rest.iter().position(|word| *word == key)?;
+            rest.get(at + 1).copied()
+        };
+        let decision = match rest {
+            ["grant", unit, "on", name, ..] => {
+                let unit = Self::unit(unit);
+                let revision = self.state.units.get(&unit).and_then(|unit| unit.adopted.as_ref());
+                let revision = revision.map_or(0, |adopted| adopted.revision) - u64::from(has("before"));
+                let incarnation = value("as").map_or_else(|| self.incarnation(name), Incarnation::from);
+                Decision::Grant { unit, node: self.node(name)?, incarnation, revision, adopt: has("running") }
+            }
+            ["revoke", unit, "on", name] => {
+                let unit = Self::unit(unit);
+                let token = self.token(&unit, self.node(name)?)?;
+                Decision::Revoke { unit, token, reason: policy::StopReason::Surplus }
+            }
+            ["reterm", unit, "on", name] => {
+                let unit = Self::unit(unit);
+                let token = self.token(&unit, self.node(name)?)?;
+                let adopted = self.state.units.get(&unit).and_then(|unit| unit.adopted.as_ref());
+                let revision = adopted.map_or(0, |adopted| adopted.revision);
+                Decision::Reterm { unit, token, revision }
+            }
+            ["expire", unit, "on", name] => {
+                let unit = Self::unit(unit);
+                let token = self.token(&unit, self.node(name)?)?;
+                Decision::Expire { unit, token }
+            }
+            ["case", name, "for", unit] => {
+                let (node, incarnation) = (self.node(name)?, self.incarnation(name));
+                Decision::OpenCase { node, incarnation, because: Self::unit(unit) }
+            }
+            ["attempt", number, "at", name, "by", executor] => {
+                let attempt = number.parse().map_err(|_| "no number")?;
+                let (case, _) = self.case(self.node(name)?)?;
+                let (executor, executor_incarnation) = self.executor(self.node(executor)?)?;
+                Decision::BeginAttempt {
+                    case,
+                    attempt,
+                    device: format!("bmc-{name}"),
+                    executor,
+                    executor_incarnation,
+                }
+            }
+            ["abandon", name] => {
+                let (case, attempt) = self.case(self.node(name)?)?;
+                Decision::AbandonAttempt { case, attempt }
+            }
+            ["cancel", name] => Decision::CancelCase { case: self.case(self.node(name)?)?.0 },
+            ["adopt", unit, "of", name] => {
+                let unit = Self::unit(unit);
+                let definition = self.offered(name, &unit).cloned().ok_or("no such offer")?;
+                Decision::AdoptDefinition { unit, definition }
+            }
+            other => return Err(format!("no decision {other:?}")),
+        };
+        let text = self.decide(decision);
+        Ok(if text.is_empty() { vec!["accepted".into()] } else { text })
+    }
+}
+
+/// `replicas=2 fencing=none requires=db prefer=b:10 enabled`: an offer with these keys, exclusive otherwise.
+fn offer(keys: &[&str]) -> Result<Offer, String> {
+    let replicas = keys.iter().find_map(|key| key.strip_prefix("replicas="));
+    let mut definition = match replicas {
+        None | Some("1") => Definition::exclusive(),
+        Some("all") => Definition::replicated(Replicas::All),
+        Some(count) => Definition::replicated(Replicas::Count(count.parse().map_err(|_| "no count")?)),
+    };
+    let mut offer = Offer {
+        definition: None,
+        fault: None,
+        gated: true,
+        enabled: false,
+        stop_budget_ms: 10_000,
+        present: true,
+    };
+    let units = |list: &str| list.split(',').map(World::unit).collect::<BTreeSet<UnitName>>();
+    let number = |text: &str| text.parse::<i64>().map_err(|_| format!("no number: {text}"));
+    for key in keys {
+        match key.split_once('=').unwrap_or((key, "")) {
+            ("replicas", _) => {}
+            ("fencing", "none") => definition.fencing = Fencing::None,
+            ("fencing", "lease") => definition.fencing = Fencing::Lease,
+            ("fencing", "watchdog") => definition.fencing = Fencing::Watchdog,
+            ("fencing", "required") => definition.fencing = Fencing::Required,
+            ("quorumloss", "continue") => definition.on_quorum_loss = OnQuorumLoss::Continue,
+            ("quorumloss", "stop") => definition.on_quorum_loss = OnQuorumLoss::Stop,
+            ("requires", list) => definition.requires = units(list),
+            ("after", list) => definition.after = units(list),
+            ("beside", list) => definition.same_node_as = units(list),
+            ("nodes", list) => definition.nodes = list.split(',').map(term).collect(),
+            ("prefer", list) => {
+                for item in list.split(',') {
+                    let (name, weight) = item.split_once(':').ok_or("prefer=NODE:WEIGHT")?;
+                    definition.prefer.push(Preference { term: term(name), weight: number(weight)? });
+                }
+            }
+            ("stickiness", text) => definition.stickiness = Some(number(text)?),
+            ("failures", text) => definition.failures_max = number(text)? as u32,
+            ("reset", text) => definition.failure_reset_ms = number(text)? as u64 * 1_000,
+            ("budget", text) => offer.stop_budget_ms = number(text)? as u64 * 1_000,
+            ("ungated", _) => offer.gated = false,
+            ("enabled", _) => offer.enabled = true,
+            ("withdrawn", _) => offer.present = false,
+            ("fault", text) => offer.fault = Some(text.replace('_', " ")),
+            other => return Err(format!("no key {other:?}")),
+        }
+    }
+    offer.definition = offer.fault.is_none().then_some(definition);
+    Ok(offer)
+}
+
+fn term(text: &str) -> NodeTerm {
+    match text.split_once(':') {
+        Some((key, value)) => NodeTerm::Attribute(key.into(), value.into()),
+        None => NodeTerm::Name(text.into()),
+    }
+}

@@ -1,0 +1,268 @@
+//! What happened, as golden text.
+
+use policy::{
+    Cause, Class, Decision, Event, EventKind, Evidence, FencePhase, Life, Node, Phase, Presence, Token, Unit,
+    Wanted,
+};
+
+use super::World;
+
+impl World {
+    pub(super) fn t(&self, token: Token) -> String {
+        self.tokens.get(&token).map_or_else(|| format!("token {token}"), |number| format!("t{number}"))
+    }
+
+    fn c(&self, case: policy::CaseId) -> String {
+        self.cases.get(&case.0).map_or_else(|| format!("case {case}"), |number| format!("case{number}"))
+    }
+
+    /// `permit 17` in a sentence of the crate, as `t2`.
+    pub(super) fn rename(&self, text: &str) -> String {
+        let mut out = text.to_string();
+        for (token, number) in self.tokens.iter().rev() {
+            out = out.replace(&format!("permit {token}"), &format!("permit t{number}"));
+        }
+        out
+    }
+
+    pub(super) fn decision(&self, decision: &Decision) -> String {
+        match decision {
+            Decision::AdoptDefinition { unit, .. } => format!("adopt the definition of {unit}"),
+            Decision::Grant { unit, node, adopt, .. } => {
+                let verb = if *adopt { "adopt" } else { "grant" };
+                format!("{verb} {unit} on {}", self.name(*node))
+            }
+            Decision::Revoke { unit, token, reason } => {
+                let node = self.state.permit(unit, *token).map(|permit| self.name(permit.node));
+                format!("revoke {} of {unit} on {}: {reason}", self.t(*token), node.unwrap_or_default())
+            }
+            Decision::Reterm { unit, token, .. } => format!("new terms for {} of {unit}", self.t(*token)),
+            Decision::Expire { unit, token } => format!("expire {} of {unit}", self.t(*token)),
+            Decision::OpenCase { node, because, .. } => {
+                format!("fence {} because {because} waits for it", self.name(*node))
+            }
+            Decision::BeginAttempt { case, attempt, device, executor, .. } => {
+                format!(
+                    "begin attempt {attempt} of {} by {device}, run on {}",
+                    self.c(*case),
+                    self.name(*executor)
+                )
+            }
+            Decision::AbandonAttempt { case, attempt } => {
+                format!("abandon attempt {attempt} of {}", self.c(*case))
+            }
+            Decision::CancelCase { case } => format!("cancel {}", self.c(*case)),
+        }
+    }
+
+    /// A decision with the number that its entry made: the token of a grant, the name of a case.
+    pub(super) fn with_names(&self, text: String, events: &[String]) -> String {
+        let number = events.iter().find_map(|event| event.split_whitespace().find(|word| is_number(word)));
+        match number {
+            Some(number) if !text.split([' ', ':', ',']).any(is_number) => {
+                format!("{text} ({})", number.trim_end_matches([':', ',']))
+            }
+            _ => text,
+        }
+    }
+
+    pub(super) fn event(&self, event: &Event) -> String {
+        let unit = event.unit.as_ref().map(ToString::to_string).unwrap_or_default();
+        let node = event.node.map(|node| self.name(node)).unwrap_or_default();
+        let t = |token: &Token| self.t(*token);
+        let ms = |ms: &u64| if *ms == 0 { String::new() } else { format!(" after {ms} ms") };
+        match &event.kind {
+            EventKind::Founded => format!("{node} founded the cluster"),
+            EventKind::LeaderChanged { term } => format!("{node} leads term {term}"),
+            EventKind::NodeEnrolled => format!("{node} joined"),
+            EventKind::NodeRemoved { .. } => format!("{node} was taken out"),
+            EventKind::NodeBooted => format!("{node} booted"),
+            EventKind::NodeReturned => format!("{node} is back in the same life"),
+            EventKind::NodeLeaving => format!("{node} is shutting down"),
+            EventKind::NodeLost => format!("{node} is lost"),
+            EventKind::OtherMachine { machine } => {
+                format!("ALERT {node}: machine {machine} shows its identity")
+            }
+            EventKind::NodeDrained { drained, .. } => {
+                format!("{node} is {}", if *drained { "drained" } else { "not drained any more" })
+            }
+            EventKind::DefinitionAdopted => format!("{unit}: definition in force"),
+            EventKind::GoalSet { wanted, by } => {
+                format!(
+                    "{unit}: goal {} by {}",
+                    wanted_text(*wanted),
+                    by.as_deref().unwrap_or("its enablement")
+                )
+            }
+            EventKind::HeldOnNode { by } => format!("{unit}: held on {node} by {by}"),
+            EventKind::MoveAsked { to, .. } => {
+                format!("{unit}: to leave {node} for {}", to.map_or("anywhere".into(), |to| self.name(to)))
+            }
+            EventKind::Granted { token } => format!("{unit}: {} granted to {node}", t(token)),
+            EventKind::Adopted { token } => format!("{unit}: {} adopted on {node}", t(token)),
+            EventKind::Started { token, after_ms } => {
+                format!("{unit}: {} started on {node}{}", t(token), ms(after_ms))
+            }
+            EventKind::Revoked { token, reason } => {
+                format!("{unit}: {} revoked on {node}: {reason}", t(token))
+            }
+            EventKind::StopStuck { what } => format!("ALERT {unit}: its stop on {node} hangs: {what}"),
+            EventKind::Released { token, because } => {
+                format!("{unit}: {} released by {node}: {}", t(token), cause(because))
+            }
+            EventKind::Voided { token, evidence } => {
+                format!("{unit}: {} on {node} voided: {}", t(token), self.evidence(*evidence))
+            }
+            EventKind::FenceWanted { case, because } => {
+                format!("{}: {node} is to be fenced, for {because}", self.c(*case))
+            }
+            EventKind::FenceBegan { case, attempt, device, executor } => {
+                format!("{}: attempt {attempt} by {device}, run on {}", self.c(*case), self.name(*executor))
+            }
+            EventKind::FenceFailed { case, attempt, error, .. } => {
+                format!("ALERT {}: attempt {attempt} failed: {error}", self.c(*case))
+            }
+            EventKind::FenceProven { case, evidence, by, .. } => {
+                let case = case.map_or("without a case".into(), |case| self.c(case));
+                let by = by.as_ref().map_or(String::new(), |by| format!(" of {by}"));
+                format!("{node} is proven gone ({case}): {}{by}", self.evidence(*evidence))
+            }
+            EventKind::FenceCancelled { case } => format!("{}: cancelled", self.c(*case)),
+            EventKind::ProofContradicted { .. } => format!("ALERT {node} spoke after it was proven gone"),
+            EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
+            EventKind::Configured { .. } => "configured".into(),
+            EventKind::Forgotten { .. } => format!("{unit}: forgotten"),
+        }
+    }
+
+    fn evidence(&self, evidence: Evidence) -> String {
+        match evidence {
+            Evidence::Released => "its release".into(),
+            Evidence::Fenced(case) => format!("{} says off", self.c(case)),
+            Evidence::Reborn => "the machine has a new life".into(),
+            Evidence::Expired => "its time is over".into(),
+            Evidence::Vouched => "the word".into(),
+        }
+    }
+
+    /// The whole state in a few lines.
+    pub(super) fn show(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for node in self.state.nodes.values() {
+            lines.push(format!("node {}: {}", node.name, presence(node)));
+        }
+        for (name, unit) in &self.state.units {
+            lines.push(self.unit_line(name.as_str(), unit));
+        }
+        for (id, case) in &self.state.cases {
+            let (name, node) = (self.c(*id), self.name(case.node));
+            let phase = match &case.phase {
+                FencePhase::Wanted => "wanted".to_string(),
+                phase if self.is_running(phase) => format!("attempt {} under way", case.attempts),
+                FencePhase::Failed { error, .. } => format!("attempt {} failed: {error}", case.attempts),
+                FencePhase::Proven { class, .. } => format!("proven, {}", class_text(*class)),
+                FencePhase::Contradicted { .. } => "contradicted".to_string(),
+                FencePhase::Cancelled { .. } | FencePhase::Running { .. } => "cancelled".to_string(),
+            };
+            lines.push(format!("{name} of {node}: {phase}"));
+        }
+        for (kind, alarm) in &self.state.alarms {
+            let node = kind.node().map(|node| format!(" {}", self.name(node))).unwrap_or_default();
+            let kind = format!("{kind:?}");
+            let kind = kind.split('(').next().unwrap_or_default().to_string();
+            lines.push(format!("alarm {kind}{node}: {}", alarm.detail));
+        }
+        lines
+    }
+
+    fn unit_line(&self, name: &str, unit: &Unit) -> String {
+        let mut line = format!("unit {name}: goal {}", wanted_text(unit.goal.wanted));
+        if let Some(by) = &unit.goal.by {
+            line += &format!(" by {by}");
+        }
+        for (token, permit) in &unit.permits {
+            let phase = match &permit.phase {
+                Phase::Granted => "granted",
+                Phase::Active => "active",
+                Phase::Revoking(_) => "revoking",
+            };
+            line += &format!(", {} {phase} on {}", self.t(*token), self.name(permit.node));
+            if permit.contradicted {
+                line += " (contradicted)";
+            }
+            if permit.adopted {
+                line += " (adopted)";
+            }
+        }
+        for (node, hold) in &unit.holds {
+            line += &format!(", held on {} by {}", self.name(*node), hold.by);
+        }
+        for (node, failures) in &unit.failures {
+            line += &format!(", failed {}x on {}", failures.count, self.name(*node));
+        }
+        line
+    }
+}
+
+fn is_number(word: &str) -> bool {
+    let word = word.trim_end_matches([':', ',']);
+    ["t", "case"].iter().any(|prefix| {
+        word.strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    })
+}
+
+fn presence(node: &Node) -> String {
+    let Some(Life { presence, gone, contradicted, inventory, incarnation, strays, .. }) = &node.life else {
+        return "never heard".into();
+    };
+    let mut text = match presence {
+        Presence::InSession => format!("{incarnation} in session"),
+        Presence::Leaving => format!("{incarnation} leaving"),
+        Presence::Lost { .. } => format!("{incarnation} lost"),
+    };
+    if let Some(gone) = gone {
+        text += &format!(", gone ({})", class_text(gone.class));
+    }
+    for (shown, what) in [
+        (contradicted.is_some(), ", contradicted"),
+        (!inventory, ", without inventory"),
+        (node.drained.is_some(), ", drained"),
+    ] {
+        text += if shown { what } else { "" };
+    }
+    for stray in strays {
+        text += &format!(", runs {stray} without a permit");
+    }
+    text
+}
+
+fn class_text(class: Class) -> &'static str {
+    match class {
+        Class::Off => "off",
+        Class::Reborn => "reborn",
+        Class::Released => "released",
+        Class::Expired => "expired",
+        Class::Word => "word",
+    }
+}
+
+fn wanted_text(wanted: Wanted) -> &'static str {
+    match wanted {
+        Wanted::Started => "started",
+        Wanted::Stopped => "stopped",
+    }
+}
+
+fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Ordered => "as ordered".into(),
+        Cause::Operator(who) => format!("{who} stopped it"),
+        Cause::Failed(why) => format!("failed ({why})"),
+        Cause::StartFailed(why) => format!("did not start ({why})"),
+        Cause::Propagated(by) => format!("stopped along with {by}"),
+        Cause::Shutdown => "shutdown".into(),
+        Cause::LeaseEnded => "the lease ended".into(),
+        Cause::Unused => "unused".into(),
+    }
+}
