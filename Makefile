@@ -1,0 +1,62 @@
+# What people and CI type. Everything that a machine needs is installed by the targets themselves.
+.PHONY: help setup build deb demo demo-shell demo-clean test check scenarios bench clean
+
+CARGO ?= cargo
+DEB = target/debian/convoke.deb
+
+help:
+	@echo 'make demo         three real systemd nodes run PostgreSQL, lose one, fence it and go on (about 10 minutes at first)'
+	@echo 'make demo-shell   a root shell on the first node of the demo'
+	@echo 'make demo-clean   takes the demo away'
+	@echo 'make test         every test: format, lints, docs, units, scripts, and the scenarios on real nodes'
+	@echo 'make check        the part of `make test` that needs no nodes'
+	@echo 'make scenarios    the part that does; S=failover for one topic'
+	@echo 'make bench        measures on real nodes, and writes docs/measurements.md'
+	@echo 'make deb          the Debian package'
+
+setup:
+	@tests/lab/setup
+
+# One build of the programs for packages, demo and scenarios.
+build:
+	@echo '== building convoked, convoke and convoke-generator'
+	@$(CARGO) build --release -p bridge -p units --bins
+
+deb: build
+	@packaging/cargo-deb
+	@$(CARGO) deb --no-build --no-strip -p bridge --output $(DEB)
+
+demo: setup deb
+	@echo '== building the demo'
+	@$(CARGO) build --release -p lab -p demo
+	@target/release/demo run
+
+demo-shell:
+	@target/release/demo shell
+
+demo-clean:
+	@target/release/demo clean
+
+check:
+	@echo '== format'
+	@$(CARGO) fmt --all --check
+	@echo '== lints'
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@echo '== documentation'
+	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+	@echo '== units, scripts and random histories'
+	@$(CARGO) test --quiet
+
+scenarios: setup deb
+	@echo '== scenarios on real nodes'
+	@$(CARGO) build --release -p lab
+	@CONVOKE_DEB=$(CURDIR)/$(DEB) $(CARGO) test --release -p scenarios $(if $(S),--test $(S)) -- --test-threads=1 --nocapture
+
+test: check scenarios
+
+bench: setup deb
+	@$(CARGO) build --release -p lab -p scenarios
+	@CONVOKE_DEB=$(CURDIR)/$(DEB) target/release/bench
+
+clean: demo-clean
+	@$(CARGO) clean
