@@ -75,3 +75,29 @@ async fn a_leader_that_is_voted_out_steps_down() {
     .await;
     until("the old leader knows", || !leader.consensus.leadership().borrow().mine).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_voters_left_half_done_is_finished_by_the_next_leader() {
+    let mut group = Group::of_one().await;
+    let first = group.leader().await;
+    group.start(2).await;
+    first.consensus.add_learner(2).await.unwrap();
+    // The joint membership needs node 2, which is cut off; then its proposer goes away.
+    group.net.isolate(2, true);
+    let half = first.consensus.clone();
+    let change = tokio::spawn(async move { half.set_voters(BTreeSet::from([1, 2])).await });
+    until("a joint membership", || first.consensus.status().joint).await;
+    group.stop(1).await;
+    assert!(matches!(change.await.unwrap(), Err(MembershipError::Stopped | MembershipError::Unknown(_))));
+    let first = group.start(1).await;
+    until("the joint membership again", || first.consensus.status().joint).await;
+    group.net.isolate(2, false);
+    group.leader().await;
+    until("one set of voters", || {
+        group.nodes.values().all(|node| {
+            let status = node.consensus.status();
+            !status.joint && status.voters == BTreeSet::from([1, 2])
+        })
+    })
+    .await;
+}
