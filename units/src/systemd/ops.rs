@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::handle::{CALL_LIMIT, JobEnd, RELOAD_LIMIT, Systemd, ignore_refusal};
-use super::proxies::{MANAGER, MANAGER_INTERFACE};
+use super::proxies::{MANAGER, MANAGER_INTERFACE, PID1};
 use super::signal::{JobKind, SystemState};
 
 /// A new job takes the place of a contrary one, as with `systemctl start`.
@@ -83,6 +83,16 @@ impl Systemd {
     /// Where the unit or the kernel does not support it.
     pub async fn thaw(&self, unit: &str) -> Result<(), Error> {
         self.ask("ThawUnit", CALL_LIMIT, self.shared.manager.thaw_unit(unit)).await
+    }
+
+    /// Whether PID 1 answers at all, within this time (rule F27). It costs PID 1 next to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] when it does not, [`Error::Disconnected`] when nobody can tell.
+    pub async fn answers(&self, within: Duration) -> Result<(), Error> {
+        let peer = Some("org.freedesktop.DBus.Peer");
+        let ping = self.shared.connection.call_method(Some(PID1), MANAGER, peer, "Ping", &());
+        self.ask("Ping", within, async { ping.await.map(drop) }).await
     }
 
     /// State of the whole manager.

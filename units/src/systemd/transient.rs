@@ -95,7 +95,7 @@ pub struct TransientEnd {
 }
 
 impl Systemd {
-    /// Runs the program and waits for its end, at most about the deadline and [`KILL_LIMIT`].
+    /// Runs the program and waits for its end, at most about the deadline and some seconds for the killing.
     ///
     /// Dropping the future does not stop the program: `binds_to` and [`stop_leftover_transients`] do.
     ///
