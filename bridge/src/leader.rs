@@ -13,8 +13,10 @@ mod orders;
 mod proposals;
 mod reign;
 mod replica;
+mod store;
 mod voters;
 
 pub use core::{Core, Event, Setup, run};
 pub use entry::{Stamped, decode, encode};
 pub use replica::{Replica, replay};
+pub use store::{Opened, open};

@@ -1,11 +1,15 @@
 //! The cluster daemon and its command line: every clock, socket and process of Convoke is here.
 
+pub mod api;
 pub mod atomic;
 pub mod config;
+pub mod doors;
 pub mod identity;
 pub mod init;
 pub mod join;
+pub mod leader;
 pub mod net;
 pub mod paths;
 pub mod pki;
+pub mod session;
 pub mod tls;

@@ -17,6 +17,12 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Both ids in one text: what the cluster enrols a machine by (F3).
+    #[must_use]
+    pub fn text(&self) -> String {
+        text_of(&self.machine_id, self.product_uuid.as_deref())
+    }
+
     /// Reads both. A machine without a machine id is not one that systemd has set up.
     pub fn read(paths: &Paths) -> io::Result<Self> {
         let machine_id = fs::read_to_string(paths.machine_id_file())?.trim().to_owned();
@@ -30,6 +36,15 @@ impl Machine {
         let uuid = fs::read_to_string(paths.product_uuid_file()).ok();
         let product_uuid = uuid.map(|uuid| uuid.trim().to_ascii_lowercase()).filter(|uuid| !uuid.is_empty());
         Ok(Self { machine_id, product_uuid })
+    }
+}
+
+/// The text of a machine that told its ids.
+#[must_use]
+pub fn text_of(machine_id: &str, product_uuid: Option<&str>) -> String {
+    match product_uuid {
+        Some(product_uuid) => format!("{machine_id}/{product_uuid}"),
+        None => machine_id.to_owned(),
     }
 }
 

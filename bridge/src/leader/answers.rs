@@ -95,7 +95,8 @@ impl Core {
         let term = reign.term;
         let mut proposals = Vec::new();
         let state = &self.replica.state;
-        let mut session = state.nodes.values().filter_map(|node| node.life.as_ref()).map(|life| life.session).max();
+        let mut session =
+            state.nodes.values().filter_map(|node| node.life.as_ref()).map(|life| life.session).max();
         session = session.max(reign.sessions.values().map(|session| session.number).max());
         for (id, hello) in &mut reign.parked {
             let life = state.nodes.get(&hello.node).and_then(|node| node.life.as_ref());
@@ -182,7 +183,9 @@ impl Core {
                         let machine = hello.machine.clone();
                         let fact = Fact::IdentityShared { node, machine };
                         self.propose(Command::Fact(fact), None, Ticket::Note);
-                        Denial::RebootNow { why: "a later boot of this node has replaced this one".to_owned() }
+                        Denial::RebootNow {
+                            why: "a later boot of this node has replaced this one".to_owned(),
+                        }
                     }
                     Refusal::UnknownNode(_) => Denial::Removed,
                     other => Denial::Later { why: other.to_string() },
@@ -223,9 +226,7 @@ impl Core {
     pub(super) fn answer(&self, peer: NodeId, request: &Request) -> Reply {
         let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
         match request {
-            Request::MayFence { case, attempt } => {
-                Reply::MayFence(self.may_fence(*case, *attempt, peer))
-            }
+            Request::MayFence { case, attempt } => Reply::MayFence(self.may_fence(*case, *attempt, peer)),
             Request::Overview => Reply::Overview(Box::new(self.overview(true))),
             Request::Why { unit } => {
                 let plan = policy::plan(self.state(), now);
@@ -272,7 +273,8 @@ impl Core {
 
     fn live(&self, quorum: bool) -> Live {
         let sessions = self.reign.iter().flat_map(|reign| &reign.sessions);
-        let cuts = sessions.flat_map(|(node, session)| session.cut_off_from.iter().map(|peer| (*node, *peer)));
+        let cuts =
+            sessions.flat_map(|(node, session)| session.cut_off_from.iter().map(|peer| (*node, *peer)));
         Live {
             leader: self.leadership.leader.map(NodeId),
             term: self.leadership.term,

@@ -132,7 +132,8 @@ pub struct Core {
 
 /// Runs the core until Raft or the daemon stops.
 pub async fn run(setup: Setup) {
-    let Setup { node, consensus, replica, found, mut machine, mut streams, book, removed, leader, picture } = setup;
+    let Setup { node, consensus, replica, found, mut machine, mut streams, book, removed, leader, picture } =
+        setup;
     let (events, mut queue) = mpsc::channel(QUEUE);
     let mut leadership = consensus.leadership();
     let first = leadership.borrow_and_update().clone();

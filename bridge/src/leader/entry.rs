@@ -18,7 +18,7 @@ pub struct Stamped {
 }
 
 /// What became of an entry, as the log answers its proposer.
-pub type Outcome = Result<(), Refusal>;
+pub(super) type Outcome = Result<(), Refusal>;
 
 /// As bytes for the log: MessagePack with named fields.
 ///

@@ -137,7 +137,9 @@ fn refusal(
         return GateAnswer::Refused { why, remedy };
     }
     let here = |reason: &&Reason| match reason {
-        Reason::Unfit { node, .. } | Reason::Avoided { node, .. } | Reason::Differs(node) => *node == gate.node,
+        Reason::Unfit { node, .. } | Reason::Avoided { node, .. } | Reason::Differs(node) => {
+            *node == gate.node
+        }
         Reason::Fault { node, .. } => *node == gate.node,
         _ => true,
     };

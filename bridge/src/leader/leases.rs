@@ -137,7 +137,10 @@ impl Core {
         let Some(reign) = &mut self.reign else { return };
         let Some(began) = &mut reign.began else { return };
         if !stall.is_zero() {
-            warn!(stall_ms = stall.as_millis() as u64, "this leader was not scheduled; leases are judged later");
+            warn!(
+                stall_ms = stall.as_millis() as u64,
+                "this leader was not scheduled; leases are judged later"
+            );
             for session in reign.sessions.values_mut() {
                 session.answered += stall;
             }

@@ -16,7 +16,9 @@ impl Core {
         let nodes: Vec<NodeId> = reign.sessions.keys().copied().collect();
         for node in nodes {
             let orders = self.orders(node);
-            let Some(session) = self.reign.as_mut().and_then(|reign| reign.sessions.get_mut(&node)) else { continue };
+            let Some(session) = self.reign.as_mut().and_then(|reign| reign.sessions.get_mut(&node)) else {
+                continue;
+            };
             let same = session.told.as_ref().is_some_and(|told| {
                 told.view.index <= orders.view.index && same_but_for_index(told, &orders)
             });

@@ -59,8 +59,8 @@ impl Replica {
                     self.happenings.clear();
                     self.changed = true;
                 });
-                let outcome =
-                    outcome.map_err(|failure| format!("the snapshot is not understood by this version: {failure}"));
+                let outcome = outcome
+                    .map_err(|failure| format!("the snapshot is not understood by this version: {failure}"));
                 // Raft may be stopping.
                 let _ = reply.send(outcome);
             }

@@ -34,7 +34,8 @@ impl Core {
             status.voters.iter().copied().filter(|id| self.votes(*id) || *id == self.node.0).collect();
         // A voter that was never heard could not acknowledge anything, and would weigh against the quorum.
         let heard = |node: &Node| node.role.votes() && node.in_session().is_some();
-        let newcomer = self.state().nodes.iter().find(|(id, node)| heard(node) && !status.voters.contains(&id.0));
+        let newcomer =
+            self.state().nodes.iter().find(|(id, node)| heard(node) && !status.voters.contains(&id.0));
         let newcomer = newcomer.map(|(id, _)| id.0);
         wanted.extend(newcomer);
         if wanted == status.voters && !status.joint {

@@ -1,0 +1,145 @@
+//! What comes in at the node's port, and who takes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use consensus::{BoxStream, Consensus};
+use policy::{NodeId, Wish};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use crate::identity;
+use crate::join::{self, Approval, JoinRequest, RefusalKind};
+use crate::net::{AddressBook, Incoming, Listener, Relay, Stream};
+use crate::pki::{Authority, ClusterId, hex};
+use crate::session::Asker;
+use crate::session::message::{Reply, Request};
+use crate::tls::Alpn;
+
+/// How long the cluster may take to decide on a newcomer.
+const DECIDE: Duration = Duration::from_secs(20);
+
+/// Who takes what.
+pub struct Doors {
+    /// This node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Nodes and addresses, for relaying.
+    pub book: AddressBook,
+    /// Raft, on a voter.
+    pub consensus: Option<Consensus>,
+    /// Takes sessions.
+    pub streams: mpsc::Sender<(NodeId, Stream)>,
+    /// Signs newcomers, on a voter.
+    pub authority: Option<Arc<Authority>>,
+    /// Asks the leader whether a newcomer may join.
+    pub asker: Asker,
+}
+
+/// Serves the port until the daemon ends.
+pub async fn serve(mut listener: Listener, doors: Doors) {
+    let relay = Arc::new(Relay::new(doors.node.0, doors.book.clone()));
+    while let Some(incoming) = listener.accept().await {
+        match incoming.alpn {
+            Alpn::Raft => doors.raft(incoming),
+            Alpn::Session => doors.session(incoming).await,
+            Alpn::Relay => {
+                let relay = Arc::clone(&relay);
+                tokio::spawn(async move {
+                    if let Err(error) = relay.serve(incoming).await {
+                        debug!(%error, "a relay ended");
+                    }
+                });
+            }
+            Alpn::Join => doors.join(incoming),
+            Alpn::Probe => {}
+        }
+    }
+}
+
+/// This node's own session, without the network.
+pub async fn own(node: NodeId, mut ends: mpsc::Receiver<Stream>, streams: mpsc::Sender<(NodeId, Stream)>) {
+    while let Some(stream) = ends.recv().await {
+        if streams.send((node, stream)).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Doors {
+    fn raft(&self, incoming: Incoming) {
+        let (Some(consensus), Some(peer)) = (self.consensus.clone(), incoming.peer) else { return };
+        tokio::spawn(async move {
+            consensus.serve(Box::new(incoming.stream) as BoxStream, peer.node).await;
+        });
+    }
+
+    async fn session(&self, incoming: Incoming) {
+        let Some(peer) = incoming.peer.filter(|_| self.consensus.is_some()) else { return };
+        if self.streams.send((NodeId(peer.node), incoming.stream)).await.is_err() {
+            debug!("no core takes sessions");
+        }
+    }
+
+    fn join(&self, incoming: Incoming) {
+        let Some(authority) = self.authority.clone() else {
+            debug!("a machine asks to join here, where no signing key is");
+            return;
+        };
+        let (cluster, asker) = (self.cluster, self.asker.clone());
+        tokio::spawn(async move {
+            match join::serve(incoming, cluster, &authority, |request| approve(asker, request)).await {
+                Ok(approval) => info!(node = approval.node, "a machine has joined"),
+                Err(error) => warn!(%error, "a machine did not join"),
+            }
+        });
+    }
+}
+
+/// Has the cluster decide: the token, the name and the id are its matter.
+async fn approve(asker: Asker, request: JoinRequest) -> Result<Approval, join::Refusal> {
+    let wish = Wish::Enroll {
+        token: hex(&request.token_id),
+        secret_hash: hex(&request.secret_sha256),
+        name: request.name.clone(),
+        addresses: request.addresses.iter().map(ToString::to_string).collect(),
+        machine: identity::text_of(&request.machine_id, request.product_uuid.as_deref()),
+        role: request.role.map(role_of),
+    };
+    let attempt = format!("join {}", hex(&request.attempt));
+    let later = |why: String| join::Refusal::new(RefusalKind::NotNow, why);
+    match asker.ask(Request::Enroll { attempt, wish }, DECIDE).await {
+        Ok(Reply::Enrolled { node, role, generation, book, cluster_name }) => Ok(Approval {
+            node: node.0,
+            cluster_name,
+            generation: u64::from(generation),
+            role: match role {
+                policy::Role::Voter => identity::Role::Voter,
+                policy::Role::Member => identity::Role::Member,
+                policy::Role::Witness => identity::Role::Witness,
+            },
+            peers: book,
+        }),
+        Ok(Reply::Wish(Err(refusal))) => {
+            let text = refusal.to_string();
+            let kind = match () {
+                () if text.contains("expired") => RefusalKind::Expired,
+                () if text.contains("token") => RefusalKind::Token,
+                () => RefusalKind::Taken,
+            };
+            Err(join::Refusal::new(kind, text))
+        }
+        Ok(Reply::Unable(why)) => Err(later(why)),
+        Ok(_) => Err(later("the leader's answer makes no sense".to_owned())),
+        Err(error) => Err(later(error.to_string())),
+    }
+}
+
+fn role_of(role: identity::Role) -> policy::Role {
+    match role {
+        identity::Role::Voter => policy::Role::Voter,
+        identity::Role::Member => policy::Role::Member,
+        identity::Role::Witness => policy::Role::Witness,
+    }
+}

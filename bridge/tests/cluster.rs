@@ -1,0 +1,140 @@
+//! The leader and its nodes' sessions, over loopback, with scripted agents instead of systemd.
+
+mod cluster {
+    pub(crate) mod node;
+}
+
+use std::time::Duration;
+
+use bridge::session::message::{Reply, Request};
+use cluster::node::{Node, settle};
+use policy::{Cause, Definition, Fact, InventoryItem, Offer, Phase, Role, Token, UnitName, Wanted, Wish};
+
+fn offer() -> Offer {
+    Offer {
+        definition: Some(Definition::exclusive()),
+        fault: None,
+        gated: true,
+        enabled: false,
+        stop_budget_ms: 10_000,
+        present: true,
+    }
+}
+
+fn unit() -> UnitName {
+    UnitName::from("db.service")
+}
+
+fn inventory(node: &Node) -> Fact {
+    Fact::InventoryReported {
+        node: node.id,
+        incarnation: node.incarnation(),
+        items: vec![InventoryItem { unit: unit(), offer: Some(offer()), running: false }],
+        highest_token: Token(0),
+    }
+}
+
+async fn ask(node: &Node, request: Request) -> Reply {
+    node.asker.ask(request, Duration::from_secs(5)).await.expect("an answer")
+}
+
+async fn wish(node: &Node, number: u64, wish: Wish) -> Result<u64, policy::Refusal> {
+    let request = Request::Wish { client: "test".to_owned(), number, wish };
+    match node.asker.ask(request, Duration::from_secs(5)).await.expect("an answer") {
+        Reply::Wish(outcome) => outcome,
+        other => panic!("not an answer to a wish: {other:?}"),
+    }
+}
+
+fn start() -> Wish {
+    Wish::SetGoal { unit: unit(), wanted: Wanted::Started, node: None, seen: None, by: "test".to_owned() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_one_node_grants_and_is_released() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut node = Node::first(dir.path()).await;
+    node.opened().await;
+    node.report(inventory(&node)).await;
+    wish(&node, 1, start()).await.expect("recorded");
+    let permit = node.permit().await;
+    assert_eq!(permit.phase, Phase::Granted);
+    let (id, incarnation) = (node.id, node.incarnation());
+    let fact =
+        Fact::Started { node: id, incarnation: incarnation.clone(), unit: unit(), token: permit.token };
+    node.report(fact).await;
+    let Reply::Overview(overview) = ask(&node, Request::Overview).await else { panic!("no overview") };
+    assert_eq!((overview.quorum, overview.units[0].state.as_str()), (true, "active"));
+    let stop = Wish::SetGoal {
+        unit: unit(),
+        wanted: Wanted::Stopped,
+        node: None,
+        seen: None,
+        by: "test".to_owned(),
+    };
+    wish(&node, 2, stop).await.expect("recorded");
+    let permit = node.permit().await;
+    assert!(matches!(permit.phase, Phase::Revoking(_)));
+    let because = Cause::Ordered;
+    node.report(Fact::Released { node: id, incarnation, unit: unit(), token: permit.token, because }).await;
+    node.no_permit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_survive_the_end_of_their_leader() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut first = Node::first(dir.path()).await;
+    first.opened().await;
+    let mut second = first.joined_by(dir.path(), "n2", Role::Voter).await;
+    second.opened().await;
+    let mut third = first.joined_by(dir.path(), "n3", Role::Voter).await;
+    third.opened().await;
+    settle(|| first.voters() == 3).await;
+    for node in [&mut first, &mut second, &mut third] {
+        node.report(inventory(node)).await;
+    }
+    wish(&second, 1, start()).await.expect("recorded by way of the leader");
+    let permit = first.permit().await;
+    assert_eq!(permit.incarnation, first.incarnation());
+    let left = second.lease.left().expect("a lease");
+    assert!(left > Duration::from_millis(500), "{left:?}");
+    first.kill().await;
+    // Both go on in a session with the new leader before their leases end.
+    second.opened().await;
+    third.opened().await;
+    assert!(second.lease.left().is_some() && third.lease.left().is_some(), "a lease ended in an election");
+    let Reply::Overview(overview) = ask(&third, Request::Overview).await else { panic!("no overview") };
+    assert!(overview.quorum);
+    // The dead node is called lost, and nothing is granted elsewhere: it may still run the unit.
+    let lost =
+        |overview: &bridge::api::model::Overview| overview.nodes.iter().any(|node| node.state == "lost");
+    let mut seen = overview;
+    for _ in 0..100 {
+        if lost(&seen) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if let Ok(Reply::Overview(now)) = third.asker.ask(Request::Overview, Duration::from_secs(5)).await {
+            seen = now;
+        }
+    }
+    assert!(lost(&seen), "{seen:?}");
+    assert_eq!(seen.units[0].copies.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_a_vote_finds_the_leader() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut first = Node::first(dir.path()).await;
+    first.opened().await;
+    let mut member = first.joined_by(dir.path(), "m1", Role::Member).await;
+    member.opened().await;
+    member.report(inventory(&member)).await;
+    wish(&member, 1, start()).await.expect("recorded by way of the leader");
+    // The first node has not said what runs on it: the unit may run there already (F11).
+    let Reply::Overview(overview) = ask(&member, Request::Overview).await else { panic!("no overview") };
+    let unit = &overview.units[0];
+    assert_eq!((unit.state.as_str(), unit.copies.len()), ("waiting", 0), "{unit:?}");
+    first.report(inventory(&first)).await;
+    assert_eq!(first.permit().await.phase, Phase::Granted);
+}
