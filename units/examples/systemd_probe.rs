@@ -196,7 +196,6 @@ async fn all() -> Result<()> {
     for link in [Link::Bus, Link::Private] {
         say(&format!("--- {link:?}"));
         let mut probe = Probe::new(link).await?;
-        score.note("PID 1 that hangs", hang(&probe).await);
         score.note("start and stop", start_stop(&mut probe).await);
         score.note("short jobs", short_jobs(&mut probe).await);
         score.note("left-over processes", leftovers(&probe).await);
@@ -243,14 +242,6 @@ async fn facts(probe: &Probe) -> Result<String> {
         systemd.soft_reboots().await?,
         systemd.unit_path().await?.len(),
     ))
-}
-
-/// PID 1 of a node can be stopped from outside only; a bound that is too short for anybody stands in for it.
-async fn hang(probe: &Probe) -> Result<String> {
-    probe.systemd.answers(LONG).await?;
-    let error = probe.systemd.answers(Duration::ZERO).await.err().context("answered in no time")?;
-    ensure!(matches!(error, units::systemd::Error::Silent { .. }), "{error}");
-    Ok(error.to_string())
 }
 
 async fn start_stop(probe: &mut Probe) -> Result<String> {

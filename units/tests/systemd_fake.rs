@@ -288,6 +288,22 @@ async fn a_caller_that_gives_up_holds_no_signal_back() {
 }
 
 #[tokio::test]
+async fn a_manager_that_hangs_is_noticed_within_the_bound() {
+    let (systemd, _signals, mut fake) = pair(nowhere()).await;
+    let (answer, _call) =
+        bounded(async { tokio::join!(systemd.answers(Duration::from_millis(50)), fake.call("Ping")) }).await;
+    assert!(matches!(answer, Err(Error::Silent { .. })), "{answer:?}");
+    let (answer, ()) = bounded(async {
+        tokio::join!(systemd.answers(LONG), async {
+            let call = fake.call("Ping").await;
+            fake.reply(&call, &()).await;
+        })
+    })
+    .await;
+    answer.unwrap();
+}
+
+#[tokio::test]
 async fn a_lost_connection_ends_every_wait_and_is_told_once_and_last() {
     let (systemd, mut signals, mut fake) = pair(nowhere()).await;
     let job = tokio::spawn({
