@@ -366,7 +366,7 @@ impl Core {
 
     /// Keeps the picture for `convoke status` without a quorum.
     fn draw(&mut self, now: Instant) {
-        if self.reign.is_some() || self.state().cluster.is_empty() {
+        if self.reign.as_ref().is_some_and(|reign| reign.confirmed) || self.state().cluster.is_empty() {
             return;
         }
         if self.drawn.is_some_and(|drawn| now < drawn + PICTURE) {

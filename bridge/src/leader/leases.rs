@@ -78,6 +78,9 @@ impl Core {
     pub(super) fn round_done(&mut self, term: u64, result: Result<Barrier, BarrierError>) {
         let Some(reign) = self.reign.as_mut().filter(|reign| reign.term == term) else { return };
         reign.rounds.running = false;
+        let confirmed = matches!(&result, Ok(barrier) if barrier.term == term);
+        // Without a quorum, `convoke status` shows what this voter last knew.
+        self.dirty |= std::mem::replace(&mut reign.confirmed, confirmed) != confirmed;
         let covered = std::mem::take(&mut reign.rounds.covered);
         match result {
             Ok(barrier) if barrier.term == term => {
@@ -156,12 +159,12 @@ impl Core {
             let session = reign.sessions.get(id).filter(|session| session.number == life.session);
             let answered = session.map_or(floor, |session| session.answered.max(floor));
             let ends = answered + loss;
-            if ends <= now && reign.forbearance <= now {
+            if ends <= now && reign.forbearance <= now && reign.pause <= now {
                 if reign.ending.insert((*id, life.session)) {
                     lost.push((*id, life.incarnation.clone(), life.session));
                 }
             } else {
-                self.next_due = self.next_due.min(ends.max(reign.forbearance));
+                self.next_due = self.next_due.min(ends.max(reign.forbearance).max(reign.pause));
             }
         }
         let term = reign.term;

@@ -1,6 +1,6 @@
 //! Proposals: stamped, sent to the log in order, and what each was for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use consensus::{Applied, ProposeError};
 use policy::{Command, Decision, Fact, NodeId, Origin};
@@ -11,6 +11,9 @@ use super::core::{Core, Event};
 use super::entry::{self, Outcome, Stamped};
 use super::reign::Began;
 use crate::session::message::{Down, Number, Reply};
+
+/// Wait after a proposal that the log did not take: without a quorum there is no use in trying at once again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a proposal is for.
 #[derive(Clone, Debug)]
@@ -145,6 +148,9 @@ impl Core {
 
     /// It may be in the log or not. Whoever waits asks again in another session; decisions are planned again.
     fn unsettled(&mut self, ticket: Ticket) {
+        if let Some(reign) = &mut self.reign {
+            reign.pause = Instant::now() + PAUSE;
+        }
         match ticket {
             Ticket::Began => {
                 if let Some(reign) = &mut self.reign {
@@ -179,6 +185,10 @@ impl Core {
         if reign.began.is_some() || reign.beginning {
             return;
         }
+        if reign.pause > Instant::now() {
+            self.next_due = self.next_due.min(reign.pause);
+            return;
+        }
         reign.beginning = true;
         let fact = Fact::TermBegan { term: reign.term, leader: me };
         self.propose(Command::Fact(fact), None, Ticket::Began);
@@ -191,7 +201,7 @@ impl Core {
         match outcome {
             Ok(()) => {
                 info!(term = reign.term, "leading");
-                reign.began = Some(Began { at: std::time::Instant::now(), time });
+                reign.began = Some(Began { at: Instant::now(), time });
                 for id in self.connections.ids() {
                     self.challenge(id);
                 }
@@ -201,7 +211,7 @@ impl Core {
             Err(refusal) => {
                 let mine = self.replica.state.tenure.is_some_and(|tenure| tenure.term == reign.term);
                 if mine {
-                    reign.began = Some(Began { at: std::time::Instant::now(), time });
+                    reign.began = Some(Began { at: Instant::now(), time });
                     for id in self.connections.ids() {
                         self.challenge(id);
                     }
@@ -218,6 +228,10 @@ impl Core {
         let index = self.state().index;
         let Some(reign) = &mut self.reign else { return };
         reign.refused.retain(|(at, _)| *at == index);
+        if reign.pause > Instant::now() {
+            self.next_due = self.next_due.min(reign.pause);
+            return;
+        }
         let wanted: Vec<Decision> = reign
             .plan
             .decisions

@@ -37,6 +37,10 @@ pub(super) struct Reign {
     pub(super) ending: BTreeSet<(NodeId, u64)>,
     /// No loss before this time: this leader was stalled itself (F23).
     pub(super) forbearance: Instant,
+    /// Nothing is proposed before this time: the log did not take the last proposal.
+    pub(super) pause: Instant,
+    /// Whether the last quorum round succeeded.
+    pub(super) confirmed: bool,
     /// Gates that wait for a permit.
     pub(super) gates: Vec<WaitingGate>,
     /// The plan on the present state.
@@ -92,6 +96,8 @@ impl Reign {
             refused: Vec::new(),
             ending: BTreeSet::new(),
             forbearance: Instant::now(),
+            pause: Instant::now(),
+            confirmed: false,
             gates: Vec::new(),
             plan: Plan::default(),
             wake: None,

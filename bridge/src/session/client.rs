@@ -213,7 +213,8 @@ impl Client {
             next_nonce: 1,
             next_beat: Instant::now(),
             beat,
-            patience: Duration::from_millis(lease_ms * 2 / 5),
+            // A third of the lease leaves time to find another path before it ends.
+            patience: Duration::from_millis(lease_ms * 3 / 10),
         };
         let opened = FromSession::Opened { session, detect: Duration::from_millis(detect_ms) };
         if self.setup.agent.send(opened).await.is_err() {
