@@ -15,6 +15,15 @@ use crate::unit::{Unit, Wanted};
 use super::{Order, Planner, Reason};
 
 impl Planner<'_> {
+    /// Whether what it runs beside has its place on other nodes only.
+    fn belongs_elsewhere(&self, definition: &Definition, node: NodeId) -> bool {
+        definition
+            .same_node_as
+            .iter()
+            .filter_map(|beside| self.state.units.get(beside))
+            .any(|beside| !beside.permits.is_empty() && beside.permit_on(node).is_none())
+    }
+
     /// Keeps as many copies as there is room for, the best placed first. Which one is kept does not change from
     /// plan to plan, or two planners would stop both.
     pub(super) fn strays(
@@ -40,7 +49,8 @@ impl Planner<'_> {
             let unwanted = unit.goal.wanted == Wanted::Stopped
                 || unit.holds.contains_key(&node)
                 || machine.drained.is_some()
-                || !definition.allows(machine);
+                || !definition.allows(machine)
+                || self.belongs_elsewhere(definition, node);
             let how = Possibly::Stray;
             if unwanted || room == 0 {
                 self.because(name, Reason::PossiblyRunning { node, how });

@@ -1,0 +1,252 @@
+//! What must hold after every step, one function each.
+
+use policy::{
+    AlarmKind, Command, Decision, Entry, Fact, FenceOutcome, Fencing, Goal, Phase, State, Wanted, Wish,
+    apply, plan,
+};
+
+use super::World;
+
+/// A broken rule.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    pub(crate) rule: &'static str,
+    pub(crate) what: String,
+}
+
+pub(crate) type Checked = Result<(), Violation>;
+
+fn broken(rule: &'static str, what: String) -> Checked {
+    Err(Violation { rule, what })
+}
+
+/// S1: no exclusive unit really runs twice; and what a liar did is shown.
+pub(crate) fn never_twice(world: &World) -> Checked {
+    for (name, unit) in &world.state.units {
+        let running: Vec<_> =
+            world.machines.iter().filter_map(|machine| Some((machine, machine.runs(name)?))).collect();
+        // Copies that all ran before Convoke came are not its doing.
+        if running.len() < 2 || running.iter().all(|(_, copy)| copy.token.is_none()) {
+            continue;
+        }
+        let terms: Vec<_> = running.iter().filter_map(|(_, copy)| copy.terms.as_ref()).collect();
+        let exclusive = terms.iter().all(|terms| terms.exclusive) && unit.is_exclusive();
+        let by_lease = terms.iter().any(|terms| terms.fencing == Fencing::Lease);
+        if !exclusive || (by_lease && world.paused) || world.lied {
+            continue;
+        }
+        let places: Vec<String> = running
+            .iter()
+            .map(|(machine, copy)| format!("{} {:?} {:?}", machine.name, copy.doing, copy.token))
+            .collect();
+        return broken("S1 never twice", format!("{name} runs on {places:?}"));
+    }
+    Ok(())
+}
+
+/// S1: at most one live permit of an exclusive unit, unless a proof was contradicted.
+pub(crate) fn one_live_permit(state: &State) -> Checked {
+    for (name, unit) in &state.units {
+        let exclusive =
+            unit.permits.values().filter(|permit| permit.terms.exclusive && !permit.contradicted).count();
+        let contradicted = unit.permits.values().any(|permit| permit.contradicted);
+        if exclusive > 1 && !contradicted {
+            return broken("S1 one permit", format!("{name} has {exclusive} live permits"));
+        }
+    }
+    Ok(())
+}
+
+/// F18: a proof that was contradicted is an alarm until the machine has a new life.
+pub(crate) fn contradictions_alarm(world: &World) -> Checked {
+    for machine in &world.machines {
+        let life = world.state.nodes.get(&machine.id).and_then(|node| node.life.as_ref());
+        let spoke = world.spoke_after_proof.contains(&(machine.id, machine.incarnation()));
+        let same = life.is_some_and(|life| life.incarnation == machine.incarnation());
+        if spoke && same && !world.state.alarms.contains_key(&AlarmKind::ProofContradicted(machine.id)) {
+            return broken(
+                "F18 alarm",
+                format!("{} spoke after its proof, and nobody says so", machine.name),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Section 0: what voids a permit is a closed list.
+pub(crate) fn permits_end_by_evidence(before: &State, after: &State, entry: &Entry) -> Checked {
+    for (name, unit) in &before.units {
+        for (token, permit) in &unit.permits {
+            if after.units.get(name).is_some_and(|unit| unit.permits.contains_key(token)) {
+                continue;
+            }
+            let evidence = match &entry.command {
+                Command::Fact(Fact::Released { node, incarnation, token: released, .. }) => {
+                    permit.node == *node && permit.incarnation == *incarnation && token == released
+                }
+                Command::Fact(Fact::NodeHeard { node, incarnation, .. }) => {
+                    permit.node == *node && permit.incarnation != *incarnation
+                }
+                Command::Fact(Fact::FenceReported { case, outcome, .. }) => {
+                    before.cases.get(case).is_some_and(|case| {
+                        permit.node == case.node
+                            && permit.incarnation == case.incarnation
+                            && *outcome == FenceOutcome::Off
+                    })
+                }
+                Command::Wish(Wish::VouchFenced { node, incarnation, .. }) => {
+                    permit.node == *node && permit.incarnation == *incarnation
+                }
+                Command::Decision(Decision::Expire { token: expired, .. }) => {
+                    token == expired && matches!(permit.terms.fencing, Fencing::Lease | Fencing::None)
+                }
+                _ => false,
+            };
+            if !evidence {
+                return broken("section 0", format!("{name} {token} ended by {:?}", entry.command));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// S4: a start only with everything required known active.
+pub(crate) fn starts_after_what_it_requires(before: &State, entry: &Entry) -> Checked {
+    let Command::Decision(Decision::Grant { unit, .. }) = &entry.command else { return Ok(()) };
+    let Some(definition) = before.units.get(unit).and_then(|unit| unit.definition()) else {
+        return broken("section 0", format!("{unit} granted without a definition"));
+    };
+    for required in definition.requires.iter().chain(&definition.same_node_as) {
+        if before.known_active(required).next().is_none() {
+            return broken("S4 order", format!("{unit} granted while {required} is not active"));
+        }
+    }
+    Ok(())
+}
+
+/// S6: what an operator stopped stays stopped until an operator starts it.
+pub(crate) fn the_word_holds(world: &World, before: &State, entry: &Entry) -> Checked {
+    for (name, unit) in &world.state.units {
+        let stopped = |goal: &Goal| goal.wanted == Wanted::Stopped && goal.by.is_some();
+        let was = before.units.get(name).is_some_and(|unit| stopped(&unit.goal));
+        let started = matches!(&entry.command,
+            Command::Wish(Wish::SetGoal { unit, wanted: Wanted::Started, .. }) if unit == name);
+        if was && !stopped(&unit.goal) && !started {
+            return broken("S6 word", format!("{name} is to run again by {:?}", entry.command));
+        }
+        let granted = unit.permits.keys().any(|token| token.0 > unit.goal.revision);
+        if stopped(&unit.goal) && granted {
+            return broken("S6 word", format!("{name} was granted though it is stopped"));
+        }
+        let last = unit.last_token.map_or(0, |token| token.0);
+        if world.stopped_by_hand.get(name).is_some_and(|index| last > *index) {
+            return broken("S6 word", format!("{name} was granted though it was stopped by hand"));
+        }
+    }
+    Ok(())
+}
+
+/// A refusal leaves all but index, time and the memory of clients' commands as it was.
+pub(crate) fn refusals_change_nothing(before: &State, after: &State, entry: &Entry) -> Checked {
+    if entry.origin.is_some() {
+        return Ok(());
+    }
+    let mut before = before.clone();
+    (before.index, before.time) = (after.index, after.time);
+    if before == *after {
+        Ok(())
+    } else {
+        broken("style 4", format!("a refusal changed the state: {:?}", entry.command))
+    }
+}
+
+/// The planner proposes nothing that is refused, twice the same, and comes to an end.
+pub(crate) fn plans_settle(world: &World) -> Checked {
+    let mut state = world.state.clone();
+    let mut said = Vec::new();
+    for _ in 0..20 {
+        let planned = plan(&state, world.now);
+        if planned != plan(&state, world.now) {
+            return broken("plan", "planned twice, two plans".into());
+        }
+        if planned.decisions.is_empty() {
+            return Ok(());
+        }
+        said.clear();
+        for decision in planned.decisions {
+            let command = Command::Decision(decision.clone());
+            let index = state.index + 1;
+            let entry = Entry { index, time: world.now, wall_ms: 0, origin: None, command };
+            if let Err(refusal) = apply(&mut state, &entry) {
+                return broken("plan", format!("{decision:?} was planned, and refused: {refusal}"));
+            }
+            said.push(decision);
+        }
+    }
+    broken("plan", format!("does not settle: {said:?}"))
+}
+
+/// The log makes one state: straight, and through a snapshot in either encoding.
+pub(crate) fn replays_alike(world: &World, cut: usize) -> Checked {
+    let replay = |mut state: State, entries: &[Entry]| {
+        for entry in entries {
+            let _ = apply(&mut state, entry);
+        }
+        state
+    };
+    let (first, rest) = world.log.split_at(cut.min(world.log.len()));
+    let half = replay(State::default(), first);
+    let bytes = rmp_serde::to_vec_named(&half).expect("the state as MessagePack");
+    let packed: State = rmp_serde::from_slice(&bytes).expect("the state from MessagePack");
+    let text = serde_json::to_string(&half).expect("the state as JSON");
+    let written: State = serde_json::from_str(&text).expect("the state from JSON");
+    for (how, start) in [("straight", half), ("MessagePack", packed), ("JSON", written)] {
+        if replay(start, rest) != world.state {
+            return broken("F20 replay", format!("another state, {how}, cut at {cut}"));
+        }
+    }
+    let entries = rmp_serde::to_vec_named(&world.log).expect("the log as MessagePack");
+    let log: Vec<Entry> = rmp_serde::from_slice(&entries).expect("the log from MessagePack");
+    if log == world.log { Ok(()) } else { broken("F20 replay", "the log reads back otherwise".into()) }
+}
+
+/// L1: when faults are over, everything started that some node can take is active.
+pub(crate) fn converges(world: &World) -> Checked {
+    let state = &world.state;
+    for (name, unit) in &state.units {
+        if unit.goal.wanted == Wanted::Stopped {
+            if let Some(permit) = unit.permits.values().next() {
+                return broken("L1 converge", format!("{name} is stopped, and still held: {permit:?}"));
+            }
+            continue;
+        }
+        let Some(definition) = unit.definition() else { continue };
+        let needs = definition.requires.iter().chain(&definition.same_node_as);
+        let met = needs.clone().all(|need| state.known_active(need).next().is_some());
+        let able = state.nodes.iter().any(|(id, node)| {
+            let offer = node.offers.get(name).filter(|offer| offer.present && offer.gated);
+            offer.is_some_and(|offer| offer.definition.as_ref() == Some(definition))
+                && node.drained.is_none()
+                && !unit.holds.contains_key(id)
+                && definition.allows(node)
+                && definition
+                    .same_node_as
+                    .iter()
+                    .all(|beside| state.known_active(beside).any(|(_, permit)| permit.node == *id))
+        });
+        // A copy found running where the files differ is neither adopted nor stopped: an operator has to mend them.
+        let shown = state.nodes.values().any(|node| {
+            let stray = node.in_session().is_some_and(|life| life.strays.contains(name));
+            let offer = node.offers.get(name).and_then(|offer| offer.definition.as_ref());
+            stray && offer != Some(definition)
+        });
+        if met && able && !shown && definition.contradiction().is_none() && state.known_active(name).next().is_none() {
+            let reasons = plan(state, world.now).reasons;
+            return broken("L1 converge", format!("{name} is not active: {:?}", reasons.get(name)));
+        }
+        if unit.permits.values().any(|permit| matches!(permit.phase, Phase::Revoking(_) | Phase::Granted)) {
+            return broken("L1 converge", format!("{name} is still on its way: {:?}", unit.permits));
+        }
+    }
+    Ok(())
+}

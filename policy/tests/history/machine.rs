@@ -1,0 +1,416 @@
+//! A machine as it really is, and its agent as the rules of the protocol want it (F1, F2, F8, F28).
+//!
+//! What runs here is the truth that the replicated state only hears of.
+
+use std::collections::BTreeMap;
+
+use policy::{
+    Cause, Fact, Fencing, Incarnation, InventoryItem, NodeId, NodeView, Offer, OnQuorumLoss, PermitView,
+    Phase, Terms, Token, UnitName,
+};
+
+use super::Mutation;
+use super::rng::Rng;
+
+/// What a copy of a unit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    Starting,
+    Running,
+    Stopping,
+    /// It crashed, and PID 1 starts it again if its permit file is there.
+    Restarting,
+}
+
+/// A copy of a unit on a machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) doing: Doing,
+    /// `None` for a copy that ran before it was ever permitted.
+    pub(crate) token: Option<Token>,
+    pub(crate) terms: Option<Terms>,
+    cause: Option<Cause>,
+    /// When a stop at the end of a lease is done at the latest.
+    stop_by: u64,
+}
+
+impl Instance {
+    pub(crate) fn runs(&self) -> bool {
+        self.doing != Doing::Restarting
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) name: String,
+    pub(crate) id: NodeId,
+    pub(crate) power: bool,
+    pub(crate) frozen: bool,
+    pub(crate) cut: bool,
+    pub(crate) boots: u32,
+    pub(crate) connected: bool,
+    pub(crate) session: u64,
+    pub(crate) must_reboot: bool,
+    pub(crate) leaving: bool,
+    pub(crate) lease_until: u64,
+    pub(crate) copies: BTreeMap<UnitName, Instance>,
+    pub(crate) offers: BTreeMap<UnitName, Offer>,
+    /// Files under `/run/convoke/permits`.
+    files: BTreeMap<UnitName, Token>,
+    /// Highest token released, by unit (F2).
+    floor: BTreeMap<UnitName, Token>,
+    seen_index: u64,
+    /// Releases that no view has confirmed yet.
+    owed: BTreeMap<(UnitName, Token), Cause>,
+}
+
+impl Machine {
+    pub(crate) fn new(name: &str, id: NodeId) -> Self {
+        Self {
+            name: name.into(),
+            id,
+            power: true,
+            frozen: false,
+            cut: false,
+            boots: 1,
+            connected: false,
+            session: 0,
+            must_reboot: false,
+            leaving: false,
+            lease_until: 0,
+            copies: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            files: BTreeMap::new(),
+            floor: BTreeMap::new(),
+            seen_index: 0,
+            owed: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        Incarnation(format!("{}{}", self.name, self.boots))
+    }
+
+    pub(crate) fn alive(&self) -> bool {
+        self.power && !self.frozen
+    }
+
+    pub(crate) fn heard(&self) -> bool {
+        self.alive() && !self.cut
+    }
+
+    /// A permit of the unit was used here, and what it started may still go on.
+    pub(crate) fn runs(&self, unit: &UnitName) -> Option<&Instance> {
+        self.copies.get(unit).filter(|copy| self.power && copy.runs())
+    }
+
+    pub(crate) fn power_off(&mut self) {
+        self.power = false;
+        self.frozen = false;
+        self.connected = false;
+        self.copies.clear();
+        self.files.clear();
+        self.floor.clear();
+        self.owed.clear();
+    }
+
+    /// A new life: `/run` is empty, and the gate lets nothing start by itself.
+    pub(crate) fn boot(&mut self) {
+        self.power_off();
+        self.power = true;
+        self.boots += 1;
+        self.must_reboot = false;
+        self.leaving = false;
+        self.lease_until = 0;
+    }
+
+    pub(crate) fn begin_session(&mut self, session: u64, now: u64, lease: u64) {
+        self.session = session;
+        self.connected = true;
+        self.seen_index = 0;
+        self.lease_until = now + lease;
+    }
+
+    pub(crate) fn stray(&mut self, unit: &UnitName) {
+        let copy =
+            Instance { doing: Doing::Running, token: None, terms: None, cause: None, stop_by: u64::MAX };
+        self.copies.insert(unit.clone(), copy);
+    }
+
+    pub(crate) fn inventory(&self) -> Fact {
+        let mut items: BTreeMap<UnitName, InventoryItem> = BTreeMap::new();
+        for unit in self.offers.keys().chain(self.copies.keys()) {
+            items.insert(unit.clone(), self.item(unit));
+        }
+        let highest_token = self.floor.values().copied().max().unwrap_or(Token(0));
+        let items = items.into_values().collect();
+        Fact::InventoryReported { node: self.id, incarnation: self.incarnation(), items, highest_token }
+    }
+
+    pub(crate) fn observed(&self, unit: &UnitName) -> Fact {
+        Fact::UnitObserved { node: self.id, incarnation: self.incarnation(), item: self.item(unit) }
+    }
+
+    fn item(&self, unit: &UnitName) -> InventoryItem {
+        let (offer, running) = (self.offers.get(unit).cloned(), self.copies.contains_key(unit));
+        InventoryItem { unit: unit.clone(), offer, running }
+    }
+
+    /// Acts on a view, if it is one of the present session and not older than the latest (F2).
+    pub(crate) fn take_view(
+        &mut self,
+        session: u64,
+        view: &NodeView,
+        now: u64,
+        broken: Option<Mutation>,
+    ) -> Vec<Fact> {
+        let skips = broken == Some(Mutation::NoFloor);
+        if !self.alive()
+            || (!skips && (session != self.session || !self.connected || view.index < self.seen_index))
+        {
+            return Vec::new();
+        }
+        self.seen_index = self.seen_index.max(view.index);
+        let mut said = Vec::new();
+        let own = self.incarnation();
+        for permit in view.permits.iter().filter(|permit| permit.incarnation == own) {
+            said.extend(self.take_permit(permit, now, skips));
+        }
+        let held =
+            |unit: &UnitName, token: Token| view.permits.iter().any(|p| p.unit == *unit && p.token == token);
+        self.owed.retain(|(unit, token), _| held(unit, *token));
+        let ended: Vec<UnitName> = self
+            .files
+            .iter()
+            .filter(|(unit, token)| !held(unit, **token))
+            .map(|(unit, _)| unit.clone())
+            .collect();
+        for unit in ended {
+            self.stop(&unit, None, u64::MAX);
+        }
+        for unit in &view.stop {
+            if self.copies.get(unit).is_some_and(|copy| copy.token.is_none()) {
+                self.stop(unit, None, u64::MAX);
+            }
+        }
+        said
+    }
+
+    fn take_permit(&mut self, permit: &PermitView, now: u64, skip_floor: bool) -> Vec<Fact> {
+        let (unit, token) = (&permit.unit, permit.token);
+        let mut said = Vec::new();
+        if let Some(terms) = &permit.next_terms {
+            let revision = terms.revision;
+            said.push(Fact::TermsAcknowledged { node: self.id, unit: unit.clone(), token, revision });
+        }
+        let released = self.floor.get(unit).is_some_and(|floor| *floor >= token);
+        if released && !skip_floor {
+            return said;
+        }
+        let started = self.started(unit, token);
+        match (&permit.phase, self.copies.get_mut(unit)) {
+            (Phase::Granted, None) if self.leaving => self.released(unit, token, Cause::Unused),
+            (Phase::Granted, None) if now < self.lease_until || skip_floor => {
+                self.files.insert(unit.clone(), token);
+                let (token, terms) = (Some(token), Some(permit.terms.clone()));
+                let copy = Instance { doing: Doing::Starting, token, terms, cause: None, stop_by: u64::MAX };
+                self.copies.insert(unit.clone(), copy);
+            }
+            (Phase::Granted, Some(copy)) if copy.doing == Doing::Running && copy.token == Some(token) => {
+                said.push(started);
+            }
+            (Phase::Active, Some(copy)) => {
+                if copy.token.is_none() && copy.doing == Doing::Running {
+                    copy.token = Some(token);
+                    self.files.insert(unit.clone(), token);
+                }
+                if let Some(copy) = self.copies.get_mut(unit).filter(|copy| copy.token == Some(token)) {
+                    copy.terms = Some(permit.terms.clone());
+                }
+            }
+            (Phase::Active, None) => self.released(unit, token, Cause::Failed("it is gone".into())),
+            (Phase::Revoking(_), Some(copy)) => {
+                if copy.token.is_none_or(|held| held == token) {
+                    copy.token = Some(token);
+                    self.stop(unit, Some(Cause::Ordered), u64::MAX);
+                }
+            }
+            (Phase::Revoking(_), None) => self.released(unit, token, Cause::Ordered),
+            (Phase::Granted, _) => {}
+        }
+        said
+    }
+
+    fn started(&self, unit: &UnitName, token: Token) -> Fact {
+        Fact::Started { node: self.id, incarnation: self.incarnation(), unit: unit.clone(), token }
+    }
+
+    /// The permit file goes first; then the stop begins (F1).
+    fn stop(&mut self, unit: &UnitName, cause: Option<Cause>, stop_by: u64) {
+        let file = self.files.remove(unit);
+        match self.copies.get_mut(unit) {
+            Some(copy) if copy.doing == Doing::Restarting => {
+                let token = copy.token;
+                self.copies.remove(unit);
+                if let (Some(token), Some(cause)) = (token, cause) {
+                    self.released(unit, token, cause);
+                }
+            }
+            Some(copy) if copy.doing != Doing::Stopping => {
+                copy.doing = Doing::Stopping;
+                copy.cause = cause;
+                copy.stop_by = stop_by;
+            }
+            Some(copy) => copy.stop_by = copy.stop_by.min(stop_by),
+            None => {
+                if let (Some(token), Some(cause)) = (file, cause) {
+                    self.released(unit, token, cause);
+                }
+            }
+        }
+    }
+
+    /// The last of the four steps: the floor is written, then the release is owed until a view confirms it.
+    fn released(&mut self, unit: &UnitName, token: Token, cause: Cause) {
+        self.files.remove(unit);
+        let floor = self.floor.entry(unit.clone()).or_insert(token);
+        *floor = (*floor).max(token);
+        self.owed.insert((unit.clone(), token), cause);
+    }
+
+    /// A person stops a unit here.
+    pub(crate) fn stop_by_hand(&mut self, unit: &UnitName) -> bool {
+        let runs =
+            self.copies.get(unit).is_some_and(|copy| copy.doing == Doing::Running && copy.token.is_some());
+        if runs && self.alive() {
+            self.stop(unit, Some(Cause::Operator("root".into())), u64::MAX);
+        }
+        runs && self.alive()
+    }
+
+    /// One unit goes one step on.
+    pub(crate) fn progress(
+        &mut self,
+        unit: &UnitName,
+        rng: &mut Rng,
+        broken: Option<Mutation>,
+        calm: bool,
+    ) -> Vec<Fact> {
+        let Some(copy) = self.copies.get_mut(unit).filter(|_| self.power && !self.frozen) else {
+            return Vec::new();
+        };
+        let token = copy.token;
+        match copy.doing {
+            Doing::Starting if !calm && rng.percent(10) => {
+                self.copies.remove(unit);
+                if let Some(token) = token {
+                    self.released(unit, token, Cause::StartFailed("exit-code".into()));
+                }
+            }
+            Doing::Starting => {
+                copy.doing = Doing::Running;
+                return token.map(|token| self.started(unit, token)).into_iter().collect();
+            }
+            Doing::Running if calm || rng.percent(80) => {}
+            // A crash: PID 1 starts it again, or has given up.
+            Doing::Running if rng.percent(50) => {
+                copy.doing = Doing::Restarting;
+                if let (Some(Mutation::ReleaseFirst), Some(token)) = (broken, token) {
+                    self.owed.insert((unit.clone(), token), Cause::Failed("inactive".into()));
+                }
+            }
+            Doing::Running => {
+                self.copies.remove(unit);
+                if let Some(token) = token {
+                    self.released(unit, token, Cause::Failed("exit-code".into()));
+                    return Vec::new();
+                }
+                return vec![self.observed(unit)];
+            }
+            Doing::Restarting => {
+                if token.is_none() || self.files.contains_key(unit) {
+                    copy.doing = Doing::Running;
+                } else {
+                    self.copies.remove(unit);
+                }
+            }
+            Doing::Stopping => return self.stopped(unit),
+        }
+        Vec::new()
+    }
+
+    fn stopped(&mut self, unit: &UnitName) -> Vec<Fact> {
+        let Some(copy) = self.copies.remove(unit) else { return Vec::new() };
+        match (copy.token, copy.cause) {
+            (Some(token), Some(cause)) => self.released(unit, token, cause),
+            (Some(token), None) => {
+                let floor = self.floor.entry(unit.clone()).or_insert(token);
+                *floor = (*floor).max(token);
+            }
+            (None, _) => return vec![self.observed(unit)],
+        }
+        Vec::new()
+    }
+
+    /// Time passes: the lease may end (F7, F8). Nothing but its end decides.
+    pub(crate) fn tick(&mut self, now: u64) {
+        if !self.alive() {
+            return;
+        }
+        if now >= self.lease_until {
+            self.connected = false;
+            let ends = |copy: &Instance| {
+                copy.terms.as_ref().is_some_and(|terms| terms.on_quorum_loss != OnQuorumLoss::Continue)
+            };
+            let due: Vec<(UnitName, u64)> = self
+                .copies
+                .iter()
+                .filter(|(_, copy)| ends(copy))
+                .map(|(unit, copy)| {
+                    (unit.clone(), copy.terms.as_ref().map_or(0, |terms| terms.stop_budget_ms))
+                })
+                .collect();
+            for (unit, budget) in due {
+                self.stop(&unit, Some(Cause::LeaseEnded), now + budget);
+            }
+        }
+        let late: Vec<UnitName> = self
+            .copies
+            .iter()
+            .filter(|(_, copy)| copy.stop_by <= now)
+            .map(|(unit, _)| unit.clone())
+            .collect();
+        for unit in late {
+            self.stopped(&unit);
+        }
+    }
+
+    /// A shutdown stops and releases everything.
+    pub(crate) fn shut_down(&mut self) -> Fact {
+        self.leaving = true;
+        let units: Vec<UnitName> = self.copies.keys().cloned().collect();
+        for unit in units {
+            self.stop(&unit, Some(Cause::Shutdown), u64::MAX);
+        }
+        Fact::NodeLeaving { node: self.id, incarnation: self.incarnation() }
+    }
+
+    pub(crate) fn owes(&self) -> Vec<Fact> {
+        let owed = self.owed.iter();
+        owed.map(|((unit, token), because)| Fact::Released {
+            node: self.id,
+            incarnation: self.incarnation(),
+            unit: unit.clone(),
+            token: *token,
+            because: because.clone(),
+        })
+        .collect()
+    }
+
+    /// Whether a pause would break what `Fencing=lease` assumes (F8).
+    pub(crate) fn rests_on_a_lease(&self) -> bool {
+        self.copies
+            .values()
+            .any(|copy| copy.terms.as_ref().is_some_and(|terms| terms.fencing == Fencing::Lease))
+    }
+}

@@ -1,0 +1,413 @@
+//! A model of the world around the state machine: machines, networks, devices, operators, all of them unreliable.
+
+mod check;
+mod machine;
+mod rng;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::{
+    CaseId, Cause, Command, Decision, Definition, Device, Entry, Fact, Fencing, Incarnation, NodeId,
+    NodeView, Offer, Origin, Refusal, Replicas, Settings, State, Token, UnitName, Wanted, Wish, apply,
+};
+
+pub(crate) use check::{Checked, Violation};
+use machine::Machine;
+use rng::Rng;
+
+/// A rule that is left out on purpose, to see that the search finds what it protects from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    /// F1: an agent calls a crashed unit released while its permit file is still there.
+    ReleaseFirst,
+    /// F2: an agent forgets what it released, and acts on views of any age and session.
+    NoFloor,
+    /// F2: a release voids whatever permit the unit has.
+    ReleaseOfAny,
+    /// F3: the hello of another incarnation is believed while the old one is in session.
+    HelloIsProof,
+    /// F4: a late word of a fence is believed of the life that is there now.
+    ProofOfAnyLife,
+    /// F6: a new leader's clock runs an hour ahead.
+    TimeJumps,
+    /// F7: the leader does not wait for the stop after the end of a lease.
+    NoStopBudget,
+    /// F10: a stop by hand is taken for a crash.
+    HandStopForgotten,
+    /// F11: a node that has said nothing is taken for empty.
+    SilenceIsAbsence,
+    /// F13: a permit takes a weaker definition's terms at once.
+    TermsAtOnce,
+    /// F18: nobody minds a node that speaks after its proof.
+    NoContradiction,
+    /// F22: nothing ever asks for a fence.
+    NeverFenced,
+    /// S2: a loss voids what the node held.
+    LossVoids,
+}
+
+pub(crate) struct World {
+    pub(crate) state: State,
+    pub(crate) log: Vec<Entry>,
+    pub(crate) now: u64,
+    pub(crate) machines: Vec<Machine>,
+    /// A device said off of a machine that runs on: S1 rests on its honesty.
+    pub(crate) lied: bool,
+    /// A machine was paused under a unit with `Fencing=lease`, which assumes that this never happens (F8).
+    pub(crate) paused: bool,
+    /// Units that a person stopped by hand, with the index of the release; until they are started.
+    pub(crate) stopped_by_hand: BTreeMap<UnitName, u64>,
+    /// Lives that spoke to the leader after they were proven gone.
+    pub(crate) spoke_after_proof: BTreeSet<(NodeId, Incarnation)>,
+    /// What happened, for people.
+    pub(crate) story: Vec<String>,
+    rng: Rng,
+    broken: Option<Mutation>,
+    liar: bool,
+    /// No more faults, no more operators.
+    calm: bool,
+    index: u64,
+    session: u64,
+    term: u64,
+    term_began: u64,
+    /// When the leader last answered each node.
+    answered: BTreeMap<NodeId, u64>,
+    facts: Vec<Fact>,
+    reports: Vec<(NodeId, u64, Fact)>,
+    views: Vec<(NodeId, u64, NodeView)>,
+    attempts: Vec<Attempt>,
+    /// Late commands of devices: a node loses power at some time before this.
+    strikes: Vec<(u64, NodeId)>,
+    /// Names that each definition may have; drawn once, so that nodes agree by chance.
+    definitions: BTreeMap<UnitName, Vec<Definition>>,
+}
+
+struct Attempt {
+    case: CaseId,
+    number: u32,
+    target: NodeId,
+    executor: NodeId,
+    executor_incarnation: Incarnation,
+}
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+impl World {
+    pub(crate) fn new(seed: u64, broken: Option<Mutation>) -> Self {
+        let mut rng = Rng::new(seed);
+        let nodes = 3 + rng.below(3);
+        let liar = rng.percent(15) && broken.is_none() || broken == Some(Mutation::NoContradiction);
+        let machines = NAMES.iter().take(nodes).map(|name| Machine::new(name, NodeId(0))).collect();
+        Self {
+            state: State::default(),
+            log: Vec::new(),
+            now: 1_000,
+            machines,
+            lied: false,
+            paused: false,
+            stopped_by_hand: BTreeMap::new(),
+            spoke_after_proof: BTreeSet::new(),
+            story: Vec::new(),
+            rng,
+            broken,
+            liar,
+            calm: false,
+            index: 0,
+            session: 0,
+            term: 0,
+            term_began: 0,
+            answered: BTreeMap::new(),
+            facts: Vec::new(),
+            reports: Vec::new(),
+            views: Vec::new(),
+            attempts: Vec::new(),
+            strikes: Vec::new(),
+            definitions: definitions(),
+        }
+    }
+
+    /// Founds the cluster, enrols everybody, gives most of them a device, and puts the files in place.
+    pub(crate) fn found(&mut self) -> Checked {
+        let names: Vec<String> = self.machines.iter().map(|machine| machine.name.clone()).collect();
+        for (position, name) in names.iter().enumerate() {
+            let machine = format!("machine-{name}");
+            if position == 0 {
+                self.wish(Wish::Found {
+                    cluster: "c".into(),
+                    name: "test".into(),
+                    generation: 0,
+                    node: NodeId(1),
+                    node_name: name.clone(),
+                    addresses: Vec::new(),
+                    machine,
+                })?;
+            } else {
+                let (id, hash) = (format!("t{name}"), "h".to_string());
+                self.wish(Wish::IssueToken {
+                    id: id.clone(),
+                    secret_hash: hash.clone(),
+                    valid_ms: 100,
+                    by: "o".into(),
+                })?;
+                self.wish(Wish::Enroll {
+                    token: id,
+                    secret_hash: hash,
+                    name: name.clone(),
+                    addresses: Vec::new(),
+                    machine,
+                    role: None,
+                })?;
+            }
+            if let (Some(id), Some(machine)) = (self.state.node_named(name), self.machines.get_mut(position))
+            {
+                machine.id = id;
+            }
+        }
+        let mut devices = BTreeMap::new();
+        for machine in &self.machines {
+            let device = Device {
+                agent: "fence_test".into(),
+                options: BTreeMap::new(),
+                secrets: BTreeMap::new(),
+                targets: BTreeMap::from([(machine.id, BTreeMap::new())]),
+                timeout_ms: 5_000,
+            };
+            devices.insert(format!("bmc-{}", machine.name), device);
+        }
+        let settings = Settings { quarantine_ms: 10_000, ..Settings::default() };
+        self.wish(Wish::Configure { settings, devices, attributes: BTreeMap::new(), by: "o".into() })?;
+        self.elect()?;
+        let definitions = self.definitions.clone();
+        for machine in &mut self.machines {
+            for (unit, choices) in &definitions {
+                if let Some(definition) = choices.first() {
+                    machine.offers.insert(unit.clone(), offer(definition.clone()));
+                }
+            }
+        }
+        // Some services ran before Convoke came; of exclusive ones a single copy.
+        for unit in definitions.keys() {
+            if self.rng.percent(30) {
+                let at = self.rng.below(self.machines.len());
+                if let Some(machine) = self.machines.get_mut(at) {
+                    machine.stray(unit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn elect(&mut self) -> Checked {
+        self.term += 1;
+        self.term_began = self.now;
+        if self.broken == Some(Mutation::TimeJumps) && self.term > 1 {
+            self.now += 3_600_000;
+            self.term_began = self.now;
+            // The machines' own clocks do not jump.
+            for machine in &mut self.machines {
+                machine.lease_until = machine.lease_until.saturating_add(3_600_000);
+            }
+        }
+        for machine in &mut self.machines {
+            machine.connected = false;
+        }
+        let at = self.rng.below(self.machines.len());
+        let leader = self.machines.get(at).map_or(NodeId(1), |machine| machine.id);
+        let term = self.term;
+        self.fact(Fact::TermBegan { term, leader })
+    }
+
+    fn fact(&mut self, fact: Fact) -> Checked {
+        self.apply(Command::Fact(fact), None)
+    }
+
+    fn wish(&mut self, wish: Wish) -> Checked {
+        self.apply(Command::Wish(wish), None)
+    }
+
+    /// Applies one command to the replicated state, checks it, and lets the left-out rule have its effect.
+    fn apply(&mut self, command: Command, origin: Option<Origin>) -> Checked {
+        self.try_apply(command, origin).map(|_| ())
+    }
+
+    fn try_apply(
+        &mut self,
+        command: Command,
+        origin: Option<Origin>,
+    ) -> Result<Result<(), Refusal>, Violation> {
+        let command = self.bent(command);
+        self.index += 1;
+        let entry = Entry { index: self.index, time: self.now, wall_ms: self.now, origin, command };
+        let before = self.state.clone();
+        let outcome = apply(&mut self.state, &entry).map(|_| ());
+        let told = match &entry.command {
+            Command::Fact(Fact::InventoryReported { incarnation, items, .. }) => {
+                let running: Vec<_> =
+                    items.iter().filter(|item| item.running).map(|item| item.unit.as_str()).collect();
+                format!("inventory of {incarnation}: {running:?}")
+            }
+            Command::Fact(Fact::UnitObserved { incarnation, item, .. }) => {
+                format!("{incarnation} says of {}: running {}", item.unit, item.running)
+            }
+            other => format!("{other:?}"),
+        };
+        self.story.push(format!("{} {told}: {outcome:?}", self.now));
+        self.log.push(entry.clone());
+        match &outcome {
+            Ok(()) => {
+                check::permits_end_by_evidence(&before, &self.state, &entry)?;
+                check::starts_after_what_it_requires(&before, &entry)?;
+                self.note_words(&before, &entry);
+            }
+            Err(_) => check::refusals_change_nothing(&before, &self.state, &entry)?,
+        }
+        check::the_word_holds(self, &before, &entry)?;
+        check::one_live_permit(&self.state)?;
+        self.bend(&before, &entry, outcome.is_ok());
+        Ok(outcome)
+    }
+
+    /// Remembers what people asked for, apart from what the state says of it.
+    fn note_words(&mut self, before: &State, entry: &Entry) {
+        match &entry.command {
+            Command::Wish(Wish::SetGoal { unit, wanted: Wanted::Started, .. }) => {
+                self.stopped_by_hand.remove(unit);
+            }
+            Command::Fact(Fact::Released { unit, because, token, .. }) => {
+                let single = before.units.get(unit).is_some_and(policy::Unit::is_exclusive);
+                let live = before.permit(unit, *token).is_some();
+                let meant = matches!(because, Cause::Operator(_))
+                    || (self.broken == Some(Mutation::HandStopForgotten)
+                        && *because == Cause::Failed("by hand".into()));
+                if meant && single && live {
+                    self.stopped_by_hand.insert(unit.clone(), entry.index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Left-out rules that change what reaches `apply`.
+    fn bent(&mut self, command: Command) -> Command {
+        match (self.broken, command) {
+            (
+                Some(Mutation::HandStopForgotten),
+                Command::Fact(Fact::Released { node, incarnation, unit, token, because: Cause::Operator(_) }),
+            ) => {
+                let because = Cause::Failed("by hand".into());
+                Command::Fact(Fact::Released { node, incarnation, unit, token, because })
+            }
+            (_, command) => command,
+        }
+    }
+
+    /// Left-out rules that change what `apply` makes of it.
+    fn bend(&mut self, before: &State, entry: &Entry, accepted: bool) {
+        let state = &mut self.state;
+        match (self.broken, &entry.command) {
+            (Some(Mutation::LossVoids), Command::Fact(Fact::NodeLost { node, .. })) if accepted => {
+                for unit in state.units.values_mut() {
+                    unit.permits.retain(|_, permit| permit.node != *node);
+                }
+            }
+            (
+                Some(Mutation::SilenceIsAbsence),
+                Command::Wish(Wish::Enroll { .. }) | Command::Fact(Fact::NodeHeard { .. }),
+            ) => {
+                for node in state.nodes.values_mut() {
+                    match &mut node.life {
+                        Some(life) => life.inventory = true,
+                        None => node.role = policy::Role::Voter,
+                    }
+                }
+            }
+            (Some(Mutation::ReleaseOfAny), Command::Fact(Fact::Released { unit, .. })) if !accepted => {
+                if let Some(unit) = state.units.get_mut(unit) {
+                    unit.permits.clear();
+                }
+            }
+            (Some(Mutation::ProofOfAnyLife), Command::Fact(Fact::FenceReported { case, outcome, .. }))
+                if !accepted =>
+            {
+                let target = before.cases.get(case).map(|case| case.node);
+                let target = target.or_else(|| self.attempts.first().map(|attempt| attempt.target));
+                if *outcome == policy::FenceOutcome::Off {
+                    for unit in state.units.values_mut() {
+                        unit.permits.retain(|_, permit| Some(permit.node) != target);
+                    }
+                }
+            }
+            (Some(Mutation::NoStopBudget), Command::Decision(Decision::Grant { unit, .. })) => {
+                let permits =
+                    state.units.get_mut(unit).into_iter().flat_map(|unit| unit.permits.values_mut());
+                for permit in permits {
+                    permit.terms.stop_budget_ms = 0;
+                }
+            }
+            (
+                Some(Mutation::TermsAtOnce),
+                Command::Decision(Decision::AdoptDefinition { unit, definition }),
+            ) => {
+                let permits =
+                    state.units.get_mut(unit).into_iter().flat_map(|unit| unit.permits.values_mut());
+                for permit in permits {
+                    permit.terms = policy::Terms::of(definition, permit.terms.revision, 0);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn check(&mut self) -> Checked {
+        check::never_twice(self)?;
+        check::contradictions_alarm(self)?;
+        check::plans_settle(self)
+    }
+
+    pub(crate) fn check_replay(&mut self) -> Checked {
+        let cut = self.rng.below(self.log.len());
+        check::replays_alike(self, cut)
+    }
+}
+
+fn offer(definition: Definition) -> Offer {
+    Offer {
+        definition: Some(definition),
+        fault: None,
+        gated: true,
+        enabled: false,
+        stop_budget_ms: 3_000,
+        present: true,
+    }
+}
+
+/// Three units that need each other in every way, each with the changes that its files may see.
+fn definitions() -> BTreeMap<UnitName, Vec<Definition>> {
+    let reset = |mut definition: Definition| {
+        definition.failure_reset_ms = 20_000;
+        definition
+    };
+    let pg = reset(Definition::exclusive());
+    let preferred = Definition {
+        prefer: vec![policy::Preference { term: policy::NodeTerm::Name("b".into()), weight: 10 }],
+        stickiness: Some(5),
+        ..pg.clone()
+    };
+    let loose = Definition { fencing: Fencing::None, ..pg.clone() };
+    let two = Definition { replicas: Replicas::Count(2), ..pg.clone() };
+    let ip = Definition { same_node_as: [UnitName::from("pg")].into(), ..pg.clone() };
+    let app = Definition { fencing: Fencing::Lease, requires: [UnitName::from("pg")].into(), ..pg.clone() };
+    let alone = Definition { fencing: Fencing::Lease, ..pg.clone() };
+    let web = reset(Definition::replicated(Replicas::Count(2)));
+    let all = reset(Definition::replicated(Replicas::All));
+    BTreeMap::from([
+        (UnitName::from("pg"), vec![pg.clone(), preferred, loose, two]),
+        (UnitName::from("ip"), vec![ip]),
+        (UnitName::from("app"), vec![alone, app]),
+        (UnitName::from("web"), vec![web, all]),
+    ])
+}
+
+#[allow(dead_code, reason = "named in violations only")]
+type Held = BTreeMap<UnitName, Token>;
