@@ -14,6 +14,7 @@ use std::path::Path;
 use policy::{Device, NodeId, Settings};
 
 pub use diff::diff;
+pub(crate) use read::milliseconds;
 pub use write::render;
 
 use crate::config::Finding;

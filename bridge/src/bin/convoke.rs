@@ -1,2 +1,7 @@
-//! Stub.
-fn main() {}
+//! `convoke`: shows and steers the cluster.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bridge::cli::main()
+}

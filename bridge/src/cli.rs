@@ -1,0 +1,165 @@
+//! `convoke`, the operator's command line.
+//!
+//! Asks this node's convoked over D-Bus and shows the answers; it never touches the cluster's files but to make or
+//! join a cluster. Words in, exit codes and text out; what may happen is decided elsewhere.
+
+mod act;
+mod args;
+mod bus;
+mod confirm;
+mod exit;
+mod gate;
+mod judge;
+mod look;
+mod member;
+mod out;
+mod render;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Config, Fence, Verb};
+use bus::Bus;
+use exit::{Code, Failure};
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { verb } = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::of(Code::Failed, &error)),
+    };
+    // The gate has an exit code of its own and speaks to a journal, not to a person.
+    if let Verb::Gate { unit } = &verb {
+        return runtime.block_on(gate::gate(unit));
+    }
+    match runtime.block_on(run(verb)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+/// The words of the command line, for its manual page and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    if !failure.text.is_empty() {
+        // Findings bring their own heading.
+        let heading = if failure.text.starts_with("error") { "" } else { "error: " };
+        out::note(&format!("{heading}{}", failure.text));
+    }
+    if let Some(hint) = &failure.hint {
+        out::note(&format!("hint: {hint}"));
+    }
+    failure.code.into()
+}
+
+async fn run(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Version => out::say(concat!("convoke ", env!("CARGO_PKG_VERSION"))),
+        Verb::ExitCodes => out::say(exit::TABLE),
+        Verb::Init(asked) => member::init(&asked).await?,
+        Verb::Join(asked) => member::join(&asked).await?,
+        Verb::Verify { units, read } => verify(&units, read.json)?,
+        verb => ask(&Bus::connect().await?, verb).await?,
+    }
+    Ok(())
+}
+
+async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Status { name, read } => look::status(bus, name.as_deref(), read.json).await,
+        Verb::ListUnits { read } => look::units(bus, read.json).await,
+        Verb::ListNodes { read } => look::nodes(bus, read.json).await,
+        Verb::Why { unit, read } => look::why(bus, &unit, read.json).await,
+        Verb::Events { lines, follow, unit, node, read } => {
+            look::events(bus, &look::Filter { lines, unit, node }, follow, read.json).await
+        }
+        Verb::Start { units, on, wait } => act::start(bus, &units, on.as_deref(), &wait).await,
+        Verb::Stop { units, wait } => act::stop(bus, &units, &wait).await,
+        Verb::Move { unit, to, from, wait } => {
+            act::move_unit(bus, &unit, from.as_deref(), to.as_deref(), &wait).await
+        }
+        Verb::Drain { node, wait } => act::drain(bus, &node, &wait).await,
+        Verb::Undrain { node } => {
+            bus.0.undrain(&node).await?;
+            done(&format!("{node} takes units again"))
+        }
+        Verb::Fence { verb: None } => look::fences(bus, false).await,
+        Verb::Fence { verb: Some(Fence::List { read }) } => look::fences(bus, read.json).await,
+        Verb::Fence { verb: Some(Fence::Confirm { node, verified }) } => {
+            confirm::confirm(bus, &node, verified).await
+        }
+        Verb::Fence { verb: Some(Fence::History { read }) } => look::fence_history(bus, read.json).await,
+        Verb::Leave { node } => {
+            bus.0.leave(&node).await?;
+            done(&format!(
+                "{node} is out of the cluster; before it can join again, remove /var/lib/convoke there"
+            ))
+        }
+        Verb::Forget { unit } => {
+            let unit = act::full(&unit)?;
+            bus.0.forget(&unit).await?;
+            done(&format!("{unit} is forgotten"))
+        }
+        Verb::Adopt { unit, from } => {
+            let unit = act::full(&unit)?;
+            bus.0.adopt(&unit, &from).await?;
+            done(&format!("{unit} is defined as on {from}"))
+        }
+        Verb::ResetFailed { unit, node } => {
+            let unit = act::full(&unit)?;
+            bus.0.reset_failed(&unit, node.as_deref().unwrap_or_default()).await?;
+            done(&format!("the failures of {unit} are forgotten"))
+        }
+        Verb::Token { valid } => done(&bus.0.issue_token(valid).await?),
+        Verb::Config { verb: Config::Show { read } } => settings::show(bus, read.json).await,
+        Verb::Config { verb: Config::Diff { file } } => settings::diff(bus, &file).await,
+        Verb::Config { verb: Config::Apply { file } } => settings::apply(bus, &file).await,
+        // The rest needs no daemon and was done before.
+        Verb::Init(_)
+        | Verb::Join(_)
+        | Verb::Verify { .. }
+        | Verb::Gate { .. }
+        | Verb::Version
+        | Verb::ExitCodes => Ok(()),
+    }
+}
+
+fn done(text: &str) -> Result<(), Failure> {
+    out::say(text);
+    Ok(())
+}
+
+fn verify(names: &[String], json: bool) -> Result<(), Failure> {
+    let names: Vec<String> = names.iter().map(|name| act::full(name)).collect::<Result<_, _>>()?;
+    let findings = units::verify::verify("/".as_ref(), &names);
+    if json {
+        out::json(&findings);
+    } else {
+        for finding in &findings {
+            out::say(&finding.render());
+        }
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == units::Severity::Error).count();
+    if errors > 0 {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("{errors} of {} findings are errors", findings.len()),
+        )
+        .hint("the cluster starts no unit that has one"));
+    }
+    if !json && findings.is_empty() {
+        out::say("nothing found");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

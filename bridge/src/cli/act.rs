@@ -1,0 +1,190 @@
+//! Wishes: start, stop, move, drain; and the wait until they have come true.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use super::args::Wait;
+use super::bus::Bus;
+use super::exit::{Code, Failure};
+use super::judge::{self, Verdict};
+use super::out;
+use crate::api::model::{HistoryLine, Overview};
+use crate::api::names;
+
+/// One wait of the daemon for a change; between two of them the time limit is looked at.
+const STEP: Duration = Duration::from_secs(10);
+/// Between two questions while the cluster has no leader: an election takes about as long.
+const NO_LEADER: Duration = Duration::from_millis(250);
+/// Enough of a unit's history to hold one move.
+const LINES: u64 = 20;
+
+pub(super) async fn start(bus: &Bus, units: &[String], on: Option<&str>, wait: &Wait) -> Result<(), Failure> {
+    let mut asked = Vec::new();
+    for unit in units {
+        let unit = full(unit)?;
+        let index = bus.0.start(&unit, on.unwrap_or_default()).await?;
+        asked.push((unit, index));
+    }
+    for (unit, index) in asked {
+        let text = follow(bus, wait, &unit, |picture| judge::started(picture, &unit, on)).await?;
+        finish(bus, wait, &unit, index, text, "unit-start-asked", "unit-started").await;
+    }
+    Ok(())
+}
+
+pub(super) async fn stop(bus: &Bus, units: &[String], wait: &Wait) -> Result<(), Failure> {
+    let mut asked = Vec::new();
+    for unit in units {
+        let unit = full(unit)?;
+        let index = bus.0.stop(&unit).await?;
+        asked.push((unit, index));
+    }
+    for (unit, index) in asked {
+        let text = follow(bus, wait, &unit, |picture| judge::stopped(picture, &unit)).await?;
+        finish(bus, wait, &unit, index, text, "unit-stop-asked", "unit-released").await;
+    }
+    Ok(())
+}
+
+pub(super) async fn move_unit(
+    bus: &Bus,
+    unit: &str,
+    from: Option<&str>,
+    to: Option<&str>,
+    wait: &Wait,
+) -> Result<(), Failure> {
+    let unit = full(unit)?;
+    let picture = bus.confirmed().await?;
+    let before = judge::find(&picture, &unit).map(|unit| judge::place(unit, from));
+    let index = bus.0.move_unit(&unit, from.unwrap_or_default(), to.unwrap_or_default()).await?;
+    let (from, token) = before.unwrap_or_default();
+    let text = follow(bus, wait, &unit, |picture| judge::moved(picture, &unit, &from, token)).await?;
+    finish(bus, wait, &unit, index, text, "unit-move-asked", "unit-started").await;
+    Ok(())
+}
+
+pub(super) async fn drain(bus: &Bus, node: &str, wait: &Wait) -> Result<(), Failure> {
+    bus.0.drain(node).await?;
+    if let Some(text) = follow(bus, wait, node, |picture| judge::drained(picture, node)).await? {
+        out::say(&text);
+    }
+    Ok(())
+}
+
+/// The unit's whole name, as the daemon will understand it.
+pub(super) fn full(unit: &str) -> Result<String, Failure> {
+    Ok(names::unit(unit)?.0)
+}
+
+/// Waits until the judge is content; `None` if it was not to be waited for.
+async fn follow(
+    bus: &Bus,
+    wait: &Wait,
+    what: &str,
+    judge: impl Fn(&Overview) -> Verdict,
+) -> Result<Option<String>, Failure> {
+    if wait.no_wait {
+        return Ok(None);
+    }
+    let until = Instant::now() + wait.timeout;
+    let chatty = std::io::stderr().is_terminal();
+    let mut shown = String::new();
+    loop {
+        let picture = bus.overview().await?;
+        let pending = if picture.quorum {
+            match judge(&picture) {
+                Verdict::Done(text) => return Ok(Some(text)),
+                Verdict::Stuck(text, remedy) => return Err(Failure::new(Code::NotDone, text).hint(remedy)),
+                Verdict::Pending(reason) => reason,
+            }
+        } else {
+            "no quorum".to_owned()
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let code = if picture.quorum { Code::NotDone } else { Code::NoQuorum };
+            let text =
+                format!("{what}: recorded, but not done after {} s: {pending}", wait.timeout.as_secs_f64());
+            return Err(Failure::new(code, text)
+                .hint(format!("`convoke why {what}`; it goes on without this command")));
+        }
+        if chatty && pending != shown && !pending.is_empty() {
+            out::note(&format!("{what}: {pending}"));
+            shown = pending;
+        }
+        if picture.quorum {
+            bus.changed(picture.index, left.min(STEP)).await?;
+        } else {
+            tokio::time::sleep(left.min(NO_LEADER)).await;
+        }
+    }
+}
+
+/// One line on what happened, with the time that it took by the cluster's clock.
+async fn finish(
+    bus: &Bus,
+    wait: &Wait,
+    unit: &str,
+    index: u64,
+    text: Option<String>,
+    asked: &str,
+    done: &str,
+) {
+    let Some(text) = text else {
+        if !wait.no_wait {
+            out::say(&format!("{unit}: recorded"));
+        }
+        return;
+    };
+    // The figure is a courtesy: without it the deed is done all the same.
+    let lines = bus.history(LINES, unit, "").await.unwrap_or_default();
+    match took(&lines, index, asked, done) {
+        Some(ms) => out::say(&format!("{text} ({})", span(ms))),
+        None => out::say(&text),
+    }
+}
+
+fn took(lines: &[HistoryLine], index: u64, asked: &str, done: &str) -> Option<u64> {
+    let asked = lines.iter().find(|line| line.index == index && line.kind == asked)?;
+    let done = lines.iter().rev().find(|line| line.index > index && line.kind == done)?;
+    done.time_ms.checked_sub(asked.time_ms)
+}
+
+fn span(ms: u64) -> String {
+    if ms < 10_000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(index: u64, time_ms: u64, kind: &str) -> HistoryLine {
+        HistoryLine {
+            index,
+            wall_ms: 0,
+            time_ms,
+            severity: "info".to_owned(),
+            node: None,
+            unit: None,
+            kind: kind.to_owned(),
+            text: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_time_is_that_of_this_wish() {
+        let lines = [
+            line(3, 10, "unit-move-asked"),
+            line(5, 30, "unit-started"),
+            line(9, 100, "unit-move-asked"),
+            line(10, 120, "unit-released"),
+            line(12, 142, "unit-started"),
+        ];
+        assert_eq!(took(&lines, 9, "unit-move-asked", "unit-started"), Some(42));
+        assert_eq!(took(&lines, 11, "unit-move-asked", "unit-started"), None);
+        // Nothing had to be done.
+        assert_eq!(took(&lines[..3], 9, "unit-move-asked", "unit-started"), None);
+        assert_eq!(span(42), "42 ms");
+        assert_eq!(span(61_250), "61.2 s");
+    }
+}

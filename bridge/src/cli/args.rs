@@ -1,0 +1,326 @@
+//! The words of the command line. They follow `systemctl` where it has one for the thing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::exit;
+use crate::api::document::milliseconds;
+use crate::identity::Role;
+use crate::net::addresses;
+
+/// Shows and steers the cluster that this node belongs to.
+///
+/// A unit becomes a cluster unit by a drop-in with an [X-Convoke] section; see convoke.unit(5). The cluster decides where
+/// it runs, and `systemctl start` on a node asks the cluster first. Reading is for everybody, changing for root.
+#[derive(Debug, Parser)]
+#[command(
+    name = "convoke",
+    version,
+    propagate_version = false,
+    max_term_width = 100,
+    after_help = "`convoke help exit-codes` lists the exit codes."
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Make a new cluster with this machine as its first node
+    Init(Init),
+    /// Print a token that lets another machine join
+    Token {
+        /// How long it lets machines in: 30min, 1h, 1d; at most 7d
+        #[arg(long, default_value = "1h", value_parser = seconds)]
+        valid: u32,
+    },
+    /// Make this machine a node of the token's cluster
+    Join(Join),
+    /// Show the cluster, or one node or unit of it
+    Status {
+        /// A node or a unit
+        name: Option<String>,
+        #[command(flatten)]
+        read: Read,
+    },
+    /// List the cluster units
+    ListUnits {
+        #[command(flatten)]
+        read: Read,
+    },
+    /// List the nodes
+    ListNodes {
+        #[command(flatten)]
+        read: Read,
+    },
+    /// Start units, wherever the cluster places them
+    Start {
+        /// The units; `.service` may be left out
+        #[arg(required = true)]
+        units: Vec<String>,
+        /// Start on this node, and forget what kept the unit from it
+        #[arg(long, value_name = "NODE")]
+        on: Option<String>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Stop units in the whole cluster; they stay stopped until they are started again
+    Stop {
+        /// The units
+        #[arg(required = true)]
+        units: Vec<String>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Move a unit to another node
+    Move {
+        /// The unit
+        unit: String,
+        /// Where to; the cluster chooses if none is given
+        to: Option<String>,
+        /// Which copy to move, for a unit with several
+        #[arg(long, value_name = "NODE")]
+        from: Option<String>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Move everything away from a node and place nothing on it
+    Drain {
+        /// The node
+        node: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Let a drained node take units again
+    Undrain {
+        /// The node
+        node: String,
+    },
+    /// Say why a unit is where it is, and what would release it
+    Why {
+        /// The unit
+        unit: String,
+        #[command(flatten)]
+        read: Read,
+    },
+    /// Show fencing, or vouch that a node is off
+    Fence {
+        #[command(subcommand)]
+        verb: Option<Fence>,
+    },
+    /// Show what happened
+    #[command(visible_alias = "history")]
+    Events {
+        /// Show the last lines only
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "NUMBER")]
+        lines: u64,
+        /// Go on and show what happens
+        #[arg(short, long)]
+        follow: bool,
+        /// Only of this unit
+        #[arg(short, long)]
+        unit: Option<String>,
+        /// Only of this node
+        #[arg(long)]
+        node: Option<String>,
+        #[command(flatten)]
+        read: Read,
+    },
+    /// Take a node out of the cluster for good
+    Leave {
+        /// The node; it must be down, and proven so if it held units
+        node: String,
+    },
+    /// Forget a unit that no node offers any more
+    Forget {
+        /// The unit
+        unit: String,
+    },
+    /// Choose whose definition of a unit holds, where the nodes differ
+    Adopt {
+        /// The unit
+        unit: String,
+        /// Whose files are right
+        #[arg(long, value_name = "NODE")]
+        from: String,
+    },
+    /// Forget the failures of a unit, so that avoided nodes may take it again
+    ResetFailed {
+        /// The unit
+        unit: String,
+        /// On this node only
+        #[arg(long)]
+        node: Option<String>,
+    },
+    /// Show and change the settings of the cluster
+    Config {
+        #[command(subcommand)]
+        verb: Config,
+    },
+    /// Check the cluster units in the files of this node
+    Verify {
+        /// Units; all if none is named
+        units: Vec<String>,
+        #[command(flatten)]
+        read: Read,
+    },
+    /// Ask whether a unit may start here; used by convoke-gate@.service
+    #[command(hide = true)]
+    Gate {
+        /// The unit
+        unit: String,
+    },
+    /// Print the version
+    Version,
+    /// List the exit codes
+    #[command(hide = true, long_about = exit::TABLE)]
+    ExitCodes,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Read {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Wait {
+    /// Return as soon as the cluster has recorded it
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// How long to wait until it has happened
+    #[arg(long, default_value = "90s", value_parser = duration, value_name = "TIME")]
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// What to call the cluster
+    #[arg(long, value_name = "CLUSTER", default_value = "cluster", value_parser = name)]
+    pub(super) name: String,
+    /// What to call this node; the machine's own name if not given
+    #[arg(long, value_name = "NODE", value_parser = name)]
+    pub(super) node: Option<String>,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Join {
+    /// The line that `convoke token` printed; `-` reads it from standard input, where no other user sees it
+    pub(super) token: String,
+    /// What to call this node; the machine's own name if not given
+    #[arg(long, visible_alias = "node", value_name = "NODE", value_parser = name)]
+    pub(super) name: Option<String>,
+    /// What the node does: votes and runs units, runs units only, or votes only
+    #[arg(long, value_enum)]
+    pub(super) role: Option<JoinRole>,
+    #[command(flatten)]
+    pub(super) machine: Machine,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Machine {
+    /// Where the other nodes reach this one, may be given more than once; found out if not given
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub(super) address: Vec<SocketAddr>,
+    /// The port to listen on
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum JoinRole {
+    Voter,
+    Member,
+    Witness,
+}
+
+impl From<JoinRole> for Role {
+    fn from(role: JoinRole) -> Self {
+        match role {
+            JoinRole::Voter => Self::Voter,
+            JoinRole::Member => Self::Member,
+            JoinRole::Witness => Self::Witness,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Fence {
+    /// List fence devices and open fences
+    List {
+        #[command(flatten)]
+        read: Read,
+    },
+    /// Give your word that a lost node is off, so that its units start elsewhere
+    ///
+    /// If the node still runs, its units run twice and may destroy their data. Look at the machine, not at its silence:
+    /// pull the plug, or see that the power is off.
+    Confirm {
+        /// The node
+        node: String,
+        /// Do not ask; for scripts that have switched the power off themselves
+        #[arg(long = "yes-i-have-verified-it-is-off")]
+        verified: bool,
+    },
+    /// Show the fences of the past
+    History {
+        #[command(flatten)]
+        read: Read,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Config {
+    /// Print the settings in force as TOML
+    Show {
+        #[command(flatten)]
+        read: Read,
+    },
+    /// Show what applying a file would change
+    Diff {
+        /// The file; `-` for standard input
+        file: PathBuf,
+    },
+    /// Put the settings of a file in force, as a whole
+    Apply {
+        /// The file; `-` for standard input
+        file: PathBuf,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    milliseconds(text)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "write a time like 500ms, 90s, 5min or 1h".to_owned())
+}
+
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = duration(text)?.as_secs();
+    match u32::try_from(seconds) {
+        Ok(seconds @ 1..=604_800) => Ok(seconds),
+        _ => Err("a token is valid for 1s to 7d".to_owned()),
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if crate::join::usable_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name has 1 to 253 letters, digits, `-`, `_` or `.`".to_owned())
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found =
+        addresses::parse(text).filter(|address| !address.ip().is_unspecified() && address.port() != 0);
+    found.ok_or_else(|| {
+        "write 10.0.0.1, 10.0.0.1:7433, fd00::1 or [fd00::1]:7433; names are not looked up".to_owned()
+    })
+}

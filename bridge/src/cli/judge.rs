@@ -1,0 +1,145 @@
+//! Whether what was asked has happened, as far as a picture of the cluster tells.
+//!
+//! Pure. What it calls done is what an operator would: for a stop, that the unit is proven stopped (F22).
+
+use crate::api::model::{CopyLine, Overview, UnitLine};
+
+/// What a picture says of a wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It has happened; what, in words.
+    Done(String),
+    /// Not yet; what it waits for.
+    Pending(String),
+    /// It will not happen by waiting; why, and what to do.
+    Stuck(String, String),
+}
+
+use Verdict::{Done, Pending, Stuck};
+
+/// After `start`.
+pub(super) fn started(picture: &Overview, name: &str, on: Option<&str>) -> Verdict {
+    let Some(unit) = find(picture, name) else {
+        return Pending("the cluster does not know it yet".to_owned());
+    };
+    if unit.goal == "stopped" {
+        return overtaken(unit, "stopped");
+    }
+    let active = active(unit);
+    let there = on.is_none_or(|node| active.contains(&node));
+    match (unit.state.as_str(), on) {
+        ("active", None) => Done(format!("{name} is active on {}", active.join(", "))),
+        (_, Some(node)) if there => Done(format!("{name} is active on {node}")),
+        ("active", Some(node)) => Stuck(
+            format!("{name} is active on {}, not on {node}", active.join(", ")),
+            format!("`convoke move {name} {node}` moves it; `convoke why {name}` says why it is not there"),
+        ),
+        _ => Pending(waits_for(unit)),
+    }
+}
+
+/// After `stop`.
+pub(super) fn stopped(picture: &Overview, name: &str) -> Verdict {
+    let Some(unit) = find(picture, name) else { return Done(format!("{name} is not there any more")) };
+    if unit.goal == "started" {
+        return overtaken(unit, "started");
+    }
+    if unit.copies.is_empty() {
+        return Done(format!("{name} is stopped"));
+    }
+    let silent = |copy: &&CopyLine| copy.state == "unknown" && !being_fenced(picture, &copy.node);
+    let silent: Vec<_> = unit.copies.iter().filter(silent).map(|copy| copy.node.as_str()).collect();
+    if silent.len() == unit.copies.len() {
+        let nodes = silent.join(", ");
+        let (node, verb) =
+            (silent.first().copied().unwrap_or_default(), if silent.len() == 1 { "is" } else { "are" });
+        return Stuck(
+            format!(
+                "{name} will stay stopped, but it is not proven stopped: {nodes} {verb} silent and may still run it"
+            ),
+            format!("start {node} again, or switch it off and type `convoke fence confirm {node}`"),
+        );
+    }
+    Pending(waits_for(unit))
+}
+
+/// After `move`; `before` is the highest permit from before the wish.
+pub(super) fn moved(picture: &Overview, name: &str, from: &str, before: u64) -> Verdict {
+    let Some(unit) = find(picture, name) else {
+        return Pending("the cluster does not know it yet".to_owned());
+    };
+    if unit.goal == "stopped" {
+        return overtaken(unit, "stopped");
+    }
+    let fresh = unit
+        .copies
+        .iter()
+        .find(|copy| copy.state == "active" && copy.token.is_some_and(|token| token > before));
+    match fresh {
+        Some(copy) if copy.node == from => Stuck(
+            format!("{name} is back on {from}: it could not run elsewhere"),
+            format!("`convoke events --unit {name}` shows what happened"),
+        ),
+        Some(copy) => Done(format!("{name} moved from {from} to {}", copy.node)),
+        None => Pending(waits_for(unit)),
+    }
+}
+
+/// After `drain`.
+pub(super) fn drained(picture: &Overview, name: &str) -> Verdict {
+    let Some(node) = picture.nodes.iter().find(|node| node.name == name) else {
+        return Done(format!("{name} is not in the cluster any more"));
+    };
+    if node.drained.is_none() {
+        return Stuck(
+            format!("{name} is not drained any more: somebody has undrained it"),
+            format!("convoke drain {name}"),
+        );
+    }
+    if node.units.is_empty() {
+        return Done(format!("{name} is drained and runs no cluster unit"));
+    }
+    if matches!(node.state.as_str(), "lost" | "unknown") {
+        return Stuck(
+            format!("{name} is {} and may still run {}", node.state, node.units.join(", ")),
+            format!("start it again, or switch it off and type `convoke fence confirm {name}`"),
+        );
+    }
+    let waits = |unit: &String| match find(picture, unit).and_then(|unit| unit.reason.clone()) {
+        Some(reason) => format!("{unit}: {reason}"),
+        None => format!("{unit} is still there"),
+    };
+    Pending(node.units.first().map(waits).unwrap_or_default())
+}
+
+/// Highest permit of a unit, and where its copy to be moved is.
+pub(super) fn place(unit: &UnitLine, from: Option<&str>) -> (String, u64) {
+    let before = unit.copies.iter().filter_map(|copy| copy.token).max().unwrap_or(0);
+    let copy = unit.copies.iter().find(|copy| from.is_none_or(|from| copy.node == from));
+    (copy.map(|copy| copy.node.clone()).unwrap_or_default(), before)
+}
+
+pub(super) fn find<'a>(picture: &'a Overview, name: &str) -> Option<&'a UnitLine> {
+    picture.units.iter().find(|unit| unit.name == name)
+}
+
+fn active(unit: &UnitLine) -> Vec<&str> {
+    unit.copies.iter().filter(|copy| copy.state == "active").map(|copy| copy.node.as_str()).collect()
+}
+
+/// A fence that runs will prove the node off, or fail and be seen to.
+fn being_fenced(picture: &Overview, node: &str) -> bool {
+    picture.fences.iter().any(|fence| fence.node == node && fence.state != "failed" && fence.device.is_some())
+}
+
+fn overtaken(unit: &UnitLine, goal: &str) -> Verdict {
+    let by = unit.goal_by.as_deref().unwrap_or("somebody");
+    Stuck(format!("{} was {goal} meanwhile by {by}", unit.name), format!("convoke why {}", unit.name))
+}
+
+fn waits_for(unit: &UnitLine) -> String {
+    unit.reason.clone().unwrap_or_else(|| unit.state.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+use super::*;
+use crate::api::model::FenceLine;
+use crate::cli::render::samples::{copy, picture, unit};
+
+const DB: &str = "db.service";
+
+/// The cluster with this unit only.
+fn with(unit: UnitLine) -> Overview {
+    Overview { units: vec![unit], ..picture() }
+}
+
+fn stopping(copies: Vec<CopyLine>) -> UnitLine {
+    UnitLine { goal: "stopped".to_owned(), ..unit(DB, "stopping", copies) }
+}
+
+#[test]
+fn a_start_is_done_when_the_unit_is_active() {
+    let active = with(unit(DB, "active", vec![copy("n1", "active", 4)]));
+    assert_eq!(started(&active, DB, None), Done("db.service is active on n1".to_owned()));
+    assert_eq!(started(&active, DB, Some("n1")), Done("db.service is active on n1".to_owned()));
+    assert!(
+        matches!(started(&active, DB, Some("n2")), Stuck(_, remedy) if remedy.contains("convoke move db.service n2"))
+    );
+    let starting = with(unit(DB, "starting", vec![copy("n1", "starting", 4)]));
+    assert_eq!(started(&starting, DB, None), Pending("starting".to_owned()));
+}
+
+#[test]
+fn a_start_that_waits_says_for_what() {
+    let waiting = UnitLine { reason: Some("n3 is lost".to_owned()), ..unit(DB, "waiting", Vec::new()) };
+    assert_eq!(started(&with(waiting), DB, None), Pending("n3 is lost".to_owned()));
+}
+
+#[test]
+fn somebody_elses_later_word_ends_the_wait() {
+    assert!(
+        matches!(started(&with(stopping(Vec::new())), DB, None), Stuck(text, _) if text.contains("alice"))
+    );
+    let active = with(unit(DB, "active", vec![copy("n1", "active", 4)]));
+    assert!(matches!(stopped(&active, DB), Stuck(text, _) if text.contains("started meanwhile by alice")));
+}
+
+#[test]
+fn a_stop_is_done_when_no_copy_is_left() {
+    assert_eq!(stopped(&with(stopping(Vec::new())), DB), Done("db.service is stopped".to_owned()));
+    let leaving = with(stopping(vec![copy("n1", "stopping", 4)]));
+    assert!(matches!(stopped(&leaving, DB), Pending(_)));
+}
+
+#[test]
+fn a_stop_on_a_silent_node_is_not_proven() {
+    let mut silent = with(stopping(vec![copy("n1", "unknown", 4)]));
+    let Stuck(text, remedy) = stopped(&silent, DB) else { panic!("it is not stopped") };
+    assert!(text.contains("not proven stopped: n1 is silent"), "{text}");
+    assert!(remedy.contains("convoke fence confirm n1"), "{remedy}");
+    // A fence under way will tell.
+    let mut fence = FenceLine {
+        node: "n1".to_owned(),
+        incarnation: "boot-n1".to_owned(),
+        state: "running".to_owned(),
+        device: Some("bmc-n1".to_owned()),
+        attempts: 1,
+        error: None,
+        next_in_s: None,
+        because: DB.to_owned(),
+        text: String::new(),
+    };
+    silent.fences = vec![fence.clone()];
+    assert!(matches!(stopped(&silent, DB), Pending(_)));
+    fence.state = "failed".to_owned();
+    silent.fences = vec![fence];
+    assert!(matches!(stopped(&silent, DB), Stuck(..)));
+}
+
+#[test]
+fn a_move_is_done_by_a_newer_permit_elsewhere() {
+    let before = unit(DB, "active", vec![copy("n1", "active", 4)]);
+    assert_eq!(place(&before, None), ("n1".to_owned(), 4));
+    // The old copy is still there: nothing has happened yet.
+    assert!(matches!(moved(&with(before), DB, "n1", 4), Pending(_)));
+    let after = with(unit(DB, "active", vec![copy("n2", "active", 9)]));
+    assert_eq!(moved(&after, DB, "n1", 4), Done("db.service moved from n1 to n2".to_owned()));
+    let back = with(unit(DB, "active", vec![copy("n1", "active", 9)]));
+    assert!(matches!(moved(&back, DB, "n1", 4), Stuck(text, _) if text.contains("back on n1")));
+}
+
+#[test]
+fn a_drain_is_done_when_the_node_holds_nothing() {
+    let mut picture = picture();
+    picture.nodes[0].drained = Some("root".to_owned());
+    picture.units[0].reason = Some("no other node offers it".to_owned());
+    assert_eq!(drained(&picture, "n1"), Pending("db.service: no other node offers it".to_owned()));
+    picture.nodes[0].state = "lost".to_owned();
+    assert!(matches!(drained(&picture, "n1"), Stuck(..)));
+    picture.nodes[0].units.clear();
+    assert!(matches!(drained(&picture, "n1"), Done(_)));
+    picture.nodes[0].drained = None;
+    assert!(matches!(drained(&picture, "n1"), Stuck(..)));
+}

@@ -1,0 +1,165 @@
+//! Questions: status, lists, why, events.
+
+use std::time::Duration;
+
+use super::bus::Bus;
+use super::exit::{Code, Failure};
+use super::out::{self, Style};
+use super::{act, render};
+use crate::api::model::{HistoryLine, Overview};
+
+/// How many lines are looked through for those of one kind.
+const ALL_LINES: u64 = 2_000;
+/// One wait of the daemon for a change.
+const STEP: Duration = Duration::from_secs(20);
+/// Between two questions while the cluster has no leader.
+const NO_LEADER: Duration = Duration::from_secs(1);
+
+pub(super) async fn status(bus: &Bus, name: Option<&str>, json: bool) -> Result<(), Failure> {
+    let picture = bus.overview().await?;
+    let style = Style::of_stdout();
+    match name {
+        None if json => out::json(&picture),
+        None => out::print(&render::status(&picture, style)),
+        Some(name) => one(&picture, name, json, style)?,
+    }
+    confirmed(&picture)
+}
+
+fn one(picture: &Overview, name: &str, json: bool, style: Style) -> Result<(), Failure> {
+    if let Some(node) = picture.nodes.iter().find(|node| node.name == name) {
+        if json {
+            out::json(node);
+        } else {
+            out::print(&render::node(node, picture, style));
+        }
+        return Ok(());
+    }
+    let full = act::full(name).unwrap_or_else(|_| name.to_owned());
+    let Some(unit) = picture.units.iter().find(|unit| unit.name == full) else {
+        return Err(Failure::new(Code::NotFound, format!("`{name}` is neither a node nor a cluster unit"))
+            .hint("`convoke status` shows all of both"));
+    };
+    if json {
+        out::json(unit);
+    } else {
+        out::print(&render::unit(unit, style));
+        if let Some(reason) = &unit.reason {
+            out::print(&style.paragraph("  why         ", &" ".repeat(14), reason));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn units(bus: &Bus, json: bool) -> Result<(), Failure> {
+    let picture = bus.overview().await?;
+    if json {
+        out::json(&picture.units);
+    } else {
+        out::print(&render::units(&picture.units, Style::of_stdout()));
+    }
+    confirmed(&picture)
+}
+
+pub(super) async fn nodes(bus: &Bus, json: bool) -> Result<(), Failure> {
+    let picture = bus.overview().await?;
+    if json {
+        out::json(&picture.nodes);
+    } else {
+        out::print(&render::nodes(&picture.nodes, Style::of_stdout()));
+    }
+    confirmed(&picture)
+}
+
+/// What was printed is true only with a quorum; scripts learn it from the exit code.
+fn confirmed(picture: &Overview) -> Result<(), Failure> {
+    if picture.quorum {
+        return Ok(());
+    }
+    Err(Failure::new(Code::NoQuorum, "no quorum: this is what the node last knew"))
+}
+
+pub(super) async fn why(bus: &Bus, unit: &str, json: bool) -> Result<(), Failure> {
+    let why = bus.why(&act::full(unit)?).await?;
+    if json {
+        out::json(&why);
+    } else {
+        out::print(&render::why(&why, Style::of_stdout()));
+    }
+    Ok(())
+}
+
+pub(super) async fn fences(bus: &Bus, json: bool) -> Result<(), Failure> {
+    let picture = bus.overview().await?;
+    if json {
+        out::json(&picture.fences);
+    } else {
+        out::print(&render::fences(&picture, Style::of_stdout()));
+    }
+    confirmed(&picture)
+}
+
+pub(super) async fn fence_history(bus: &Bus, json: bool) -> Result<(), Failure> {
+    let mut lines = bus.history(ALL_LINES, "", "").await?;
+    lines.retain(|line| line.kind.starts_with("fence-"));
+    show(&lines, json);
+    Ok(())
+}
+
+/// Which events are asked for.
+pub(super) struct Filter {
+    pub(super) lines: u64,
+    pub(super) unit: Option<String>,
+    pub(super) node: Option<String>,
+}
+
+pub(super) async fn events(bus: &Bus, filter: &Filter, follow: bool, json: bool) -> Result<(), Failure> {
+    let unit = filter.unit.as_deref().map(act::full).transpose()?.unwrap_or_default();
+    let node = filter.node.as_deref().unwrap_or_default();
+    if !node.is_empty() && !bus.overview().await?.nodes.iter().any(|known| known.name == node) {
+        return Err(Failure::new(Code::NotFound, format!("no node `{node}` in this cluster"))
+            .hint("convoke list-nodes"));
+    }
+    let lines = bus.history(filter.lines, &unit, node).await?;
+    if !follow {
+        show(&lines, json);
+        return Ok(());
+    }
+    let mut last = 0;
+    each(&lines, &mut last, json);
+    loop {
+        let picture = bus.overview().await?;
+        if !picture.quorum {
+            tokio::time::sleep(NO_LEADER).await;
+            continue;
+        }
+        match bus.history(ALL_LINES, &unit, node).await {
+            Ok(lines) => each(&lines, &mut last, json),
+            Err(failure) if failure.code == Code::NoQuorum => continue,
+            Err(failure) => return Err(failure),
+        }
+        bus.changed(picture.index, STEP).await?;
+    }
+}
+
+/// Shows what is newer than `last`.
+fn each(lines: &[HistoryLine], last: &mut u64, json: bool) {
+    let fresh: Vec<_> = lines.iter().filter(|line| line.index > *last).cloned().collect();
+    *last = lines.last().map_or(*last, |line| line.index.max(*last));
+    if json {
+        // One object a line: a follower cannot wait for the end of a list.
+        for line in &fresh {
+            out::say(&serde_json::to_string(line).unwrap_or_default());
+        }
+    } else if !fresh.is_empty() {
+        out::print(&render::history(&fresh, Style::of_stdout()));
+    }
+}
+
+fn show(lines: &[HistoryLine], json: bool) {
+    if json {
+        out::json(&lines);
+    } else {
+        out::print(&render::history(lines, Style::of_stdout()));
+    }
+}

@@ -1,0 +1,29 @@
+//! Models as text for people. Pure: a model and a style in, text out.
+
+mod lists;
+mod past;
+mod reasons;
+mod screen;
+
+pub(super) use lists::{fences, node, nodes, unit, units};
+pub(super) use past::history;
+pub(super) use reasons::why;
+pub(super) use screen::status;
+
+use super::out::Tone;
+
+/// What a state means to the reader.
+fn tone(state: &str) -> Tone {
+    match state {
+        "active" | "online" | "ready" => Tone::Good,
+        "stopped" | "member" => Tone::Plain,
+        "lost" | "unknown" | "fenced" | "fencing" | "unready" | "undefined" | "stray" | "failed"
+        | "alert" => Tone::Bad,
+        _ => Tone::Mind,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod samples;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Nodes, units and fences as tables, and one of them alone.
+
+use super::tone;
+use crate::api::model::{CopyLine, NodeLine, Overview, UnitLine};
+use crate::cli::out::{Row, Style, Tone};
+
+/// All nodes.
+pub(in crate::cli) fn nodes(nodes: &[NodeLine], style: Style) -> String {
+    let row = |node: &NodeLine| {
+        let state =
+            if node.drained.is_some() { format!("{}, drained", node.state) } else { node.state.clone() };
+        let units = if node.units.is_empty() { "-".to_owned() } else { node.units.join(", ") };
+        let mut notes = Vec::new();
+        if let Some(seconds) = node.quarantine_s {
+            notes.push(format!(
+                "takes no units for another {seconds} s: a late power-off may still strike it"
+            ));
+        }
+        Row {
+            cells: vec![
+                (Tone::Strong, node.name.clone()),
+                (Tone::Plain, node.role.clone()),
+                (tone(&state), state),
+                (
+                    if node.fencing == "none" { Tone::Plain } else { tone(&node.fencing) },
+                    node.fencing.clone(),
+                ),
+                (Tone::Plain, units),
+            ],
+            notes,
+        }
+    };
+    style.table(&["NODE", "ROLE", "STATE", "FENCING", "UNITS"], &nodes.iter().map(row).collect::<Vec<_>>())
+}
+
+/// All units.
+pub(in crate::cli) fn units(units: &[UnitLine], style: Style) -> String {
+    let row = |unit: &UnitLine| Row {
+        cells: vec![
+            (Tone::Strong, unit.name.clone()),
+            (tone(&unit.state), unit.state.clone()),
+            (Tone::Plain, copies(unit)),
+            (Tone::Plain, places(unit)),
+        ],
+        notes: unit.reason.iter().cloned().collect(),
+    };
+    style.table(&["UNIT", "STATE", "COPIES", "ON"], &units.iter().map(row).collect::<Vec<_>>())
+}
+
+fn copies(unit: &UnitLine) -> String {
+    let active = unit.copies.iter().filter(|copy| copy.state == "active").count();
+    match unit.wanted {
+        _ if unit.goal == "stopped" && active == 0 => "-".to_owned(),
+        Some(wanted) => format!("{active}/{wanted}"),
+        None => format!("{active}/all"),
+    }
+}
+
+fn places(unit: &UnitLine) -> String {
+    if unit.copies.is_empty() {
+        return "-".to_owned();
+    }
+    let place = |copy: &CopyLine| match copy.state.as_str() {
+        "active" if copy.adopted => format!("{} (taken over)", copy.node),
+        "active" => copy.node.clone(),
+        state => format!("{} ({state})", copy.node),
+    };
+    unit.copies.iter().map(place).collect::<Vec<_>>().join(", ")
+}
+
+/// One node.
+pub(in crate::cli) fn node(node: &NodeLine, picture: &Overview, style: Style) -> String {
+    let mut out = nodes(std::slice::from_ref(node), style);
+    out.push('\n');
+    let mut line = |name: &str, value: &str| {
+        out.push_str(&style.paragraph(&format!("  {name:<12}"), &" ".repeat(14), value));
+    };
+    line("id", &node.id.to_string());
+    line("addresses", &node.addresses.join(", "));
+    if picture.leader.as_ref() == Some(&node.name) {
+        line("leads", "yes");
+    }
+    if let Some(by) = &node.drained {
+        line("drained by", by);
+    }
+    let fencing = match (&node.device, &node.fencing_error) {
+        (None, _) => "no device: if it is lost, its exclusive units wait for your word".to_owned(),
+        (Some(device), None) => format!("{}, by {device}", node.fencing),
+        (Some(device), Some(error)) => format!("{}, by {device}: {error}", node.fencing),
+    };
+    line("fencing", &fencing);
+    if let Some(incarnation) = &node.incarnation {
+        line("incarnation", incarnation);
+    }
+    for fence in picture.fences.iter().filter(|fence| fence.node == node.name) {
+        line("fence", &format!("{} ({} waits)", fence.text, fence.because));
+    }
+    out
+}
+
+/// One unit.
+pub(in crate::cli) fn unit(unit: &UnitLine, style: Style) -> String {
+    let mut out = units(std::slice::from_ref(unit), style);
+    out.push('\n');
+    let mut line = |name: &str, value: &str| {
+        out.push_str(&style.paragraph(&format!("  {name:<12}"), &" ".repeat(14), value));
+    };
+    let by = unit.goal_by.as_deref().unwrap_or("nobody yet; its enablement on the nodes decides");
+    line("goal", &format!("{}, by {by}", unit.goal));
+    line("exclusive", if unit.exclusive { "yes: never more than one copy" } else { "no" });
+    for copy in &unit.copies {
+        let permit = copy.token.map_or_else(|| "no permit".to_owned(), |token| format!("permit {token}"));
+        let adopted = if copy.adopted { ", taken over while it ran: it has no CONVOKE_TOKEN" } else { "" };
+        line("copy", &format!("{} on {}, {permit}{adopted}", copy.state, copy.node));
+    }
+    out
+}
+
+/// Fence devices of the nodes, and open fences.
+pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
+    let row = |node: &NodeLine| Row {
+        cells: vec![
+            (Tone::Strong, node.name.clone()),
+            (tone(&node.state), node.state.clone()),
+            (if node.fencing == "none" { Tone::Plain } else { tone(&node.fencing) }, node.fencing.clone()),
+            (Tone::Plain, node.device.clone().unwrap_or_else(|| "-".to_owned())),
+        ],
+        notes: node.fencing_error.iter().cloned().collect(),
+    };
+    let mut out = style
+        .table(&["NODE", "STATE", "FENCING", "DEVICE"], &picture.nodes.iter().map(row).collect::<Vec<_>>());
+    out.push('\n');
+    if picture.fences.is_empty() {
+        out.push_str("  no fence is open\n");
+    }
+    for fence in &picture.fences {
+        let text = format!("{} (attempts: {}; {} waits)", fence.text, fence.attempts, fence.because);
+        out.push_str(&style.paragraph("  ", "    ", &text));
+    }
+    out
+}

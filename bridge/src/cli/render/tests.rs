@@ -1,0 +1,212 @@
+use jiff::tz::TimeZone;
+
+use super::samples::{copy, node, picture, unit};
+use super::*;
+use crate::api::model::{AlarmLine, FenceLine, HistoryLine, LinkLine, Overview, UnitWhy, WhyLine};
+use crate::cli::out::Style;
+
+const STYLE: Style = Style { width: 80, colour: false };
+
+/// A bad night: a node lost, its device failing, a unit waiting, a link down.
+fn trouble() -> Overview {
+    let mut picture = picture();
+    picture.nodes[2].state = "lost".to_owned();
+    picture.nodes[2].fencing = "unready".to_owned();
+    picture.nodes[2].fencing_error = Some("Connection timed out".to_owned());
+    picture.nodes[2].units = vec!["web.service".to_owned()];
+    picture.nodes[1].drained = Some("root on n1".to_owned());
+    let mut web = unit("web.service", "unknown", vec![copy("n3", "unknown", 44)]);
+    web.reason = Some("fencing n3 by bmc-n3 failed (Connection timed out); next attempt in 12 s".to_owned());
+    picture.units.push(web);
+    let mut all =
+        unit("agent.service", "partial", vec![copy("n1", "active", 50), copy("n2", "starting", 51)]);
+    all.wanted = None;
+    picture.units.push(all);
+    picture.fences.push(FenceLine {
+        node: "n3".to_owned(),
+        incarnation: "boot-n3".to_owned(),
+        state: "failed".to_owned(),
+        device: Some("bmc-n3".to_owned()),
+        attempts: 2,
+        error: Some("Connection timed out".to_owned()),
+        next_in_s: Some(12),
+        because: "web.service".to_owned(),
+        text: "fencing n3 by bmc-n3 failed (Connection timed out); next attempt in 12 s".to_owned(),
+    });
+    picture.links.push(LinkLine { from: "n1".to_owned(), to: "n2".to_owned() });
+    picture.alarms.push(AlarmLine {
+        severity: "alert".to_owned(),
+        text: "fencing n3 by bmc-n3 failed (Connection timed out); next attempt in 12 s; web.service waits for it"
+            .to_owned(),
+        remedy: "mend the device, or switch n3 off by hand and type `convoke fence confirm n3`".to_owned(),
+    });
+    picture.alarms.push(AlarmLine {
+        severity: "warning".to_owned(),
+        text: "n9 has no fence device".to_owned(),
+        remedy: "add one".to_owned(),
+    });
+    picture
+}
+
+#[test]
+fn all_is_well() {
+    let expected = "\
+harbour: quorum, led by n1; 3 of 3 nodes online, 2 of 2 started units active
+
+  NODE  ROLE   STATE   FENCING  UNITS
+  n1    voter  online  ready    db.service, vip.service
+  n2    voter  online  ready    -
+  n3    voter  online  ready    -
+
+  UNIT         STATE   COPIES  ON
+  db.service   active  1/1     n1
+  vip.service  active  1/1     n1
+";
+    assert_eq!(status(&picture(), STYLE), expected);
+}
+
+#[test]
+fn alarms_come_first_and_nothing_is_wider_than_the_screen() {
+    let expected = "\
+harbour: quorum, led by n1; 2 of 3 nodes online, 2 of 4 started units active
+
+!! fencing n3 by bmc-n3 failed (Connection timed out); next attempt in 12 s;
+   web.service waits for it
+   -> mend the device, or switch n3 off by hand and type `convoke fence confirm
+      n3`
+ ! n9 has no fence device
+   -> add one
+
+  NODE  ROLE   STATE            FENCING  UNITS
+  n1    voter  online           ready    db.service, vip.service
+  n2    voter  online, drained  ready    -
+  n3    voter  lost             unready  web.service
+
+  UNIT           STATE    COPIES  ON
+  db.service     active   1/1     n1
+  vip.service    active   1/1     n1
+  web.service    unknown  0/1     n3 (unknown)
+    fencing n3 by bmc-n3 failed (Connection timed out); next attempt in 12 s
+  agent.service  partial  1/all   n1, n2 (starting)
+
+  FENCES
+  fencing n3 by bmc-n3 failed (Connection timed out); next attempt in 12 s
+    (web.service waits)
+
+  LINKS THAT ARE DOWN
+  n1 -x- n2
+";
+    let text = status(&trouble(), STYLE);
+    assert_eq!(text, expected);
+    assert!(text.lines().all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn without_a_quorum_the_first_word_says_so() {
+    let picture = crate::api::picture::without_quorum(picture());
+    let text = status(&picture, STYLE);
+    assert!(
+        text.starts_with("harbour: NO QUORUM; below is what this node last knew\n\n!! no quorum"),
+        "{text}"
+    );
+}
+
+#[test]
+fn many_nodes_and_long_names_stay_on_the_screen() {
+    let mut picture = picture();
+    let copies: Vec<_> = (1..=12).map(|n| copy(&format!("node-{n}"), "active", n)).collect();
+    let name = format!("{}.service", "a".repeat(60));
+    picture.units.push(unit(&name, "active", copies));
+    picture.nodes[0].units = (1..=12).map(|n| format!("unit-{n}.service")).collect();
+    let text = status(&picture, STYLE);
+    for line in text.lines().filter(|line| !line.contains(&name)) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    // Names stay whole: they are copied into the next command.
+    assert!(text.contains(&name));
+}
+
+#[test]
+fn colours_change_no_letter() {
+    let coloured = status(&trouble(), Style { colour: true, ..STYLE });
+    assert!(coloured.contains("\x1b[1;31mlost\x1b[0m"), "{coloured}");
+    let mut plain = String::new();
+    let mut rest = coloured.as_str();
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        plain.push_str(before);
+        rest = after.split_once('m').expect("a whole sequence").1;
+    }
+    plain.push_str(rest);
+    assert_eq!(plain, status(&trouble(), STYLE));
+}
+
+#[test]
+fn reasons_are_numbered_with_what_to_do() {
+    let mut db = unit("db.service", "waiting", Vec::new());
+    db.reason = Some("shown below".to_owned());
+    let reason = |rule: &str, fact: &str, release: &str| WhyLine {
+        rule: rule.to_owned(),
+        fact: fact.to_owned(),
+        release: release.to_owned(),
+    };
+    let text = why(
+        &UnitWhy {
+            unit: db,
+            quorum: true,
+            reasons: vec![
+                reason("S2", "n3 is lost and has no fence device", "`convoke fence confirm n3`"),
+                reason("L1", "n2 is drained", "a node that may take it"),
+            ],
+            history: Vec::new(),
+        },
+        STYLE,
+    );
+    let expected = "\x20 UNIT        STATE    COPIES  ON
+  db.service  waiting  0/1     -
+
+  goal        started, by alice as root on n1 (convoke start)
+  exclusive   yes: never more than one copy
+
+  1. n3 is lost and has no fence device [S2]
+     -> `convoke fence confirm n3`
+  2. n2 is drained [L1]
+     -> a node that may take it
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn history_hangs_below_its_time() {
+    let line = HistoryLine {
+        index: 7,
+        wall_ms: 1_700_000_000_123,
+        time_ms: 5,
+        severity: "alert".to_owned(),
+        node: Some("n1".to_owned()),
+        unit: None,
+        kind: "fence-failed".to_owned(),
+        text: "fence of n1 by bmc-n1 failed (attempt 2): Connection timed out after 20 s".to_owned(),
+    };
+    let expected = "\
+2023-11-14 22:13:20.123 !! fence of n1 by bmc-n1 failed (attempt 2): Connection
+                           timed out after 20 s
+";
+    assert_eq!(past::in_zone(&[line], STYLE, &TimeZone::UTC), expected);
+}
+
+#[test]
+fn one_node_alone_shows_what_the_table_leaves_out() {
+    let mut picture = trouble();
+    picture.nodes[2].incarnation = Some("boot-n3".to_owned());
+    let text = super::node(&picture.nodes[2], &picture, STYLE);
+    assert!(text.contains("  fencing     unready, by bmc-n3: Connection timed out\n"), "{text}");
+    assert!(text.contains("  incarnation boot-n3\n"), "{text}");
+    assert!(super::node(&node("n1"), &picture, STYLE).contains("  leads       yes\n"));
+}
+
+#[test]
+fn a_stopped_unit_wants_no_copies() {
+    let mut db = unit("db.service", "stopped", Vec::new());
+    db.goal = "stopped".to_owned();
+    assert!(units(&[db], STYLE).contains("  db.service  stopped  -       -\n"));
+}

@@ -1,0 +1,76 @@
+//! `convoke config`: the cluster's settings as a document.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::bus::Bus;
+use super::exit::{Code, Failure};
+use super::out;
+use crate::api::document::{self, Document};
+
+/// A settings document of a thousand nodes has some hundred kilobytes.
+const FILE_MAX: u64 = 4 * 1024 * 1024;
+
+pub(super) async fn show(bus: &Bus, json: bool) -> Result<(), Failure> {
+    let text = bus.0.config_show().await?;
+    if !json {
+        out::print(&text);
+        return Ok(());
+    }
+    let value: toml::Value = toml::from_str(&text).map_err(|error| Failure::of(Code::Failed, &error))?;
+    out::json(&value);
+    Ok(())
+}
+
+pub(super) async fn diff(bus: &Bus, file: &Path) -> Result<(), Failure> {
+    let (_, changes) = compare(bus, file).await?;
+    if changes.is_empty() {
+        out::say("nothing would change");
+        return Ok(());
+    }
+    out::print(&changes);
+    Err(Failure::new(Code::Differs, ""))
+}
+
+pub(super) async fn apply(bus: &Bus, file: &Path) -> Result<(), Failure> {
+    let (text, changes) = compare(bus, file).await?;
+    if changes.is_empty() {
+        out::say("nothing to change: the settings are in force already");
+        return Ok(());
+    }
+    bus.0.config_apply(&text).await?;
+    out::print(&changes);
+    out::say("these settings are in force now");
+    Ok(())
+}
+
+/// The document and what it would change. Its mistakes are found here, with the file's own name.
+async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
+    let text = read(file)?;
+    let picture = bus.confirmed().await?;
+    let names = picture.nodes.iter().map(|node| (node.name.clone(), policy::NodeId(node.id))).collect();
+    let parsed = document::parse(&text, file, &names);
+    let new: Document = parsed.map_err(|findings| Failure::new(Code::Usage, document::listing(&findings)))?;
+    for finding in &new.warnings {
+        out::note(&document::warning(finding));
+    }
+    let old = bus.0.config_show().await?;
+    Ok((text, document::diff(&old, &document::render(&new.settle(&names)))))
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Code::Usage, format!("cannot read `{}`: {error}", file.display()))
+    };
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().lock().take(FILE_MAX).read_to_string(&mut text).map_err(failed)?;
+    } else {
+        std::fs::File::open(file)
+            .map_err(failed)?
+            .take(FILE_MAX)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,86 @@
+use clap::error::ErrorKind;
+
+use super::*;
+
+fn parse(words: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("convoke").chain(words.split_whitespace()))
+}
+
+#[test]
+fn the_words_are_consistent() {
+    command().debug_assert();
+}
+
+#[test]
+fn operators_may_type_these() {
+    for words in [
+        "init --name harbour --node n1 --address 10.0.0.1 --port 7000",
+        "init",
+        "token --valid 30min",
+        "join convoke1:abc --name n2 --address 10.0.0.2 --address fd00::2 --role witness",
+        "status",
+        "status n1 --json",
+        "list-units --json",
+        "list-nodes",
+        "start db web --on n1",
+        "stop db --no-wait",
+        "move db n2 --from n1 --timeout 5s",
+        "move db",
+        "drain n1",
+        "undrain n1",
+        "why db --json",
+        "fence",
+        "fence list --json",
+        "fence confirm n1 --yes-i-have-verified-it-is-off",
+        "fence history",
+        "events -n 5 -f -u db --node n1 --json",
+        "history",
+        "leave n1",
+        "forget db",
+        "adopt db --from n1",
+        "reset-failed db --node n1",
+        "config show --json",
+        "config diff -",
+        "config apply cluster.toml",
+        "verify",
+        "verify db --json",
+        "gate db.service",
+        "version",
+        "exit-codes",
+    ] {
+        parse(words).unwrap_or_else(|error| panic!("{words}: {error}"));
+    }
+}
+
+#[test]
+fn wrong_words_end_with_the_code_for_usage() {
+    for words in [
+        "",
+        "start",
+        "move",
+        "frobnicate",
+        "start db --timeout soon",
+        "token --valid 8d",
+        "token --valid 0s",
+        "init --address host.example",
+        "init --port 0",
+        "init --name a/b",
+        "join",
+        "adopt db",
+    ] {
+        let error = parse(words).expect_err(words);
+        assert_eq!(error.exit_code(), Code::Usage as i32, "{words}: {error}");
+    }
+}
+
+#[test]
+fn help_is_no_failure_and_shows_the_exit_codes() {
+    for words in ["--help", "help", "help exit-codes", "--version"] {
+        let error = parse(words).expect_err(words);
+        assert_eq!(error.exit_code(), 0, "{words}");
+        assert!(matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion), "{words}");
+        if words == "help exit-codes" {
+            assert!(error.to_string().contains("\n  3  no quorum"), "{error}");
+        }
+    }
+}
