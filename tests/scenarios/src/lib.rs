@@ -1,1 +1,52 @@
-//! Stub.
+//! What Convoke must show on real nodes: a cluster in the lab, parts of a scenario, and what the witness saw.
+//!
+//! Everything goes through what an operator has: the package, `convoke`, `systemctl`, files and the journal. The
+//! program's own types are not used, so that a renamed field of `--json` fails here as it would in a script.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use scenarios::{Plan, run};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! run("example", Plan::three(), |scenario| {
+//!     scenario.part("a unit runs where it was moved to", |cluster| {
+//!         cluster.run_unit("witness.service", 1)?;
+//!         cluster.ok(1, "convoke move witness.service n2")?;
+//!         cluster.until("it runs on n2", Duration::from_secs(5), |now| now.runs_on("witness.service", "n2"))?;
+//!         cluster.never_twice("witness.service")
+//!     });
+//! })
+//! # }
+//! ```
+//!
+//! A scenario is one formed cluster and several parts. Each part begins with a whole cluster, whatever the one before
+//! did; one that fails leaves its evidence in `target/lab-logs/SCENARIO/PART`, and the others still run.
+//! `CONVOKE_PART=TEXT` runs only the parts whose name contains the text; `CONVOKE_LAB_KEEP=1` leaves the nodes up.
+
+mod cluster;
+mod form;
+mod gauge;
+mod identity;
+mod model;
+mod package;
+mod plan;
+mod scenario;
+mod unit;
+mod wait;
+mod watch;
+
+pub use cluster::Cluster;
+pub use gauge::{Gauge, fast};
+pub use identity::Process;
+pub use model::{Alarm, Change, Copy, Fence, Link, NodeStatus, Overview, UnitStatus, Why, WhyReason};
+pub use package::package;
+pub use plan::Plan;
+pub use scenario::{Scenario, run};
+pub use unit::UnitFile;
+pub use watch::{Beat, Moment};
+
+/// Says something to whoever watches the run.
+pub fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
