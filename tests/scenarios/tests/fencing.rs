@@ -1,0 +1,269 @@
+//! Without a proof that a lost node is off its unit starts nowhere, and everybody can see why.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lab::Fault;
+use scenarios::{Cluster, Fence, Moment, Plan, run};
+
+const UNIT: &str = "witness.service";
+const LATE: Duration = Duration::from_secs(40);
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+#[test]
+fn nothing_starts_before_the_fence_is_proven() -> Result<()> {
+    run("fencing", Plan::three(), |scenario| {
+        scenario.part("an agent that fails", |c| stuck(c, &[Fault::FailOff], Loss::Cut, &[]));
+        scenario.part("an agent that hangs", |c| stuck(c, &[Fault::Hang], Loss::Power, &["killed", "time"]));
+        scenario.part("a switch that cannot be reached", unreachable_switch);
+        scenario.part("off that is answered and not done", |c| stuck(c, &[Fault::IgnoreOff], Loss::Cut, &[]));
+        scenario.part("a switch that is mended later", mended_later);
+        scenario.part("an executor that is killed in the middle", executor_killed);
+        scenario.part("a leader that dies between intent and proof", leader_killed);
+        scenario.part("a node that returns while it is being fenced", returns_meanwhile);
+        scenario.part("a node that was proven off and then speaks", proof_contradicted);
+        scenario.part("a word for a node that is heard is refused", word_for_the_living);
+        scenario.part("a plug that reads off while the node lives", wrong_plug);
+    })
+}
+
+/// How a node goes silent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// Its power goes; the switch may be as dead as it.
+    Power,
+    /// Its cable is pulled: it lives on.
+    Cut,
+}
+
+/// The unit on a node that does not lead; the answer is (victim, leader).
+fn placed(c: &Cluster) -> Result<(usize, usize)> {
+    let leader = c.leader()?;
+    let victim = c.follower(&[])?;
+    c.run_unit(UNIT, victim)?;
+    Ok((victim, leader))
+}
+
+/// Waits until the cluster says that the fence does not get on.
+fn failed_fence(c: &Cluster, victim: usize) -> Result<Fence> {
+    let name = c.node(victim).name();
+    let now = c.until("the fence has failed", LATE, |now| {
+        now.fence(&name).is_some_and(|f| f.attempts > 0 && f.error.is_some())
+    })?;
+    now.fence(&name).cloned().ok_or_else(|| anyhow::anyhow!("no fence of {name}"))
+}
+
+/// What an operator reads: the node, the device and the error, in `status` and in `why`.
+fn says_why(c: &Cluster, victim: usize, error: &str) -> Result<()> {
+    let name = c.node(victim).name();
+    let device = format!("bmc-{name}");
+    let asked = c.anybody()?;
+    let status = c.run(asked, "convoke status")?.stdout;
+    let why = c.run(asked, &format!("convoke why {UNIT}"))?.stdout;
+    // Text for people is wrapped.
+    for (what, text) in [("status", &status), ("why", &why)] {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in [&name, &device] {
+            ensure!(text.contains(word.as_str()), "`convoke {what}` does not name {word}:\n{text}");
+        }
+        let error = error.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
+        ensure!(text.contains(&error), "`convoke {what}` does not say `{error}`:\n{text}");
+    }
+    let reasons = c.why(UNIT)?.reasons;
+    let first = reasons.first().ok_or_else(|| anyhow::anyhow!("`why` gives no reason"))?;
+    ensure!(first.rule == "S2" && first.fact.contains(&name), "the first reason is {first:?}");
+    ensure!(first.release.contains("convoke fence confirm"), "it does not say what would release: {first:?}");
+    Ok(())
+}
+
+/// The operator makes sure that the node is off, and says so.
+fn confirmed(c: &Cluster, victim: usize) -> Result<()> {
+    let name = c.node(victim).name();
+    c.node(victim).power_off()?;
+    c.stays_silent(UNIT, S(1))?;
+    let then = Moment::now();
+    c.ok(c.anybody()?, &format!("convoke fence confirm --yes-i-have-verified-it-is-off {name}"))?;
+    let beat = c.next_life(UNIT, then, S(5))?;
+    ensure!(beat.node != name, "it runs on {name}");
+    c.never_twice(UNIT)
+}
+
+fn stuck(c: &Cluster, faults: &[Fault], loss: Loss, words: &[&str]) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    c.bmc_faults(victim, faults)?;
+    match loss {
+        Loss::Power => c.node(victim).power_off()?,
+        Loss::Cut => c.cut(victim)?,
+    }
+    let fence = failed_fence(c, victim)?;
+    let error = fence.error.unwrap_or_default();
+    ensure!(
+        words.is_empty() || words.iter().any(|w| error.contains(w)),
+        "the error does not say {words:?}: {error}"
+    );
+    says_why(c, victim, &error)?;
+    // The lease has ended long ago: nobody may run it.
+    c.stays_silent(UNIT, S(8))?;
+    let now = c.overview()?;
+    ensure!(now.places(UNIT).is_empty(), "it is said to be active on {:?}", now.places(UNIT));
+    ensure!(now.fence(&c.node(victim).name()).is_some(), "the fence was given up");
+    confirmed(c, victim)
+}
+
+fn unreachable_switch(c: &Cluster) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    // Node and switch hang on one feed.
+    c.lab.bmc(victim).stop()?;
+    c.node(victim).power_off()?;
+    let error = failed_fence(c, victim)?.error.unwrap_or_default();
+    says_why(c, victim, &error)?;
+    c.stays_silent(UNIT, S(6))?;
+    confirmed(c, victim)
+}
+
+fn mended_later(c: &Cluster) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    c.bmc_faults(victim, &[Fault::FailOff])?;
+    c.cut(victim)?;
+    failed_fence(c, victim)?;
+    c.stays_silent(UNIT, S(2))?;
+    let then = Moment::now();
+    c.bmc_faults(victim, &[])?;
+    let beat = c.next_life(UNIT, then, S(60))?;
+    ensure!(beat.node != c.node(victim).name(), "it runs on the fenced node");
+    ensure!(
+        c.power_commands(victim).last().is_some_and(|p| p == "power 0"),
+        "{:?}",
+        c.power_commands(victim)
+    );
+    c.never_twice(UNIT)
+}
+
+/// Waits until the switch of a node has been told to switch off.
+fn told_off(c: &Cluster, victim: usize) -> Result<()> {
+    c.wait_for("the switch was told to switch off", LATE, || {
+        Ok(c.power_commands(victim).iter().any(|p| p == "power 0").then_some(()))
+    })
+}
+
+fn executor_killed(c: &Cluster) -> Result<()> {
+    let (victim, leader) = placed(c)?;
+    let name = c.node(victim).name();
+    c.bmc_faults(victim, &[Fault::Slow(3)])?;
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.cut(victim)?;
+    told_off(c, victim)?;
+    let began = c.events_after(index)?;
+    let began =
+        began.iter().find(|e| e.kind == "fence-began").ok_or_else(|| anyhow::anyhow!("no fence began"))?;
+    let executor =
+        (1..=3).find(|i| *i != victim && began.text.starts_with(&format!("{}:", c.node(*i).name())));
+    let executor = executor.ok_or_else(|| anyhow::anyhow!("who fences? {}", began.text))?;
+    c.kill_daemon(executor)?;
+    let beat = c.next_life(UNIT, then, S(60))?;
+    ensure!(beat.node != name, "it runs on the fenced node");
+    ensure!(
+        !c.node(victim).is_on(),
+        "it started before {name} was off (executor n{executor}, leader n{leader})"
+    );
+    c.never_twice(UNIT)
+}
+
+fn leader_killed(c: &Cluster) -> Result<()> {
+    let (victim, leader) = placed(c)?;
+    c.bmc_faults(victim, &[Fault::Slow(3)])?;
+    let then = Moment::now();
+    c.cut(victim)?;
+    told_off(c, victim)?;
+    c.kill_daemon(leader)?;
+    let beat = c.next_life(UNIT, then, S(60))?;
+    ensure!(beat.node != c.node(victim).name(), "it runs on the fenced node");
+    ensure!(!c.node(victim).is_on(), "it started before the node was off");
+    c.never_twice(UNIT)
+}
+
+/// F31: once an agent may have been run the case goes to its end, and the node gets nothing meanwhile.
+fn returns_meanwhile(c: &Cluster) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    let name = c.node(victim).name();
+    c.bmc_faults(victim, &[Fault::Slow(4)])?;
+    let boot = c.node(victim).boot_id()?;
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.cut(victim)?;
+    told_off(c, victim)?;
+    c.heal(victim)?;
+    // It speaks again, and is switched off all the same a moment later.
+    let beat = c.next_life(UNIT, then, S(60))?;
+    ensure!(
+        beat.node != name || c.node(victim).boot_id()? != boot,
+        "the life that was being fenced got a permit"
+    );
+    let granted = c.events_after(index)?;
+    let place = |kind: &str| granted.iter().position(|e| e.kind == kind);
+    let grant = granted.iter().position(|e| e.kind == "unit-granted" && e.unit.as_deref() == Some(UNIT));
+    ensure!(
+        place("fence-proven").is_some_and(|proven| grant.is_some_and(|grant| proven < grant)),
+        "granted before the proof: {granted:#?}"
+    );
+    c.never_twice(UNIT)
+}
+
+/// F18: the switch lied; the node is heard again with the life that was "proven" ended.
+fn proof_contradicted(c: &Cluster) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    let name = c.node(victim).name();
+    let boots = c.node(victim).boots().len();
+    c.bmc_faults(victim, &[Fault::LieOff])?;
+    let then = Moment::now();
+    c.cut(victim)?;
+    let beat = c.next_life(UNIT, then, LATE)?;
+    ensure!(beat.node != name, "it runs on {name}");
+    c.heal(victim)?;
+    c.until("an alarm says that the proof was contradicted", S(20), |now| {
+        now.alarms_with(&[name.as_str(), "proven off", "spoke"])
+    })?;
+    // The node is told to reboot, and does.
+    c.node(victim).wait_boots(boots + 1, S(40))?;
+    c.bmc_faults(victim, &[])?;
+    // At the end of its lease the node had stopped the unit by itself, so even this lie did no harm.
+    c.never_twice(UNIT)
+}
+
+fn word_for_the_living(c: &Cluster) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    let name = c.node(victim).name();
+    let before = c.process(victim, UNIT)?;
+    let out =
+        c.run(c.anybody()?, &format!("convoke fence confirm --yes-i-have-verified-it-is-off {name}"))?;
+    ensure!(!out.ok(), "the word for a node that is heard was taken: {}", out.stdout);
+    ensure!(out.stderr.contains(&name), "the refusal does not name {name}: {}", out.stderr);
+    c.still_runs(&before)
+}
+
+/// A device that shows OFF for a node that is heard is a wrong plug, and no proof later.
+fn wrong_plug(c: &Cluster) -> Result<()> {
+    let (victim, leader) = placed(c)?;
+    let name = c.node(victim).name();
+    let other = c.follower(&[victim])?;
+    let (right, wrong) = (c.lab.bmc(victim).address(), c.lab.bmc(other).address());
+    // The victim's device is wired to a switch that says off.
+    let document = c.settings();
+    c.lab.bmc(other).set_faults(&[Fault::LieOff])?;
+    c.lab.bmc(other).agent(&c.node(leader), "off")?;
+    let crossed =
+        document.replace(&format!("{name} = {{ ip = \"{right}\""), &format!("{name} = {{ ip = \"{wrong}\""));
+    ensure!(crossed != document, "the settings do not name {right}");
+    c.configure(&crossed)?;
+    c.until("the wrong plug is noticed", S(30), |now| {
+        now.node(&name).is_some_and(|n| n.fencing == "unready")
+    })?;
+    c.cut(victim)?;
+    c.until(&format!("{name} is lost"), LATE, |now| now.node(&name).is_some_and(|n| n.state == "lost"))?;
+    c.stays_silent(UNIT, S(6))?;
+    c.heal(victim)?;
+    c.bmc_faults(other, &[])?;
+    c.configure(&document)?;
+    c.never_twice(UNIT)
+}
