@@ -1,5 +1,6 @@
 //! The cluster daemon and its command line: every clock, socket and process of Convoke is here.
 
+pub mod agent;
 pub mod api;
 pub mod atomic;
 pub mod cli;

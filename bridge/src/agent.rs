@@ -1,0 +1,54 @@
+//! The node's agent: what the cluster permits is started, what it revokes is stopped, and what happens is reported.
+//!
+//! One task owns everything ([`core`](self)); it hears events from the session, from PID 1, from gates and from its own
+//! operations, decides synchronously, and has tasks do the work. Level-triggered: what is owed follows from the state,
+//! so a repeated order, a lost answer or a restart of the daemon repeats nothing that has been done. F-numbers cite the
+//! protocol's safety rules.
+//!
+//! ```text
+//! session ─┐                        ┌─ permit files, floors      (in the loop, in order)
+//! PID 1 ───┼─► Event ─► handle ─► Action ─ starts, stops, looks    (tasks; their ends are events)
+//! gates ───┘                        └─ facts, journal, fences
+//! ```
+
+mod cause;
+mod command;
+mod core;
+mod decide;
+mod discovery;
+mod event;
+mod executor;
+mod floors;
+mod gate;
+mod gates;
+mod incarnation;
+mod offer;
+mod outbox;
+mod permit;
+mod prepare;
+mod reconcile;
+mod run;
+mod takedown;
+mod tasks;
+mod timer;
+mod unit;
+mod wishes;
+
+pub use command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
+pub use gate::Answer as GateReply;
+pub use incarnation::{IncarnationError, boot_id, incarnation};
+pub use permit::Permit as PermitFile;
+pub use prepare::{PrepareError, Prepared, prepare};
+pub use run::{AgentSetup, run};
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,55 @@
+//! Says in the cluster's words why a unit went down (F10).
+
+use policy::Cause;
+use units::systemd::Reading;
+use units::systemd::stops::StopCause;
+
+/// What a stop means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The permit is to be released for this cause.
+    Release(Cause),
+    /// It is on its way back up: wait.
+    Returns,
+    /// The machine goes down: say so first (F30).
+    Shutdown,
+}
+
+/// The cause of a stop as the cluster takes it. `job_over` says that no job of the unit is left.
+pub(super) fn meaning(stop: &StopCause, reading: &Reading, node: &str, job_over: bool) -> Meaning {
+    Meaning::Release(match stop {
+        StopCause::OperatorStop => Cause::Operator(format!("operator on {node} (systemctl stop)")),
+        StopCause::Propagated { by } => Cause::Propagated(format!("{by} was stopped on {node}")),
+        StopCause::Isolate { target } => Cause::Propagated(format!("{target} was isolated on {node}")),
+        StopCause::Unneeded => Cause::Propagated(format!("nothing on {node} needs it (StopWhenUnneeded=)")),
+        StopCause::Shutdown => return Meaning::Shutdown,
+        StopCause::RestartHalf if !job_over => return Meaning::Returns,
+        StopCause::RestartHalf => {
+            Cause::Failed(format!("did not come back from a restart: {}", ending(reading)))
+        }
+        // A job of a connection that this process had before.
+        StopCause::Own => Cause::Ordered,
+        StopCause::CleanExit => Cause::Failed("exited by itself".to_owned()),
+        StopCause::Failed { .. } => Cause::Failed(ending(reading)),
+    })
+}
+
+/// How the last run ended, for people.
+pub(super) fn ending(reading: &Reading) -> String {
+    let status = reading.exec_main_status;
+    match reading.result.as_str() {
+        "exit-code" => format!("exit status {status}"),
+        "signal" => format!("killed by signal {status}"),
+        "core-dump" => format!("killed by signal {status}, core dumped"),
+        "oom-kill" => "killed because memory ran out".to_owned(),
+        "watchdog" => "did not feed its watchdog".to_owned(),
+        "timeout" => "timed out".to_owned(),
+        "start-limit-hit" => match (reading.exec_main_code, status) {
+            (0, _) | (1, 0) => "restarted too often".to_owned(),
+            (1, status) => format!("restarted too often, the last time after exit status {status}"),
+            (_, signal) => format!("restarted too often, the last time after signal {signal}"),
+        },
+        "" | "success" => "exited by itself".to_owned(),
+        other => format!("Result={other}"),
+    }
+}

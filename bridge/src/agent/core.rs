@@ -1,0 +1,633 @@
+//! The agent's synchronous middle: an event in, actions out.
+//!
+//! Owns everything that is known of this node's units, permits and facts. Does nothing itself: no file, call or clock
+//! is touched here, so every decision can be tested without a systemd. One operation per unit at the most; units never
+//! wait for each other, but for ordered stops.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use policy::{
+    Cause, Fact, FenceOutcome, Incarnation, InventoryItem, NodeId, PermitView, Power, Token, UnitName,
+};
+use tokio::sync::oneshot;
+use units::generator::Gated;
+use units::systemd::journal::{Kind, Line, Priority};
+use units::systemd::{JobLog, Signal};
+
+use super::command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
+use super::event::{Action, Discovery, Errands, Event, Now, OpId, Work};
+use super::floors::Floors;
+use super::gates::Gates;
+use super::outbox::Outbox;
+use super::permit::{self, Permit};
+use super::unit::{Op, OpKind, Unit};
+use crate::session::FromSession;
+use crate::session::message::{Denial, Orders};
+
+/// A look at a node's power that is still asked for is not taken again before this time has passed.
+const LOOK_PAUSE_MS: u64 = 5_000;
+/// How long a daemon that ends waits for the cluster to take what it released (F30). The cluster's own rounds take
+/// milliseconds; without a quorum it would take for ever.
+const FAREWELL_MS: u64 = 5_000;
+
+/// The cluster's latest word.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) permits: BTreeMap<UnitName, PermitView>,
+    pub(super) stop: BTreeSet<UnitName>,
+}
+
+/// An end of the daemon that was asked for.
+#[derive(Debug)]
+struct Ending {
+    done: oneshot::Sender<()>,
+    /// Since when nothing is left but to wait for answers, in boot milliseconds.
+    idle_since_ms: Option<u64>,
+}
+
+/// Who this node is, and what an earlier daemon left.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) node: NodeId,
+    pub(super) node_name: String,
+    pub(super) incarnation: Incarnation,
+    pub(super) floors: Floors,
+    pub(super) held: BTreeMap<UnitName, Permit>,
+    pub(super) gated: Gated,
+}
+
+/// The agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) node: NodeId,
+    pub(super) node_name: String,
+    pub(super) incarnation: Incarnation,
+    pub(super) floors: Floors,
+    pub(super) outbox: Outbox,
+    pub(super) units: BTreeMap<UnitName, Unit>,
+    pub(super) jobs: JobLog,
+    pub(super) gates: Gates,
+    /// `None` until the present session has spoken, and from the end of a lease on.
+    pub(super) view: Option<View>,
+    session: Option<u64>,
+    /// Whether the open session has got an inventory: nothing goes before it.
+    inventory_told: bool,
+    pub(super) connected: bool,
+    discovered: bool,
+    gated: Gated,
+    reload: Reload,
+    lease_live: bool,
+    pub(super) leaving: bool,
+    ending: Option<Ending>,
+    errands: Errands,
+    last_op: OpId,
+    touched: BTreeSet<UnitName>,
+    pub(super) actions: Vec<Action>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reload {
+    Idle,
+    Running,
+    /// Once more after the one that runs.
+    Again,
+}
+
+impl Agent {
+    pub(super) fn new(origin: Origin) -> Self {
+        let mut units: BTreeMap<UnitName, Unit> = BTreeMap::new();
+        for name in origin.gated.units.iter().map(|name| UnitName(name.clone())) {
+            if permit::usable(&name) {
+                units.entry(name).or_default();
+            }
+        }
+        for (name, held) in origin.held {
+            let unit = units.entry(name).or_default();
+            unit.held = Some(held);
+            unit.filed = true;
+        }
+        Self {
+            node: origin.node,
+            node_name: origin.node_name,
+            incarnation: origin.incarnation,
+            floors: origin.floors,
+            outbox: Outbox::default(),
+            units,
+            jobs: JobLog::default(),
+            gates: Gates::default(),
+            view: None,
+            session: None,
+            inventory_told: false,
+            connected: false,
+            discovered: false,
+            gated: origin.gated,
+            reload: Reload::Idle,
+            lease_live: true,
+            leaving: false,
+            ending: None,
+            errands: Errands::default(),
+            last_op: 0,
+            touched: BTreeSet::new(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Decides what follows from an event.
+    #[must_use]
+    pub(super) fn handle(&mut self, event: Event, now: &Now) -> Vec<Action> {
+        // Whatever woke us: the lease may have ended meanwhile (F8).
+        self.look_at_lease(now);
+        match event {
+            Event::Session(event) => self.hear_session(event, now),
+            Event::Signal(signal) => self.hear_signal(&signal),
+            Event::Connected => self.connected(),
+            Event::Discovered(discovery) => self.discovered(discovery),
+            Event::Reloaded(result) => self.reloaded(&result),
+            Event::Done { op, unit, end } => self.done(op, &unit, end, now),
+            Event::Stuck { op, unit, what } => self.stuck(op, &unit, what),
+            Event::NotFiled { unit, why } => self.not_filed(&unit, &why),
+            Event::GateAsked { id, unit, reply } => self.gate_asked(id, unit, reply, now),
+            Event::GateLooked { id, look } => self.gate_looked(id, look, now),
+            Event::GateAnswered { id, answer } => self.gate_answered(id, answer, now),
+            Event::GateClosed { id } => self.gate_closed(id, now),
+            Event::GateSettled { unit, since } => self.gate_settled(&unit, since, now),
+            Event::Fenced { order, outcome } => self.fenced(&order, outcome),
+            Event::Powered { order, power } => self.powered(&order, power, now),
+            Event::Command(command) => self.command(command, now),
+            Event::Tick => self.tick(),
+        }
+        self.settle(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Everything that follows from the state, whatever the event was.
+    fn settle(&mut self, now: &Now) {
+        while let Some(unit) = self.touched.pop_first() {
+            self.reconcile(&unit, now);
+        }
+        self.tell_inventory();
+        self.send();
+        self.end(now);
+    }
+
+    /// Has the unit reconciled before this event is over.
+    pub(super) fn touch(&mut self, unit: &UnitName) {
+        self.touched.insert(unit.clone());
+    }
+
+    /// Leaves the unit alone until the next tick, so that what fails at once is not repeated at once.
+    pub(super) fn untouch(&mut self, unit: &UnitName) {
+        self.touched.remove(unit);
+    }
+
+    pub(super) fn touch_all(&mut self) {
+        self.touched.extend(self.units.keys().cloned());
+    }
+
+    /// Begins an operation, in place of what is under way on the unit.
+    pub(super) fn begin(&mut self, name: &UnitName, kind: OpKind, work: Work) {
+        let op = self.next_op(name, kind);
+        self.actions.push(Action::Begin { op, unit: name.clone(), work });
+    }
+
+    pub(super) fn next_op(&mut self, name: &UnitName, kind: OpKind) -> OpId {
+        self.last_op += 1;
+        if let Some(unit) = self.units.get_mut(name) {
+            unit.op = Some(Op { id: self.last_op, kind });
+        }
+        self.last_op
+    }
+
+    pub(super) fn tell(&mut self, unit: &UnitName, kind: Kind, priority: Priority, message: String) {
+        let fields = vec![("CONVOKE_NODE".to_owned(), self.node_name.clone())];
+        self.actions.push(Action::Tell(Line { unit: unit.0.clone(), kind, priority, message, fields }));
+    }
+
+    fn hear_session(&mut self, event: FromSession, now: &Now) {
+        match event {
+            FromSession::Opened { session, .. } => {
+                tracing::info!(session, "session opened");
+                self.session = Some(session);
+                self.inventory_told = false;
+                // Its own orders come first: what an earlier session said does not count in this one (F2).
+                self.view = None;
+                self.outbox.unsend();
+                for unit in self.units.values_mut() {
+                    unit.released_told = None;
+                }
+            }
+            FromSession::Orders { session, orders } => self.take_orders(session, *orders, now),
+            FromSession::FactTaken { number, outcome } => self.fact_taken(number, outcome),
+            FromSession::Closed => {
+                tracing::info!("session closed");
+                self.session = None;
+                self.outbox.unsend();
+            }
+            FromSession::Denied(Denial::RebootNow { why }) => {
+                let why = format!("the cluster has fenced this incarnation: {why}");
+                self.actions.push(Action::TakeDown { unit: None, why });
+            }
+            FromSession::Denied(Denial::Identity { why }) => {
+                tracing::error!(why, "this machine may not use its identity");
+                self.end_lease(now);
+            }
+            FromSession::Denied(Denial::Removed) => {
+                tracing::error!("this node was taken out of the cluster");
+                self.end_lease(now);
+            }
+            FromSession::Denied(Denial::Later { why }) => tracing::info!(why, "no session yet"),
+        }
+    }
+
+    fn take_orders(&mut self, session: u64, orders: Orders, now: &Now) {
+        if self.session != Some(session) {
+            tracing::warn!(session, "dropped orders of another session");
+            return;
+        }
+        let Orders { view, fences, looks } = orders;
+        if !self.floors.saw(view.index) {
+            let (index, seen) = (view.index, self.floors.index());
+            tracing::warn!(index, seen, "dropped orders that are older than what was seen");
+            return;
+        }
+        if self.floors.take_lost() {
+            self.distrust(&view.permits);
+        }
+        let mut permits = BTreeMap::new();
+        for permit in view.permits {
+            if permit::usable(&permit.unit) {
+                self.note_order(&permit, view.stops_before.get(&permit.unit));
+                permits.insert(permit.unit.clone(), permit);
+            }
+        }
+        self.gate_all(view.units.iter().chain(permits.keys()));
+        self.view = Some(View { permits, stop: view.stop });
+        self.gates.forget_refusals();
+        for unit in self.units.values_mut() {
+            unit.released_told = None;
+            // The cluster's word is newer than the end of the lease; what was not begun is decided by it.
+            if unit.due == Some(Cause::LeaseEnded) {
+                unit.due = None;
+            }
+        }
+        self.run_errands(fences, looks, now);
+        self.touch_all();
+    }
+
+    /// Nobody knows what was released before: only what runs under an intact file counts as not released.
+    fn distrust(&mut self, permits: &[PermitView]) {
+        tracing::error!(
+            "the record of released permits is lost; all that is not seen running is released again"
+        );
+        for permit in permits.iter().filter(|permit| permit.incarnation == self.incarnation) {
+            let held = self.units.get(&permit.unit).and_then(|unit| unit.held.as_ref());
+            if held.is_none_or(|held| held.token != permit.token) {
+                self.floors.raise(&permit.unit, permit.token, Cause::Unused);
+            }
+        }
+    }
+
+    /// The order of stops is kept with the permit: at the end of a lease there is nobody to ask.
+    fn note_order(&mut self, permit: &PermitView, before: Option<&BTreeSet<UnitName>>) {
+        let unit = self.units.entry(permit.unit.clone()).or_default();
+        if let (Some(held), Some(before)) = (unit.held.as_mut(), before)
+            && held.token == permit.token
+            && held.stops_before != *before
+        {
+            held.stops_before.clone_from(before);
+            if unit.filed {
+                let held = held.clone();
+                self.actions.push(Action::File { unit: permit.unit.clone(), permit: held });
+            }
+        }
+    }
+
+    /// Every cluster unit is known and gated on every node (F12).
+    fn gate_all<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
+        let mut unknown_files = false;
+        for name in names.filter(|name| permit::usable(name)) {
+            let unit = self.units.entry(name.clone()).or_default();
+            unknown_files |= self.gated.units.insert(name.0.clone()) && unit.found.is_none();
+        }
+        if unknown_files {
+            self.keep_gated();
+            self.want_reload();
+        }
+    }
+
+    fn keep_gated(&mut self) {
+        self.actions.push(Action::KeepGated(self.gated.render()));
+    }
+
+    pub(super) fn want_reload(&mut self) {
+        match self.reload {
+            Reload::Idle => {
+                self.reload = Reload::Running;
+                self.actions.push(Action::Reload);
+            }
+            Reload::Running | Reload::Again => self.reload = Reload::Again,
+        }
+    }
+
+    fn reloaded(&mut self, result: &Result<(), String>) {
+        if let Err(error) = result {
+            tracing::error!(error, "daemon-reload failed");
+        }
+        let again = self.reload == Reload::Again;
+        self.reload = Reload::Idle;
+        if again {
+            self.want_reload();
+        }
+    }
+
+    fn fact_taken(&mut self, number: u64, outcome: Result<(), policy::Refusal>) {
+        let Some(fact) = self.outbox.taken(number) else { return };
+        if let Err(refusal) = outcome {
+            tracing::debug!(?fact, %refusal, "the cluster did not take a fact");
+        }
+        if let Fact::Released { unit, token, because: Cause::Operator(_), .. } = fact {
+            self.actions.push(Action::Unspool { unit, token });
+        }
+    }
+
+    fn hear_signal(&mut self, signal: &Signal) {
+        self.jobs.saw(signal);
+        match signal {
+            Signal::UnitChanged { unit, .. } | Signal::JobRemoved { unit, .. } => {
+                let name = UnitName(unit.clone());
+                if let Some(unit) = self.units.get_mut(&name) {
+                    unit.stale = true;
+                    self.touch(&name);
+                }
+            }
+            Signal::Reloading(false) => {
+                self.actions.push(Action::Discover);
+                self.look_at_all();
+            }
+            Signal::Disconnected => {
+                self.connected = false;
+                for unit in self.units.values_mut() {
+                    unit.watched = false;
+                    unit.run = super::decide::Run::Unknown;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        for unit in self.units.values_mut() {
+            unit.stale = true;
+        }
+        self.touch_all();
+    }
+
+    fn connected(&mut self) {
+        self.connected = true;
+        self.actions.push(Action::Discover);
+        self.look_at_all();
+    }
+
+    fn discovered(&mut self, discovery: Discovery) {
+        let Discovery { mut found, members_stop_ms } = discovery;
+        let mut list = self.gated.clone();
+        for (name, unit) in &found {
+            list.units.insert(name.0.clone());
+            for member in &unit.members {
+                list.members.insert(member.clone(), name.0.clone());
+            }
+            self.units.entry(name.clone()).or_default();
+        }
+        for (name, unit) in &mut self.units {
+            unit.found = found.remove(name);
+            unit.members_stop_ms = members_stop_ms.get(name).copied().unwrap_or(0);
+        }
+        self.discovered = true;
+        if list != self.gated {
+            self.gated = list;
+            self.keep_gated();
+        }
+        self.touch_all();
+    }
+
+    fn run_errands(
+        &mut self,
+        fences: Vec<crate::session::message::FenceOrder>,
+        looks: Vec<crate::session::message::LookOrder>,
+        now: &Now,
+    ) {
+        for order in fences {
+            if self.errands.fences.insert((order.case, order.attempt)) {
+                self.actions.push(Action::Fence(Box::new(order)));
+            }
+        }
+        self.errands.looks.retain(|_, not_before| *not_before > now.boot_ms);
+        for order in looks {
+            let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
+            if let std::collections::btree_map::Entry::Vacant(free) = self.errands.looks.entry(key) {
+                free.insert(u64::MAX);
+                self.actions.push(Action::Power(Box::new(order)));
+            }
+        }
+    }
+
+    fn fenced(&mut self, order: &crate::session::message::FenceOrder, outcome: Option<FenceOutcome>) {
+        match outcome {
+            Some(outcome) => {
+                self.outbox.push(Fact::FenceReported { case: order.case, attempt: order.attempt, outcome });
+            }
+            // It may begin once it is ordered again.
+            None => drop(self.errands.fences.remove(&(order.case, order.attempt))),
+        }
+    }
+
+    fn powered(&mut self, order: &crate::session::message::LookOrder, power: Power, now: &Now) {
+        let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
+        self.errands.looks.insert(key, now.boot_ms + LOOK_PAUSE_MS);
+        self.outbox.push(Fact::PowerObserved {
+            node: order.call.node,
+            incarnation: order.incarnation.clone(),
+            device: order.call.device.clone(),
+            power,
+        });
+    }
+
+    fn look_at_lease(&mut self, now: &Now) {
+        if now.leased {
+            self.lease_live = true;
+        } else if self.lease_live {
+            self.lease_live = false;
+            self.lease_ended(now);
+        }
+    }
+
+    fn end_lease(&mut self, now: &Now) {
+        self.actions.push(Action::EndLease);
+        self.lease_live = false;
+        self.lease_ended(now);
+    }
+
+    /// Says that the node goes down, before any release says so by its cause (F30).
+    pub(super) fn leave(&mut self) {
+        if !self.leaving {
+            self.leaving = true;
+            let (node, incarnation) = (self.node, self.incarnation.clone());
+            self.outbox.push(Fact::NodeLeaving { node, incarnation });
+        }
+    }
+
+    fn tell_inventory(&mut self) {
+        let ready = self.connected
+            && self.discovered
+            && self.units.values().all(|unit| unit.run != super::decide::Run::Unknown);
+        if self.session.is_none() || !ready {
+            return;
+        }
+        if !self.inventory_told {
+            self.inventory_told = true;
+            let items: Vec<InventoryItem> = self.units.iter().map(|(name, unit)| unit.item(name)).collect();
+            for (unit, item) in self.units.values_mut().zip(&items) {
+                unit.told = Some(item.clone());
+            }
+            let held = self.units.values().filter_map(|unit| unit.held.as_ref().map(|held| held.token)).max();
+            self.outbox.push_first(Fact::InventoryReported {
+                node: self.node,
+                incarnation: self.incarnation.clone(),
+                items,
+                highest_token: self.floors.highest().max(held.unwrap_or(Token(0))),
+            });
+        }
+        let changed: Vec<InventoryItem> = self.units.iter_mut().filter_map(news).collect();
+        for item in changed {
+            self.observe(item);
+        }
+    }
+
+    /// Reports one line of the inventory.
+    pub(super) fn observe(&mut self, item: InventoryItem) {
+        self.outbox.push(Fact::UnitObserved { node: self.node, incarnation: self.incarnation.clone(), item });
+    }
+
+    fn send(&mut self) {
+        if self.session.is_none() || !self.inventory_told {
+            return;
+        }
+        while let Some(waiting) = self.outbox.next() {
+            waiting.sent = true;
+            self.actions.push(Action::Send { number: waiting.number, fact: waiting.fact.clone() });
+        }
+    }
+
+    fn command(&mut self, command: AgentCommand, now: &Now) {
+        match command {
+            AgentCommand::Snapshot { reply } => {
+                let snapshot = Box::new(self.snapshot(now));
+                self.actions.push(Action::Show(reply, snapshot));
+            }
+            AgentCommand::Shutdown { kind: Shutdown::Restart, done } => self.actions.push(Action::Exit(done)),
+            AgentCommand::Shutdown { kind, done } => {
+                self.leave();
+                for unit in self.units.values_mut() {
+                    let goes = kind == Shutdown::SystemDown
+                        || unit.held.as_ref().is_some_and(|held| held.terms.exclusive);
+                    if unit.held.is_some() && unit.release.is_none() && goes {
+                        unit.due = Some(Cause::Shutdown);
+                    }
+                }
+                self.ending = Some(Ending { done, idle_since_ms: None });
+                self.touch_all();
+            }
+        }
+    }
+
+    /// Whether the daemon may end now.
+    fn end(&mut self, now: &Now) {
+        let busy = self.units.values().any(|unit| unit.due.is_some() || unit.release.is_some());
+        let (session, unanswered) = (self.session.is_some(), self.outbox.len());
+        let Some(ending) = self.ending.as_mut() else { return };
+        if busy {
+            ending.idle_since_ms = None;
+            return;
+        }
+        let since = *ending.idle_since_ms.get_or_insert(now.boot_ms);
+        let patience = if session || now.leased { FAREWELL_MS } else { 0 };
+        if (unanswered == 0 || now.boot_ms.saturating_sub(since) >= patience)
+            && let Some(ending) = self.ending.take()
+        {
+            self.actions.push(Action::Exit(ending.done));
+        }
+    }
+
+    fn tick(&mut self) {
+        // What could not be read, written or sent is tried again.
+        let odd: Vec<UnitName> = self
+            .units
+            .iter()
+            .filter(|(_, unit)| {
+                unit.op.is_none()
+                    && (unit.release.is_some() || unit.stale || unit.held.is_some() != unit.filed)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.touched.extend(odd);
+    }
+
+    fn snapshot(&self, now: &Now) -> Snapshot {
+        let units = self.units.iter().map(|(name, unit)| UnitSnapshot {
+            unit: name.0.clone(),
+            run: format!("{:?}", unit.run).to_lowercase(),
+            token: unit.held.as_ref().map(|held| held.token),
+            adopted: unit.held.as_ref().is_some_and(|held| held.adopted),
+            filed: unit.filed,
+            doing: unit.op.map(|op| op.kind.word()),
+            gated: unit.reading.as_ref().is_some_and(|reading| {
+                !super::offer::gate_faults(reading).iter().any(units::gate::GateFault::opens)
+            }),
+            stuck: unit.stuck.clone(),
+        });
+        Snapshot {
+            incarnation: self.incarnation.clone(),
+            session: self.session,
+            index: self.floors.index(),
+            leased: now.leased,
+            connected: self.connected,
+            unanswered: self.outbox.len(),
+            units: units.collect(),
+        }
+    }
+
+    /// Whether the daemon is on its way out.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some() || self.leaving
+    }
+
+    /// How long the longest pause of a patient task may be; exported for the loop.
+    pub(super) fn holds_permits(&self) -> bool {
+        self.units.values().any(|unit| unit.held.is_some())
+    }
+
+    /// What the shell could not send is sent again at the next tick.
+    pub(super) fn unsend(&mut self) {
+        self.outbox.unsend();
+    }
+}
+
+/// What the cluster does not know of a unit: its files, or that it runs (or not) without a permit.
+fn news((name, unit): (&UnitName, &mut Unit)) -> Option<InventoryItem> {
+    if unit.run == super::decide::Run::Unknown {
+        return None;
+    }
+    let item = unit.item(name);
+    let told = unit.told.as_ref();
+    let files = told.is_none_or(|told| told.offer != item.offer);
+    let runs = unit.is_idle() && told.is_none_or(|told| told.running != item.running);
+    if !files && !runs {
+        return None;
+    }
+    unit.told = Some(item.clone());
+    Some(item)
+}
+
+/// The pause before a stop without a visible reason is looked at again.
+pub(super) const SETTLE: Duration = Duration::from_millis(30);

@@ -1,0 +1,257 @@
+//! What the agent hears, and what it has done: the two sides of its synchronous middle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use policy::{Fact, FenceOutcome, NodeId, Power, Token, UnitName, Wish};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use units::systemd::{Reading, Remembered, Signal, SystemState};
+
+use super::command::AgentCommand;
+use super::gate::{Answer, GateId};
+use super::offer::Found;
+use super::permit::{Environment, Permit};
+use crate::session::FromSession;
+use crate::session::message::{FenceOrder, GateAnswer, LookOrder, Number};
+
+/// Number of an operation. What a replaced operation still reports is dropped by it.
+pub(super) type OpId = u64;
+
+/// The moment of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// CLOCK_BOOTTIME, in milliseconds.
+    pub(super) boot_ms: u64,
+    /// CLOCK_MONOTONIC, the clock of systemd's signals.
+    pub(super) mono: Duration,
+    /// Whether the lease is valid.
+    pub(super) leased: bool,
+}
+
+/// What the agent hears.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// From the session.
+    Session(FromSession),
+    /// From PID 1.
+    Signal(Signal),
+    /// A connection to PID 1 is in place.
+    Connected,
+    /// The unit files were read.
+    Discovered(Discovery),
+    /// A daemon-reload that we asked for is over.
+    Reloaded(Result<(), String>),
+    /// An operation ended.
+    Done { op: OpId, unit: UnitName, end: End },
+    /// A stop does not come to its end.
+    Stuck { op: OpId, unit: UnitName, what: String },
+    /// A permit file could not be written, or there was no lease to write it under.
+    NotFiled { unit: UnitName, why: String },
+    /// A gate asked.
+    GateAsked { id: GateId, unit: UnitName, reply: oneshot::Sender<Answer> },
+    /// What is seen of the unit that a gate asks for.
+    GateLooked { id: GateId, look: Result<Box<GateLook>, String> },
+    /// The cluster answered a gate.
+    GateAnswered { id: GateId, answer: Result<GateAnswer, String> },
+    /// The gate has gone.
+    GateClosed { id: GateId },
+    /// Some time after a gate has gone: by now the end of the start job is known.
+    GateSettled { unit: UnitName, since: Duration },
+    /// A fence attempt ended; `None` if it did not begin.
+    Fenced { order: Box<FenceOrder>, outcome: Option<FenceOutcome> },
+    /// A look at another node's power ended.
+    Powered { order: Box<LookOrder>, power: Power },
+    /// Asked by the rest of the daemon.
+    Command(AgentCommand),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the unit files say.
+#[derive(Debug, Default)]
+pub(super) struct Discovery {
+    pub(super) found: BTreeMap<UnitName, Found>,
+    /// What the stops of each unit's members take, in milliseconds.
+    pub(super) members_stop_ms: BTreeMap<UnitName, u64>,
+}
+
+/// One look at a unit.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub(super) reading: Reading,
+    pub(super) remembered: Remembered,
+    /// What is left of a unit that is down, in words.
+    pub(super) left: Option<String>,
+    /// State of the manager; asked only when the unit is down.
+    pub(super) manager: Option<SystemState>,
+    /// Those of its `BindsTo=` units that are not active; asked only when it is down.
+    pub(super) bonds_down: Vec<String>,
+}
+
+/// One look at a unit whose start waits at the gate.
+#[derive(Debug)]
+pub(super) struct GateLook {
+    pub(super) reading: Reading,
+    pub(super) manager: SystemState,
+    pub(super) upheld_by_active: Vec<String>,
+    pub(super) active_triggers: Vec<String>,
+}
+
+/// How an operation ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was looked at.
+    Looked(Box<Look>),
+    /// The start's job is over; whether the unit runs says the look.
+    Started {
+        /// How the job ended, where that explains a failure.
+        job: String,
+        look: Box<Look>,
+    },
+    /// Verified: nothing of it is left.
+    Gone(Box<Look>),
+    /// The freezer was asked.
+    Froze(Result<Box<Look>, String>),
+    /// The thaw was asked.
+    Thawed(Result<Box<Look>, String>),
+    /// It could not be carried out.
+    Failed(Failure),
+}
+
+/// Why an operation was not carried out.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// The connection to PID 1 is lost: everything will be looked at again.
+    Connection(String),
+    /// There was no lease just before the start (F8).
+    NoLease,
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl Failure {
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::NoLease => "this node's lease has ended: it has no session with a leader".to_owned(),
+            Self::Connection(why) | Self::Other(why) => why.clone(),
+        }
+    }
+}
+
+/// An operation on one unit.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// Looks at it, after a pause.
+    Look { watch: bool, after: Duration },
+    /// Starts it; the permit file is in place.
+    Start { triggers: Vec<String> },
+    /// Stops it and verifies that it is gone.
+    Stop(Box<Stop>),
+    /// Freezes it.
+    Freeze,
+    /// Thaws it.
+    Thaw,
+}
+
+/// A stop and its verification.
+#[derive(Clone, Debug)]
+pub(super) struct Stop {
+    /// Units that are gated on the same permit and go with it.
+    pub(super) members: Vec<String>,
+    pub(super) remembered: Remembered,
+    /// After this the group is killed.
+    pub(super) budget: Duration,
+    pub(super) if_stuck: IfStuck,
+    /// Whether it is frozen: then it is killed, and never stopped (F26).
+    pub(super) frozen: bool,
+    /// An operator's stop, to be on disk before the release is told (F10).
+    pub(super) spool: Option<Spooled>,
+}
+
+/// What follows when a stop does not end within its budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IfStuck {
+    /// It is told, and tried again.
+    Report,
+    /// The same, and after a while the node is taken down.
+    TakeDownLater,
+    /// The node is taken down at once: its lease has ended (F8).
+    TakeDown,
+}
+
+/// An operator's stop on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spooled {
+    pub(super) unit: UnitName,
+    pub(super) node: NodeId,
+    pub(super) token: Token,
+    pub(super) by: String,
+}
+
+/// What the agent does. Carried out in order, each to its end or to a task that reports back.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Writes a permit file for what runs already, if there is a lease.
+    File { unit: UnitName, permit: Permit },
+    /// Writes the files, answers the gates, and begins the start; each step only if there is a lease.
+    Start {
+        op: OpId,
+        unit: UnitName,
+        permit: Permit,
+        environment: Environment,
+        triggers: Vec<String>,
+        gates: Vec<oneshot::Sender<Answer>>,
+    },
+    /// Removes a permit file.
+    Unfile { unit: UnitName },
+    /// Begins an operation; what is under way on the unit is ended first.
+    Begin { op: OpId, unit: UnitName, work: Work },
+    /// Sends a fact, after the floors were saved.
+    Send { number: Number, fact: Fact },
+    /// Writes the list of cluster units.
+    KeepGated(String),
+    /// Reads the unit files.
+    Discover,
+    /// Has PID 1 read its files again.
+    Reload,
+    /// Writes a gate of last resort.
+    Mend { unit: UnitName },
+    /// Tells the unit's own journal.
+    Tell(units::systemd::journal::Line),
+    /// Looks at a unit for a gate.
+    GateLook { id: GateId, unit: UnitName },
+    /// Asks the cluster for a gate.
+    GateAsk { id: GateId, unit: UnitName, wish: Option<String> },
+    /// Answers a gate.
+    GateAnswer { reply: oneshot::Sender<Answer>, answer: Answer },
+    /// Withdraws a gate's question.
+    GateDrop { id: GateId },
+    /// Comes back to a gate that has gone.
+    GateSettle { unit: UnitName, since: Duration },
+    /// Brings an operator's wish to the cluster.
+    Wish { wish: Box<Wish> },
+    /// An operator's stop has been answered.
+    Unspool { unit: UnitName, token: Token },
+    /// Runs a fence agent.
+    Fence(Box<FenceOrder>),
+    /// Looks at a node's power.
+    Power(Box<LookOrder>),
+    /// Gives up the lease.
+    EndLease,
+    /// Takes the node down; nothing follows.
+    TakeDown { unit: Option<UnitName>, why: String },
+    /// Ends the agent.
+    Exit(oneshot::Sender<()>),
+    /// Answers a question of the daemon.
+    Show(oneshot::Sender<super::command::Snapshot>, Box<super::command::Snapshot>),
+}
+
+/// Keys of tasks for other nodes.
+#[derive(Debug, Default)]
+pub(super) struct Errands {
+    pub(super) fences: BTreeSet<(policy::CaseId, u32)>,
+    /// Looks under way or lately done, with the time of the next at the earliest.
+    pub(super) looks: BTreeMap<(String, NodeId, policy::Incarnation), u64>,
+}

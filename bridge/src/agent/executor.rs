@@ -1,0 +1,268 @@
+//! Carries out fence attempts and looks at power, through real fence agents.
+//!
+//! Decides how an agent is called and what its end means; whom to fence is decided elsewhere. The step is `off` and a
+//! separate `status` that says off: an agent's exit 0 alone was seen to be false. Everything goes by standard input,
+//! `action=` first, and nothing of it appears in arguments, properties or logs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use policy::{FenceOutcome, Power};
+use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
+
+use crate::session::message::{AgentCall, FenceOrder, LookOrder, Reply, Request};
+use crate::session::{Asker, Lease};
+
+/// First part of the names of transient units: what is left over is found by it.
+pub(super) const PREFIX: &str = "convoke-fence-";
+/// Where agents are installed.
+const AGENTS: &str = "/usr/sbin";
+/// Kept of an agent's output; one that floods is read and dropped.
+const OUTPUT_CAP: usize = 16 * 1024;
+/// Longest text of a device that goes into the log.
+const WORDS_MAX: usize = 300;
+/// How long the confirmation may take (F24). The order is repeated if it does not come.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
+/// `status` of a fence agent: the plug has power.
+const SAYS_ON: i32 = 0;
+/// It has none.
+const SAYS_OFF: i32 = 2;
+
+/// What runs agents on this node.
+#[derive(Clone, Debug)]
+pub(super) struct Executor {
+    asker: Asker,
+    lease: Lease,
+    /// The unit whose end kills the agents.
+    binds_to: Option<String>,
+    agents: std::path::PathBuf,
+    /// One action at a time on each device.
+    devices: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+/// How one call of an agent ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Called {
+    Exited(i32, String),
+    TimedOut(String),
+    NotRun(String),
+}
+
+impl Executor {
+    pub(super) fn new(asker: Asker, lease: Lease, binds_to: Option<String>) -> Self {
+        Self { asker, lease, binds_to, agents: AGENTS.into(), devices: Arc::default() }
+    }
+
+    /// Carries out an attempt; `None` if it was not begun, for want of a lease or of a confirmation.
+    pub(super) async fn fence(&self, systemd: &Systemd, order: &FenceOrder) -> Option<FenceOutcome> {
+        let call = &order.call;
+        let name = format!("{PREFIX}{}-{}", order.case, order.attempt);
+        let device = self.device(&call.device);
+        let _one = device.lock().await;
+        let spec = |action: &str| self.spec(call, action, format!("{name}-{action}.service"));
+        let (off, status) = match (spec("off"), spec("status")) {
+            (Ok(off), Ok(status)) => (off, status),
+            (Err(why), _) | (_, Err(why)) => return Some(FenceOutcome::Failed(why)),
+        };
+        self.confirm(order).await?;
+        tracing::warn!(node = call.node_name, device = call.device, case = %order.case, "fencing: off");
+        let ended = called(&systemd.run_transient(off).await, call);
+        let outcome = match after_off(call, ended) {
+            Err(outcome) => outcome,
+            Ok(()) => verdict(call, called(&systemd.run_transient(status).await, call)),
+        };
+        tracing::warn!(node = call.node_name, device = call.device, ?outcome, "fencing: the attempt ended");
+        Some(outcome)
+    }
+
+    /// Looks at a node's power.
+    pub(super) async fn look(&self, systemd: &Systemd, order: &LookOrder, number: u64) -> Power {
+        let call = &order.call;
+        let device = self.device(&call.device);
+        let _one = device.lock().await;
+        let spec = match self.spec(call, "status", format!("{PREFIX}look-{number}.service")) {
+            Ok(spec) => spec,
+            Err(why) => return Power::Unknown(why),
+        };
+        power(called(&systemd.run_transient(spec).await, call))
+    }
+
+    /// Just before the agent runs: a valid lease, and a fresh word that this attempt is still to be made (F24).
+    async fn confirm(&self, order: &FenceOrder) -> Option<()> {
+        self.lease.left()?;
+        let request = Request::MayFence { case: order.case, attempt: order.attempt };
+        match self.asker.ask(request, CONFIRM_LIMIT).await {
+            Ok(Reply::MayFence(true)) => self.lease.left().map(drop),
+            Ok(Reply::MayFence(false)) => {
+                tracing::info!(case = %order.case, attempt = order.attempt, "the attempt is not to be made any more");
+                None
+            }
+            other => {
+                tracing::warn!(case = %order.case, ?other, "no confirmation of a fence attempt");
+                None
+            }
+        }
+    }
+
+    fn device(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        // Nothing panics while the map is locked.
+        let mut devices = self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        devices.entry(name.to_owned()).or_default().clone()
+    }
+
+    fn spec(&self, call: &AgentCall, action: &str, name: String) -> Result<TransientSpec, String> {
+        let program = program(&self.agents, &call.agent)?;
+        Ok(TransientSpec {
+            name,
+            description: format!("Fence agent of {}: {action} {}", call.device, call.node_name),
+            program,
+            args: Vec::new(),
+            stdin: stdin(call, action)?,
+            deadline: Duration::from_millis(call.timeout_ms),
+            output_cap: OUTPUT_CAP,
+            environment: BTreeMap::new(),
+            binds_to: self.binds_to.clone(),
+        })
+    }
+}
+
+/// The agent's path. Its name comes from the cluster's settings, so it is checked here again.
+fn program(dir: &Path, agent: &str) -> Result<String, String> {
+    let rest = agent.strip_prefix("fence_").unwrap_or_default();
+    if rest.is_empty() || !rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        return Err(format!("`{agent}` is not the name of a fence agent"));
+    }
+    let path = dir.join(agent);
+    match fs::metadata(&path) {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
+            Ok(path.to_string_lossy().into_owned())
+        }
+        Ok(_) => Err(format!("{} cannot be executed", path.display())),
+        Err(_) => Err(format!(
+            "{} is not installed on this node; install the package that has it (on Debian: fence-agents)",
+            path.display()
+        )),
+    }
+}
+
+/// The agent's complete input.
+fn stdin(call: &AgentCall, action: &str) -> Result<Vec<u8>, String> {
+    let mut text = format!("action={action}\n");
+    for (name, value) in &call.options {
+        // `action` decides about life and death; nobody's options do.
+        if name != "action" && name != "PCMK_service" {
+            text.push_str(&line(name, value)?);
+        }
+    }
+    for (name, path) in &call.secrets {
+        if name != "action" {
+            text.push_str(&line(name, &secret(Path::new(path))?)?);
+        }
+    }
+    Ok(text.into_bytes())
+}
+
+fn line(name: &str, value: &str) -> Result<String, String> {
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    if !plain || value.contains(['\n', '\r', '\0']) {
+        return Err(format!("the option `{name}` has a name or value of more than one line"));
+    }
+    Ok(format!("{name}={value}\n"))
+}
+
+/// A secret from a file that root alone can read.
+fn secret(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    if !path.is_absolute() {
+        return Err(format!("the secret's file `{shown}` must be an absolute path"));
+    }
+    let found =
+        fs::metadata(path).map_err(|error| format!("the secret's file {shown} cannot be read: {error}"))?;
+    if found.mode() & 0o077 != 0 {
+        return Err(format!(
+            "the secret's file {shown} can be read by others than root; run `chmod 600 {shown}`"
+        ));
+    }
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("the secret's file {shown} cannot be read: {error}"))?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+fn called(end: &TransientEnd, call: &AgentCall) -> Called {
+    let said = words(end, call);
+    match &end.outcome {
+        Outcome::Exited(status) => Called::Exited(*status, said),
+        Outcome::Signaled(signal) => {
+            Called::TimedOut(format!("the agent was killed by signal {signal}{said}"))
+        }
+        Outcome::TimedOut => {
+            let left = end.left.as_ref().map(|left| format!("; {left}")).unwrap_or_default();
+            Called::TimedOut(format!("the agent did not end within {} ms{left}{said}", call.timeout_ms))
+        }
+        // It may have sent its command: as after a deadline, nobody knows the node's power.
+        Outcome::Unknown(why) => Called::TimedOut(format!("nobody knows how the agent ended: {why}{said}")),
+        Outcome::NotStarted(why) => Called::NotRun(format!("the agent was not started: {why}")),
+    }
+}
+
+/// What `off` allows: the status read, or the end of the attempt.
+fn after_off(call: &AgentCall, ended: Called) -> Result<(), FenceOutcome> {
+    match ended {
+        Called::Exited(0, _) => Ok(()),
+        Called::Exited(status, said) => {
+            Err(FenceOutcome::Failed(format!("{}: off exited with status {status}{said}", call.device)))
+        }
+        Called::TimedOut(why) => Err(FenceOutcome::TimedOut(format!("{}: off: {why}", call.device))),
+        Called::NotRun(why) => Err(FenceOutcome::Failed(format!("{}: {why}", call.device))),
+    }
+}
+
+/// What the status read proves.
+fn verdict(call: &AgentCall, ended: Called) -> FenceOutcome {
+    let device = &call.device;
+    match ended {
+        Called::Exited(SAYS_OFF, _) => FenceOutcome::Off,
+        Called::Exited(SAYS_ON, _) => FenceOutcome::Failed(format!("{device} said off, status says on")),
+        Called::Exited(status, said) => {
+            FenceOutcome::Failed(format!("{device} said off, but status exited with status {status}{said}"))
+        }
+        Called::TimedOut(why) | Called::NotRun(why) => {
+            FenceOutcome::Failed(format!("{device} said off, but there is no status: {why}"))
+        }
+    }
+}
+
+fn power(ended: Called) -> Power {
+    match ended {
+        Called::Exited(SAYS_ON, _) => Power::On,
+        Called::Exited(SAYS_OFF, _) => Power::Off,
+        Called::Exited(status, said) => Power::Unknown(format!("status exited with status {status}{said}")),
+        Called::TimedOut(why) | Called::NotRun(why) => Power::Unknown(why),
+    }
+}
+
+/// The last line that the agent wrote, without control characters, secrets and time stamps' noise.
+fn words(end: &TransientEnd, call: &AgentCall) -> String {
+    let stderr = String::from_utf8_lossy(&end.stderr);
+    let stdout = String::from_utf8_lossy(&end.stdout);
+    let last = |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
+    let Some(line) = last(&stderr).or_else(|| last(&stdout)) else { return String::new() };
+    let mut line: String = line.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
+    let hidden = call.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
+    let read = call.secrets.values().filter_map(|path| secret(Path::new(path)).ok());
+    for value in hidden.chain(read).filter(|value| !value.is_empty()) {
+        line = line.replace(&value, "***");
+    }
+    format!(": {line}")
+}
+
+fn is_secret(name: &str) -> bool {
+    ["pass", "secret", "community", "token", "key"].iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests;

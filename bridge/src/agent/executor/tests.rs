@@ -1,0 +1,161 @@
+use policy::NodeId;
+
+use super::*;
+
+fn call() -> AgentCall {
+    AgentCall {
+        device: "bmc".into(),
+        agent: "fence_ipmilan".into(),
+        options: BTreeMap::from([
+            ("ip".into(), "10.0.0.1".into()),
+            ("action".into(), "reboot".into()),
+            ("password".into(), "hunter2".into()),
+        ]),
+        secrets: BTreeMap::new(),
+        timeout_ms: 60_000,
+        node: NodeId(2),
+        node_name: "n2".into(),
+    }
+}
+
+fn end(outcome: Outcome, stderr: &str) -> TransientEnd {
+    TransientEnd {
+        outcome,
+        stdout: Vec::new(),
+        stderr: stderr.as_bytes().to_vec(),
+        took: Duration::ZERO,
+        left: None,
+    }
+}
+
+#[test]
+fn action_comes_first_and_only_from_us() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let path = dir.path().join("secret");
+    fs::write(&path, "s3cret\n").expect("secret");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+    let mut call = call();
+    call.secrets.insert("passwd".into(), path.to_string_lossy().into_owned());
+    call.options.insert("PCMK_service".into(), "1".into());
+    let text = String::from_utf8(stdin(&call, "off").expect("input")).expect("text");
+    assert_eq!(text, "action=off\nip=10.0.0.1\npassword=hunter2\npasswd=s3cret\n");
+}
+
+#[test]
+fn an_option_cannot_smuggle_another_line() {
+    for (name, value) in [("ip", "x\naction=on"), ("ip\naction", "on"), ("", "x"), ("a=b", "x")] {
+        let mut call = call();
+        call.options.insert(name.into(), value.into());
+        assert!(stdin(&call, "off").is_err(), "{name}={value}");
+    }
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_refused() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let path = dir.path().join("secret");
+    fs::write(&path, "s3cret\n").expect("secret");
+    for mode in [0o640, 0o604, 0o660] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
+        assert!(secret(&path).expect_err("refused").contains("chmod 600"), "{mode:o}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("mode");
+    assert_eq!(secret(&path).expect("read"), "s3cret");
+    assert!(secret(Path::new("secret")).is_err(), "relative");
+    assert!(secret(&dir.path().join("none")).is_err());
+}
+
+#[test]
+fn only_installed_agents_of_a_proper_name_are_run() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let path = dir.path().join("fence_ok");
+    fs::write(&path, "#!/bin/sh\n").expect("agent");
+    assert!(program(dir.path(), "fence_ok").expect_err("mode").contains("cannot be executed"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
+    assert_eq!(program(dir.path(), "fence_ok").expect("found"), path.to_string_lossy());
+    assert!(program(dir.path(), "fence_missing").expect_err("missing").contains("is not installed"));
+    for name in ["fence_", "sh", "fence_../sh", "fence_ok ", "fence_OK", "../fence_ok"] {
+        assert!(program(dir.path(), name).expect_err(name).contains("is not the name"), "{name}");
+    }
+}
+
+#[test]
+fn off_is_proven_only_by_a_status_that_says_off() {
+    let failed = |text: &str| FenceOutcome::Failed(text.into());
+    let timed_out = |text: &str| FenceOutcome::TimedOut(text.into());
+    let ran = |outcome, stderr| called(&end(outcome, stderr), &call());
+    // What `off` says, what `status` says, what is believed.
+    let table = [
+        (ran(Outcome::Exited(0), ""), Some(ran(Outcome::Exited(2), "")), FenceOutcome::Off),
+        (
+            ran(Outcome::Exited(0), ""),
+            Some(ran(Outcome::Exited(0), "")),
+            failed("bmc said off, status says on"),
+        ),
+        (
+            ran(Outcome::Exited(0), ""),
+            Some(ran(Outcome::Exited(1), "a\nlogin as x with hunter2 failed\n\n")),
+            failed("bmc said off, but status exited with status 1: login as x with *** failed"),
+        ),
+        (
+            ran(Outcome::Exited(0), ""),
+            Some(ran(Outcome::TimedOut, "")),
+            failed("bmc said off, but there is no status: the agent did not end within 60000 ms"),
+        ),
+        (ran(Outcome::Exited(2), ""), None, failed("bmc: off exited with status 2")),
+        (ran(Outcome::Exited(1), "no\u{7} route\n"), None, failed("bmc: off exited with status 1: no route")),
+        (ran(Outcome::TimedOut, ""), None, timed_out("bmc: off: the agent did not end within 60000 ms")),
+        (ran(Outcome::Signaled(15), ""), None, timed_out("bmc: off: the agent was killed by signal 15")),
+        (
+            ran(Outcome::Unknown("lost".into()), ""),
+            None,
+            timed_out("bmc: off: nobody knows how the agent ended: lost"),
+        ),
+        (ran(Outcome::NotStarted("no".into()), ""), None, failed("bmc: the agent was not started: no")),
+    ];
+    for (off, status, expected) in table {
+        let shown = format!("{off:?} {status:?}");
+        let outcome = match after_off(&call(), off) {
+            Err(outcome) => outcome,
+            Ok(()) => verdict(&call(), status.expect("a status is read")),
+        };
+        assert_eq!(outcome, expected, "{shown}");
+    }
+}
+
+#[test]
+fn power_is_what_status_says_and_nothing_else() {
+    let ran = |outcome| power(called(&end(outcome, "x\n"), &call()));
+    assert_eq!(ran(Outcome::Exited(0)), Power::On);
+    assert_eq!(ran(Outcome::Exited(2)), Power::Off);
+    assert_eq!(ran(Outcome::Exited(1)), Power::Unknown("status exited with status 1: x".into()));
+    assert!(matches!(ran(Outcome::TimedOut), Power::Unknown(_)));
+}
+
+#[tokio::test]
+async fn without_a_lease_nothing_is_even_asked() {
+    let (sender, mut session) = tokio::sync::mpsc::channel(1);
+    let executor = Executor::new(Asker::new(sender), Lease::default(), None);
+    let order = FenceOrder { case: policy::CaseId(1), attempt: 1, call: call() };
+    assert_eq!(executor.confirm(&order).await, None);
+    assert!(session.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn the_attempt_needs_a_fresh_word() {
+    for (word, expected) in [(true, Some(())), (false, None)] {
+        let (sender, mut session) = tokio::sync::mpsc::channel(1);
+        let lease = Lease::default();
+        lease.extend(crate::session::boottime_ms() + 60_000);
+        let executor = Executor::new(Asker::new(sender), lease, None);
+        let order = FenceOrder { case: policy::CaseId(1), attempt: 3, call: call() };
+        let asked = tokio::spawn(async move { executor.confirm(&order).await });
+        let Some(crate::session::ToSession::Ask { request: Request::MayFence { attempt: 3, .. }, reply }) =
+            session.recv().await
+        else {
+            panic!("asked")
+        };
+        reply.send(Reply::MayFence(word)).expect("answered");
+        assert_eq!(asked.await.expect("ended"), expected);
+    }
+}

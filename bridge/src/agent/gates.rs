@@ -1,0 +1,208 @@
+//! Decides about starts that wait at a gate (F9, F34; gate, rows 17, 24, 27 and 57).
+//!
+//! A gate is a question. Only a person's start is also a wish; a boot is answered at once, a repeat of a refusal from
+//! memory, and a gate that has gone takes its question with it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use policy::{UnitName, Wanted, Wish};
+use tokio::sync::oneshot;
+use units::systemd::journal::{Kind, Priority};
+use units::systemd::starts::{self, StartBatch, StartCause};
+use units::systemd::{JobKind, JobResult};
+
+use super::core::Agent;
+use super::event::{Action, GateLook, Now};
+use super::gate::{Answer, GateId};
+use super::permit;
+use crate::session::message::GateAnswer;
+
+/// For how long a refusal is repeated from memory: `Upholds=` asks five times in a tenth of a second (row 8).
+const MEMORY: Duration = Duration::from_secs(3);
+/// For how long a grant after a cancelled start is taken for its late answer.
+const UNWANTED_MS: u64 = 10_000;
+/// What a person's start is called.
+fn starter(node: &str) -> String {
+    format!("operator on {node} (systemctl start)")
+}
+
+/// A start that waits.
+#[derive(Debug)]
+struct Gate {
+    unit: UnitName,
+    reply: oneshot::Sender<Answer>,
+    /// A person's wish was sent to the cluster.
+    wished: bool,
+}
+
+/// All starts that wait, and what was refused lately.
+#[derive(Debug, Default)]
+pub(super) struct Gates {
+    open: BTreeMap<GateId, Gate>,
+    refused: BTreeMap<UnitName, (Duration, Answer)>,
+}
+
+impl Gates {
+    /// The state has changed: another answer may be right now.
+    pub(super) fn forget_refusals(&mut self) {
+        self.refused.clear();
+    }
+
+    /// The gates of a unit, to be answered by whoever writes its permit.
+    pub(super) fn take_waiting(&mut self, unit: &UnitName) -> Vec<oneshot::Sender<Answer>> {
+        let ids: Vec<GateId> =
+            self.open.iter().filter(|(_, gate)| gate.unit == *unit).map(|(id, _)| *id).collect();
+        ids.iter().filter_map(|id| self.open.remove(id)).map(|gate| gate.reply).collect()
+    }
+}
+
+impl Agent {
+    pub(super) fn gate_asked(
+        &mut self,
+        id: GateId,
+        unit: UnitName,
+        reply: oneshot::Sender<Answer>,
+        now: &Now,
+    ) {
+        if !permit::usable(&unit) {
+            let answer = Answer::refused(
+                format!("`{unit}` is not a unit's name"),
+                "give the full name of a unit".into(),
+            );
+            self.actions.push(Action::GateAnswer { reply, answer });
+            return;
+        }
+        let known = self.units.get(&unit);
+        if known.is_some_and(|unit| unit.filed && unit.release.is_none()) {
+            self.actions.push(Action::GateAnswer { reply, answer: Answer::granted() });
+            return;
+        }
+        if let Some((at, answer)) = self.gates.refused.get(&unit)
+            && now.mono.saturating_sub(*at) < MEMORY
+        {
+            let answer = answer.clone();
+            self.actions.push(Action::GateAnswer { reply, answer });
+            return;
+        }
+        self.gates.open.insert(id, Gate { unit: unit.clone(), reply, wished: false });
+        self.actions.push(Action::GateLook { id, unit });
+    }
+
+    pub(super) fn gate_looked(&mut self, id: GateId, look: Result<Box<GateLook>, String>, now: &Now) {
+        let Some(unit) = self.gates.open.get(&id).map(|gate| gate.unit.clone()) else { return };
+        let look = match look {
+            Ok(look) => look,
+            Err(why) => {
+                let remedy = "look at the log of convoked".to_owned();
+                self.refuse_gate(id, &format!("systemd does not answer convoked: {why}"), remedy, now);
+                return;
+            }
+        };
+        let mut batch = StartBatch::gather(&look.reading, &self.jobs, look.manager);
+        batch.upheld_by_active = look.upheld_by_active;
+        batch.active_triggers = look.active_triggers;
+        let why = format!("convoke why {unit}");
+        let wish = match starts::classify(&batch) {
+            StartCause::Boot => {
+                let text = "the system is starting: the cluster starts it where and when it may run";
+                self.refuse_gate(id, text, format!("nothing; `{why}` shows what it waits for"), now);
+                return;
+            }
+            StartCause::Shutdown => {
+                self.refuse_gate(id, "the system is going down", "nothing".to_owned(), now);
+                return;
+            }
+            // Older than our connection: it can be asked for, but nobody knows by whom.
+            StartCause::NoJob
+                if look.reading.job.as_ref().is_some_and(|job| job.kind != Some(JobKind::Stop)) =>
+            {
+                None
+            }
+            StartCause::NoJob => {
+                self.refuse_gate(id, "the start was cancelled", "start it again".to_owned(), now);
+                return;
+            }
+            StartCause::Wish => Some(starter(&self.node_name)),
+            StartCause::Own
+            | StartCause::Triggered { .. }
+            | StartCause::PulledIn { .. }
+            | StartCause::AutoRestart => None,
+        };
+        if let Some(gate) = self.gates.open.get_mut(&id) {
+            gate.wished = wish.is_some();
+        }
+        if wish.is_some()
+            && let Some(unit) = self.units.get_mut(&unit)
+        {
+            unit.unwanted_until_ms = 0;
+        }
+        self.actions.push(Action::GateAsk { id, unit, wish });
+    }
+
+    pub(super) fn gate_answered(&mut self, id: GateId, answer: Result<GateAnswer, String>, now: &Now) {
+        let Some(unit) = self.gates.open.get(&id).map(|gate| gate.unit.clone()) else { return };
+        match answer {
+            Ok(GateAnswer::Granted { token }) => {
+                let held =
+                    self.units.get(&unit).filter(|unit| unit.filed).and_then(|unit| unit.held.as_ref());
+                if held.is_some_and(|held| held.token == token) {
+                    self.grant_gates(&unit);
+                }
+                // Otherwise the permit comes with the orders, and whoever writes its file answers.
+            }
+            Ok(GateAnswer::Refused { why, remedy }) => self.refuse_gate(id, &why, remedy, now),
+            Err(why) => {
+                let remedy = "check the other nodes and the links between them (convoke status)".to_owned();
+                self.refuse_gate(id, &why, remedy, now);
+            }
+        }
+    }
+
+    pub(super) fn grant_gates(&mut self, unit: &UnitName) {
+        for reply in self.gates.take_waiting(unit) {
+            self.actions.push(Action::GateAnswer { reply, answer: Answer::granted() });
+        }
+    }
+
+    fn refuse_gate(&mut self, id: GateId, why: &str, remedy: String, now: &Now) {
+        let Some(gate) = self.gates.open.remove(&id) else { return };
+        let answer = Answer::refused(why.to_owned(), remedy);
+        self.gates.refused.insert(gate.unit.clone(), (now.mono, answer.clone()));
+        self.tell(&gate.unit, Kind::StartRefused, Priority::Notice, answer.sentence());
+        self.actions.push(Action::GateAnswer { reply: gate.reply, answer });
+    }
+
+    /// The gate ended before it was answered: its time was over, it was killed, or the start was cancelled.
+    pub(super) fn gate_closed(&mut self, id: GateId, now: &Now) {
+        let Some(gate) = self.gates.open.remove(&id) else { return };
+        self.actions.push(Action::GateDrop { id });
+        if gate.wished {
+            self.actions.push(Action::GateSettle { unit: gate.unit, since: now.mono });
+        }
+    }
+
+    /// `systemctl stop` while the gate waited takes the wish back (F34). The job's end is known by now.
+    pub(super) fn gate_settled(&mut self, name: &UnitName, since: Duration, now: &Now) {
+        let recent = since.saturating_sub(Duration::from_secs(1));
+        let starts = |job: &&units::systemd::SeenJob| job.unit == name.0 && job.may_start();
+        let ended = self.jobs.jobs().rev().find(starts).and_then(|job| job.ended.as_ref());
+        let cancelled = ended.is_some_and(|(at, result)| *at >= recent && *result == JobResult::Canceled);
+        if !cancelled {
+            return;
+        }
+        let by = format!("operator on {} (start cancelled)", self.node_name);
+        if let Some(unit) = self.units.get_mut(name) {
+            unit.unwanted_until_ms = now.boot_ms + UNWANTED_MS;
+        }
+        let wish = Wish::SetGoal {
+            unit: name.clone(),
+            wanted: Wanted::Stopped,
+            node: Some(self.node),
+            seen: None,
+            by,
+        };
+        self.actions.push(Action::Wish { wish: Box::new(wish) });
+        self.touch(name);
+    }
+}

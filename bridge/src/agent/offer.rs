@@ -1,0 +1,212 @@
+//! What this node offers of a unit: its rules in the cluster's words, and whether it could be started here.
+//!
+//! A pure mapping from what the files and PID 1 say.
+
+use std::time::Duration;
+
+use policy::{
+    Definition, Fencing, NodeTerm, Offer, OnQuorumLoss, OnStopFailure, Preference, Replicas, UnitName,
+};
+use units::diagnostic::Severity;
+use units::gate::{AssertSeen, GateFault, LoadedUnit};
+use units::section::{self, NodeExpr, Section, Stickiness};
+use units::systemd::Reading;
+
+/// Phases of an orderly stop that are each bounded by `TimeoutStopSec=`: `ExecStop=`, the wait after SIGTERM,
+/// `ExecStopPost=`. The phases that begin with SIGKILL end at once, or the unit is stuck and no budget helps.
+const STOP_PHASES: u64 = 3;
+/// What PID 1 and we need beside the phases.
+const STOP_SLACK_MS: u64 = 1_000;
+/// A unit without processes of its own stops at once.
+const STOP_AT_ONCE_MS: u64 = 5_000;
+/// Stands for `infinity`, which is an error for exclusive units (F7).
+const STOP_ENDLESS_MS: u64 = 86_400_000;
+
+/// What the files say of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) definition: Option<Definition>,
+    pub(super) fault: Option<String>,
+    pub(super) pulled_in: bool,
+    /// Units that are gated on its permit.
+    pub(super) members: Vec<String>,
+}
+
+impl Found {
+    pub(super) fn of(unit: &units::ClusterUnit) -> Self {
+        let first = unit.diagnostics.iter().find(|found| found.severity == Severity::Error);
+        let fault = first.map(|found| match &found.span {
+            Some(span) if span.line > 0 => format!("{}:{}: {}", span.file, span.line, found.message),
+            _ => found.message.clone(),
+        });
+        let fault = fault.or_else(|| unit.masked.then(|| "it is masked".to_owned()));
+        Self {
+            definition: unit.section.as_ref().map(definition),
+            fault,
+            pulled_in: unit.enabled,
+            members: unit.members.clone(),
+        }
+    }
+}
+
+/// The section in the cluster's words.
+pub(super) fn definition(section: &Section) -> Definition {
+    let names = |list: &[String]| list.iter().map(|name| UnitName(name.clone())).collect();
+    Definition {
+        replicas: match section.replicas {
+            section::Replicas::One => Replicas::Count(1),
+            section::Replicas::Count(count) => Replicas::Count(count),
+            section::Replicas::All => Replicas::All,
+        },
+        fencing: match section.fencing {
+            section::Fencing::Required => Fencing::Required,
+            section::Fencing::Watchdog => Fencing::Watchdog,
+            section::Fencing::Lease => Fencing::Lease,
+            section::Fencing::None => Fencing::None,
+        },
+        on_quorum_loss: match section.on_quorum_loss {
+            section::OnQuorumLoss::Stop => OnQuorumLoss::Stop,
+            section::OnQuorumLoss::Freeze => OnQuorumLoss::Freeze,
+            section::OnQuorumLoss::Continue => OnQuorumLoss::Continue,
+            section::OnQuorumLoss::Reboot => OnQuorumLoss::Reboot,
+        },
+        on_stop_failure: match section.on_stop_failure {
+            section::OnStopFailure::Fence => OnStopFailure::Fence,
+            section::OnStopFailure::Block => OnStopFailure::Block,
+        },
+        requires: names(&section.requires),
+        after: names(&section.after),
+        same_node_as: names(&section.same_node_as),
+        nodes: section.nodes.iter().map(term).collect(),
+        prefer: section
+            .prefer
+            .iter()
+            .map(|wish| Preference { term: term(&wish.node), weight: i64::from(wish.weight) })
+            .collect(),
+        stickiness: match section.stickiness {
+            Stickiness::Weight(weight) => Some(i64::from(weight)),
+            Stickiness::Infinity => None,
+        },
+        failures_max: section.failures_max,
+        // For ever: longer than any cluster runs, and far from overflow.
+        failure_reset_ms: section.failure_reset_ms.unwrap_or(u64::MAX / 4),
+    }
+}
+
+fn term(expr: &NodeExpr) -> NodeTerm {
+    match expr {
+        NodeExpr::Name(name) => NodeTerm::Name(name.clone()),
+        NodeExpr::Attribute { key, value } => NodeTerm::Attribute(key.clone(), value.clone()),
+    }
+}
+
+/// The whole offer. `members_stop_ms` is what the stops of its members add.
+pub(super) fn offer(found: &Found, reading: &Reading, members_stop_ms: u64) -> Offer {
+    let cannot = match reading.load_state.as_str() {
+        "loaded" => None,
+        "masked" => Some("it is masked".to_owned()),
+        "not-found" => Some("systemd finds no file of this unit".to_owned()),
+        other => Some(format!("systemd cannot load it ({other})")),
+    };
+    let enabled = matches!(reading.unit_file_state.as_str(), "enabled" | "enabled-runtime");
+    Offer {
+        definition: found.definition.clone(),
+        fault: found.fault.clone().or(cannot),
+        gated: !gate_faults(reading).iter().any(GateFault::opens) && reading.load_state == "loaded",
+        enabled: enabled || found.pulled_in,
+        stop_budget_ms: stop_budget_ms(reading).saturating_add(members_stop_ms),
+        present: true,
+    }
+}
+
+/// What the unit's gate lacks, by what PID 1 has loaded.
+pub(super) fn gate_faults(reading: &Reading) -> Vec<GateFault> {
+    let asserts = reading.asserts.iter().map(|assert| AssertSeen {
+        name: assert.name.clone(),
+        trigger: assert.trigger,
+        negate: assert.negate,
+        parameter: assert.parameter.clone(),
+    });
+    let seen = LoadedUnit {
+        load_state: reading.load_state.clone(),
+        asserts: asserts.collect(),
+        wants: reading.relations.wants.clone(),
+        after: reading.relations.after.clone(),
+        drop_in_paths: reading.drop_in_paths.clone(),
+    };
+    units::gate::audit(&reading.id, &reading.id, &seen)
+}
+
+/// The longest that an orderly stop of the unit itself takes, in milliseconds.
+pub(super) fn stop_budget_ms(reading: &Reading) -> u64 {
+    match reading.unit_type() {
+        "service" | "mount" | "socket" | "swap" => match reading.timeout_stop {
+            Some(time) => millis(time).saturating_mul(STOP_PHASES).saturating_add(STOP_SLACK_MS),
+            None => STOP_ENDLESS_MS,
+        },
+        _ => STOP_AT_ONCE_MS,
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(text: &str) -> Section {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let file = dir.path().join("etc/systemd/system/db.service");
+        std::fs::create_dir_all(file.parent().expect("directory")).expect("directory");
+        let text = format!(
+            "[Unit]\nAssertPathExists=/run/convoke/permits/%n\n[Service]\nExecStart=/bin/true\n[X-Convoke]\n{text}"
+        );
+        std::fs::write(&file, text).expect("unit file");
+        let unit = units::unit(dir.path(), "db.service").expect("a cluster unit");
+        unit.section.unwrap_or_else(|| panic!("{:?}", unit.diagnostics))
+    }
+
+    #[test]
+    fn an_empty_section_is_an_exclusive_unit_with_every_default() {
+        assert_eq!(definition(&section("Replicas=1\n")), Definition::exclusive());
+    }
+
+    #[test]
+    fn a_replicated_unit_has_the_defaults_of_one() {
+        assert_eq!(definition(&section("Replicas=all\n")), Definition::replicated(Replicas::All));
+        assert_eq!(definition(&section("Replicas=3\n")), Definition::replicated(Replicas::Count(3)));
+    }
+
+    #[test]
+    fn every_key_arrives() {
+        let text = "Fencing=lease\nOnQuorumLoss=stop\nOnStopFailure=block\nRequires=a.service b.service\n\
+                    After=c.service\nSameNodeAs=ip.service\nNodes=n1 rack=a\nPrefer=n2:50 ssd=yes\nStickiness=7\n\
+                    FailuresMax=3\nFailureResetSec=2min\n";
+        let set = |names: &[&str]| names.iter().map(|name| UnitName::from(*name)).collect();
+        let expected = Definition {
+            fencing: Fencing::Lease,
+            on_stop_failure: OnStopFailure::Block,
+            requires: set(&["a.service", "b.service"]),
+            after: set(&["c.service"]),
+            same_node_as: set(&["ip.service"]),
+            nodes: vec![NodeTerm::Name("n1".into()), NodeTerm::Attribute("rack".into(), "a".into())],
+            prefer: vec![
+                Preference { term: NodeTerm::Name("n2".into()), weight: 50 },
+                Preference { term: NodeTerm::Attribute("ssd".into(), "yes".into()), weight: 100 },
+            ],
+            stickiness: Some(7),
+            failures_max: 3,
+            failure_reset_ms: 120_000,
+            ..Definition::exclusive()
+        };
+        assert_eq!(definition(&section(text)), expected);
+    }
+
+    #[test]
+    fn failures_kept_for_ever_overflow_nothing() {
+        let never = definition(&section("FailureResetSec=infinity\n")).failure_reset_ms;
+        assert!(never > 1_000_000_000_000 && never.checked_mul(3).is_some());
+    }
+}

@@ -1,0 +1,147 @@
+//! Facts that the cluster has not answered yet, in their order.
+//!
+//! Kept in memory only: what must outlive the daemon is derived again from the floors, the permit files and the spool
+//! of operators' stops.
+
+use std::collections::VecDeque;
+
+use policy::{Fact, Token, UnitName};
+
+use crate::session::message::Number;
+
+/// A fact on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Waiting {
+    pub(super) number: Number,
+    pub(super) fact: Fact,
+    /// Whether the present session has it.
+    pub(super) sent: bool,
+}
+
+/// The facts on their way.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    last: Number,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Outbox {
+    /// Adds a fact behind the others.
+    pub(super) fn push(&mut self, fact: Fact) {
+        // A later word on the same thing replaces one that was not even sent.
+        if let Some(same) =
+            self.waiting.iter().position(|waiting| !waiting.sent && replaces(&fact, &waiting.fact))
+        {
+            self.waiting.remove(same);
+        }
+        self.last += 1;
+        self.waiting.push_back(Waiting { number: self.last, fact, sent: false });
+    }
+
+    /// Adds a fact before all others: an inventory opens a session.
+    pub(super) fn push_first(&mut self, fact: Fact) {
+        self.waiting.retain(|waiting| !matches!(waiting.fact, Fact::InventoryReported { .. }));
+        self.last += 1;
+        self.waiting.push_front(Waiting { number: self.last, fact, sent: false });
+    }
+
+    /// A new session knows nothing of what was sent in the one before.
+    pub(super) fn unsend(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.sent = false;
+        }
+    }
+
+    /// The next fact that the present session does not have.
+    pub(super) fn next(&mut self) -> Option<&mut Waiting> {
+        self.waiting.iter_mut().find(|waiting| !waiting.sent)
+    }
+
+    /// The cluster has answered.
+    pub(super) fn taken(&mut self, number: Number) -> Option<Fact> {
+        let at = self.waiting.iter().position(|waiting| waiting.number == number)?;
+        self.waiting.remove(at).map(|waiting| waiting.fact)
+    }
+
+    /// Whether this very release is on its way.
+    pub(super) fn releases(&self, name: &UnitName, released: Token) -> bool {
+        self.waiting.iter().any(|waiting| {
+            matches!(&waiting.fact, Fact::Released { unit, token, .. } if unit == name && *token == released)
+        })
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+fn replaces(later: &Fact, earlier: &Fact) -> bool {
+    match (later, earlier) {
+        (Fact::UnitObserved { item: a, .. }, Fact::UnitObserved { item: b, .. }) => a.unit == b.unit,
+        (Fact::PowerObserved { node: a, device: c, .. }, Fact::PowerObserved { node: b, device: d, .. }) => {
+            a == b && c == d
+        }
+        (Fact::StopStuck { token: a, .. }, Fact::StopStuck { token: b, .. }) => a == b,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::{Cause, NodeId};
+
+    use super::*;
+
+    fn released(token: u64) -> Fact {
+        Fact::Released {
+            node: NodeId(1),
+            incarnation: "i".into(),
+            unit: "db.service".into(),
+            token: Token(token),
+            because: Cause::Ordered,
+        }
+    }
+
+    fn inventory() -> Fact {
+        Fact::InventoryReported {
+            node: NodeId(1),
+            incarnation: "i".into(),
+            items: Vec::new(),
+            highest_token: Token(0),
+        }
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<Fact> {
+        let mut sent = Vec::new();
+        while let Some(waiting) = outbox.next() {
+            waiting.sent = true;
+            sent.push(waiting.fact.clone());
+        }
+        sent
+    }
+
+    #[test]
+    fn a_new_session_gets_the_inventory_and_then_all_that_was_not_answered() {
+        let mut outbox = Outbox::default();
+        outbox.push(released(1));
+        outbox.push(released(2));
+        assert_eq!(drain(&mut outbox), [released(1), released(2)]);
+        assert_eq!(outbox.taken(1), Some(released(1)));
+        assert_eq!(outbox.taken(1), None);
+        outbox.unsend();
+        outbox.push_first(inventory());
+        outbox.push(released(3));
+        assert_eq!(drain(&mut outbox), [inventory(), released(2), released(3)]);
+        assert!(outbox.releases(&"db.service".into(), Token(3)));
+        assert!(!outbox.releases(&"db.service".into(), Token(1)));
+    }
+
+    #[test]
+    fn an_older_inventory_is_not_sent_after_a_newer_one() {
+        let mut outbox = Outbox::default();
+        outbox.push_first(inventory());
+        outbox.push_first(inventory());
+        assert_eq!(outbox.len(), 1);
+    }
+}

@@ -1,0 +1,189 @@
+//! The permit and environment files of this node, which the gates' assertions and systemd's exec read.
+//!
+//! One writer: the agent's own loop, in the order of its decisions, so that a removal is never overtaken by a write.
+//! A permit appears and goes whole: it is prepared beside the directory that the gates look into. What a file says is
+//! believed only for the life that it names (F8); what cannot be read is no permit.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use policy::{Incarnation, Terms, Token, UnitName};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::paths::Paths;
+
+/// What a permit file holds: everything that a restarted daemon needs to honour it before it has a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permit {
+    /// Its token.
+    pub token: Token,
+    /// The life that it was given to.
+    pub incarnation: Incarnation,
+    /// On what terms (F13).
+    pub terms: Terms,
+    /// Whether it was given to a copy that ran already; such a run has no `CONVOKE_TOKEN`.
+    pub adopted: bool,
+    /// Units that this one stops before, for the end of a lease (F25).
+    #[serde(default)]
+    pub stops_before: BTreeSet<UnitName>,
+}
+
+/// What a started unit finds in its environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Environment {
+    /// `CONVOKE_TOKEN`.
+    pub(super) token: Token,
+    /// `CONVOKE_NODE`.
+    pub(super) node: String,
+    /// `CONVOKE_PEERS`.
+    pub(super) peers: Vec<String>,
+}
+
+impl Environment {
+    /// In the syntax of `EnvironmentFile=`. Nodes' names hold no quotes, blanks or backslashes.
+    fn render(&self) -> String {
+        let plain =
+            |name: &str| name.chars().filter(|c| c.is_ascii_graphic() && !"\"\\$`".contains(*c)).collect();
+        let peers: Vec<String> = self.peers.iter().map(|peer| plain(peer)).collect();
+        let node: String = plain(&self.node);
+        format!(
+            "CONVOKE_TOKEN={}\nCONVOKE_NODE={node}\nCONVOKE_PEERS=\"{}\"\nCONVOKE_START=join\n",
+            self.token,
+            peers.join(" ")
+        )
+    }
+}
+
+/// Whether the name may be part of a path. Names come from the cluster.
+pub(super) fn usable(unit: &UnitName) -> bool {
+    units::name::UnitName::parse(unit.as_str()).is_some_and(|name| !name.is_template())
+}
+
+/// Makes the directories.
+pub(super) fn prepare(paths: &Paths) -> io::Result<()> {
+    fs::create_dir_all(paths.permits_dir())?;
+    fs::create_dir_all(paths.env_dir())
+}
+
+/// Writes the environment first, so that no start with the permit goes without it, then the permit.
+pub(super) fn write(
+    paths: &Paths,
+    unit: &UnitName,
+    permit: &Permit,
+    environment: Option<&Environment>,
+) -> io::Result<()> {
+    if !usable(unit) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{unit} is no unit's name")));
+    }
+    match environment {
+        Some(environment) => {
+            atomic::write(&paths.env(unit.as_str()), environment.render().as_bytes(), atomic::PUBLIC)?
+        }
+        None if permit.adopted => atomic::remove(&paths.env(unit.as_str()))?,
+        None => {}
+    }
+    let prepared = paths.run_dir().join("permit.new");
+    atomic::write(&prepared, &serde_json::to_vec(permit).map_err(io::Error::other)?, atomic::PUBLIC)?;
+    fs::rename(&prepared, paths.permit(unit.as_str()))
+}
+
+/// Removes the permit, and then what only a start with it may use.
+pub(super) fn remove(paths: &Paths, unit: &UnitName) -> io::Result<()> {
+    if !usable(unit) {
+        return Ok(());
+    }
+    atomic::remove(&paths.permit(unit.as_str()))?;
+    atomic::remove(&paths.env(unit.as_str()))
+}
+
+/// All permit files by unit; `None` for those that cannot be read, which are no permits.
+pub(super) fn load(paths: &Paths) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(paths.permits_dir())? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let permit = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        found.push((UnitName(name), permit));
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use policy::Definition;
+
+    use super::*;
+
+    pub(in crate::agent) fn permit(token: u64) -> Permit {
+        Permit {
+            token: Token(token),
+            incarnation: "boot/1/0".into(),
+            terms: Terms::of(&Definition::exclusive(), 3, 5_000),
+            adopted: false,
+            stops_before: BTreeSet::from(["disk.service".into()]),
+        }
+    }
+
+    fn scratch() -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let paths = Paths::below(dir.path());
+        prepare(&paths).expect("directories");
+        (dir, paths)
+    }
+
+    #[test]
+    fn a_permit_is_read_back_and_leaves_nothing_beside_it() {
+        let (_dir, paths) = scratch();
+        let unit: UnitName = r"foo@a\x2db.service".into();
+        // A generation in the upper bits makes tokens larger than a signed number.
+        let mut written = permit(0);
+        written.token = Token(u64::MAX - 1);
+        let environment =
+            Environment { token: written.token, node: "n1".into(), peers: vec!["n2".into(), "n 3\"".into()] };
+        write(&paths, &unit, &written, Some(&environment)).expect("written");
+        assert_eq!(load(&paths).expect("loaded"), [(unit.clone(), Some(written.clone()))]);
+        let text = fs::read_to_string(paths.env(unit.as_str())).expect("environment");
+        assert_eq!(
+            text,
+            format!(
+                "CONVOKE_TOKEN={}\nCONVOKE_NODE=n1\nCONVOKE_PEERS=\"n2 n3\"\nCONVOKE_START=join\n",
+                u64::MAX - 1
+            )
+        );
+        remove(&paths, &unit).expect("removed");
+        assert_eq!(load(&paths).expect("loaded"), []);
+        assert!(!paths.env(unit.as_str()).exists());
+        remove(&paths, &unit).expect("removed twice");
+    }
+
+    #[test]
+    fn an_adopted_run_gets_no_environment_of_an_earlier_one() {
+        let (_dir, paths) = scratch();
+        let unit: UnitName = "db.service".into();
+        fs::write(paths.env("db.service"), "CONVOKE_TOKEN=1\n").expect("leftover");
+        write(&paths, &unit, &Permit { adopted: true, ..permit(7) }, None).expect("written");
+        assert!(!paths.env("db.service").exists());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_permit() {
+        let (_dir, paths) = scratch();
+        fs::write(paths.permit("a.service"), "").expect("empty");
+        fs::write(paths.permit("b.service"), "{\"token\":1}").expect("cut");
+        let found = load(&paths).expect("loaded");
+        assert_eq!(found, [("a.service".into(), None), ("b.service".into(), None)]);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_directory() {
+        let (_dir, paths) = scratch();
+        for name in ["../../etc/x.service", "a/b.service", "x", "", "t@.service"] {
+            let unit = UnitName::from(name);
+            assert!(write(&paths, &unit, &permit(1), None).is_err(), "{name}");
+            remove(&paths, &unit).expect("nothing to remove");
+        }
+    }
+}

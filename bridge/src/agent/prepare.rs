@@ -1,0 +1,100 @@
+//! What must be done before systemd is told that the daemon is ready, and so before any cluster unit can start (F8).
+
+use std::collections::BTreeMap;
+use std::io;
+
+use policy::{Incarnation, UnitName};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use units::systemd::{ActiveState, Signal, Systemd};
+
+use super::executor::PREFIX;
+use super::incarnation::{self, IncarnationError};
+use super::permit::{self, Permit};
+use super::{chain, gate};
+use crate::paths::Paths;
+
+/// Why the agent cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// A directory or file below `/run/convoke` cannot be used.
+    #[error("cannot use {what}")]
+    Files {
+        /// Which.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// PID 1 cannot be reached or asked.
+    #[error("systemd cannot be asked")]
+    Systemd(#[source] units::systemd::Error),
+    /// This life of the machine has no name.
+    #[error("this life of the machine cannot be told from others")]
+    Incarnation(#[source] IncarnationError),
+}
+
+/// What the agent begins with.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Which life of the machine this is.
+    pub incarnation: Incarnation,
+    /// The kernel's id of this boot, which the lease file names.
+    pub boot: String,
+    pub(super) systemd: Systemd,
+    pub(super) signals: mpsc::Receiver<Signal>,
+    pub(super) held: BTreeMap<UnitName, Permit>,
+    pub(super) listener: UnixListener,
+}
+
+/// Connects to PID 1, removes every permit that nothing runs under, stops fence agents of an earlier daemon, and opens
+/// the gates' socket.
+///
+/// # Errors
+/// [`PrepareError`]; the daemon must not say that it is ready then.
+pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
+    let files = |what: String| move |source| PrepareError::Files { what, source };
+    permit::prepare(paths).map_err(files("/run/convoke".to_owned()))?;
+    let (systemd, signals) = Systemd::connect().await.map_err(PrepareError::Systemd)?;
+    let boot = incarnation::boot_id(paths).map_err(PrepareError::Incarnation)?;
+    let incarnation = incarnation::incarnation(paths, &systemd).await.map_err(PrepareError::Incarnation)?;
+    let mut held = BTreeMap::new();
+    for (unit, found) in permit::load(paths).map_err(files("/run/convoke/permits".to_owned()))? {
+        match keeps(&systemd, &unit, found, &incarnation).await? {
+            Some(kept) => drop(held.insert(unit, kept)),
+            None => {
+                tracing::info!(%unit, "removed a permit that nothing runs under");
+                let path = paths.permit(unit.as_str());
+                permit::remove(paths, &unit).map_err(files(path.display().to_string()))?;
+                crate::atomic::remove(&path).map_err(files(path.display().to_string()))?;
+            }
+        }
+    }
+    match systemd.stop_leftover_transients(PREFIX).await {
+        Ok(stopped) if stopped.is_empty() => {}
+        Ok(stopped) => tracing::warn!(?stopped, "stopped fence agents that an earlier daemon left"),
+        Err(error) => {
+            tracing::error!(error = chain(&error), "fence agents of an earlier daemon may still run")
+        }
+    }
+    let socket = paths.socket();
+    let listener = gate::open(&socket).map_err(files(socket.display().to_string()))?;
+    Ok(Prepared { incarnation, boot, systemd, signals, held, listener })
+}
+
+/// A permit counts only for this life, and only while its unit runs, comes up or is about to restart.
+async fn keeps(
+    systemd: &Systemd,
+    unit: &UnitName,
+    found: Option<Permit>,
+    incarnation: &Incarnation,
+) -> Result<Option<Permit>, PrepareError> {
+    let Some(permit) = found.filter(|permit| permit.incarnation == *incarnation && permit::usable(unit))
+    else {
+        return Ok(None);
+    };
+    let reading = systemd.read(unit.as_str()).await.map_err(PrepareError::Systemd)?;
+    let frozen = reading.freezer_state == "frozen";
+    let runs = reading.active_state.is_up() || reading.active_state == ActiveState::Activating;
+    Ok(Some(permit).filter(|_| runs && !frozen))
+}

@@ -1,0 +1,571 @@
+//! Brings one unit a step nearer to what the cluster wants, and takes in how operations ended.
+
+use std::time::Duration;
+
+use policy::{Cause, Fact, OnStopFailure, PermitView, Phase, Terms, Token, UnitName};
+use units::systemd::journal::{Kind, Priority};
+use units::systemd::stops::{self, StopBatch, StopCause};
+
+use super::cause::{self, Meaning};
+use super::core::{Agent, SETTLE};
+use super::decide::{AtLeaseEnd, Case, Run, Step, Why, Word, at_lease_end, decide};
+use super::event::{Action, End, Failure, IfStuck, Look, Now, OpId, Spooled, Stop, Work};
+use super::offer;
+use super::permit::{Environment, Permit};
+use super::unit::{OpKind, Release};
+
+/// A gate that is missing is mended once in this time: never a reload in a loop.
+const MEND_PAUSE_MS: u64 = 600_000;
+/// A stop of a copy without a permit has the unit's own time, and this if it has none.
+const STRAY_BUDGET: Duration = Duration::from_secs(90);
+
+impl Agent {
+    /// Decides the unit's next step. Called until nothing has changed any more.
+    pub(super) fn reconcile(&mut self, name: &UnitName, now: &Now) {
+        if !self.connected {
+            return;
+        }
+        let Some(unit) = self.units.get(name) else { return };
+        let under_way = unit.op.map(|op| op.kind);
+        if under_way == Some(OpKind::Stop) {
+            return;
+        }
+        // A release that was begun is gone on with, whatever became of its last operation.
+        if unit.release.is_some() {
+            self.begin_stop(name);
+            return;
+        }
+        if let Some(because) = unit.due.clone() {
+            if self.is_its_turn(name) {
+                self.release_due(name, because);
+            }
+            return;
+        }
+        if matches!(under_way, Some(OpKind::Start)) && !self.start_is_off(name) {
+            return;
+        }
+        if matches!(under_way, Some(OpKind::Look | OpKind::Freeze | OpKind::Thaw)) {
+            return;
+        }
+        if under_way.is_none() && self.units.get(name).is_some_and(|unit| unit.stale) {
+            self.look(name, Duration::ZERO);
+            return;
+        }
+        let step = self.step(name, now);
+        self.take(name, step, now);
+    }
+
+    /// Whether a start under way must not go on: its permit is revoked or gone.
+    fn start_is_off(&self, name: &UnitName) -> bool {
+        let Some(view) = &self.view else { return false };
+        let held = self.units.get(name).and_then(|unit| unit.held.as_ref()).map(|held| held.token);
+        match view.permits.get(name) {
+            None => true,
+            Some(permit) => Some(permit.token) != held || matches!(permit.phase, Phase::Revoking(_)),
+        }
+    }
+
+    fn step(&self, name: &UnitName, now: &Now) -> Step {
+        let Some(unit) = self.units.get(name) else { return Step::Wait };
+        let word = match &self.view {
+            None => Word::None,
+            Some(view) => match view.permits.get(name) {
+                Some(permit) => Word::Permit(permit),
+                None => Word::Without { stop: view.stop.contains(name) },
+            },
+        };
+        // What is being started must be stopped, even if it was not seen running yet.
+        let run = if unit.op.is_some_and(|op| op.kind == OpKind::Start) { &Run::Starting } else { &unit.run };
+        decide(&Case {
+            incarnation: &self.incarnation,
+            word,
+            floor: self.floors.of(name),
+            held: unit.held.as_ref(),
+            filed: unit.filed,
+            run,
+            leased: now.leased,
+            leaving: self.is_ending(),
+            unwanted: unit.unwanted_until_ms > now.boot_ms,
+        })
+    }
+
+    fn take(&mut self, name: &UnitName, step: Step, now: &Now) {
+        match step {
+            Step::Wait => {}
+            Step::Look => self.look(name, Duration::ZERO),
+            Step::Start => self.start(name),
+            Step::Adopt => self.adopt(name),
+            Step::Thaw => {
+                self.adopt(name);
+                self.begin(name, OpKind::Thaw, Work::Thaw);
+            }
+            Step::Release(token, why) => self.release(name, token, &why, now),
+            Step::StopStray => {
+                let message = "stopped: it ran here without a permit of the cluster".to_owned();
+                self.tell(name, Kind::StoppedByCluster, Priority::Warning, message);
+                self.begin_release(
+                    name,
+                    Release { token: None, terms: None, because: Cause::Ordered, tell: false },
+                );
+            }
+            Step::Withdraw => self.withdraw(name),
+            Step::ReportStarted(token) => self.report_started(name, token),
+            Step::ReportReleased(token) => self.report_released(name, token),
+            Step::TakeTerms(token, terms) => self.take_terms(name, token, terms),
+        }
+    }
+
+    pub(super) fn look(&mut self, name: &UnitName, after: Duration) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.stale = false;
+        let watch = !unit.watched;
+        self.begin(name, OpKind::Look, Work::Look { watch, after });
+    }
+
+    fn permit_of(&self, name: &UnitName) -> Option<&PermitView> {
+        self.view.as_ref()?.permits.get(name)
+    }
+
+    fn file_of(&self, permit: &PermitView) -> Permit {
+        let known = self.units.get(&permit.unit).and_then(|unit| unit.held.as_ref());
+        let known = known.filter(|held| held.token == permit.token);
+        Permit {
+            token: permit.token,
+            incarnation: permit.incarnation.clone(),
+            terms: permit.terms.clone(),
+            adopted: permit.adopted,
+            stops_before: known.map(|held| held.stops_before.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn start(&mut self, name: &UnitName) {
+        let Some(permit) = self.permit_of(name).cloned() else { return };
+        let file = self.file_of(&permit);
+        let environment =
+            Environment { token: permit.token, node: self.node_name.clone(), peers: permit.peers.clone() };
+        let gates = self.gates.take_waiting(name);
+        let op = self.next_op(name, OpKind::Start);
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.held = Some(file.clone());
+        unit.filed = true;
+        unit.settled = false;
+        let triggers = triggers(&unit.members());
+        self.actions.push(Action::Start {
+            op,
+            unit: name.clone(),
+            permit: file,
+            environment,
+            triggers,
+            gates,
+        });
+    }
+
+    fn adopt(&mut self, name: &UnitName) {
+        let Some(permit) = self.permit_of(name).cloned() else { return };
+        let file = self.file_of(&permit);
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let known = unit.held.as_ref().is_some_and(|held| held.token == permit.token);
+        unit.held = Some(file.clone());
+        unit.filed = true;
+        self.actions.push(Action::File { unit: name.clone(), permit: file });
+        if permit.adopted && !known {
+            let message =
+                "the cluster took this running unit over; it has no CONVOKE_TOKEN until its next start";
+            self.tell(name, Kind::Adopted, Priority::Info, message.to_owned());
+        }
+        self.grant_gates(name);
+        // Granted and running: what is to be said follows at once.
+        self.touch(name);
+    }
+
+    fn withdraw(&mut self, name: &UnitName) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if let Some(held) = unit.held.take() {
+            unit.filed = false;
+            self.actions.push(Action::Unfile { unit: name.clone() });
+            self.floors.raise(name, held.token, Cause::Ordered);
+        }
+    }
+
+    fn report_started(&mut self, name: &UnitName, token: Token) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if unit.started_told == Some(token) {
+            return;
+        }
+        unit.started_told = Some(token);
+        let (node, incarnation) = (self.node, self.incarnation.clone());
+        self.outbox.push(Fact::Started { node, incarnation, unit: name.clone(), token });
+    }
+
+    fn report_released(&mut self, name: &UnitName, token: Token) {
+        let because = self.floors.cause(name).cloned().unwrap_or(Cause::Unused);
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if unit.released_told == Some(token) || self.outbox.releases(name, token) {
+            return;
+        }
+        unit.released_told = Some(token);
+        let (node, incarnation) = (self.node, self.incarnation.clone());
+        self.outbox.push(Fact::Released { node, incarnation, unit: name.clone(), token, because });
+    }
+
+    fn take_terms(&mut self, name: &UnitName, token: Token, terms: Terms) {
+        let Some(held) = self.units.get_mut(name).and_then(|unit| unit.held.as_mut()) else { return };
+        if held.terms == terms {
+            return;
+        }
+        held.terms = terms.clone();
+        let permit = held.clone();
+        self.actions.push(Action::File { unit: name.clone(), permit });
+        let (node, revision) = (self.node, terms.revision);
+        self.outbox.push(Fact::TermsAcknowledged { node, unit: name.clone(), token, revision });
+    }
+
+    pub(super) fn not_filed(&mut self, name: &UnitName, why: &str) {
+        tracing::error!(unit = %name, why, "a permit file was not written");
+        if let Some(unit) = self.units.get_mut(name) {
+            unit.filed = false;
+        }
+    }
+
+    /// Begins a release for a reason that is not in the reading, or finds the reason there.
+    fn release(&mut self, name: &UnitName, token: Token, why: &Why, now: &Now) {
+        let (because, tell) = match why {
+            Why::Ordered => (Cause::Ordered, true),
+            Why::Unused => (Cause::Unused, true),
+            Why::Shutdown => (Cause::Shutdown, true),
+            Why::Again => (self.floors.cause(name).cloned().unwrap_or(Cause::Unused), true),
+            Why::Dead => (Cause::Ordered, false),
+            Why::WentDown => match self.went_down(name, now) {
+                Some(because) => (because, true),
+                None => return,
+            },
+        };
+        if let Cause::Operator(_) = &because
+            && *why == Why::WentDown
+        {
+            let message = if now.leased {
+                "stopped by hand: the cluster leaves it stopped until it is started again (convoke start)"
+            } else {
+                "stopped by hand, but not yet known to the cluster: this node has no session with a leader"
+            };
+            self.tell(name, Kind::StopWish, Priority::Notice, message.to_owned());
+        }
+        let terms = self.terms(name);
+        self.begin_release(name, Release { token: Some(token), terms, because, tell });
+    }
+
+    fn terms(&self, name: &UnitName) -> Option<Terms> {
+        let held = self.units.get(name).and_then(|unit| unit.held.as_ref()).map(|held| held.terms.clone());
+        held.or_else(|| self.permit_of(name).map(|permit| permit.terms.clone()))
+    }
+
+    /// Why a unit with a permit is down; `None` if it is on its way back, or that is not known yet.
+    fn went_down(&mut self, name: &UnitName, now: &Now) -> Option<Cause> {
+        let node = self.node_name.clone();
+        let granted = self.permit_of(name).is_some_and(|permit| permit.phase == Phase::Granted);
+        let unit = self.units.get_mut(name)?;
+        let Some(look) = unit.look.clone() else {
+            self.look(name, Duration::ZERO);
+            return None;
+        };
+        let manager = look.manager.unwrap_or(units::systemd::SystemState::Other);
+        let batch = StopBatch::gather(&look.reading, &self.jobs, manager, look.bonds_down.clone(), now.mono);
+        let stop = stops::classify(&batch);
+        if stop == StopCause::CleanExit && !unit.settled {
+            // A job may be told a moment later than the change that it made.
+            unit.settled = true;
+            self.look(name, SETTLE);
+            return None;
+        }
+        match cause::meaning(&stop, &look.reading, &node, look.reading.job.is_none()) {
+            Meaning::Returns => None,
+            Meaning::Shutdown => {
+                self.leave();
+                Some(Cause::Shutdown)
+            }
+            Meaning::Release(Cause::Failed(why)) if granted => Some(Cause::StartFailed(why)),
+            Meaning::Release(because) => Some(because),
+        }
+    }
+
+    fn release_due(&mut self, name: &UnitName, because: Cause) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.due = None;
+        let Some(held) = unit.held.as_ref() else { return };
+        let (token, terms) = (held.token, held.terms.clone());
+        if because == Cause::LeaseEnded {
+            let message = "stopped: this node has no quorum (OnQuorumLoss=stop)".to_owned();
+            self.tell(name, Kind::LeaseEnded, Priority::Warning, message);
+        }
+        self.begin_release(name, Release { token: Some(token), terms: Some(terms), because, tell: true });
+    }
+
+    /// A unit stops after every unit that is to stop before it (F25). A circle is cut anywhere.
+    fn is_its_turn(&self, name: &UnitName) -> bool {
+        let ordered: Vec<(&UnitName, bool)> = self
+            .units
+            .iter()
+            .filter(|(other, unit)| *other != name && (unit.due.is_some() || unit.release.is_some()))
+            .map(|(other, unit)| {
+                let before = unit.held.as_ref().is_some_and(|held| held.stops_before.contains(name));
+                (other, before)
+            })
+            .collect();
+        if ordered.iter().all(|(_, before)| !before) {
+            return true;
+        }
+        // Nothing under way, and nobody's turn: then it is everybody's.
+        let stuck = self.units.values().all(|unit| unit.release.is_none())
+            && self.units.iter().filter(|(_, unit)| unit.due.is_some()).all(|(one, _)| {
+                self.units.iter().any(|(other, unit)| {
+                    other != one
+                        && unit.due.is_some()
+                        && unit.held.as_ref().is_some_and(|held| held.stops_before.contains(one))
+                })
+            });
+        stuck
+    }
+
+    /// The first step of a release, and the begin of the others (F1).
+    fn begin_release(&mut self, name: &UnitName, release: Release) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.due = None;
+        unit.filed = false;
+        unit.release = Some(release);
+        // Also where no file is known: one that is left over opens the gate.
+        self.actions.push(Action::Unfile { unit: name.clone() });
+        self.begin_stop(name);
+    }
+
+    fn begin_stop(&mut self, name: &UnitName) {
+        let node = self.node;
+        let Some(unit) = self.units.get(name) else { return };
+        let Some(release) = &unit.release else { return };
+        let own = unit.reading.as_ref().map(|reading| Duration::from_millis(offer::stop_budget_ms(reading)));
+        let budget = match &release.terms {
+            Some(terms) => Duration::from_millis(terms.stop_budget_ms),
+            None => own.unwrap_or(STRAY_BUDGET),
+        };
+        let if_stuck = match (&release.because, &release.terms) {
+            (Cause::LeaseEnded, _) => IfStuck::TakeDown,
+            (_, Some(terms)) if terms.on_stop_failure == OnStopFailure::Fence => IfStuck::TakeDownLater,
+            _ => IfStuck::Report,
+        };
+        let spool = match (&release.because, release.token) {
+            (Cause::Operator(by), Some(token)) => {
+                Some(Spooled { unit: name.clone(), node, token, by: by.clone() })
+            }
+            _ => None,
+        };
+        let stop = Stop {
+            members: unit.members(),
+            remembered: unit.remembered.clone(),
+            budget,
+            if_stuck,
+            frozen: unit.run == Run::Frozen,
+            spool,
+        };
+        self.begin(name, OpKind::Stop, Work::Stop(Box::new(stop)));
+    }
+
+    /// An operation ended.
+    pub(super) fn done(&mut self, op: OpId, name: &UnitName, end: End, now: &Now) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        // The report of an operation that was replaced.
+        if unit.op.is_none_or(|under_way| under_way.id != op) {
+            return;
+        }
+        let kind = unit.op.take().map(|op| op.kind);
+        self.touch(name);
+        match end {
+            End::Looked(look) => self.looked(name, *look, now),
+            End::Started { job, look } => self.started(name, &job, *look),
+            End::Gone(look) => self.gone(name, *look),
+            End::Froze(Ok(look)) | End::Thawed(Ok(look)) => {
+                if let Some(unit) = self.units.get_mut(name) {
+                    unit.saw(*look);
+                }
+            }
+            End::Froze(Err(why)) => {
+                tracing::warn!(unit = %name, why, "cannot be frozen; it is stopped");
+                if let Some(unit) = self.units.get_mut(name) {
+                    unit.due = Some(Cause::LeaseEnded);
+                }
+            }
+            End::Thawed(Err(why)) => self.failed(name, kind, &Failure::Other(why)),
+            End::Failed(failure) => self.failed(name, kind, &failure),
+        }
+    }
+
+    fn looked(&mut self, name: &UnitName, look: Look, now: &Now) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.watched = true;
+        unit.saw(look);
+        let open = unit
+            .reading
+            .as_ref()
+            .is_some_and(|reading| offer::gate_faults(reading).iter().any(units::gate::GateFault::opens));
+        if !open {
+            return;
+        }
+        let lately = unit.mended_ms.is_some_and(|at| now.boot_ms.saturating_sub(at) < MEND_PAUSE_MS);
+        if !lately {
+            unit.mended_ms = Some(now.boot_ms);
+            let message = "this cluster unit could be started without the cluster: its gate is not in force. \
+                           A gate of last resort is being written; look at the unit's drop-ins and at \
+                           convoke-generator in the kernel's log";
+            self.tell(name, Kind::GateMissing, Priority::Alert, message.to_owned());
+            self.actions.push(Action::Mend { unit: name.clone() });
+            self.want_reload();
+        }
+    }
+
+    fn started(&mut self, name: &UnitName, job: &str, look: Look) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.saw(look);
+        unit.stale = true;
+        let (down, token) = (unit.run.is_down(), unit.held.as_ref().map(|held| held.token));
+        let (Some(token), Some(look)) = (token, unit.look.clone()) else { return };
+        if !down {
+            return;
+        }
+        let why = match (look.reading.result.as_str(), look.reading.assert_result) {
+            (_, false) => "its Assert… lines do not hold (see systemctl status)".to_owned(),
+            ("" | "success", _) => format!("its start job ended as {job}"),
+            _ => cause::ending(&look.reading),
+        };
+        let terms = self.terms(name);
+        let because = Cause::StartFailed(why);
+        self.begin_release(name, Release { token: Some(token), terms, because, tell: true });
+    }
+
+    /// Verified gone: the third and fourth step of a release.
+    fn gone(&mut self, name: &UnitName, look: Look) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.saw(look);
+        unit.run = Run::Down;
+        unit.stale = true;
+        unit.stuck = None;
+        unit.held = None;
+        let Some(release) = unit.release.take() else { return };
+        let item = unit.item(name);
+        unit.told = Some(item.clone());
+        if let Some(token) = release.token {
+            self.floors.raise(name, token, release.because.clone());
+        }
+        match release.token {
+            Some(token) if release.tell => {
+                let (node, incarnation) = (self.node, self.incarnation.clone());
+                let because = release.because;
+                self.outbox.push(Fact::Released { node, incarnation, unit: name.clone(), token, because });
+                if let Some(unit) = self.units.get_mut(name) {
+                    unit.released_told = Some(token);
+                }
+            }
+            _ => self.observe(item),
+        }
+        // Whoever waited for this one's stop.
+        self.touch_all();
+    }
+
+    fn failed(&mut self, name: &UnitName, kind: Option<OpKind>, failure: &Failure) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.stale = true;
+        let why = match failure {
+            Failure::Connection(error) => {
+                tracing::info!(unit = %name, error, "lost the connection to PID 1 in the middle of an operation");
+                unit.run = Run::Unknown;
+                return;
+            }
+            Failure::NoLease => "this node's lease had ended".to_owned(),
+            Failure::Other(why) => why.clone(),
+        };
+        match kind {
+            Some(OpKind::Start) => {
+                let token = unit.held.as_ref().map(|held| held.token);
+                let because =
+                    if matches!(failure, Failure::NoLease) { Cause::Unused } else { Cause::StartFailed(why) };
+                let terms = self.terms(name);
+                self.begin_release(name, Release { token, terms, because, tell: true });
+            }
+            Some(OpKind::Look) => {
+                // What cannot be read counts as running; the next tick looks again.
+                tracing::warn!(unit = %name, why, "cannot be looked at");
+                if unit.run == Run::Unknown {
+                    unit.run = Run::Left(format!("it cannot be read: {why}"));
+                }
+                self.untouch(name);
+            }
+            _ => {
+                tracing::warn!(unit = %name, why, "an operation failed and will be repeated");
+                self.untouch(name);
+            }
+        }
+    }
+
+    pub(super) fn stuck(&mut self, op: OpId, name: &UnitName, what: String) {
+        let (node, incarnation) = (self.node, self.incarnation.clone());
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if unit.op.is_none_or(|under_way| under_way.id != op) || unit.stuck.as_ref() == Some(&what) {
+            return;
+        }
+        unit.stuck = Some(what.clone());
+        let token = unit.release.as_ref().and_then(|release| release.token);
+        self.tell(name, Kind::StopFailed, Priority::Error, format!("it does not stop: {what}"));
+        if let Some(token) = token {
+            self.outbox.push(Fact::StopStuck { node, incarnation, unit: name.clone(), token, what });
+        }
+    }
+
+    /// The end of a lease (F8): first all files, then whatever starts, then the stops in their order.
+    pub(super) fn lease_ended(&mut self, now: &Now) {
+        tracing::warn!(boot_ms = now.boot_ms, "the lease has ended");
+        self.view = None;
+        let mut freeze = Vec::new();
+        for (name, unit) in &mut self.units {
+            let Some(held) = unit.held.as_ref() else { continue };
+            let fate = at_lease_end(&held.terms);
+            if fate == AtLeaseEnd::Leave {
+                continue;
+            }
+            self.actions.push(Action::Unfile { unit: name.clone() });
+            unit.filed = false;
+            match fate {
+                AtLeaseEnd::TakeDown => {
+                    let why = format!("{name} must not run without a quorum (OnQuorumLoss=reboot)");
+                    self.actions.push(Action::TakeDown { unit: Some(name.clone()), why });
+                }
+                AtLeaseEnd::Freeze if can_freeze(unit) => freeze.push(name.clone()),
+                AtLeaseEnd::Freeze | AtLeaseEnd::Stop => match unit.release.as_mut() {
+                    // It stops already, but with more patience than is left.
+                    Some(release) => {
+                        release.because = Cause::LeaseEnded;
+                        unit.op = None;
+                    }
+                    None => unit.due = Some(Cause::LeaseEnded),
+                },
+                AtLeaseEnd::Leave => {}
+            }
+        }
+        for name in freeze {
+            self.begin(&name, OpKind::Freeze, Work::Freeze);
+        }
+        self.touch_all();
+    }
+}
+
+fn can_freeze(unit: &super::unit::Unit) -> bool {
+    let reading = unit.reading.as_ref();
+    unit.run == Run::Up
+        && reading.is_some_and(|reading| reading.can_freeze && !reading.control_group.is_empty())
+}
+
+/// Members that start the unit, or are started with it: they have no one else who would (gate, row 18).
+fn triggers(members: &[String]) -> Vec<String> {
+    members.iter().filter(|member| is_trigger(member)).cloned().collect()
+}
+
+/// Whether a unit of this type starts others.
+pub(super) fn is_trigger(name: &str) -> bool {
+    [".socket", ".timer", ".path"].iter().any(|kind| name.ends_with(kind))
+}

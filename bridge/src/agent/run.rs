@@ -1,0 +1,630 @@
+//! The agent's loop: makes events, has them decided, and carries the decisions out.
+//!
+//! Permit files, floors and the order of facts are handled in the loop itself, one after the other; everything that
+//! waits for somebody is a task.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use policy::{Incarnation, NodeId, UnitName};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use units::systemd::journal::Journal;
+use units::systemd::{Signal, Systemd};
+
+use super::command::AgentCommand;
+use super::core::{Agent, Origin};
+use super::event::{Action, End, Event, Failure, Now, OpId, Work};
+use super::executor::Executor;
+use super::floors::Floors;
+use super::gate::{self, Answer, GateId};
+use super::permit::{Environment, Permit};
+use super::prepare::Prepared;
+use super::takedown::take_down;
+use super::tasks::{self, Hands, Task};
+use super::timer::BootTimer;
+use super::wishes::Spool;
+use super::{chain, discovery, permit};
+use crate::paths::Paths;
+use crate::session::message::{Reply, Request};
+use crate::session::{AskError, Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
+
+/// Between two looks at what could not be done at once.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a gate waits for a session with a leader. An election takes less.
+const GATE_SESSION_LIMIT: Duration = Duration::from_secs(2);
+/// How long a gate waits for its answer: less than the gate's own `TimeoutStartSec=60`, so that the reason is told.
+const GATE_LIMIT: Duration = Duration::from_secs(55);
+/// After a gate has gone, its start job's end is told within this time.
+const GATE_SETTLE: Duration = Duration::from_millis(300);
+/// How long one attempt to bring a wish to the cluster takes at the most, and the pause before the next.
+const WISH_LIMIT: Duration = Duration::from_secs(20);
+const WISH_PAUSE: Duration = Duration::from_secs(5);
+/// Attempts for a wish that is not on disk.
+const WISH_ATTEMPTS: usize = 6;
+/// Shortest and longest pause between attempts to reach PID 1.
+const RECONNECT: Duration = Duration::from_millis(50);
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+/// What a cluster calls lost, before a session tells.
+const DETECT: Duration = Duration::from_secs(2);
+/// The unit that fence agents end with.
+const DAEMON_UNIT: &str = "convoked.service";
+
+/// What the agent needs of the rest of the daemon.
+#[derive(Debug)]
+pub struct AgentSetup {
+    /// Who this node is.
+    pub node: NodeId,
+    /// Its name, for people and for `CONVOKE_NODE`.
+    pub node_name: String,
+    /// Where its files are.
+    pub paths: Paths,
+    /// Which life it is in; from [`Prepared`].
+    pub incarnation: Incarnation,
+    /// Its lease.
+    pub lease: Lease,
+    /// Told whenever PID 1 has answered (F27).
+    pub pulse: Pulse,
+    /// Facts go here.
+    pub to_session: mpsc::Sender<ToSession>,
+    /// Orders come from here.
+    pub from_session: mpsc::Receiver<FromSession>,
+    /// For questions and wishes.
+    pub asker: Asker,
+    /// From the rest of the daemon.
+    pub commands: mpsc::Receiver<AgentCommand>,
+    /// Where unit files are looked for.
+    pub root: PathBuf,
+}
+
+/// Runs the agent until it is told to end, or the session's task has gone.
+pub async fn run(setup: AgentSetup, prepared: Prepared) {
+    let Prepared { boot, systemd, signals, held, listener, .. } = prepared;
+    let expected = setup.paths.lease_file().exists();
+    let agent = Agent::new(Origin {
+        node: setup.node,
+        node_name: setup.node_name,
+        incarnation: setup.incarnation.clone(),
+        floors: Floors::load(&setup.paths.floors_file(), &boot, expected),
+        held,
+        gated: discovery::load_gated(&setup.paths),
+    });
+    let (events, inbox) = mpsc::channel(QUEUE);
+    tokio::spawn(gate::serve(listener, events.clone()));
+    let (in_session, _) = watch::channel(false);
+    let (beat, beats) = watch::channel((Some(systemd.clone()), DETECT / 4));
+    tokio::spawn(keep_pulse(setup.pulse.clone(), beats));
+    let spool = Spool::at(setup.paths.wishes_dir());
+    let client = format!("agent/{}/{}/{}", setup.node, setup.incarnation, boottime_ms());
+    let executor = Executor::new(setup.asker.clone(), setup.lease.clone(), Some(DAEMON_UNIT.to_owned()));
+    let shell = Shell {
+        agent,
+        paths: setup.paths,
+        root: setup.root,
+        lease: setup.lease,
+        pulse: setup.pulse,
+        to_session: setup.to_session,
+        asker: setup.asker,
+        executor,
+        journal: Journal::start().inspect_err(|error| tracing::error!(%error, "no journal for units")).ok(),
+        systemd: Some(systemd),
+        events,
+        pending: VecDeque::from([Event::Connected]),
+        operations: BTreeMap::new(),
+        gates: BTreeMap::new(),
+        in_session,
+        beat,
+        detect: DETECT,
+        spool,
+        client,
+        wishes: 0,
+        looks: 0,
+        discovering: Discovering::Idle,
+        keeping: None,
+        blocked: false,
+    };
+    shell.run(setup.from_session, setup.commands, signals, inbox).await;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Discovering {
+    Idle,
+    Running,
+    Again,
+}
+
+struct Shell {
+    agent: Agent,
+    paths: Paths,
+    root: PathBuf,
+    lease: Lease,
+    pulse: Pulse,
+    to_session: mpsc::Sender<ToSession>,
+    asker: Asker,
+    executor: Executor,
+    journal: Option<Journal>,
+    systemd: Option<Systemd>,
+    events: mpsc::Sender<Event>,
+    /// What followed at once from an action; handled before anything else.
+    pending: VecDeque<Event>,
+    operations: BTreeMap<UnitName, JoinHandle<()>>,
+    gates: BTreeMap<GateId, JoinHandle<()>>,
+    in_session: watch::Sender<bool>,
+    beat: watch::Sender<(Option<Systemd>, Duration)>,
+    detect: Duration,
+    spool: Spool,
+    client: String,
+    wishes: u64,
+    looks: u64,
+    discovering: Discovering,
+    /// The writing of the list of cluster units, which a reload waits for.
+    keeping: Option<JoinHandle<()>>,
+    /// A fact could not be sent: nothing may overtake it.
+    blocked: bool,
+}
+
+impl Shell {
+    async fn run(
+        mut self,
+        mut from_session: mpsc::Receiver<FromSession>,
+        mut commands: mpsc::Receiver<AgentCommand>,
+        signals: mpsc::Receiver<Signal>,
+        mut inbox: mpsc::Receiver<Event>,
+    ) {
+        let mut signals = Some(signals);
+        let (connected, mut connections) = mpsc::channel(1);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut timer = BootTimer::new().inspect_err(|error| tracing::error!(%error, "no timer")).ok();
+        self.resend_spooled();
+        loop {
+            if let Some(timer) = timer.as_mut()
+                && timer.armed().is_none()
+                && self.lease.left().is_some()
+                && let Err(error) = timer.arm(self.lease.ends_ms())
+            {
+                tracing::error!(%error, "the lease's timer cannot be set; the tick stands in");
+            }
+            let event = match self.pending.pop_front() {
+                Some(event) => event,
+                None => tokio::select! {
+                    biased;
+                    signal = hear(&mut signals) => Event::Signal(signal),
+                    Some(event) = inbox.recv() => event,
+                    session = from_session.recv() => match session {
+                        Some(event) => Event::Session(event),
+                        None => return,
+                    },
+                    Some(command) = commands.recv() => Event::Command(command),
+                    Some((systemd, heard)) = connections.recv() => {
+                        self.systemd = Some(systemd);
+                        signals = Some(heard);
+                        Event::Connected
+                    },
+                    () = fired(timer.as_mut()) => Event::Tick,
+                    _ = tick.tick() => Event::Tick,
+                },
+            };
+            match &event {
+                Event::Signal(Signal::Disconnected) => {
+                    tracing::warn!("the connection to PID 1 is lost");
+                    signals = None;
+                    self.systemd = None;
+                    tokio::spawn(reconnect(connected.clone()));
+                }
+                Event::Session(FromSession::Opened { detect, .. }) => {
+                    self.detect = *detect;
+                    self.in_session.send_replace(true);
+                }
+                Event::Session(FromSession::Closed) => drop(self.in_session.send_replace(false)),
+                Event::Discovered(_) => self.discovery_ended(),
+                _ => {}
+            }
+            let now =
+                Now { boot_ms: boottime_ms(), mono: tasks::monotonic(), leased: self.lease.left().is_some() };
+            self.blocked = false;
+            for action in self.agent.handle(event, &now) {
+                if let Action::Exit(done) = action {
+                    self.save_floors();
+                    // The daemon may have gone already.
+                    let _ = done.send(());
+                    return;
+                }
+                self.perform(action).await;
+            }
+            if self.blocked {
+                self.agent.unsend();
+            }
+            self.set_beat();
+        }
+    }
+
+    async fn perform(&mut self, action: Action) {
+        match action {
+            Action::File { unit, permit } => {
+                if let Err(why) = self.file(&unit, &permit, None) {
+                    self.pending.push_back(Event::NotFiled { unit, why: why.text() });
+                }
+            }
+            Action::Start { op, unit, permit, environment, triggers, gates } => {
+                match self.file(&unit, &permit, Some(&environment)) {
+                    Ok(()) => {
+                        // A person's start waits for its gate, and ours joins its job: first the gate.
+                        answer_all(gates, &Answer::granted());
+                        self.begin(op, unit, Work::Start { triggers }).await;
+                    }
+                    Err(why) => {
+                        let remedy = "look at the log of convoked".to_owned();
+                        answer_all(gates, &Answer::refused(why.text(), remedy));
+                        self.pending.push_back(Event::Done { op, unit, end: End::Failed(why) });
+                    }
+                }
+            }
+            Action::Unfile { unit } => {
+                if let Err(error) = permit::remove(&self.paths, &unit) {
+                    // With the file in place the unit can start at any moment, and nothing we say of it would hold.
+                    let why = format!("the permit of {unit} cannot be removed: {error}");
+                    take_down(Some(unit.as_str()), why).await;
+                }
+            }
+            Action::Begin { op, unit, work } => self.begin(op, unit, work).await,
+            Action::Send { number, fact } => {
+                // Persist, then send (F2).
+                if self.blocked || !self.save_floors() {
+                    self.blocked = true;
+                } else if self.to_session.try_send(ToSession::Fact { number, fact }).is_err() {
+                    tracing::warn!("the session's task does not keep up; facts are sent again");
+                    self.blocked = true;
+                }
+            }
+            Action::KeepGated(text) => self.keep_gated(text),
+            Action::Discover => self.discover(),
+            Action::Reload => self.reload(),
+            Action::Mend { unit } => {
+                if let Err(error) = discovery::mend(&self.root, &unit) {
+                    tracing::error!(%unit, %error, "no gate of last resort could be written");
+                }
+            }
+            Action::Tell(line) => match &self.journal {
+                Some(journal) => journal.tell(line),
+                None => tracing::warn!(unit = line.unit, message = line.message, "for the unit's journal"),
+            },
+            Action::GateLook { id, unit } => self.gate_look(id, unit),
+            Action::GateAsk { id, unit, wish } => self.gate_ask(id, unit, wish),
+            // A gate that has gone meanwhile needs no answer.
+            Action::GateAnswer { reply, answer } => drop(reply.send(answer)),
+            Action::GateDrop { id } => {
+                if let Some(asking) = self.gates.remove(&id) {
+                    asking.abort();
+                }
+            }
+            Action::GateSettle { unit, since } => self.later(GATE_SETTLE, Event::GateSettled { unit, since }),
+            Action::Wish { wish } => {
+                let request = self.wish(*wish);
+                let asker = self.asker.clone();
+                tokio::spawn(async move { bring(&asker, request, WISH_ATTEMPTS).await });
+            }
+            Action::Unspool { unit, token } => {
+                let spool = self.spool.clone();
+                tokio::task::spawn_blocking(move || spool.forget(&unit, token));
+            }
+            Action::Fence(order) => {
+                let (executor, systemd, events) =
+                    (self.executor.clone(), self.systemd.clone(), self.events.clone());
+                tokio::spawn(async move {
+                    let outcome = match &systemd {
+                        Some(systemd) => executor.fence(systemd, &order).await,
+                        None => None,
+                    };
+                    drop(events.send(Event::Fenced { order, outcome }).await);
+                });
+            }
+            Action::Power(order) => {
+                self.looks += 1;
+                let (executor, systemd, events) =
+                    (self.executor.clone(), self.systemd.clone(), self.events.clone());
+                let number = self.looks;
+                tokio::spawn(async move {
+                    let power = match &systemd {
+                        Some(systemd) => executor.look(systemd, &order, number).await,
+                        None => policy::Power::Unknown("systemd cannot be reached".to_owned()),
+                    };
+                    drop(events.send(Event::Powered { order, power }).await);
+                });
+            }
+            Action::EndLease => self.lease.end(),
+            Action::TakeDown { unit, why } => take_down(unit.as_ref().map(UnitName::as_str), why).await,
+            Action::Show(reply, snapshot) => drop(reply.send(*snapshot)),
+            // Handled by the loop.
+            Action::Exit(_) => {}
+        }
+    }
+
+    /// Writes the files, after a look at the lease (F8).
+    fn file(
+        &self,
+        unit: &UnitName,
+        permit: &Permit,
+        environment: Option<&Environment>,
+    ) -> Result<(), Failure> {
+        if self.lease.left().is_none() {
+            return Err(Failure::NoLease);
+        }
+        let written = permit::write(&self.paths, unit, permit, environment);
+        written.map_err(|error| Failure::Other(format!("the permit's file cannot be written: {error}")))
+    }
+
+    fn save_floors(&mut self) -> bool {
+        let saved = self.agent.floors.save();
+        if let Err(error) = &saved {
+            tracing::error!(%error, "the floors cannot be written; nothing is reported until they can");
+        }
+        saved.is_ok()
+    }
+
+    /// Begins an operation once the one before it on the unit has ended for good.
+    async fn begin(&mut self, op: OpId, unit: UnitName, work: Work) {
+        let before = self.operations.remove(&unit);
+        let Some(systemd) = self.systemd.clone() else {
+            let end = End::Failed(Failure::Connection("PID 1 is not connected".to_owned()));
+            self.pending.push_back(Event::Done { op, unit, end });
+            return;
+        };
+        let events = self.events.clone();
+        let hands = Hands {
+            systemd,
+            lease: self.lease.clone(),
+            pulse: self.pulse.clone(),
+            events: events.clone(),
+            spool: self.spool.clone(),
+        };
+        let task = Task { op, unit: unit.clone(), hands };
+        let operation = async move {
+            if let Some(before) = before {
+                before.abort();
+                // Nothing of it may come after what follows.
+                drop(before.await);
+            }
+            let end = match &work {
+                Work::Look { watch, after } => task.look(*watch, *after).await,
+                Work::Start { triggers } => task.start(triggers).await,
+                Work::Stop(stop) => task.stop(stop).await,
+                Work::Freeze => task.freeze().await,
+                Work::Thaw => task.thaw().await,
+            };
+            drop(events.send(Event::Done { op, unit: task.unit, end }).await);
+        };
+        self.operations.insert(unit, tokio::spawn(operation));
+    }
+
+    fn keep_gated(&mut self, text: String) {
+        let (paths, before) = (self.paths.clone(), self.keeping.take());
+        self.keeping = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                drop(before.await);
+            }
+            let kept = tokio::task::spawn_blocking(move || discovery::keep_gated(&paths, &text)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::error!(%error, "the list of cluster units cannot be written: after a reboot gates may be missing");
+            }
+        }));
+    }
+
+    fn reload(&mut self) {
+        let (systemd, events, keeping) = (self.systemd.clone(), self.events.clone(), self.keeping.take());
+        tokio::spawn(async move {
+            if let Some(keeping) = keeping {
+                drop(keeping.await);
+            }
+            let result = match systemd {
+                Some(systemd) => systemd.reload_daemon().await.map_err(|error| chain(&error)),
+                None => Err("PID 1 is not connected".to_owned()),
+            };
+            drop(events.send(Event::Reloaded(result)).await);
+        });
+    }
+
+    fn discover(&mut self) {
+        if self.discovering != Discovering::Idle {
+            self.discovering = Discovering::Again;
+            return;
+        }
+        self.discovering = Discovering::Running;
+        let (root, systemd, events) = (self.root.clone(), self.systemd.clone(), self.events.clone());
+        let known = self.agent.units.keys().cloned().collect();
+        tokio::spawn(async move {
+            let discovery = discovery::discover(root, known, systemd).await;
+            drop(events.send(Event::Discovered(discovery)).await);
+        });
+    }
+
+    fn discovery_ended(&mut self) {
+        let again = self.discovering == Discovering::Again;
+        self.discovering = Discovering::Idle;
+        if again {
+            self.discover();
+        }
+    }
+
+    fn gate_look(&mut self, id: GateId, unit: UnitName) {
+        let (systemd, events) = (self.systemd.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let look = match &systemd {
+                Some(systemd) => {
+                    tasks::gate_look(systemd, unit.as_str()).await.map_err(|error| chain(&error))
+                }
+                None => Err("PID 1 is not connected".to_owned()),
+            };
+            drop(events.send(Event::GateLooked { id, look: look.map(Box::new) }).await);
+        });
+    }
+
+    fn gate_ask(&mut self, id: GateId, unit: UnitName, wish: Option<String>) {
+        self.gates.retain(|_, asking| !asking.is_finished());
+        let (asker, events, in_session) =
+            (self.asker.clone(), self.events.clone(), self.in_session.subscribe());
+        let asking = tokio::spawn(async move {
+            let answer = ask_gate(&asker, in_session, Request::Gate { unit, wish }).await;
+            drop(events.send(Event::GateAnswered { id, answer }).await);
+        });
+        self.gates.insert(id, asking);
+    }
+
+    fn later(&self, after: Duration, event: Event) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            drop(events.send(event).await);
+        });
+    }
+
+    fn wish(&mut self, wish: policy::Wish) -> Request {
+        self.wishes += 1;
+        Request::Wish { client: self.client.clone(), number: self.wishes, wish }
+    }
+
+    /// Operators' stops that an earlier daemon could not bring to the cluster (F10).
+    fn resend_spooled(&mut self) {
+        for spooled in self.spool.load() {
+            let (unit, token) = (spooled.unit.clone(), spooled.token);
+            tracing::info!(%unit, "an operator's stop was not answered yet; telling the cluster");
+            let wish = policy::Wish::StoppedByHand {
+                unit: spooled.unit,
+                node: spooled.node,
+                token: spooled.token,
+                by: spooled.by,
+            };
+            // A client of its own each, so that they do not overtake each other's numbers.
+            let request = Request::Wish { client: format!("{}/{unit}", self.client), number: 1, wish };
+            let (asker, spool) = (self.asker.clone(), self.spool.clone());
+            tokio::spawn(async move {
+                if bring(&asker, request, usize::MAX).await {
+                    drop(tokio::task::spawn_blocking(move || spool.forget(&unit, token)).await);
+                }
+            });
+        }
+    }
+
+    fn set_beat(&self) {
+        let period = self.detect / if self.agent.holds_permits() { 8 } else { 4 };
+        let connected = self.systemd.is_some();
+        self.beat.send_if_modified(|(systemd, old)| {
+            let changed =
+                *old != period || systemd.is_some() != connected || (connected && !self.same(systemd));
+            if changed {
+                *old = period;
+                systemd.clone_from(&self.systemd);
+            }
+            changed
+        });
+    }
+
+    /// A new connection comes only after the old one was taken away, so presence is identity.
+    fn same(&self, other: &Option<Systemd>) -> bool {
+        other.is_some() == self.systemd.is_some()
+    }
+}
+
+async fn hear(signals: &mut Option<mpsc::Receiver<Signal>>) -> Signal {
+    match signals {
+        Some(signals) => signals.recv().await.unwrap_or(Signal::Disconnected),
+        None => std::future::pending().await,
+    }
+}
+
+async fn fired(timer: Option<&mut BootTimer>) {
+    match timer {
+        Some(timer) => timer.fired().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn answer_all(gates: Vec<tokio::sync::oneshot::Sender<Answer>>, answer: &Answer) {
+    for gate in gates {
+        drop(gate.send(answer.clone()));
+    }
+}
+
+async fn reconnect(connected: mpsc::Sender<(Systemd, mpsc::Receiver<Signal>)>) {
+    let mut pause = RECONNECT;
+    loop {
+        match Systemd::connect().await {
+            Ok(connection) => {
+                drop(connected.send(connection).await);
+                return;
+            }
+            Err(error) => tracing::warn!(error = chain(&error), "PID 1 cannot be reached"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RECONNECT_MAX);
+    }
+}
+
+/// Asks PID 1 for one property at a time, so that a session's beats can say that it lives (F27).
+async fn keep_pulse(pulse: Pulse, mut beats: watch::Receiver<(Option<Systemd>, Duration)>) {
+    loop {
+        let (systemd, period) = beats.borrow_and_update().clone();
+        let answered = match &systemd {
+            Some(systemd) => systemd.manager_state().await.is_ok(),
+            None => false,
+        };
+        if answered {
+            pulse.felt();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            changed = beats.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+/// The cluster's answer to a gate; refuses when there is no session for a while.
+async fn ask_gate(
+    asker: &Asker,
+    mut in_session: watch::Receiver<bool>,
+    request: Request,
+) -> Result<crate::session::message::GateAnswer, String> {
+    let none = || AskError::NoSession(GATE_SESSION_LIMIT).to_string();
+    let asking = async {
+        match asker.ask_long(request).await {
+            Ok(Reply::Gate(answer)) => Ok(answer),
+            Ok(Reply::Unable(why)) => Err(why),
+            Ok(other) => Err(format!("the leader gave an answer of another kind: {other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let cut_off = async {
+        // Each time that the session is lost, a new one may come.
+        while in_session.wait_for(|open| !open).await.is_ok() {
+            match tokio::time::timeout(GATE_SESSION_LIMIT, in_session.wait_for(|open| *open)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = asking => answer,
+        () = cut_off => Err(none()),
+        () = tokio::time::sleep(GATE_LIMIT) => Err(AskError::TimedOut(GATE_LIMIT).to_string()),
+    }
+}
+
+/// Brings a wish to the cluster; true once it was answered, either way.
+async fn bring(asker: &Asker, request: Request, attempts: usize) -> bool {
+    for _ in 0..attempts {
+        match asker.ask(request.clone(), WISH_LIMIT).await {
+            Ok(Reply::Wish(Ok(_))) => return true,
+            Ok(Reply::Wish(Err(refusal))) => {
+                tracing::info!(%refusal, "the cluster did not take a wish of this node");
+                return true;
+            }
+            Err(AskError::Stopping) => return false,
+            Ok(_) | Err(_) => tokio::time::sleep(WISH_PAUSE).await,
+        }
+    }
+    false
+}

@@ -1,0 +1,353 @@
+//! Carries out operations on units: the asynchronous half of what the agent decided.
+//!
+//! Each function is one operation and returns how it ended. Permit files are not touched here: they are written and
+//! removed in the loop, in the order of its decisions.
+
+use std::time::Duration;
+
+use policy::UnitName;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use units::systemd::{Error, Left, Reading, StillThere, Systemd};
+
+use super::chain;
+use super::event::{End, Event, Failure, GateLook, IfStuck, Look, OpId, Stop};
+use super::reconcile::is_trigger;
+use super::takedown::take_down;
+use super::wishes::Spool;
+use crate::session::{Lease, Pulse};
+
+/// How much longer than `TimeoutStartSec=` a start may take: it may wait for units that it is ordered after.
+const START_SLACK: Duration = Duration::from_secs(600);
+/// Stands for `TimeoutStartSec=infinity`: a start ends when PID 1 or the cluster ends it.
+const START_ENDLESS: Duration = Duration::from_secs(7 * 86_400);
+/// After a stop's job is over, nobody else will end what is left; it is given this long to go by itself.
+const LEFTOVER: Duration = Duration::from_secs(5);
+/// How long a killed group may take to be empty.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
+/// The same, when the lease has ended.
+const KILL_LIMIT_WITHOUT_LEASE: Duration = Duration::from_millis(200);
+/// Between two looks at what is left, at first and at the most.
+const VERIFY_PAUSE: Duration = Duration::from_millis(5);
+const VERIFY_PAUSE_MAX: Duration = Duration::from_millis(200);
+/// Between two attempts at a stuck stop.
+const STUCK_PAUSE: Duration = Duration::from_secs(1);
+/// From the first kill to the take-down, where `OnStopFailure=fence` asks for it.
+const STUCK_LIMIT: Duration = Duration::from_secs(10);
+
+/// What every operation needs.
+#[derive(Clone, Debug)]
+pub(super) struct Hands {
+    pub(super) systemd: Systemd,
+    pub(super) lease: Lease,
+    pub(super) pulse: Pulse,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) spool: Spool,
+}
+
+/// One operation on one unit.
+pub(super) struct Task {
+    pub(super) op: OpId,
+    pub(super) unit: UnitName,
+    pub(super) hands: Hands,
+}
+
+impl Task {
+    fn name(&self) -> &str {
+        self.unit.as_str()
+    }
+
+    /// Looks at the unit; of one that is down, also at why it may be, and at what is left of it.
+    pub(super) async fn look(&self, watch: bool, after: Duration) -> End {
+        tokio::time::sleep(after).await;
+        if watch && let Err(error) = self.hands.systemd.watch(self.name()).await {
+            return failed(&error);
+        }
+        match look(&self.hands.systemd, self.name()).await {
+            Ok(look) => {
+                self.hands.pulse.felt();
+                End::Looked(Box::new(look))
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Starts the unit. Its sockets come first: systemd refuses them once the service runs.
+    pub(super) async fn start(&self, triggers: &[String]) -> End {
+        let systemd = &self.hands.systemd;
+        let reading = match systemd.read(self.name()).await {
+            Ok(reading) => reading,
+            Err(error) => return failed(&error),
+        };
+        let within = reading.timeout_start.map_or(START_ENDLESS, |limit| limit + START_SLACK);
+        let (sockets, others): (Vec<_>, Vec<_>) = triggers.iter().partition(|name| name.ends_with(".socket"));
+        for socket in sockets {
+            self.start_member(socket).await;
+        }
+        // The last look before the start (F8).
+        if self.hands.lease.left().is_none() {
+            return End::Failed(Failure::NoLease);
+        }
+        let job = match systemd.start(self.name(), within).await {
+            Ok(end) => end.result.to_string(),
+            Err(Error::Unfinished { job, .. }) => {
+                tracing::warn!(unit = %self.unit, "the start does not end; it is cancelled");
+                if let Err(error) = systemd.cancel_job(job).await {
+                    return failed(&error);
+                }
+                format!("cancelled after {} s", within.as_secs())
+            }
+            Err(error) => return failed(&error),
+        };
+        let look = match look(systemd, self.name()).await {
+            Ok(look) => look,
+            Err(error) => return failed(&error),
+        };
+        if look.reading.active_state.is_up() {
+            let mut starting = tokio::task::JoinSet::new();
+            for other in others {
+                let (member, hands, unit, op) =
+                    (other.clone(), self.hands.clone(), self.unit.clone(), self.op);
+                starting.spawn(async move { Task { op, unit, hands }.start_member(&member).await });
+            }
+            // They go on by themselves: that the unit runs is told at once.
+            starting.detach_all();
+        }
+        End::Started { job, look: Box::new(look) }
+    }
+
+    /// Starts a socket, timer or path that is enabled: the gate has kept it from starting at boot.
+    async fn start_member(&self, member: &str) {
+        let systemd = &self.hands.systemd;
+        let started = async {
+            let reading = systemd.read(member).await?;
+            if reading.active_state.is_down() && reading.unit_file_state.starts_with("enabled") {
+                systemd.start(member, START_SLACK).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = started.await {
+            tracing::warn!(unit = %self.unit, member, %error, "a unit that belongs to it was not started");
+        }
+    }
+
+    pub(super) async fn freeze(&self) -> End {
+        let frozen = async {
+            self.hands.systemd.freeze(self.name()).await?;
+            look(&self.hands.systemd, self.name()).await
+        };
+        End::Froze(frozen.await.map(Box::new).map_err(|error| error.to_string()))
+    }
+
+    pub(super) async fn thaw(&self) -> End {
+        let thawed = async {
+            self.hands.systemd.thaw(self.name()).await?;
+            look(&self.hands.systemd, self.name()).await
+        };
+        End::Thawed(thawed.await.map(Box::new).map_err(|error| error.to_string()))
+    }
+
+    /// The second and third step of a release (F1): stops, and reads afresh that nothing is left. Does not give up.
+    pub(super) async fn stop(&self, stop: &Stop) -> End {
+        let begun = Instant::now();
+        let spooling = stop.spool.clone().map(|spooled| {
+            let spool = self.hands.spool.clone();
+            tokio::task::spawn_blocking(move || spool.keep(&spooled))
+        });
+        if stop.frozen
+            && let Err(error) = self.kill(stop, stop.budget).await
+        {
+            return failed(&error);
+        }
+        let mut killed: Option<Instant> = None;
+        let mut deadline = begun + stop.budget;
+        let gone = loop {
+            match self.stop_until(stop, deadline).await {
+                Ok(look) => break look,
+                Err(Obstacle::Connection(error)) => return End::Failed(Failure::Connection(error)),
+                Err(Obstacle::Still(what)) => {
+                    if stop.if_stuck == IfStuck::TakeDown {
+                        let last = self.kill(stop, KILL_LIMIT_WITHOUT_LEASE).await;
+                        if last.is_ok()
+                            && let Ok(look) = self.verify(stop).await
+                        {
+                            break look;
+                        }
+                        let why = format!(
+                            "{} had to stop at the end of the lease and did not within {} ms: {what}",
+                            self.unit,
+                            stop.budget.as_millis()
+                        );
+                        take_down(Some(self.name()), why).await;
+                    }
+                    let first = *killed.get_or_insert_with(Instant::now);
+                    if stop.if_stuck == IfStuck::TakeDownLater && first.elapsed() >= STUCK_LIMIT {
+                        let why = format!("{} cannot be stopped (OnStopFailure=fence): {what}", self.unit);
+                        take_down(Some(self.name()), why).await;
+                    }
+                    if let Err(error) = self.kill(stop, KILL_LIMIT).await {
+                        tracing::warn!(unit = %self.unit, %error, "what is left cannot be killed");
+                    }
+                    if let Ok(look) = self.verify(stop).await {
+                        break look;
+                    }
+                    let stuck = Event::Stuck { op: self.op, unit: self.unit.clone(), what };
+                    if self.hands.events.send(stuck).await.is_err() {
+                        return End::Failed(Failure::Other("the agent has ended".to_owned()));
+                    }
+                    tokio::time::sleep(STUCK_PAUSE).await;
+                    deadline = Instant::now() + STUCK_PAUSE;
+                }
+            }
+        };
+        if let Some(spooling) = spooling
+            && let Ok(Err(error)) = spooling.await
+        {
+            // The release says the same; only a crash in this very moment would forget the stop.
+            tracing::error!(unit = %self.unit, %error, "an operator's stop could not be written to disk");
+        }
+        End::Gone(Box::new(gone))
+    }
+
+    /// Has PID 1 stop everything, and verifies, until it is gone or the deadline has passed.
+    async fn stop_until(&self, stop: &Stop, deadline: Instant) -> Result<Look, Obstacle> {
+        let mut patience: Option<Instant> = None;
+        loop {
+            self.ask_stops(stop, deadline.saturating_duration_since(Instant::now())).await?;
+            let mut pause = VERIFY_PAUSE;
+            loop {
+                let still = match self.verify(stop).await {
+                    Ok(look) => return Ok(look),
+                    Err(still) => still,
+                };
+                let now = Instant::now();
+                let again = match still.why {
+                    Left::Unknown(_) if self.hands.systemd.manager_state().await.is_err() => {
+                        return Err(Obstacle::Connection(still.to_string()));
+                    }
+                    // Its own restart or somebody's start came first; without its file it gets no further.
+                    Left::AutoRestart | Left::State(_) | Left::Job(_) => true,
+                    _ => false,
+                };
+                let until =
+                    if again { deadline } else { deadline.min(*patience.get_or_insert(now + LEFTOVER)) };
+                if now >= until {
+                    return Err(Obstacle::Still(still.to_string()));
+                }
+                tokio::time::sleep(pause).await;
+                if again {
+                    break;
+                }
+                pause = (pause * 2).min(VERIFY_PAUSE_MAX);
+            }
+        }
+    }
+
+    /// What would start the unit again stops first, what it stands on last.
+    async fn ask_stops(&self, stop: &Stop, within: Duration) -> Result<(), Obstacle> {
+        let systemd = &self.hands.systemd;
+        let (first, last): (Vec<_>, Vec<_>) = stop.members.iter().partition(|name| is_trigger(name));
+        for batch in [first, vec![&self.unit.0], last] {
+            let stops = batch.into_iter().map(|name| systemd.stop(name, within));
+            for end in futures_util::future::join_all(stops).await {
+                match end {
+                    Err(error) if is_connection(&error) => return Err(Obstacle::Connection(chain(&error))),
+                    // A unit without a file cannot be stopped, and what does not end is seen below.
+                    Err(error) => tracing::debug!(unit = %self.unit, %error, "PID 1 did not finish a stop"),
+                    Ok(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left of the unit and of what is gated on its permit.
+    async fn verify(&self, stop: &Stop) -> Result<Look, Box<StillThere>> {
+        let systemd = &self.hands.systemd;
+        for member in &stop.members {
+            systemd.gone(member, &stop.remembered).await.map_err(Box::new)?;
+        }
+        let gone = systemd.gone(self.name(), &stop.remembered).await.map_err(Box::new)?;
+        Ok(Look {
+            reading: gone.reading,
+            remembered: stop.remembered.clone(),
+            left: None,
+            manager: None,
+            bonds_down: Vec::new(),
+        })
+    }
+
+    async fn kill(&self, stop: &Stop, within: Duration) -> Result<bool, Error> {
+        let mut groups = stop.remembered.clone();
+        for name in stop.members.iter().map(String::as_str).chain([self.name()]) {
+            groups.add(&self.hands.systemd.read(name).await?);
+        }
+        self.hands.systemd.kill_group(&groups, within).await
+    }
+}
+
+enum Obstacle {
+    Connection(String),
+    Still(String),
+}
+
+/// One fresh look.
+pub(super) async fn look(systemd: &Systemd, unit: &str) -> Result<Look, Error> {
+    let (reading, remembered) = systemd.remember(unit).await?;
+    let mut look = Look { reading, remembered, left: None, manager: None, bonds_down: Vec::new() };
+    if look.reading.active_state.is_down() {
+        look.manager = Some(systemd.manager_state().await?);
+        look.bonds_down = inactive(systemd, &look.reading.relations.binds_to).await;
+        if let Err(still) = systemd.gone(unit, &look.remembered).await {
+            look.left = Some(still.to_string());
+        }
+    }
+    Ok(look)
+}
+
+/// A look at a unit whose start waits at its gate.
+pub(super) async fn gate_look(systemd: &Systemd, unit: &str) -> Result<GateLook, Error> {
+    let reading = systemd.read(unit).await?;
+    let manager = systemd.manager_state().await?;
+    let upheld_by_active = active(systemd, &reading.relations.upheld_by).await;
+    // Older systemd does not say what set a unit off.
+    let triggers: &[String] = match reading.job.as_ref().is_some_and(|job| job.activation_details.is_some()) {
+        true => &[],
+        false => &reading.relations.triggered_by,
+    };
+    let active_triggers = active(systemd, triggers).await;
+    Ok(GateLook { reading, manager, upheld_by_active, active_triggers })
+}
+
+async fn states(systemd: &Systemd, units: &[String]) -> Vec<(String, bool)> {
+    let reads = units.iter().map(|unit| async move {
+        systemd.read(unit).await.ok().map(|reading: Reading| (unit.clone(), reading.active_state.is_up()))
+    });
+    futures_util::future::join_all(reads).await.into_iter().flatten().collect()
+}
+
+async fn active(systemd: &Systemd, units: &[String]) -> Vec<String> {
+    states(systemd, units).await.into_iter().filter(|(_, up)| *up).map(|(unit, _)| unit).collect()
+}
+
+async fn inactive(systemd: &Systemd, units: &[String]) -> Vec<String> {
+    states(systemd, units).await.into_iter().filter(|(_, up)| !up).map(|(unit, _)| unit).collect()
+}
+
+pub(super) fn is_connection(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Disconnected | Error::Silent { .. } | Error::Wire { .. } | Error::Unreachable { .. }
+    )
+}
+
+fn failed(error: &Error) -> End {
+    let text = chain(error);
+    End::Failed(if is_connection(error) { Failure::Connection(text) } else { Failure::Other(text) })
+}
+
+/// CLOCK_MONOTONIC, the clock of systemd's signals.
+pub(super) fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}

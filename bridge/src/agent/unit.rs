@@ -1,0 +1,139 @@
+//! What the agent knows of one unit.
+
+use policy::{Cause, InventoryItem, Terms, Token, UnitName};
+use units::systemd::{ActiveState, Reading, Remembered};
+
+use super::decide::Run;
+use super::event::{Look, OpId};
+use super::offer::{self, Found};
+use super::permit::Permit;
+
+/// The operation under way; never more than one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Op {
+    pub(super) id: OpId,
+    pub(super) kind: OpKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OpKind {
+    Look,
+    Start,
+    Stop,
+    Freeze,
+    Thaw,
+}
+
+impl OpKind {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Freeze => "freeze",
+            Self::Thaw => "thaw",
+        }
+    }
+}
+
+/// A release under way, or to be gone on with: once begun, it ends only by being verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Release {
+    /// The permit; none for a copy that never had one.
+    pub(super) token: Option<Token>,
+    pub(super) terms: Option<Terms>,
+    pub(super) because: Cause,
+    /// Whether the cluster is told `Released`: not for permits that it does not know any more.
+    pub(super) tell: bool,
+}
+
+/// One unit.
+#[derive(Debug, Default)]
+pub(super) struct Unit {
+    pub(super) found: Option<Found>,
+    pub(super) members_stop_ms: u64,
+    pub(super) run: Run,
+    pub(super) reading: Option<Reading>,
+    pub(super) remembered: Remembered,
+    /// Last look that is needed for the cause of a stop.
+    pub(super) look: Option<Look>,
+    pub(super) watched: bool,
+    pub(super) op: Option<Op>,
+    /// Something was heard of it since the last look began.
+    pub(super) stale: bool,
+    /// A stop without a visible reason was looked at twice: its job may be told late.
+    pub(super) settled: bool,
+    pub(super) held: Option<Permit>,
+    pub(super) filed: bool,
+    pub(super) release: Option<Release>,
+    /// It is to be released when its turn comes.
+    pub(super) due: Option<Cause>,
+    pub(super) told: Option<InventoryItem>,
+    pub(super) started_told: Option<Token>,
+    pub(super) released_told: Option<Token>,
+    pub(super) stuck: Option<String>,
+    /// Until when a grant is taken for the answer to a start that was cancelled, in boot milliseconds.
+    pub(super) unwanted_until_ms: u64,
+    /// When its gate was last mended, in boot milliseconds.
+    pub(super) mended_ms: Option<u64>,
+}
+
+impl Unit {
+    /// Takes over a look.
+    pub(super) fn saw(&mut self, look: Look) {
+        self.run = run_of(&look);
+        if look.reading.active_state.is_up() {
+            self.settled = false;
+        }
+        if look.reading.active_state.is_down() {
+            // PID 1 forgets the group of a unit that is down; what was seen before still counts.
+            for (unit, groups) in &look.remembered.groups {
+                self.remembered.groups.entry(unit.clone()).or_default().extend(groups.iter().cloned());
+            }
+        } else {
+            self.remembered = look.remembered.clone();
+        }
+        self.reading = Some(look.reading.clone());
+        self.look = Some(look);
+    }
+
+    /// Its line of the inventory.
+    pub(super) fn item(&self, name: &UnitName) -> InventoryItem {
+        let reading = self.reading.as_ref();
+        let offer = self.found.as_ref().zip(reading);
+        InventoryItem {
+            unit: name.clone(),
+            offer: offer.map(|(found, reading)| offer::offer(found, reading, self.members_stop_ms)),
+            running: self.run.may_run(),
+        }
+    }
+
+    /// Whether it is, or may be, running without a permit of ours.
+    pub(super) fn is_idle(&self) -> bool {
+        self.op.is_none() && self.release.is_none() && self.held.is_none()
+    }
+
+    /// Units gated on its permit.
+    pub(super) fn members(&self) -> Vec<String> {
+        self.found.as_ref().map(|found| found.members.clone()).unwrap_or_default()
+    }
+}
+
+fn run_of(look: &Look) -> Run {
+    let reading = &look.reading;
+    if matches!(reading.freezer_state.as_str(), "frozen" | "freezing" | "frozen-by-parent") {
+        return Run::Frozen;
+    }
+    if reading.is_auto_restart() {
+        return Run::Restarting;
+    }
+    match reading.active_state {
+        ActiveState::Active | ActiveState::Reloading | ActiveState::Refreshing => Run::Up,
+        ActiveState::Activating => Run::Starting,
+        ActiveState::Deactivating | ActiveState::Maintenance | ActiveState::Other => Run::Stopping,
+        ActiveState::Inactive | ActiveState::Failed => match &look.left {
+            None => Run::Down,
+            Some(left) => Run::Left(left.clone()),
+        },
+    }
+}
