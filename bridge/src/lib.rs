@@ -5,6 +5,7 @@ pub mod api;
 pub mod atomic;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod doors;
 pub mod identity;
 pub mod init;

@@ -1,2 +1,48 @@
-//! Stub.
-fn main() {}
+//! The cluster daemon.
+
+use std::process::ExitCode;
+
+use bridge::config::Config;
+use bridge::daemon;
+use bridge::paths::Paths;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Convoke's daemon: drives this node's cluster units, and takes part in the cluster's decisions.
+///
+/// systemd starts it (convoked.service); settings are in /etc/convoke/convoke.toml.
+#[derive(Debug, Parser)]
+#[command(name = "convoked", version)]
+struct Arguments {}
+
+fn main() -> ExitCode {
+    Arguments::parse();
+    let paths = Paths::default();
+    log(&paths);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(daemon::run(paths)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To the journal where there is one, to standard error otherwise.
+fn log(paths: &Paths) {
+    let level = Config::load(paths).map_or("info", |config| config.log.word());
+    let filter = EnvFilter::try_from_env("CONVOKE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,bridge={level},units={level},consensus={level}")));
+    let registry = tracing_subscriber::registry().with(filter);
+    match tracing_journald::layer().ok().filter(|_| libsystemd::logging::connected_to_journal()) {
+        Some(journal) => registry.with(journal).init(),
+        None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init(),
+    }
+}

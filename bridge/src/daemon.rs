@@ -1,0 +1,231 @@
+//! `convoked`: puts the parts together, starts them in order and ends them in order.
+//!
+//! Store, then listener, then agent, then READY=1: a node is ready when its store is open and it listens, not when
+//! there is a quorum. Decides nothing about units.
+
+mod notify;
+mod shutdown;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use consensus::Consensus;
+use policy::{NodeId, Wish};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use crate::agent;
+use crate::api::dbus;
+use crate::config::Config;
+use crate::doors;
+use crate::identity::{self, Enrolled, Machine};
+use crate::init::FIRST_NODE;
+use crate::leader;
+use crate::net::{AddressBook, Admission, Book, DialTiming, Dialer, Listener, addresses};
+use crate::paths::Paths;
+use crate::session::client::{self, Local};
+use crate::session::{Asker, Lease, Pulse, QUEUE};
+use crate::tls::NodeTls;
+
+/// How long the log may take to come to rest after the start before the daemon says READY without it.
+const RECOVERY: Duration = Duration::from_secs(20);
+
+/// Runs the daemon until it is told to stop. Returns an error where it cannot start, or cannot go on.
+///
+/// # Errors
+/// With the whole chain of causes; each names what to do.
+pub async fn run(paths: Paths) -> anyhow::Result<()> {
+    let config = Config::load(&paths)?;
+    let Some(enrolled) = identity::load(&paths)? else {
+        anyhow::bail!(
+            "this machine is in no cluster; make one with `convoke init`, or join one with `convoke join TOKEN`"
+        );
+    };
+    let node = NodeId(enrolled.identity.node);
+    let name = enrolled.identity.node_name.clone();
+    info!(node = node.0, %name, cluster = %enrolled.identity.cluster_name, "starting");
+
+    let prepared = agent::prepare(&paths).await.context("cannot take charge of this node's units")?;
+    let tls = NodeTls::new(&enrolled.credentials)?;
+    let book = AddressBook::new(Book::load(&paths.peers_file()).context("cannot read the address book")?);
+    let removed = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
+    let listener = listen(&config, &tls, &removed)?;
+    let dialer = Dialer::new(Arc::clone(&tls), book.clone(), DialTiming::default());
+    let advertised = advertised(&config, listener.local_addr());
+
+    let picture = Arc::new(ArcSwapOption::empty());
+    let (streams, accepted) = mpsc::channel(QUEUE);
+    let (leader_now, leader) = watch::channel(None);
+    let group = match enrolled.identity.role.votes() {
+        true => Some(leader::open(&paths, &enrolled, dialer.clone()).await?),
+        false => None,
+    };
+    let consensus = group.as_ref().map(|group| group.consensus.clone());
+    let core = group.map(|group| leader::Setup {
+        node,
+        consensus: group.consensus,
+        replica: group.replica,
+        found: (node.0 == FIRST_NODE).then(|| foundation(&paths, &enrolled, &advertised)),
+        machine: group.machine,
+        streams: accepted,
+        book: book.clone(),
+        removed,
+        leader: leader_now,
+        picture: Arc::clone(&picture),
+    });
+    let core = core.map(|setup| tokio::spawn(leader::run(setup)));
+
+    let boot = prepared.boot.clone();
+    let lease_file = paths.lease_file();
+    let lease = Lease::load(&lease_file, &boot);
+    let pulse = Pulse::default();
+    let (to_session, requests) = mpsc::channel(QUEUE);
+    let (to_agent, from_session) = mpsc::channel(QUEUE);
+    let asker = Asker::new(to_session.clone());
+    let (own_end, own_streams) = mpsc::channel(4);
+    tokio::spawn(doors::own(node, own_streams, streams.clone()));
+    let session = client::Setup {
+        node,
+        incarnation: prepared.incarnation.clone(),
+        machine: machine(&paths),
+        addresses: advertised.iter().map(ToString::to_string).collect(),
+        last_session: Lease::kept_session(&lease_file, &boot),
+        boot,
+        lease_file,
+        peers_file: paths.peers_file(),
+        lease: lease.clone(),
+        pulse: pulse.clone(),
+        dialer: dialer.clone(),
+        local: consensus.is_some().then(|| Local { leader, accept: own_end }),
+        requests,
+        agent: to_agent,
+    };
+    tokio::spawn(client::run(session));
+
+    let doors = doors::Doors {
+        node,
+        cluster: enrolled.identity.cluster,
+        book,
+        consensus: consensus.clone(),
+        streams,
+        authority: enrolled.authority.map(Arc::new),
+        asker: asker.clone(),
+    };
+    tokio::spawn(doors::serve(listener, doors));
+    tokio::spawn(async move { dialer.probe().await });
+
+    let (commands, agent_commands) = mpsc::channel(8);
+    let setup = agent::AgentSetup {
+        node,
+        node_name: name.clone(),
+        paths: paths.clone(),
+        incarnation: prepared.incarnation.clone(),
+        lease,
+        pulse: pulse.clone(),
+        to_session,
+        from_session,
+        asker: asker.clone(),
+        commands: agent_commands,
+        root: paths.root().to_owned(),
+    };
+    let agent = tokio::spawn(agent::run(setup, prepared));
+    tokio::spawn(dbus::serve(dbus::Api {
+        asker,
+        node_name: name,
+        node,
+        cluster: enrolled.identity.cluster_name.clone(),
+        local: Arc::new(move || picture.load_full().map(|overview| overview.as_ref().clone())),
+    }));
+
+    if let Some(consensus) = &consensus {
+        if let Err(error) = consensus.wait_for_recovery(RECOVERY).await {
+            warn!(%error, "the log has not come to rest yet");
+        }
+    }
+    notify::ready();
+    let ended = end(consensus.as_ref(), core, agent, &pulse).await;
+    shutdown::run(ended, commands, consensus).await
+}
+
+/// Why the daemon ends.
+#[derive(Debug)]
+enum End {
+    /// It was asked to.
+    Asked,
+    /// A part of it failed.
+    Failed(String),
+}
+
+async fn end(
+    consensus: Option<&Consensus>,
+    core: Option<tokio::task::JoinHandle<()>>,
+    agent: tokio::task::JoinHandle<()>,
+    pulse: &Pulse,
+) -> End {
+    let fatal = async {
+        match consensus {
+            Some(consensus) => consensus.fatal().await,
+            None => std::future::pending().await,
+        }
+    };
+    let core = async {
+        match core {
+            Some(core) => core.await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        asked = shutdown::asked() => match asked {
+            Ok(()) => End::Asked,
+            Err(error) => End::Failed(format!("cannot listen for signals: {error}")),
+        },
+        why = fatal => End::Failed(format!("this voter cannot go on: {why}")),
+        _ = core => End::Failed("the task that owns the state has ended".to_owned()),
+        ended = agent => End::Failed(format!("the agent has ended: {ended:?}")),
+        () = notify::feed(pulse.clone()) => End::Failed("the watchdog's task has ended".to_owned()),
+    }
+}
+
+fn listen(config: &Config, tls: &Arc<NodeTls>, removed: &Arc<ArcSwap<BTreeSet<u64>>>) -> anyhow::Result<Listener> {
+    let removed = Arc::clone(removed);
+    let admission: Admission = Arc::new(move |node| !removed.load().contains(&node));
+    Listener::bind(config.listen, Arc::clone(tls), admission)
+        .with_context(|| format!("cannot listen on {}; is another convoked running?", config.listen))
+}
+
+/// Where this node says that it is reached: what the file says, else every address of the machine.
+fn advertised(config: &Config, local: SocketAddr) -> Vec<SocketAddr> {
+    if !config.advertise.is_empty() {
+        return config.advertise.clone();
+    }
+    if !local.ip().is_unspecified() {
+        return vec![local];
+    }
+    addresses::local().into_iter().map(|address| SocketAddr::new(address, local.port())).collect()
+}
+
+fn machine(paths: &Paths) -> String {
+    match Machine::read(paths) {
+        Ok(machine) => machine.text(),
+        Err(error) => {
+            error!(%error, "this machine has no id");
+            String::new()
+        }
+    }
+}
+
+fn foundation(paths: &Paths, enrolled: &Enrolled, addresses: &[SocketAddr]) -> Wish {
+    Wish::Found {
+        cluster: enrolled.identity.cluster.to_string(),
+        name: enrolled.identity.cluster_name.clone(),
+        generation: u16::try_from(enrolled.identity.generation).unwrap_or(u16::MAX),
+        node: NodeId(enrolled.identity.node),
+        node_name: enrolled.identity.node_name.clone(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        machine: machine(paths),
+    }
+}

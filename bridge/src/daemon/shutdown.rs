@@ -1,0 +1,96 @@
+//! The daemon's end: leadership handed over, units released where that is meant, releases confirmed.
+
+use std::io;
+use std::time::Duration;
+
+use consensus::Consensus;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::{End, notify};
+use units::systemd::{JobKind, SystemState, Systemd};
+
+use crate::agent::{AgentCommand, Shutdown};
+
+/// How long the last releases may take to be confirmed. Without, the permits stay, and the node is fenced later (F30).
+const CONFIRM: Duration = Duration::from_secs(20);
+/// How long the hand-over of leadership may take.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// Waits for the signal to end.
+pub(super) async fn asked() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ends in order. The agent finds out whether this is a stop, a restart or the end of the system, and acts on it (F8).
+pub(super) async fn run(
+    end: End,
+    commands: mpsc::Sender<AgentCommand>,
+    consensus: Option<Consensus>,
+) -> anyhow::Result<()> {
+    match end {
+        End::Asked => {
+            info!("stopping");
+            notify::stopping("releasing what this node holds");
+            notify::extend(CONFIRM * 6);
+            let (done, finished) = oneshot::channel();
+            let kind = kind().await;
+            info!(?kind, "the reason to end");
+            if commands.send(AgentCommand::Shutdown { kind, done }).await.is_ok() && finished.await.is_err() {
+                warn!("the agent ended before its releases were confirmed");
+            }
+            if let Some(consensus) = consensus {
+                if consensus.leadership().borrow().mine {
+                    match timeout(HAND_OVER, consensus.transfer()).await {
+                        Ok(Ok(to)) => info!(to, "leadership handed over"),
+                        Ok(Err(error)) => info!(%error, "leadership is not handed over"),
+                        Err(_) => warn!("the hand-over of leadership took too long"),
+                    }
+                }
+                consensus.shutdown().await;
+            }
+            Ok(())
+        }
+        End::Failed(why) => {
+            error!(%why, "ending; systemd starts this daemon again");
+            anyhow::bail!(why)
+        }
+    }
+}
+
+/// The daemon's own unit, whose job says why it ends.
+const OWN_UNIT: &str = "convoked.service";
+/// PID 1 has that long to say it.
+const ASK: Duration = Duration::from_secs(5);
+
+/// Whether the machine goes down, the daemon is restarted, or somebody stopped it. Where PID 1 does not say, nothing is
+/// touched: units go on under their permits, and the next daemon, or a fence, takes it from there.
+async fn kind() -> Shutdown {
+    let asking = async {
+        let (systemd, _signals) = Systemd::connect().await?;
+        if systemd.manager_state().await? == SystemState::Stopping {
+            return Ok(Shutdown::SystemDown);
+        }
+        let job = systemd.read(OWN_UNIT).await?.job;
+        Ok::<_, units::systemd::Error>(match job.map(|job| job.kind) {
+            Some(Some(JobKind::Stop)) => Shutdown::Stop,
+            _ => Shutdown::Restart,
+        })
+    };
+    match timeout(ASK, asking).await {
+        Ok(Ok(kind)) => kind,
+        Ok(Err(error)) => {
+            warn!(%error, "PID 1 does not say why this daemon ends; nothing is touched");
+            Shutdown::Restart
+        }
+        Err(_) => Shutdown::Restart,
+    }
+}
