@@ -62,8 +62,6 @@ pub struct Api {
     pub cluster: String,
     /// What this node last knew.
     pub local: LocalPicture,
-    /// The applied index of this node's log, where it has one: waiting for a change then costs nothing.
-    pub changes: Option<watch::Receiver<u64>>,
 }
 
 impl std::fmt::Debug for Api {
@@ -77,10 +75,21 @@ impl std::fmt::Debug for Api {
 
 /// Serves until it is dropped; comes back after the bus was restarted.
 pub async fn serve(api: Api) {
+    keep_serving(api, None).await;
+}
+
+/// The same on a node that holds the log: `applied` is the index that was applied last, so that a wait for a change
+/// ends with the change. Without, the leader is asked again and again while somebody waits.
+pub async fn serve_following(api: Api, applied: watch::Receiver<u64>) {
+    keep_serving(api, Some(applied)).await;
+}
+
+async fn keep_serving(api: Api, applied: Option<watch::Receiver<u64>>) {
     let client =
         random::<8>().map_or_else(|_| format!("{}-{}", api.node, std::process::id()), |bytes| hex(&bytes));
     let manager = Manager(Arc::new(Shared {
         api,
+        applied,
         client: format!("dbus-{client}"),
         number: AtomicU64::new(0),
         one_wish: Mutex::new(()),
@@ -114,6 +123,7 @@ struct Manager(Arc<Shared>);
 
 struct Shared {
     api: Api,
+    applied: Option<watch::Receiver<u64>>,
     client: String,
     number: AtomicU64,
     /// Wishes go one by one: the cluster refuses a number that a later one of the same client has overtaken.
@@ -210,7 +220,7 @@ impl Shared {
     /// Returns once the log is longer than `index`, or at `deadline`; with what is known then.
     async fn wait_change(&self, index: u64, limit: Duration) -> u64 {
         let changed = async {
-            if let Some(mut applied) = self.api.changes.clone()
+            if let Some(mut applied) = self.applied.clone()
                 && let Ok(now) = applied.wait_for(|now| *now > index).await
             {
                 return *now;
