@@ -631,3 +631,6 @@ fn news((name, unit): (&UnitName, &mut Unit)) -> Option<InventoryItem> {
 
 /// The pause before a stop without a visible reason is looked at again.
 pub(super) const SETTLE: Duration = Duration::from_millis(30);
+
+#[cfg(test)]
+mod tests;

@@ -212,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn an_endless_line_is_cut() {
         let mut fixture = fixture(6);
-        fixture.client.write_all(&[b'x'; 4_096]).await.expect("written");
+        fixture.client.write_all(&[b'x'; LINE_MAX as usize]).await.expect("written");
         assert!(!answer_to(fixture.client).await.granted);
     }
 

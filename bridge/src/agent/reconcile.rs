@@ -44,7 +44,15 @@ impl Agent {
         if matches!(under_way, Some(OpKind::Start)) && !self.start_is_off(name) {
             return;
         }
-        if matches!(under_way, Some(OpKind::Look | OpKind::Freeze | OpKind::Thaw)) {
+        if under_way == Some(OpKind::Look) {
+            // What has to stop does not wait for a look at it.
+            let step = self.step(name, now);
+            if matches!(&step, Step::Release(_, why) if *why != Why::WentDown) {
+                self.take(name, step, now);
+            }
+            return;
+        }
+        if matches!(under_way, Some(OpKind::Freeze | OpKind::Thaw)) {
             return;
         }
         if under_way.is_none() && self.units.get(name).is_some_and(|unit| unit.stale) {
@@ -427,6 +435,10 @@ impl Agent {
         let (down, token) = (unit.run.is_down(), unit.held.as_ref().map(|held| held.token));
         let (Some(token), Some(look)) = (token, unit.look.clone()) else { return };
         if !down {
+            let granted = self.permit_of(name).is_some_and(|permit| permit.phase == Phase::Granted);
+            if granted && look.reading.active_state.is_up() {
+                self.report_started(name, token);
+            }
             return;
         }
         let why = match (look.reading.result.as_str(), look.reading.assert_result) {
