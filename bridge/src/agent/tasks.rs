@@ -8,7 +8,7 @@ use std::time::Duration;
 use policy::UnitName;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use units::systemd::{Error, Left, Reading, StillThere, Systemd};
+use units::systemd::{Error, JobKind, Left, Reading, StillThere, Systemd};
 
 use super::chain;
 use super::event::{End, Event, Failure, GateLook, IfStuck, Look, OpId, Stop};
@@ -299,7 +299,9 @@ pub(super) async fn look(systemd: &Systemd, unit: &str) -> Result<Look, Error> {
         look.manager = Some(systemd.manager_state().await?);
         look.bonds_down = inactive(systemd, &look.reading.relations.binds_to).await;
         if let Err(still) = systemd.gone(unit, &look.remembered).await {
-            look.left = Some(still.to_string());
+            // A start that waits at its gate is no copy: without a permit the gate refuses it.
+            let waits = matches!(&still.why, Left::Job(job) if job.kind == Some(JobKind::Start));
+            look.left = (!waits || still.part != unit).then(|| still.to_string());
         }
     }
     Ok(look)
