@@ -133,7 +133,7 @@ fn refusal(
             Phase::Revoking(_) => "is stopping on",
         };
         let why = format!("{name} {doing} {at}");
-        let remedy = format!("convoke move {name} --to {}", state.node_name(gate.node));
+        let remedy = format!("convoke move {name} {}", state.node_name(gate.node));
         return GateAnswer::Refused { why, remedy };
     }
     let here = |reason: &&Reason| match reason {
