@@ -15,6 +15,7 @@ const CLUSTER: &str = include_str!("../files/cluster.toml");
 const DIRECT: &str = include_str!("../files/postgresql-direct.conf");
 const CONVOKE: &str = include_str!("../files/postgresql-convoke.conf");
 const ADDRESS_UNIT: &str = include_str!("../files/pg-address.service");
+const POSTGRESQL: &str = include_str!("../files/postgresql.conf");
 const LEDGER: &str = include_str!("../files/ledger.sql");
 
 /// Enough for a slow machine; each step takes a second or two.
@@ -88,7 +89,7 @@ pub(crate) fn database(t: &Timeline, cluster: &Cluster, address: &str) -> Result
         first.run_ok(
             "pg_createcluster --datadir=/shared/postgresql/15/main --start-conf=manual 15 main -- --data-checksums",
         )?;
-        first.write("/etc/postgresql/15/main/conf.d/demo.conf", "listen_addresses = '*'\n")?;
+        first.write("/etc/postgresql/15/main/conf.d/cluster.conf", POSTGRESQL)?;
         first.run_ok(&format!(
             "echo 'host ledger ledger {network} scram-sha-256' >>/etc/postgresql/15/main/pg_hba.conf"
         ))?;
