@@ -84,6 +84,13 @@ impl Task {
         for socket in sockets {
             self.start_member(socket).await;
         }
+        // `StartLimitBurst=` counts systemd's own restarts; how often the cluster starts a unit is the cluster's matter
+        // (`FailuresMax=`), and a few moves in a row are no failure.
+        if reading.active_state.is_down()
+            && let Err(error) = systemd.reset_failed(self.name()).await
+        {
+            tracing::debug!(unit = %self.unit, %error, "failures were not reset");
+        }
         // The last look before the start (F8).
         if self.hands.lease.left().is_none() {
             return End::Failed(Failure::NoLease);
