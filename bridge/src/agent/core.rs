@@ -207,7 +207,7 @@ impl Agent {
     fn hear_session(&mut self, event: FromSession, now: &Now) {
         match event {
             FromSession::Opened { session, .. } => {
-                tracing::info!(session, "session opened");
+                tracing::debug!(session, "session opened");
                 self.session = Some(session);
                 self.inventory_told = false;
                 // Its own orders come first: what an earlier session said does not count in this one (F2).
@@ -220,7 +220,7 @@ impl Agent {
             FromSession::Orders { session, orders } => self.take_orders(session, *orders, now),
             FromSession::FactTaken { number, outcome } => self.fact_taken(number, outcome),
             FromSession::Closed => {
-                tracing::info!("session closed");
+                tracing::debug!("session closed");
                 self.session = None;
                 self.outbox.unsend();
             }

@@ -164,6 +164,8 @@ pub(super) struct Stop {
     /// After this the group is killed.
     pub(super) budget: Duration,
     pub(super) if_stuck: IfStuck,
+    /// Whether it was seen to be down.
+    pub(super) down: bool,
     /// Whether it is frozen: then it is killed, and never stopped (F26).
     pub(super) frozen: bool,
     /// An operator's stop, to be on disk before the release is told (F10).

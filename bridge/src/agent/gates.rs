@@ -34,6 +34,8 @@ struct Gate {
     reply: oneshot::Sender<Answer>,
     /// A person's wish was sent to the cluster.
     wished: bool,
+    /// It waits for the end of a release.
+    parked: bool,
 }
 
 /// All starts that wait, and what was refused lately.
@@ -85,8 +87,20 @@ impl Agent {
             self.actions.push(Action::GateAnswer { reply, answer });
             return;
         }
-        self.gates.open.insert(id, Gate { unit: unit.clone(), reply, wished: false });
-        self.actions.push(Action::GateLook { id, unit });
+        // What ends is told before what begins: a start after a stop is asked for once the stop is told.
+        let ends = known.is_some_and(|unit| unit.release.is_some() || unit.due.is_some());
+        self.gates.open.insert(id, Gate { unit: unit.clone(), reply, wished: false, parked: ends });
+        if !ends {
+            self.actions.push(Action::GateLook { id, unit });
+        }
+    }
+
+    /// The unit was released: starts that came meanwhile may be asked for now.
+    pub(super) fn resume_gates(&mut self, unit: &UnitName) {
+        for (id, gate) in self.gates.open.iter_mut().filter(|(_, gate)| gate.parked && gate.unit == *unit) {
+            gate.parked = false;
+            self.actions.push(Action::GateLook { id: *id, unit: unit.clone() });
+        }
     }
 
     pub(super) fn gate_looked(&mut self, id: GateId, look: Result<Box<GateLook>, String>, now: &Now) {

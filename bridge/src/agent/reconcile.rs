@@ -370,6 +370,7 @@ impl Agent {
             remembered: unit.remembered.clone(),
             budget,
             if_stuck,
+            down: unit.run.is_down(),
             frozen: unit.run == Run::Frozen,
             spool,
         };
@@ -476,6 +477,7 @@ impl Agent {
             }
             _ => self.observe(item),
         }
+        self.resume_gates(name);
         // Whoever waited for this one's stop.
         self.touch_all();
     }
@@ -531,8 +533,10 @@ impl Agent {
 
     /// The end of a lease (F8): first all files, then whatever starts, then the stops in their order.
     pub(super) fn lease_ended(&mut self, now: &Now) {
-        tracing::warn!(boot_ms = now.boot_ms, "the lease has ended");
         self.view = None;
+        if self.holds_permits() {
+            tracing::warn!(boot_ms = now.boot_ms, "the lease has ended: OnQuorumLoss= is applied");
+        }
         let mut freeze = Vec::new();
         for (name, unit) in &mut self.units {
             let Some(held) = unit.held.as_ref() else { continue };

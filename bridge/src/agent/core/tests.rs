@@ -749,6 +749,22 @@ fn a_persons_start_is_a_wish_and_is_answered_when_the_file_is_there() {
 }
 
 #[test]
+fn a_start_after_a_stop_is_asked_for_once_the_stop_is_told() {
+    let mut lab = lab();
+    lab.running();
+    lab.job(5, "db.service", JobKind::Stop);
+    lab.changes("db.service", down());
+    let (reply, _answer) = oneshot::channel();
+    let asked = Event::GateAsked { id: 1, unit: "db.service".into(), reply };
+    assert_eq!(lab.hear(asked), "");
+    assert_eq!(
+        lab.end("db.service", gone("db.service")),
+        "look db.service for a gate; look db.service; \
+         send released db.service 7 Operator(\"operator on n1 (systemctl stop)\")"
+    );
+}
+
+#[test]
 fn a_boot_is_answered_at_once_and_asks_nobody() {
     let mut lab = lab();
     lab.job(5, "db.service", JobKind::Start);
