@@ -3,6 +3,11 @@
 //! A failure prints the seed; `CONVOKE_SEED=n cargo test -p policy --test histories one_history` plays it again and
 //! tells its story. `CONVOKE_SEEDS=n` searches longer.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the seed comes from the environment; the crate may not look there"
+)]
+
 mod history;
 
 use history::{Mutation, Violation, World};
@@ -19,7 +24,9 @@ fn play(seed: u64, broken: Option<Mutation>) -> Result<(), (Violation, World)> {
     if broken.is_none() {
         outcome = outcome.and_then(|()| world.check_replay());
     }
-    outcome = outcome.and_then(|()| world.calm_down());
+    if matches!(broken, None | Some(Mutation::NeverFenced)) {
+        outcome = outcome.and_then(|()| world.calm_down());
+    }
     outcome.map_err(|violation| (violation, world))
 }
 
@@ -39,8 +46,9 @@ fn tell(seed: u64, violation: &Violation, world: &World, lines: usize) -> String
 #[test]
 fn random_histories_break_nothing() {
     for seed in 0..seeds(60) {
-        if let Err((violation, world)) = play(seed, None) {
-            panic!("{}", tell(seed, &violation, &world, 30));
+        match play(seed, None) {
+            Ok(()) => {}
+            Err((violation, world)) => panic!("{}", tell(seed, &violation, &world, 30)),
         }
     }
 }

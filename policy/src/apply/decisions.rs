@@ -55,12 +55,20 @@ impl Step<'_> {
         let terms = self.state.grant_terms(unit, id, revision, adopt, self.time)?;
         self.life(id, incarnation)?;
         let token = Token(self.state.number(self.index));
+        // A node that runs a copy already does not know yet that its lease ends it: time alone proves nothing of it
+        // before the node has acknowledged the terms.
+        let unaware = adopt && terms.fencing == Fencing::Lease;
+        let (terms, next_terms) = if unaware {
+            (Terms { fencing: Fencing::Required, ..terms.clone() }, Some(terms))
+        } else {
+            (terms, None)
+        };
         let permit = Permit {
             node: id,
             incarnation: incarnation.clone(),
             phase: if adopt { Phase::Active } else { Phase::Granted },
             terms,
-            next_terms: None,
+            next_terms,
             granted_at: self.time,
             active_at: adopt.then_some(self.time),
             adopted: adopt,

@@ -22,24 +22,26 @@ fn broken(rule: &'static str, what: String) -> Checked {
 
 /// S1: no exclusive unit really runs twice; and what a liar did is shown.
 pub(crate) fn never_twice(world: &World) -> Checked {
-    for (name, unit) in &world.state.units {
-        let running: Vec<_> =
+    for name in world.state.units.keys() {
+        let mut running: Vec<_> =
             world.machines.iter().filter_map(|machine| Some((machine, machine.runs(name)?))).collect();
-        // Copies that all ran before Convoke came are not its doing.
-        if running.len() < 2 || running.iter().all(|(_, copy)| copy.token.is_none()) {
-            continue;
+        running.sort_by_key(|(_, copy)| copy.token);
+        for pair in running.windows(2) {
+            let [(here, earlier), (there, later)] = pair else { continue };
+            // Copies that all ran before Convoke came are not its doing.
+            let Some(begun) = &later.terms else { continue };
+            // Whoever came first was promised to be alone, or was there before and should have been heard.
+            let promised = earlier.terms.as_ref().map_or(begun.exclusive, |terms| terms.exclusive);
+            let by_lease = earlier.terms.as_ref().is_some_and(|terms| terms.fencing == Fencing::Lease);
+            if !promised || (by_lease && world.paused) || world.lied {
+                continue;
+            }
+            let what = format!(
+                "{name} runs on {} ({:?} {:?}) and {} ({:?} {:?})",
+                here.name, earlier.doing, earlier.token, there.name, later.doing, later.token
+            );
+            return broken("S1 never twice", what);
         }
-        let terms: Vec<_> = running.iter().filter_map(|(_, copy)| copy.terms.as_ref()).collect();
-        let exclusive = terms.iter().all(|terms| terms.exclusive) && unit.is_exclusive();
-        let by_lease = terms.iter().any(|terms| terms.fencing == Fencing::Lease);
-        if !exclusive || (by_lease && world.paused) || world.lied {
-            continue;
-        }
-        let places: Vec<String> = running
-            .iter()
-            .map(|(machine, copy)| format!("{} {:?} {:?}", machine.name, copy.doing, copy.token))
-            .collect();
-        return broken("S1 never twice", format!("{name} runs on {places:?}"));
     }
     Ok(())
 }
@@ -222,10 +224,15 @@ pub(crate) fn converges(world: &World) -> Checked {
         }
         let Some(definition) = unit.definition() else { continue };
         let needs = definition.requires.iter().chain(&definition.same_node_as);
+        // Before its first start ever, every member is heard: a machine that died unheard is the operator's to remove.
+        if unit.last_token.is_none() && state.unheard_members().next().is_some() {
+            continue;
+        }
         let met = needs.clone().all(|need| state.known_active(need).next().is_some());
         let able = state.nodes.iter().any(|(id, node)| {
             let offer = node.offers.get(name).filter(|offer| offer.present && offer.gated);
             offer.is_some_and(|offer| offer.definition.as_ref() == Some(definition))
+                && node.in_session().is_some()
                 && node.drained.is_none()
                 && !unit.holds.contains_key(id)
                 && definition.allows(node)
@@ -240,7 +247,12 @@ pub(crate) fn converges(world: &World) -> Checked {
             let offer = node.offers.get(name).and_then(|offer| offer.definition.as_ref());
             stray && offer != Some(definition)
         });
-        if met && able && !shown && definition.contradiction().is_none() && state.known_active(name).next().is_none() {
+        if met
+            && able
+            && !shown
+            && definition.contradiction().is_none()
+            && state.known_active(name).next().is_none()
+        {
             let reasons = plan(state, world.now).reasons;
             return broken("L1 converge", format!("{name} is not active: {:?}", reasons.get(name)));
         }

@@ -2,7 +2,7 @@
 //!
 //! What runs here is the truth that the replicated state only hears of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     Cause, Fact, Fencing, Incarnation, InventoryItem, NodeId, NodeView, Offer, OnQuorumLoss, PermitView,
@@ -11,6 +11,9 @@ use policy::{
 
 use super::Mutation;
 use super::rng::Rng;
+
+/// The longest that a stop takes; every offer says so.
+pub(crate) const STOP_BUDGET_MS: u64 = 3_000;
 
 /// What a copy of a unit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,8 @@ pub(crate) struct Machine {
     /// Highest token released, by unit (F2).
     floor: BTreeMap<UnitName, Token>,
     seen_index: u64,
+    /// Units whose copies have ended since the agent last said what runs: it says so again, permit or not.
+    changed: BTreeSet<UnitName>,
     /// Releases that no view has confirmed yet.
     owed: BTreeMap<(UnitName, Token), Cause>,
 }
@@ -83,6 +88,7 @@ impl Machine {
             files: BTreeMap::new(),
             floor: BTreeMap::new(),
             seen_index: 0,
+            changed: BTreeSet::new(),
             owed: BTreeMap::new(),
         }
     }
@@ -112,6 +118,7 @@ impl Machine {
         self.files.clear();
         self.floor.clear();
         self.owed.clear();
+        self.changed.clear();
     }
 
     /// A new life: `/run` is empty, and the gate lets nothing start by itself.
@@ -205,6 +212,10 @@ impl Machine {
         }
         let released = self.floor.get(unit).is_some_and(|floor| *floor >= token);
         if released && !skip_floor {
+            // Whoever still holds it against this node is told again that it was released.
+            if !self.copies.contains_key(unit) {
+                self.owed.entry((unit.clone(), token)).or_insert(Cause::Ordered);
+            }
             return said;
         }
         let started = self.started(unit, token);
@@ -225,7 +236,7 @@ impl Machine {
                     self.files.insert(unit.clone(), token);
                 }
                 if let Some(copy) = self.copies.get_mut(unit).filter(|copy| copy.token == Some(token)) {
-                    copy.terms = Some(permit.terms.clone());
+                    copy.terms = Some(permit.next_terms.as_ref().unwrap_or(&permit.terms).clone());
                 }
             }
             (Phase::Active, None) => self.released(unit, token, Cause::Failed("it is gone".into())),
@@ -252,6 +263,7 @@ impl Machine {
             Some(copy) if copy.doing == Doing::Restarting => {
                 let token = copy.token;
                 self.copies.remove(unit);
+                self.changed.insert(unit.clone());
                 if let (Some(token), Some(cause)) = (token, cause) {
                     self.released(unit, token, cause);
                 }
@@ -303,6 +315,7 @@ impl Machine {
         match copy.doing {
             Doing::Starting if !calm && rng.percent(10) => {
                 self.copies.remove(unit);
+                self.changed.insert(unit.clone());
                 if let Some(token) = token {
                     self.released(unit, token, Cause::StartFailed("exit-code".into()));
                 }
@@ -321,35 +334,41 @@ impl Machine {
             }
             Doing::Running => {
                 self.copies.remove(unit);
+                self.changed.insert(unit.clone());
                 if let Some(token) = token {
                     self.released(unit, token, Cause::Failed("exit-code".into()));
-                    return Vec::new();
                 }
-                return vec![self.observed(unit)];
             }
             Doing::Restarting => {
                 if token.is_none() || self.files.contains_key(unit) {
                     copy.doing = Doing::Running;
                 } else {
                     self.copies.remove(unit);
+                    self.changed.insert(unit.clone());
                 }
             }
-            Doing::Stopping => return self.stopped(unit),
+            Doing::Stopping if !calm && rng.percent(50) => {}
+            Doing::Stopping => self.stopped(unit),
         }
         Vec::new()
     }
 
-    fn stopped(&mut self, unit: &UnitName) -> Vec<Fact> {
-        let Some(copy) = self.copies.remove(unit) else { return Vec::new() };
+    fn stopped(&mut self, unit: &UnitName) {
+        let Some(copy) = self.copies.remove(unit) else { return };
+        self.changed.insert(unit.clone());
         match (copy.token, copy.cause) {
             (Some(token), Some(cause)) => self.released(unit, token, cause),
             (Some(token), None) => {
                 let floor = self.floor.entry(unit.clone()).or_insert(token);
                 *floor = (*floor).max(token);
             }
-            (None, _) => return vec![self.observed(unit)],
+            (None, _) => {}
         }
-        Vec::new()
+    }
+
+    /// What ended since it was last said.
+    pub(crate) fn ended(&mut self) -> Vec<Fact> {
+        std::mem::take(&mut self.changed).iter().map(|unit| self.observed(unit)).collect()
     }
 
     /// Time passes: the lease may end (F7, F8). Nothing but its end decides.
@@ -362,16 +381,10 @@ impl Machine {
             let ends = |copy: &Instance| {
                 copy.terms.as_ref().is_some_and(|terms| terms.on_quorum_loss != OnQuorumLoss::Continue)
             };
-            let due: Vec<(UnitName, u64)> = self
-                .copies
-                .iter()
-                .filter(|(_, copy)| ends(copy))
-                .map(|(unit, copy)| {
-                    (unit.clone(), copy.terms.as_ref().map_or(0, |terms| terms.stop_budget_ms))
-                })
-                .collect();
-            for (unit, budget) in due {
-                self.stop(&unit, Some(Cause::LeaseEnded), now + budget);
+            let due: Vec<UnitName> =
+                self.copies.iter().filter(|(_, copy)| ends(copy)).map(|(unit, _)| unit.clone()).collect();
+            for unit in due {
+                self.stop(&unit, Some(Cause::LeaseEnded), now + STOP_BUDGET_MS);
             }
         }
         let late: Vec<UnitName> = self
