@@ -116,6 +116,8 @@ struct Open {
     next_nonce: u64,
     next_beat: Instant,
     beat: Duration,
+    /// PID 1 may be silent for so long: see `docs/design/0003-a-silent-pid-1.md`.
+    silence: Duration,
     /// Unanswered for so long, the path has stalled.
     patience: Duration,
 }
@@ -213,6 +215,7 @@ impl Client {
             next_nonce: 1,
             next_beat: Instant::now(),
             beat,
+            silence: Duration::from_millis(detect_ms) * 5,
             // A third of the lease leaves time to find another path before it ends.
             patience: Duration::from_millis(lease_ms * 3 / 10),
         };
@@ -382,7 +385,7 @@ impl Client {
             }
         }
         // A node whose PID 1 is silent must not be taken for a healthy one (F27).
-        if self.setup.pulse.age() > open.beat * 4 {
+        if self.setup.pulse.age() > open.silence {
             return None;
         }
         let links = self.setup.dialer.links();
