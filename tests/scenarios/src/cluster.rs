@@ -172,15 +172,19 @@ impl Cluster {
         let now = self.overview()?;
         if !now.runs_on(unit, &name) {
             self.ok(asked, &format!("convoke reset-failed {unit}"))?;
+        }
+        self.wait_for(&format!("{unit} runs on {name}"), SOON, || {
+            let now = self.overview()?;
+            if now.runs_on(unit, &name) {
+                return Ok(Some(()));
+            }
             let elsewhere = now.unit(unit).is_some_and(|u| u.goal == "started" && u.state == "active");
             let line = match elsewhere {
                 true => format!("convoke move {unit} {name}"),
                 false => format!("convoke start {unit} --on {name}"),
             };
-            self.ok(asked, &line)?;
-        }
-        self.until(&format!("{unit} runs on {name}"), SOON, |now| now.runs_on(unit, &name))?;
-        Ok(())
+            self.ok(asked, &format!("{line} --timeout 10s")).map(|_| None)
+        })
     }
 
     /// What a witness wrote.

@@ -79,7 +79,7 @@ impl Scenario {
                 say(&format!("  ok      {title} ({took:.1?})"));
             }
             Err(error) => {
-                say(&format!("  FAILED  {title} ({took:.1?})\n{error:?}\n"));
+                say(&format!("  FAILED  {title} ({took:.1?})\n          {error:#}"));
                 if let Some(cluster) = &self.cluster {
                     match cluster.save_evidence(title) {
                         Ok(dir) => say(&format!("          evidence: {}", dir.display())),
