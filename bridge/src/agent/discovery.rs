@@ -16,9 +16,10 @@ use super::reconcile::is_trigger;
 use crate::atomic;
 use crate::paths::Paths;
 
-/// Where a gate of last resort stands: the strongest directory of /run. Under a name of its own it is masked by
-/// nothing that masks the generated one, and it sorts after that.
-const MEND_DIR: &str = "run/systemd/system.control";
+/// Where a gate of last resort stands. Drop-ins of all directories apply together, in the order of their names; under
+/// a name of its own it is masked by nothing that masks the generated one, and it sorts after that. A stronger
+/// directory would win nothing, and is what `verify` calls an error.
+const MEND_DIR: &str = "run/systemd/system";
 /// Its name.
 const MEND_FILE: &str = "~convoke-mend.conf";
 
@@ -106,7 +107,7 @@ mod tests {
     fn a_mended_gate_asserts_the_permit() {
         let root = tempfile::tempdir().expect("scratch directory");
         mend(root.path(), &"db.service".into()).expect("mended");
-        let path = root.path().join("run/systemd/system.control/db.service.d/~convoke-mend.conf");
+        let path = root.path().join("run/systemd/system/db.service.d/~convoke-mend.conf");
         let text = fs::read_to_string(path).expect("written");
         assert!(text.contains("AssertPathExists=/run/convoke/permits/%n\n"), "{text}");
         assert!(mend(root.path(), &"x.device".into()).is_err());
