@@ -17,8 +17,13 @@ const WIRES: [Wire; 2] = [Wire::Data, Wire::Management];
 pub(crate) fn up(place: &Place) -> Result<()> {
     let mut text = String::new();
     for wire in WIRES {
-        let br = place.bridge(wire);
-        writeln!(text, "link add {br} type bridge forward_delay 0 mcast_snooping 0")?;
+        let (br, slot, w) = (place.bridge(wire), place.record.slot, wire as usize);
+        // An address of its own: else it takes that of one of its cables, and all who know host or power switches by it
+        // send into the void for up to a minute after that cable's node lost its power.
+        writeln!(
+            text,
+            "link add {br} address 02:78:{slot:02x}:{w:02x}:fe:fe type bridge forward_delay 0 mcast_snooping 0"
+        )?;
         writeln!(text, "addr add {}/24 dev {br}", place.address(wire, HOST))?;
         writeln!(text, "link set {br} up")?;
     }
