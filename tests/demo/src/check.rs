@@ -31,7 +31,7 @@ pub(crate) fn ledger(t: &Timeline, node: &Node, acked: &BTreeMap<i64, u64>) -> R
     let extra = there.len() - acked.len();
     ensure!(extra <= 1, "{extra} rows are there that nobody wrote");
     t.say("ledger", &format!("{} rows acknowledged, all there, each once", acked.len()));
-    node.run_ok("runuser -u postgres -- pg_amcheck --install-missing --heapallindexed --database=ledger")?;
+    node.run_ok("runuser -u postgres -- /usr/lib/postgresql/15/bin/pg_amcheck --install-missing --heapallindexed --database=ledger")?;
     t.say("", "pg_amcheck: tables and indexes agree");
     Ok(())
 }

@@ -75,7 +75,7 @@ impl Stage<'_> {
         let state = wrong.show(DATABASE, "ActiveState")?;
         ensure!(state == "inactive", "{DATABASE} is {state} on {}", wrong.name());
         let status = wrong.run(&format!("systemctl status --lines=5 {DATABASE}"))?.stdout;
-        let reason = status.lines().rfind(|l| l.contains("may not start here"));
+        let reason = status.lines().rfind(|l| l.contains("not started here"));
         let reason = reason.with_context(|| format!("`systemctl status` gives no reason\n{status}"))?;
         self.t.quote(out.stderr.lines().next().unwrap_or(""));
         self.t.quote(reason);
