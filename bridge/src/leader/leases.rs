@@ -157,7 +157,12 @@ impl Core {
                 continue;
             }
             let session = reign.sessions.get(id).filter(|session| session.number == life.session);
-            let answered = session.map_or(floor, |session| session.answered.max(floor));
+            // A session may be in the state a moment before this leader has answered its hello.
+            let seen = reign.seen.entry(*id).or_insert((life.session, now));
+            if seen.0 != life.session {
+                *seen = (life.session, now);
+            }
+            let answered = session.map_or(seen.1, |session| session.answered).max(floor);
             let ends = answered + loss;
             if ends <= now && reign.forbearance <= now && reign.pause <= now {
                 if reign.ending.insert((*id, life.session)) {

@@ -35,6 +35,8 @@ pub(super) struct Reign {
     pub(super) refused: Vec<(u64, Decision)>,
     /// Sessions for which a loss is proposed: they are not answered any more (F5).
     pub(super) ending: BTreeSet<(NodeId, u64)>,
+    /// Since when each node's latest session is in the state, as far as this leader has seen.
+    pub(super) seen: BTreeMap<NodeId, (u64, Instant)>,
     /// No loss before this time: this leader was stalled itself (F23).
     pub(super) forbearance: Instant,
     /// Nothing is proposed before this time: the log did not take the last proposal.
@@ -95,6 +97,7 @@ impl Reign {
             deciding: Vec::new(),
             refused: Vec::new(),
             ending: BTreeSet::new(),
+            seen: BTreeMap::new(),
             forbearance: Instant::now(),
             pause: Instant::now(),
             confirmed: false,
