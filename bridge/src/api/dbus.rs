@@ -39,8 +39,9 @@ const READ_LIMIT: Duration = Duration::from_millis(1_500);
 const WISH_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a change in one call; below the 25 s after which bus libraries give up.
 const CHANGE_LIMIT: Duration = Duration::from_secs(20);
-/// Between two looks for a change where this node does not hold the log.
-const CHANGE_LOOK: Duration = Duration::from_millis(100);
+/// Between two looks for a change where this node does not hold the log: at first, and at the most. What an operator
+/// waits for is done within some hundredths of a second, or takes long.
+const CHANGE_LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(160));
 /// After the bus went away.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// Longest life of a token: a forgotten one should not let anybody in next month.
@@ -225,13 +226,15 @@ impl Shared {
             {
                 return *now;
             }
+            let (mut pause, longest) = CHANGE_LOOKS;
             loop {
                 if let Ok(Reply::Overview(picture)) = self.api.asker.ask(Request::Overview, READ_LIMIT).await
                     && picture.index > index
                 {
                     return picture.index;
                 }
-                tokio::time::sleep(CHANGE_LOOK).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
             }
         };
         tokio::time::timeout(limit.min(CHANGE_LIMIT), changed).await.unwrap_or(index)

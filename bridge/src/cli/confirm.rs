@@ -48,14 +48,14 @@ fn explanation(node: &NodeLine, incarnation: &str, picture: &Overview, style: St
     let mut say = |text: String| out.push_str(&style.paragraph("  ", "    ", &text));
     say(format!("incarnation {incarnation}"));
     for fence in picture.fences.iter().filter(|fence| fence.node == *name) {
-        say(format!("{}", fence.text));
+        say(fence.text.clone());
     }
     if node.units.is_empty() {
         say("It holds no unit.".to_owned());
     } else {
         say(format!("It may still run: {}", node.units.join(", ")));
-        say("These units will start elsewhere at once. If the node still runs, they run twice, and data that only one \
-             may write can be destroyed."
+        say("What of this is to run starts elsewhere at once. If the node is not off, it runs twice, and data that only \
+             one may write can be destroyed."
             .to_owned());
     }
     out.push('\n');
@@ -75,7 +75,7 @@ fn ask(name: &str) -> Result<(), Failure> {
         )
         .hint("a script that has switched the power off itself gives --yes-i-have-verified-it-is-off"));
     }
-    out::print(&format!("\nType the node's name to confirm that it is off: "));
+    out::print("\nType the node's name to confirm that it is off: ");
     let mut typed = String::new();
     let read = std::io::stdin().lock().read_line(&mut typed);
     if read.is_err() || typed.trim() != name {

@@ -120,13 +120,15 @@ pub(super) async fn events(bus: &Bus, filter: &Filter, follow: bool, json: bool)
         return Err(Failure::new(Code::NotFound, format!("no node `{node}` in this cluster"))
             .hint("convoke list-nodes"));
     }
-    let lines = bus.history(filter.lines, &unit, node).await?;
     if !follow {
-        show(&lines, json);
+        show(&bus.history(filter.lines, &unit, node).await?, json);
         return Ok(());
     }
-    let mut last = 0;
-    each(&lines, &mut last, json);
+    // Before the lines are read: what happens in between is then shown by the first look after them.
+    let mut last = bus.overview().await?.index;
+    let lines = bus.history(filter.lines, &unit, node).await?;
+    last = lines.last().map_or(last, |line| line.index.max(last));
+    each(&lines, json);
     loop {
         let picture = bus.overview().await?;
         if !picture.quorum {
@@ -134,7 +136,7 @@ pub(super) async fn events(bus: &Bus, filter: &Filter, follow: bool, json: bool)
             continue;
         }
         match bus.history(ALL_LINES, &unit, node).await {
-            Ok(lines) => each(&lines, &mut last, json),
+            Ok(lines) => each(&newer(lines, &mut last), json),
             Err(failure) if failure.code == Code::NoQuorum => continue,
             Err(failure) => return Err(failure),
         }
@@ -142,17 +144,21 @@ pub(super) async fn events(bus: &Bus, filter: &Filter, follow: bool, json: bool)
     }
 }
 
-/// Shows what is newer than `last`.
-fn each(lines: &[HistoryLine], last: &mut u64, json: bool) {
-    let fresh: Vec<_> = lines.iter().filter(|line| line.index > *last).cloned().collect();
-    *last = lines.last().map_or(*last, |line| line.index.max(*last));
+/// Those after the index `last`, which becomes the last of them.
+fn newer(mut lines: Vec<HistoryLine>, last: &mut u64) -> Vec<HistoryLine> {
+    let shown = std::mem::replace(last, lines.last().map_or(*last, |line| line.index.max(*last)));
+    lines.retain(|line| line.index > shown);
+    lines
+}
+
+fn each(lines: &[HistoryLine], json: bool) {
     if json {
         // One object a line: a follower cannot wait for the end of a list.
-        for line in &fresh {
+        for line in lines {
             out::say(&serde_json::to_string(line).unwrap_or_default());
         }
-    } else if !fresh.is_empty() {
-        out::print(&render::history(&fresh, Style::of_stdout()));
+    } else if !lines.is_empty() {
+        out::print(&render::history(lines, Style::of_stdout()));
     }
 }
 
@@ -161,5 +167,30 @@ fn show(lines: &[HistoryLine], json: bool) {
         out::json(&lines);
     } else {
         out::print(&render::history(lines, Style::of_stdout()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_sees_each_line_once() {
+        let line = |index| HistoryLine {
+            index,
+            wall_ms: 0,
+            time_ms: 0,
+            severity: String::new(),
+            node: None,
+            unit: None,
+            kind: String::new(),
+            text: String::new(),
+        };
+        let mut last = 5;
+        let indices = |lines: Vec<HistoryLine>| lines.iter().map(|line| line.index).collect::<Vec<_>>();
+        assert_eq!(indices(newer(vec![line(4), line(5), line(7), line(7)], &mut last)), [7, 7]);
+        assert_eq!(indices(newer(vec![line(7), line(8)], &mut last)), [8]);
+        assert_eq!(indices(newer(Vec::new(), &mut last)), [0; 0]);
+        assert_eq!(last, 8);
     }
 }

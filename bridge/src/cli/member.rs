@@ -1,7 +1,7 @@
 //! `convoke init` and `convoke join`: this machine becomes a node.
 
 use std::io::Read;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -27,16 +27,21 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Between two questions while the daemon comes up and has nothing to wait on.
 const LOOK: Duration = Duration::from_millis(100);
 const SERVICE: &str = "convoked.service";
+const SYSTEMD: Option<&str> = Some("org.freedesktop.systemd1");
+const PROPERTIES: Option<&str> = Some("org.freedesktop.DBus.Properties");
 
 pub(super) async fn init(asked: &Init) -> Result<(), Failure> {
     let paths = Paths::default();
     outsider(&paths)?;
-    let config = settle(&paths, &asked.machine)?;
+    let settings = settle(&paths, &asked.machine)?;
+    let config = &settings.config;
     let name = asked.node.clone().unwrap_or_else(|| config.name.clone());
     let first =
         First { cluster_name: asked.name.clone(), node_name: name.clone(), addresses: reached_at(&config) };
+    let systemd = systemd().await?;
+    settings.write(&paths)?;
     let made = init::create(&paths, &first).map_err(|error| refused(&error))?;
-    start().await?;
+    start(&systemd).await?;
     wait(
         |picture| picture.quorum && picture.leader.as_deref() == Some(name.as_str()),
         "does not lead its cluster",
@@ -54,7 +59,8 @@ pub(super) async fn join(asked: &Join) -> Result<(), Failure> {
     let token: Token = read_token(&asked.token)?.parse().map_err(|error| Failure::of(Code::Usage, &error))?;
     let paths = Paths::default();
     outsider(&paths)?;
-    let config = settle(&paths, &asked.machine)?;
+    let settings = settle(&paths, &asked.machine)?;
+    let config = &settings.config;
     let machine_id = first_line(&paths.machine_id_file()).ok_or_else(|| {
         Failure::new(Code::Failed, "this machine has no /etc/machine-id").hint("systemd-machine-id-setup")
     })?;
@@ -67,11 +73,13 @@ pub(super) async fn join(asked: &Join) -> Result<(), Failure> {
         role: asked.role.map(Into::into).or(config.role),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    let systemd = systemd().await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let joined = join::request(&token, &joiner, now).await.map_err(|error| not_joined(&error))?;
+    settings.write(&paths)?;
     joined.install(&paths).map_err(|error| refused(&error))?;
-    start().await?;
+    start(&systemd).await?;
     let name = joiner.name.as_str();
     let online = |picture: &Overview| {
         picture.quorum && picture.nodes.iter().any(|node| node.name == name && node.state == "online")
@@ -104,25 +112,29 @@ fn refused(error: &IdentityError) -> Failure {
     failure
 }
 
-/// The node's settings, with what the command line says of addresses written down: the daemon reads the same file.
-fn settle(paths: &Paths, machine: &Machine) -> Result<Config, Failure> {
+/// The node's settings together with what the command line says of addresses.
+struct Settings {
+    config: Config,
+    /// What to write into the settings' file, which the daemon reads too; none if it says so already.
+    text: Option<String>,
+}
+
+/// Nothing is written yet: the cluster may still say no.
+fn settle(paths: &Paths, machine: &Machine) -> Result<Settings, Failure> {
     let file = paths.config_file();
-    let load = || Config::load(paths).map_err(|error| Failure::of(Code::Usage, &error));
-    let mut config = load()?;
+    let mut config = Config::load(paths).map_err(|error| Failure::of(Code::Usage, &error))?;
     let port = machine.port.unwrap_or_else(|| config.listen.port());
     // An address with a port of its own keeps it; without, the parser has put the usual one, which --port replaces.
+    let usual = |address: &SocketAddr| address.port() == crate::net::DEFAULT_PORT;
     let advertise: Vec<_> = machine
         .address
         .iter()
-        .map(|address| {
-            let usual = address.port() == crate::net::DEFAULT_PORT;
-            SocketAddr::new(address.ip(), if usual { port } else { address.port() })
-        })
+        .map(|address| SocketAddr::new(address.ip(), if usual(address) { port } else { address.port() }))
         .collect();
     let listens = config.listen.port() == port;
     let advertises = advertise.is_empty() || advertise == config.advertise;
     if listens && advertises {
-        return Ok(config);
+        return Ok(Settings { config, text: None });
     }
     if file.exists() {
         return Err(Failure::new(
@@ -131,28 +143,33 @@ fn settle(paths: &Paths, machine: &Machine) -> Result<Config, Failure> {
         )
         .hint("set `listen` and `advertise` there, and leave --port and --address out"));
     }
-    write_settings(&file, (!listens).then_some(port), &advertise)
-        .map_err(|error| Failure::new(Code::Failed, format!("cannot write `{}`: {error}", file.display())))?;
-    config = load()?;
-    Ok(config)
-}
-
-fn write_settings(file: &Path, port: Option<u16>, advertise: &[SocketAddr]) -> std::io::Result<()> {
     let mut text = "# Written by convoke from its command line; see convoke.toml(5).\n".to_owned();
-    if let Some(port) = port {
-        text.push_str(&format!(
-            "listen = \"{}\"\n",
-            SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
-        ));
+    if !listens {
+        config.listen.set_port(port);
+        text.push_str(&format!("listen = \"{}\"\n", config.listen));
     }
     if !advertise.is_empty() {
         let list: Vec<_> = advertise.iter().map(|address| format!("\"{address}\"")).collect();
         text.push_str(&format!("advertise = [{}]\n", list.join(", ")));
+        config.advertise = advertise;
     }
-    if let Some(dir) = file.parent() {
-        std::fs::create_dir_all(dir)?;
+    Ok(Settings { config, text: Some(text) })
+}
+
+impl Settings {
+    fn write(&self, paths: &Paths) -> Result<(), Failure> {
+        let Some(text) = &self.text else { return Ok(()) };
+        let file = paths.config_file();
+        let write = || {
+            if let Some(dir) = file.parent() {
+                std::fs::create_dir_all(dir)?;
+            }
+            atomic::write(&file, text.as_bytes(), atomic::PUBLIC)
+        };
+        write().map_err(|error| {
+            Failure::new(Code::Failed, format!("cannot write `{}`: {error}", file.display()))
+        })
     }
-    atomic::write(file, text.as_bytes(), atomic::PUBLIC)
 }
 
 fn reached_at(config: &Config) -> Vec<SocketAddr> {
@@ -208,14 +225,42 @@ fn not_joined(error: &JoinError) -> Failure {
     }
 }
 
+/// A machine without systemd would be enrolled and never run anything, so this comes before anything is written.
+async fn systemd() -> Result<zbus::Connection, Failure> {
+    let unusable = |error: zbus::Error| {
+        Failure::of(Code::Failed, &error)
+            .hint("a node needs systemd as PID 1 and the system bus; nothing was changed")
+    };
+    let bus = zbus::Connection::system().await.map_err(unusable)?;
+    let path: zbus::zvariant::OwnedObjectPath = manager(&bus, "LoadUnit", &SERVICE)
+        .await
+        .and_then(|reply| reply.body().deserialize())
+        .map_err(unusable)?;
+    let unit = bus
+        .call_method(SYSTEMD, &path, PROPERTIES, "Get", &("org.freedesktop.systemd1.Unit", "LoadState"))
+        .await
+        .map_err(unusable)?;
+    let state: zbus::zvariant::OwnedValue = unit.body().deserialize().map_err(unusable)?;
+    match String::try_from(state).as_deref() {
+        Ok("loaded") => Ok(bus),
+        Ok(other) => Err(Failure::new(Code::Failed, format!("{SERVICE} is {other} on this machine"))
+            .hint("install the package convoke, or `systemctl unmask convoked`; nothing was changed")),
+        Err(error) => Err(Failure::of(Code::Failed, error)),
+    }
+}
+
 /// Enables and starts convoked by PID 1, and waits until it says that it is ready.
-async fn start() -> Result<(), Failure> {
+async fn start(bus: &zbus::Connection) -> Result<(), Failure> {
     let failed = |what: &str, error: &dyn std::error::Error| {
         let failure = Failure::of(Code::Failed, error);
         Failure { text: format!("this machine is enrolled, but {what}: {}", failure.text), ..failure }
             .hint("see `journalctl -u convoked -e`; then `systemctl enable --now convoked`")
     };
-    enable().await.map_err(|error| failed("convoked could not be enabled", &error))?;
+    let enable = async {
+        manager(bus, "EnableUnitFiles", &(vec![SERVICE], false, false)).await?;
+        manager(bus, "Reload", &()).await
+    };
+    enable.await.map_err(|error| failed("convoked could not be enabled", &error))?;
     let (systemd, _signals) =
         Systemd::connect().await.map_err(|error| failed("systemd does not answer", &error))?;
     let end = systemd
@@ -232,23 +277,13 @@ async fn start() -> Result<(), Failure> {
     .hint("see `journalctl -u convoked -e`; then `systemctl enable --now convoked`"))
 }
 
-async fn enable() -> zbus::Result<()> {
-    let bus = zbus::Connection::system().await?;
-    let call = async |method: &str| {
-        let (files, runtime, force) = (vec![SERVICE], false, false);
-        let (to, at, interface) = (
-            Some("org.freedesktop.systemd1"),
-            "/org/freedesktop/systemd1",
-            Some("org.freedesktop.systemd1.Manager"),
-        );
-        if method == "EnableUnitFiles" {
-            bus.call_method(to, at, interface, method, &(files, runtime, force)).await.map(drop)
-        } else {
-            bus.call_method(to, at, interface, method, &()).await.map(drop)
-        }
-    };
-    call("EnableUnitFiles").await?;
-    call("Reload").await
+async fn manager(
+    bus: &zbus::Connection,
+    method: &str,
+    body: &(impl serde::Serialize + zbus::zvariant::DynamicType),
+) -> zbus::Result<zbus::Message> {
+    let interface = Some("org.freedesktop.systemd1.Manager");
+    bus.call_method(SYSTEMD, "/org/freedesktop/systemd1", interface, method, body).await
 }
 
 /// Waits until the daemon shows what is waited for.
@@ -279,20 +314,25 @@ mod tests {
         let dir = tempfile::tempdir().expect("scratch directory");
         let paths = Paths::below(dir.path());
         let machine = Machine { address: vec!["10.0.0.1:7433".parse().expect("address")], port: Some(7000) };
-        let config = settle(&paths, &machine).expect("settled");
-        assert_eq!(config.listen.port(), 7000);
-        assert_eq!(config.advertise, ["10.0.0.1:7000".parse().expect("address")]);
+        let settings = settle(&paths, &machine).expect("settled");
+        assert_eq!(settings.config.listen.port(), 7000);
+        assert_eq!(settings.config.advertise, ["10.0.0.1:7000".parse().expect("address")]);
+        // Not before the cluster has said yes.
+        assert!(!paths.config_file().exists());
+        settings.write(&paths).expect("written");
+        assert_eq!(Config::load(&paths).expect("readable"), settings.config);
         // Saying the same again changes nothing; saying something else is refused.
-        assert_eq!(settle(&paths, &machine).expect("settled"), config);
+        assert_eq!(settle(&paths, &machine).expect("settled").text, None);
         let other = Machine { address: Vec::new(), port: Some(7001) };
-        assert_eq!(settle(&paths, &other).expect_err("contradiction").code, Code::Usage);
+        assert_eq!(settle(&paths, &other).err().expect("contradiction").code, Code::Usage);
     }
 
     #[test]
     fn nothing_is_written_where_nothing_was_said() {
         let dir = tempfile::tempdir().expect("scratch directory");
         let paths = Paths::below(dir.path());
-        settle(&paths, &Machine { address: Vec::new(), port: None }).expect("defaults");
+        let settings = settle(&paths, &Machine { address: Vec::new(), port: None }).expect("defaults");
+        settings.write(&paths).expect("nothing to write");
         assert!(!paths.config_file().exists());
     }
 

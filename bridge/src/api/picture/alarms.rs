@@ -77,10 +77,12 @@ impl View<'_> {
                 let name = self.state.node_name(case.node);
                 let text =
                     Reason::WaitsForFence { node: case.node }.text(self.state, &case.because, self.now);
-                found.push(alert(
-                    format!("{text}; {} waits for it", case.because),
-                    format!("mend the device, or switch {name} off by hand and type `convoke fence confirm {name}`"),
-                ));
+                let by_hand = format!("switch {name} off by hand and type `convoke fence confirm {name}`");
+                let remedy = match self.state.device_of(case.node) {
+                    Some((device, _)) => format!("mend {device}, start {name} again, or {by_hand}"),
+                    None => format!("start {name} again, or {by_hand}"),
+                };
+                found.push(alert(format!("{text}; {} waits for it", case.because), remedy));
             }
         }
         found

@@ -35,6 +35,9 @@ pub(in crate::cli) fn nodes(nodes: &[NodeLine], style: Style) -> String {
 
 /// All units.
 pub(in crate::cli) fn units(units: &[UnitLine], style: Style) -> String {
+    if units.is_empty() {
+        return "  no cluster units: a drop-in with an [X-Convoke] section makes one\n".to_owned();
+    }
     let row = |unit: &UnitLine| Row {
         cells: vec![
             (Tone::Strong, unit.name.clone()),

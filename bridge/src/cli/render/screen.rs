@@ -12,11 +12,7 @@ pub(in crate::cli) fn status(picture: &Overview, style: Style) -> String {
         sections.push(alarms);
     }
     sections.push(lists::nodes(&picture.nodes, style));
-    if picture.units.is_empty() {
-        sections.push("  no cluster units: a drop-in with an [X-Convoke] section makes one\n".to_owned());
-    } else {
-        sections.push(lists::units(&picture.units, style));
-    }
+    sections.push(lists::units(&picture.units, style));
     if !picture.fences.is_empty() {
         let mut text = format!("  {}\n", style.paint(Tone::Strong, "FENCES"));
         for fence in &picture.fences {
