@@ -163,10 +163,12 @@ impl Agent {
 
     /// Everything that follows from the state, whatever the event was.
     fn settle(&mut self, now: &Now) {
+        let mut changed = BTreeSet::new();
         while let Some(unit) = self.touched.pop_first() {
             self.reconcile(&unit, now);
+            changed.insert(unit);
         }
-        self.tell_inventory();
+        self.tell_inventory(&changed);
         self.send();
         self.end(now);
     }
@@ -477,31 +479,36 @@ impl Agent {
         }
     }
 
-    fn tell_inventory(&mut self) {
-        let ready = self.connected
-            && self.discovered
-            && self.units.values().all(|unit| unit.run != super::decide::Run::Unknown);
-        if self.session.is_none() || !ready {
+    /// The whole inventory opens a session; then only what has changed is told, unit by unit.
+    fn tell_inventory(&mut self, changed: &BTreeSet<UnitName>) {
+        if self.session.is_none() || !self.discovered {
             return;
         }
-        if !self.inventory_told {
-            self.inventory_told = true;
-            let items: Vec<InventoryItem> = self.units.iter().map(|(name, unit)| unit.item(name)).collect();
-            for (unit, item) in self.units.values_mut().zip(&items) {
-                unit.told = Some(item.clone());
+        if self.inventory_told {
+            for name in changed {
+                let news = self.units.get_mut(name).and_then(|unit| news(name, unit));
+                if let Some(item) = news {
+                    self.observe(item);
+                }
             }
-            let held = self.units.values().filter_map(|unit| unit.held.as_ref().map(|held| held.token)).max();
-            self.outbox.push_first(Fact::InventoryReported {
-                node: self.node,
-                incarnation: self.incarnation.clone(),
-                items,
-                highest_token: self.floors.highest().max(held.unwrap_or(Token(0))),
-            });
+            return;
         }
-        let changed: Vec<InventoryItem> = self.units.iter_mut().filter_map(news).collect();
-        for item in changed {
-            self.observe(item);
+        let ready = self.units.values().all(|unit| unit.run != super::decide::Run::Unknown);
+        if !self.connected || !ready {
+            return;
         }
+        self.inventory_told = true;
+        let items: Vec<InventoryItem> = self.units.iter().map(|(name, unit)| unit.item(name)).collect();
+        for (unit, item) in self.units.values_mut().zip(&items) {
+            unit.told = Some(item.clone());
+        }
+        let held = self.units.values().filter_map(|unit| unit.held.as_ref().map(|held| held.token)).max();
+        self.outbox.push_first(Fact::InventoryReported {
+            node: self.node,
+            incarnation: self.incarnation.clone(),
+            items,
+            highest_token: self.floors.highest().max(held.unwrap_or(Token(0))),
+        });
     }
 
     /// Reports one line of the inventory.
@@ -543,6 +550,9 @@ impl Agent {
 
     /// Whether the daemon may end now.
     fn end(&mut self, now: &Now) {
+        if self.ending.is_none() {
+            return;
+        }
         let busy = self.units.values().any(|unit| unit.due.is_some() || unit.release.is_some());
         let (session, unanswered) = (self.session.is_some(), self.outbox.len());
         let Some(ending) = self.ending.as_mut() else { return };
@@ -602,7 +612,7 @@ impl Agent {
         self.ending.is_some() || self.leaving
     }
 
-    /// How long the longest pause of a patient task may be; exported for the loop.
+    /// Whether anything would have to stop at the end of a lease.
     pub(super) fn holds_permits(&self) -> bool {
         self.units.values().any(|unit| unit.held.is_some())
     }
@@ -614,7 +624,7 @@ impl Agent {
 }
 
 /// What the cluster does not know of a unit: its files, or that it runs (or not) without a permit.
-fn news((name, unit): (&UnitName, &mut Unit)) -> Option<InventoryItem> {
+fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
     if unit.run == super::decide::Run::Unknown {
         return None;
     }

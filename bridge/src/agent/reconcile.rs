@@ -489,6 +489,7 @@ impl Agent {
             Failure::Connection(error) => {
                 tracing::info!(unit = %name, error, "lost the connection to PID 1 in the middle of an operation");
                 unit.run = Run::Unknown;
+                self.untouch(name);
                 return;
             }
             Failure::NoLease => "this node's lease had ended".to_owned(),

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy::{Incarnation, NodeId, UnitName};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use units::systemd::journal::Journal;
 use units::systemd::{Signal, Systemd};
@@ -48,6 +49,8 @@ const RECONNECT: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// What a cluster calls lost, before a session tells.
 const DETECT: Duration = Duration::from_secs(2);
+/// Looks at once. A start of the daemon looks at every cluster unit, and starts and stops must not queue behind that.
+const LOOKS_AT_ONCE: usize = 32;
 /// The unit that fence agents end with.
 const DAEMON_UNIT: &str = "convoked.service";
 
@@ -120,6 +123,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         client,
         wishes: 0,
         looks: 0,
+        looking: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
         discovering: Discovering::Idle,
         keeping: None,
         blocked: false,
@@ -157,6 +161,7 @@ struct Shell {
     client: String,
     wishes: u64,
     looks: u64,
+    looking: Arc<Semaphore>,
     discovering: Discovering,
     /// The writing of the list of cluster units, which a reload waits for.
     keeping: Option<JoinHandle<()>>,
@@ -380,6 +385,7 @@ impl Shell {
             spool: self.spool.clone(),
         };
         let task = Task { op, unit: unit.clone(), hands };
+        let looking = self.looking.clone();
         let operation = async move {
             if let Some(before) = before {
                 before.abort();
@@ -387,7 +393,10 @@ impl Shell {
                 drop(before.await);
             }
             let end = match &work {
-                Work::Look { watch, after } => task.look(*watch, *after).await,
+                Work::Look { watch, after } => {
+                    let _slot = looking.acquire().await;
+                    task.look(*watch, *after).await
+                }
                 Work::Start { triggers } => task.start(triggers).await,
                 Work::Stop(stop) => task.stop(stop).await,
                 Work::Freeze => task.freeze().await,
