@@ -94,11 +94,11 @@ impl World {
                 self.fact(Fact::Started { node, incarnation, unit, token })
             }
             ["released", unit, "on", name, rest @ ..] => self.released(unit, name, rest)?,
-            ["acknowledged", unit, "on", name] => {
+            ["acknowledged", unit, "on", name, rest @ ..] => {
                 let (node, unit) = (self.node(name)?, Self::unit(unit));
                 let token = self.token(&unit, node)?;
                 let next = self.state.permit(&unit, token).and_then(|permit| permit.next_terms.as_ref());
-                let revision = next.map_or(0, |terms| terms.revision);
+                let revision = next.map_or(0, |terms| terms.revision) - u64::from(*rest == ["late"]);
                 self.fact(Fact::TermsAcknowledged { node, unit, token, revision })
             }
             ["stuck", unit, "on", name, ..] => {
