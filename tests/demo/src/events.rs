@@ -55,8 +55,10 @@ impl Stage<'_> {
         let down = downs(&from)?;
         let first = down.iter().map(|d| d.0).min().context("no units")?;
         ensure!(first > begin, "{} stopped before it was asked to move", from.name());
+        let ups = ups(&at)?;
+        one_after_the_other(&down, &ups)?;
         let gap = self.client.gap(begin, up)?;
-        let parts = Parts::of(gap, (first, up), &[], &[], &[down, ups(&at)?].concat())?;
+        let parts = Parts::of(gap, (first, up), &[], &[], &[down, ups].concat())?;
         self.tell(&from, &at, &parts);
         Ok(())
     }
@@ -78,7 +80,8 @@ impl Stage<'_> {
         let reason = status.lines().rfind(|l| l.contains("not started here"));
         let reason = reason.with_context(|| format!("`systemctl status` gives no reason\n{status}"))?;
         self.t.quote(out.stderr.lines().next().unwrap_or(""));
-        self.t.quote(reason);
+        // Without date and host.
+        self.t.quote(reason.find("convoke[").and_then(|at| reason.get(at..)).unwrap_or(reason));
         self.client.wait_commit(lab::now_ns(), PATIENCE)?;
         let gap = self.client.gap(begin, lab::now_ns())?;
         let still = self.cluster.wait_settled("", PATIENCE)?;
@@ -110,8 +113,9 @@ impl Stage<'_> {
         from.run_ok(&format!("kill -9 {pid}"))?;
         let (at, up) = self.elsewhere(&from)?;
         let gap = self.client.gap(begin, up)?;
-        let down = downs(&from)?;
-        let parts = Parts::of(gap, (begin, up), &[], &[], &[down, ups(&at)?].concat())?;
+        let (down, ups) = (downs(&from)?, ups(&at)?);
+        one_after_the_other(&down, &ups)?;
+        let parts = Parts::of(gap, (begin, up), &[], &[], &[down, ups].concat())?;
         self.tell(&from, &at, &parts);
         Ok(())
     }
@@ -158,12 +162,27 @@ impl Stage<'_> {
     }
 }
 
-/// When the loss was decided, and from when to when the node was fenced.
+/// No unit began to start before it had ended on the node it left.
+fn one_after_the_other(downs: &[Span], ups: &[Span]) -> Result<()> {
+    for (unit, (down, up)) in [DATABASE, ADDRESS].iter().zip(downs.iter().zip(ups)) {
+        ensure!(
+            down.1 > down.0 && up.0 > down.1,
+            "{unit} ran twice: it ended at {down:?} and started at {up:?}"
+        );
+    }
+    Ok(())
+}
+
+/// When the loss was decided, and from when to when the node was fenced. No grant came before the proof.
 fn fenced(history: &[HistoryLine], node: &str) -> Result<(u64, Span)> {
-    let time = |kind: &str| {
+    let find = |kind: &str| {
         let line = history.iter().find(|l| l.kind == kind && l.node.as_deref() == Some(node));
-        let line = line.with_context(|| format!("the history has no `{kind}` of {node}: {history:#?}"))?;
-        monotonic(line.wall_ms)
+        line.with_context(|| format!("the history has no `{kind}` of {node}: {history:#?}"))
     };
-    Ok((time("node-lost")?, (time("fence-began")?, time("fence-proven")?)))
+    let proven = find("fence-proven")?;
+    for granted in history.iter().filter(|l| l.kind == "unit-granted") {
+        ensure!(granted.index > proven.index, "before the fence was proven: {}", granted.text);
+    }
+    let time = |line: &HistoryLine| monotonic(line.wall_ms);
+    Ok((time(find("node-lost")?)?, (time(find("fence-began")?)?, time(proven)?)))
 }

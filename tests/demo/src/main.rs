@@ -56,7 +56,8 @@ enum Verb {
 
 /// Where `make deb` puts it.
 fn package() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debian/convoke.deb")
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    root.unwrap_or(Path::new("/")).join("target/debian/convoke.deb")
 }
 
 fn main() -> ExitCode {
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Run { deb } => run(&cli.lab, &deb),
         Verb::Shell { node } => shell(&cli.lab, &node),
-        Verb::Clean => Lab::purge(&cli.lab),
+        Verb::Clean => Lab::purge(&cli.lab).map(|()| println!("demo: the nodes are gone")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,7 +83,7 @@ fn shell(name: &str, node: &str) -> Result<()> {
 
 fn run(name: &str, deb: &Path) -> Result<()> {
     let t = Timeline::begin();
-    let cluster = setup::nodes(&t, name, deb)?;
+    let cluster = setup::nodes(&t, name, deb).context("making the nodes")?;
     let done = story(&t, &cluster);
     if done.is_err() {
         // The logs say more than the message.
@@ -98,6 +99,7 @@ fn run(name: &str, deb: &Path) -> Result<()> {
 
 fn story(t: &Timeline, cluster: &Cluster) -> Result<()> {
     let address = cluster.lab.service_address(0);
+    setup::boot(t, cluster).context("booting the nodes")?;
     setup::form(t, cluster).context("forming the cluster")?;
     setup::fencing(t, cluster).context("setting up fencing")?;
     setup::database(t, cluster, &address).context("creating the database")?;

@@ -21,20 +21,25 @@ const LEDGER: &str = include_str!("../files/ledger.sql");
 /// Enough for a slow machine; each step takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Three nodes with the package, and nothing else.
+/// Three nodes with the package, still off.
 pub(crate) fn nodes(t: &Timeline, name: &str, deb: &Path) -> Result<Cluster> {
     ensure!(deb.exists(), "there is no package {}; make it with `make deb`", deb.display());
     let options = Options::of(3, Suite::Bookworm).with_deb(deb);
-    let lab = t.during("nodes", "making and booting three nodes", || Lab::booted(name, &options))?;
-    let cluster = Cluster { lab };
-    let (n1, names) = (cluster.lab.node(1), names(&cluster));
+    let lab = t.during("nodes", "making three nodes", || Lab::new(name, &options))?;
+    Ok(Cluster { lab })
+}
+
+/// Powers them on.
+pub(crate) fn boot(t: &Timeline, cluster: &Cluster) -> Result<()> {
+    t.during("nodes", "they boot", || cluster.lab.boot_all())?;
+    let (n1, names) = (cluster.lab.node(1), names(cluster));
     let systemd = n1.run_ok("systemctl --version | sed -n '1s/.*(\\(.*\\))/\\1/p'")?;
     let package = n1.run_ok("dpkg-query -W -f '${Package} ${Version}' convoke")?;
     t.say(
         "nodes",
         &format!("{names} are up: Debian 12, systemd {systemd}, {package}, on one network and one SAN"),
     );
-    Ok(cluster)
+    Ok(())
 }
 
 fn names(cluster: &Cluster) -> String {
