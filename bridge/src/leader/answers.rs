@@ -1,5 +1,7 @@
 //! Frames of nodes: hellos, facts and questions.
 
+use std::collections::BTreeSet;
+
 use policy::{Command, Fact, FencePhase, NodeId, Presence, Refusal, Wish};
 use tracing::{info, warn};
 
@@ -279,7 +281,7 @@ impl Core {
             leader: self.leadership.leader.map(NodeId),
             term: self.leadership.term,
             quorum,
-            cuts: cuts.collect(),
+            cuts: cuts.into_iter().collect(),
         }
     }
 }
