@@ -277,6 +277,10 @@ impl Core {
         let sessions = self.reign.iter().flat_map(|reign| &reign.sessions);
         let cuts =
             sessions.flat_map(|(node, session)| session.cut_off_from.iter().map(|peer| (*node, *peer)));
+        // That a dead node is not reached is no news of its links.
+        let heard = |id: &NodeId| self.state().nodes.get(id).is_some_and(|node| node.in_session().is_some());
+        let cuts = cuts.filter(|(node, peer)| heard(node) && heard(peer));
+        let cuts: BTreeSet<(NodeId, NodeId)> = cuts.map(|(a, b)| (a.min(b), a.max(b))).collect();
         Live {
             leader: self.leadership.leader.map(NodeId),
             term: self.leadership.term,
