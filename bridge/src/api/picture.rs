@@ -44,7 +44,7 @@ struct View<'a> {
 pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overview {
     let view = View { state, plan, now };
     let mut nodes: Vec<_> = state.nodes.keys().filter_map(|id| view.node_line(*id)).collect();
-    nodes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+    nodes.sort_by_key(|node| natural(&node.name));
     let mut links: Vec<_> = live
         .cuts
         .iter()

@@ -37,7 +37,7 @@ pub(super) async fn init(asked: &Init) -> Result<(), Failure> {
     let config = &settings.config;
     let name = asked.node.clone().unwrap_or_else(|| config.name.clone());
     let first =
-        First { cluster_name: asked.name.clone(), node_name: name.clone(), addresses: reached_at(&config) };
+        First { cluster_name: asked.name.clone(), node_name: name.clone(), addresses: reached_at(config) };
     let systemd = systemd().await?;
     settings.write(&paths)?;
     let made = init::create(&paths, &first).map_err(|error| refused(&error))?;

@@ -45,7 +45,7 @@ pub fn render(settled: &Settled) -> String {
 pub(super) fn span(ms: Millis) -> String {
     for (unit, factor) in [("h", 3_600_000), ("min", 60_000), ("s", 1_000)] {
         if ms >= factor
-            && ms % factor == 0
+            && ms.is_multiple_of(factor)
             && (unit == "s" || ms / factor < 120)
             && (unit != "min" || ms > 120_000)
         {
