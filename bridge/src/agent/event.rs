@@ -146,7 +146,7 @@ pub(super) enum Work {
     /// Looks at it, after a pause.
     Look { watch: bool, after: Duration },
     /// Starts it; the permit file is in place.
-    Start { triggers: Vec<String> },
+    Start { triggers: Vec<String>, timeout: Option<Duration> },
     /// Stops it and verifies that it is gone.
     Stop(Box<Stop>),
     /// Freezes it.
@@ -204,6 +204,8 @@ pub(super) enum Action {
         permit: Permit,
         environment: Environment,
         triggers: Vec<String>,
+        /// `TimeoutStartSec=`; none for `infinity`.
+        timeout: Option<Duration>,
         gates: Vec<oneshot::Sender<Answer>>,
     },
     /// Removes a permit file.

@@ -3,6 +3,8 @@
 //! Permit files, floors and the order of facts are handled in the loop itself, one after the other; everything that
 //! waits for somebody is a task.
 
+mod asking;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use units::systemd::journal::Journal;
 use units::systemd::{Signal, Systemd};
+
+use asking::{ask_gate, bring, keep_pulse, reconnect};
 
 use super::command::AgentCommand;
 use super::core::{Agent, Origin};
@@ -28,25 +32,15 @@ use super::timer::BootTimer;
 use super::wishes::Spool;
 use super::{chain, discovery, permit};
 use crate::paths::Paths;
-use crate::session::message::{Reply, Request};
-use crate::session::{AskError, Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
+use crate::session::message::Request;
+use crate::session::{Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
 
 /// Between two looks at what could not be done at once.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a gate waits for a session with a leader. An election takes less.
-const GATE_SESSION_LIMIT: Duration = Duration::from_secs(2);
-/// How long a gate waits for its answer: less than the gate's own `TimeoutStartSec=60`, so that the reason is told.
-const GATE_LIMIT: Duration = Duration::from_secs(55);
 /// After a gate has gone, its start job's end is told within this time.
 const GATE_SETTLE: Duration = Duration::from_millis(300);
-/// How long one attempt to bring a wish to the cluster takes at the most, and the pause before the next.
-const WISH_LIMIT: Duration = Duration::from_secs(20);
-const WISH_PAUSE: Duration = Duration::from_secs(5);
 /// Attempts for a wish that is not on disk.
 const WISH_ATTEMPTS: usize = 6;
-/// Shortest and longest pause between attempts to reach PID 1.
-const RECONNECT: Duration = Duration::from_millis(50);
-const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// What a cluster calls lost, before a session tells.
 const DETECT: Duration = Duration::from_secs(2);
 /// Looks at once. A start of the daemon looks at every cluster unit, and starts and stops must not queue behind that.
@@ -252,12 +246,12 @@ impl Shell {
                     self.pending.push_back(Event::NotFiled { unit, why: why.text() });
                 }
             }
-            Action::Start { op, unit, permit, environment, triggers, gates } => {
+            Action::Start { op, unit, permit, environment, triggers, timeout, gates } => {
                 match self.file(&unit, &permit, Some(&environment)) {
                     Ok(()) => {
                         // A person's start waits for its gate, and ours joins its job: first the gate.
                         answer_all(gates, &Answer::granted());
-                        self.begin(op, unit, Work::Start { triggers }).await;
+                        self.begin(op, unit, Work::Start { triggers, timeout }).await;
                     }
                     Err(why) => {
                         let remedy = "look at the log of convoked".to_owned();
@@ -397,7 +391,7 @@ impl Shell {
                     let _slot = looking.acquire().await;
                     task.look(*watch, *after).await
                 }
-                Work::Start { triggers } => task.start(triggers).await,
+                Work::Start { triggers, timeout } => task.start(triggers, *timeout).await,
                 Work::Stop(stop) => task.stop(stop).await,
                 Work::Freeze => task.freeze().await,
                 Work::Thaw => task.thaw().await,
@@ -553,87 +547,4 @@ fn answer_all(gates: Vec<tokio::sync::oneshot::Sender<Answer>>, answer: &Answer)
     for gate in gates {
         drop(gate.send(answer.clone()));
     }
-}
-
-async fn reconnect(connected: mpsc::Sender<(Systemd, mpsc::Receiver<Signal>)>) {
-    let mut pause = RECONNECT;
-    loop {
-        match Systemd::connect().await {
-            Ok(connection) => {
-                drop(connected.send(connection).await);
-                return;
-            }
-            Err(error) => tracing::warn!(error = chain(&error), "PID 1 cannot be reached"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RECONNECT_MAX);
-    }
-}
-
-/// Asks PID 1 for one property at a time, so that a session's beats can say that it lives (F27).
-async fn keep_pulse(pulse: Pulse, mut beats: watch::Receiver<(Option<Systemd>, Duration)>) {
-    loop {
-        let (systemd, period) = beats.borrow_and_update().clone();
-        let answered = match &systemd {
-            Some(systemd) => systemd.manager_state().await.is_ok(),
-            None => false,
-        };
-        if answered {
-            pulse.felt();
-        }
-        tokio::select! {
-            () = tokio::time::sleep(period) => {}
-            changed = beats.changed() => if changed.is_err() {
-                return;
-            },
-        }
-    }
-}
-
-/// The cluster's answer to a gate; refuses when there is no session for a while.
-async fn ask_gate(
-    asker: &Asker,
-    mut in_session: watch::Receiver<bool>,
-    request: Request,
-) -> Result<crate::session::message::GateAnswer, String> {
-    let none = || AskError::NoSession(GATE_SESSION_LIMIT).to_string();
-    let asking = async {
-        match asker.ask_long(request).await {
-            Ok(Reply::Gate(answer)) => Ok(answer),
-            Ok(Reply::Unable(why)) => Err(why),
-            Ok(other) => Err(format!("the leader gave an answer of another kind: {other:?}")),
-            Err(error) => Err(error.to_string()),
-        }
-    };
-    let cut_off = async {
-        // Each time that the session is lost, a new one may come.
-        while in_session.wait_for(|open| !open).await.is_ok() {
-            match tokio::time::timeout(GATE_SESSION_LIMIT, in_session.wait_for(|open| *open)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return,
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        answer = asking => answer,
-        () = cut_off => Err(none()),
-        () = tokio::time::sleep(GATE_LIMIT) => Err(AskError::TimedOut(GATE_LIMIT).to_string()),
-    }
-}
-
-/// Brings a wish to the cluster; true once it was answered, either way.
-async fn bring(asker: &Asker, request: Request, attempts: usize) -> bool {
-    for _ in 0..attempts {
-        match asker.ask(request.clone(), WISH_LIMIT).await {
-            Ok(Reply::Wish(Ok(_))) => return true,
-            Ok(Reply::Wish(Err(refusal))) => {
-                tracing::info!(%refusal, "the cluster did not take a wish of this node");
-                return true;
-            }
-            Err(AskError::Stopping) => return false,
-            Ok(_) | Err(_) => tokio::time::sleep(WISH_PAUSE).await,
-        }
-    }
-    false
 }

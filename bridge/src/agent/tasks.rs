@@ -75,29 +75,25 @@ impl Task {
     }
 
     /// Starts the unit. Its sockets come first: systemd refuses them once the service runs.
-    pub(super) async fn start(&self, triggers: &[String]) -> End {
+    pub(super) async fn start(&self, triggers: &[String], timeout: Option<Duration>) -> End {
         let systemd = &self.hands.systemd;
-        let reading = match systemd.read(self.name()).await {
-            Ok(reading) => reading,
-            Err(error) => return failed(&error),
-        };
-        let within = reading.timeout_start.map_or(START_ENDLESS, |limit| limit + START_SLACK);
+        let within = timeout.map_or(START_ENDLESS, |limit| limit + START_SLACK);
         let (sockets, others): (Vec<_>, Vec<_>) = triggers.iter().partition(|name| name.ends_with(".socket"));
         for socket in sockets {
             self.start_member(socket).await;
-        }
-        // `StartLimitBurst=` counts systemd's own restarts; how often the cluster starts a unit is the cluster's matter
-        // (`FailuresMax=`), and a few moves in a row are no failure.
-        if reading.active_state.is_down()
-            && let Err(error) = systemd.reset_failed(self.name()).await
-        {
-            tracing::debug!(unit = %self.unit, %error, "failures were not reset");
         }
         // The last look before the start (F8).
         if self.hands.lease.left().is_none() {
             return End::Failed(Failure::NoLease);
         }
-        let job = match systemd.start(self.name(), within).await {
+        // `StartLimitBurst=` counts systemd's own restarts; how often the cluster starts a unit is the cluster's matter
+        // (`FailuresMax=`), and a few moves in a row are no failure. Sent ahead of the start, and not waited for.
+        let (reset, started) =
+            tokio::join!(systemd.reset_failed(self.name()), systemd.start(self.name(), within));
+        if let Err(error) = reset {
+            tracing::debug!(unit = %self.unit, %error, "failures were not reset");
+        }
+        let job = match started {
             Ok(end) => end.result.to_string(),
             Err(Error::Unfinished { job, .. }) => {
                 tracing::warn!(unit = %self.unit, "the start does not end; it is cancelled");

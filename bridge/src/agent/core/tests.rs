@@ -1,6 +1,6 @@
 //! The agent driven by events alone: no systemd, no socket, no clock.
 
-use policy::{Definition, NodeView, OnQuorumLoss, Phase, StopReason, Terms};
+use policy::{Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms};
 use units::systemd::{ActiveState, JobKind, JobResult, Reading, Relations, SystemState, Times};
 
 use super::*;
@@ -8,7 +8,8 @@ use crate::agent::decide::Run;
 use crate::agent::event::{End, Failure, GateLook, IfStuck, Look};
 use crate::agent::gate::Answer;
 use crate::agent::permit::tests::permit;
-use crate::session::message::GateAnswer;
+use crate::session::FromSession;
+use crate::session::message::{Denial, GateAnswer, Orders};
 
 /// An agent with the two things that events leave behind: actions, and a clock.
 struct Lab {
@@ -471,7 +472,7 @@ fn a_lost_record_of_releases_trusts_only_what_is_seen_running() {
         "send released db.service 7 Unused"
     );
     // A permit of a later state is newer than anything that was forgotten.
-    assert_eq!(lab.order(vec![view("db.service", 9, Phase::Granted)]).contains("start db.service 9"), true);
+    assert!(lab.order(vec![view("db.service", 9, Phase::Granted)]).contains("start db.service 9"));
 }
 
 #[test]
@@ -825,4 +826,58 @@ fn a_gate_that_ends_for_another_reason_wishes_nothing() {
     let at = lab.now.mono;
     lab.hear(Event::GateClosed { id: 1 });
     assert_eq!(lab.hear(Event::GateSettled { unit: "db.service".into(), since: at }), "");
+}
+
+#[test]
+fn a_circle_of_stops_is_cut_and_everybody_stops() {
+    let (mut a, mut b) = (permit(7), permit(8));
+    a.stops_before = BTreeSet::from(["b.service".into()]);
+    b.stops_before = BTreeSet::from(["a.service".into()]);
+    let mut lab = lab_with(&[("a.service", a), ("b.service", b)]);
+    lab.discover(&["a.service", "b.service"]);
+    lab.look("a.service", up());
+    lab.look("b.service", up());
+    lab.now.leased = false;
+    lab.hear(Event::Tick);
+    lab.end("a.service", gone("a.service"));
+    lab.end("b.service", gone("b.service"));
+    assert!(lab.agent.units.values().all(|unit| unit.held.is_none()));
+}
+
+#[test]
+fn an_errand_is_run_once_and_a_look_not_again_at_once() {
+    let mut lab = lab();
+    let call = crate::session::message::AgentCall {
+        device: "bmc".into(),
+        agent: "fence_ipmilan".into(),
+        options: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        timeout_ms: 1_000,
+        node: NodeId(2),
+        node_name: "n2".into(),
+    };
+    let fence =
+        crate::session::message::FenceOrder { case: policy::CaseId(4), attempt: 1, call: call.clone() };
+    let look = crate::session::message::LookOrder { incarnation: "i".into(), call };
+    let order = |lab: &mut Lab| {
+        lab.index += 1;
+        let view = NodeView {
+            index: lab.index,
+            permits: Vec::new(),
+            units: BTreeSet::new(),
+            stop: BTreeSet::new(),
+            stops_before: BTreeMap::new(),
+        };
+        let orders = Box::new(Orders { view, fences: vec![fence.clone()], looks: vec![look.clone()] });
+        lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
+    };
+    assert_eq!(order(&mut lab), "fence 4.1; look at n2");
+    assert_eq!(order(&mut lab), "", "both are under way");
+    let powered = Event::Powered { order: Box::new(look.clone()), power: Power::On };
+    assert!(lab.hear(powered).starts_with("send PowerObserved"));
+    let not_begun = Event::Fenced { order: Box::new(fence.clone()), outcome: None };
+    lab.hear(not_begun);
+    assert_eq!(order(&mut lab), "fence 4.1", "what was not begun is begun again; the look was just taken");
+    lab.now.boot_ms += LOOK_PAUSE_MS;
+    assert_eq!(order(&mut lab), "look at n2");
 }

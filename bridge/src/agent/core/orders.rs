@@ -1,0 +1,172 @@
+//! Takes in what the session says: the cluster's word on this node, answers to facts, errands for other nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::{Cause, Fact, FenceOutcome, PermitView, Power, UnitName};
+
+use super::{Agent, LOOK_PAUSE_MS, View};
+use crate::agent::event::{Action, Now};
+use crate::agent::permit;
+use crate::session::FromSession;
+use crate::session::message::{Denial, FenceOrder, LookOrder, Orders};
+
+impl Agent {
+    pub(in crate::agent) fn hear_session(&mut self, event: FromSession, now: &Now) {
+        match event {
+            FromSession::Opened { session, .. } => {
+                tracing::debug!(session, "session opened");
+                self.session = Some(session);
+                self.inventory_told = false;
+                // Its own orders come first: what an earlier session said does not count in this one (F2).
+                self.view = None;
+                self.outbox.unsend();
+                for unit in self.units.values_mut() {
+                    unit.released_told = None;
+                }
+            }
+            FromSession::Orders { session, orders } => self.take_orders(session, *orders, now),
+            FromSession::FactTaken { number, outcome } => self.fact_taken(number, outcome),
+            FromSession::Closed => {
+                tracing::debug!("session closed");
+                self.session = None;
+                self.outbox.unsend();
+            }
+            FromSession::Denied(Denial::RebootNow { why }) => {
+                let why = format!("the cluster has fenced this incarnation: {why}");
+                self.actions.push(Action::TakeDown { unit: None, why });
+            }
+            FromSession::Denied(Denial::Identity { why }) => {
+                tracing::error!(why, "this machine may not use its identity");
+                self.end_lease(now);
+            }
+            FromSession::Denied(Denial::Removed) => {
+                tracing::error!("this node was taken out of the cluster");
+                self.end_lease(now);
+            }
+            FromSession::Denied(Denial::Later { why }) => tracing::info!(why, "no session yet"),
+        }
+    }
+
+    fn take_orders(&mut self, session: u64, orders: Orders, now: &Now) {
+        if self.session != Some(session) {
+            tracing::warn!(session, "dropped orders of another session");
+            return;
+        }
+        let Orders { view, fences, looks } = orders;
+        if !self.floors.saw(view.index) {
+            let (index, seen) = (view.index, self.floors.index());
+            tracing::warn!(index, seen, "dropped orders that are older than what was seen");
+            return;
+        }
+        if self.floors.take_lost() {
+            self.distrust(&view.permits);
+        }
+        let mut permits = BTreeMap::new();
+        for permit in view.permits {
+            if permit::usable(&permit.unit) {
+                self.note_order(&permit, view.stops_before.get(&permit.unit));
+                permits.insert(permit.unit.clone(), permit);
+            }
+        }
+        self.gate_all(view.units.iter().chain(permits.keys()));
+        self.view = Some(View { permits, stop: view.stop });
+        self.gates.forget_refusals();
+        for unit in self.units.values_mut() {
+            unit.released_told = None;
+            // The cluster's word is newer than the end of the lease; what was not begun is decided by it.
+            if unit.due == Some(Cause::LeaseEnded) {
+                unit.due = None;
+            }
+        }
+        self.run_errands(fences, looks, now);
+        self.touch_all();
+    }
+
+    /// Nobody knows what was released before: only what runs under an intact file counts as not released.
+    fn distrust(&mut self, permits: &[PermitView]) {
+        tracing::error!(
+            "the record of released permits is lost; all that is not seen running is released again"
+        );
+        for permit in permits.iter().filter(|permit| permit.incarnation == self.incarnation) {
+            let held = self.units.get(&permit.unit).and_then(|unit| unit.held.as_ref());
+            if held.is_none_or(|held| held.token != permit.token) {
+                self.floors.raise(&permit.unit, permit.token, Cause::Unused);
+            }
+        }
+    }
+
+    /// The order of stops is kept with the permit: at the end of a lease there is nobody to ask.
+    fn note_order(&mut self, permit: &PermitView, before: Option<&BTreeSet<UnitName>>) {
+        let unit = self.units.entry(permit.unit.clone()).or_default();
+        if let (Some(held), Some(before)) = (unit.held.as_mut(), before)
+            && held.token == permit.token
+            && held.stops_before != *before
+        {
+            held.stops_before.clone_from(before);
+            if unit.filed {
+                let held = held.clone();
+                self.actions.push(Action::File { unit: permit.unit.clone(), permit: held });
+            }
+        }
+    }
+
+    /// Every cluster unit is known and gated on every node (F12).
+    fn gate_all<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
+        let mut unknown_files = false;
+        for name in names.filter(|name| permit::usable(name)) {
+            let unit = self.units.entry(name.clone()).or_default();
+            unknown_files |= self.gated.units.insert(name.0.clone()) && unit.found.is_none();
+        }
+        if unknown_files {
+            self.keep_gated();
+            self.want_reload();
+        }
+    }
+
+    fn fact_taken(&mut self, number: u64, outcome: Result<(), policy::Refusal>) {
+        let Some(fact) = self.outbox.taken(number) else { return };
+        if let Err(refusal) = outcome {
+            tracing::debug!(?fact, %refusal, "the cluster did not take a fact");
+        }
+        if let Fact::Released { unit, token, because: Cause::Operator(_), .. } = fact {
+            self.actions.push(Action::Unspool { unit, token });
+        }
+    }
+
+    fn run_errands(&mut self, fences: Vec<FenceOrder>, looks: Vec<LookOrder>, now: &Now) {
+        for order in fences {
+            if self.errands.fences.insert((order.case, order.attempt)) {
+                self.actions.push(Action::Fence(Box::new(order)));
+            }
+        }
+        self.errands.looks.retain(|_, not_before| *not_before > now.boot_ms);
+        for order in looks {
+            let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
+            if let std::collections::btree_map::Entry::Vacant(free) = self.errands.looks.entry(key) {
+                free.insert(u64::MAX);
+                self.actions.push(Action::Power(Box::new(order)));
+            }
+        }
+    }
+
+    pub(in crate::agent) fn fenced(&mut self, order: &FenceOrder, outcome: Option<FenceOutcome>) {
+        match outcome {
+            Some(outcome) => {
+                self.outbox.push(Fact::FenceReported { case: order.case, attempt: order.attempt, outcome });
+            }
+            // It may begin once it is ordered again.
+            None => drop(self.errands.fences.remove(&(order.case, order.attempt))),
+        }
+    }
+
+    pub(in crate::agent) fn powered(&mut self, order: &LookOrder, power: Power, now: &Now) {
+        let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
+        self.errands.looks.insert(key, now.boot_ms + LOOK_PAUSE_MS);
+        self.outbox.push(Fact::PowerObserved {
+            node: order.call.node,
+            incarnation: order.incarnation.clone(),
+            device: order.call.device.clone(),
+            power,
+        });
+    }
+}

@@ -1,0 +1,104 @@
+//! Tasks that wait for somebody else: for PID 1 to be back and to answer, for the cluster's answers to gates and wishes.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use units::systemd::{Signal, Systemd};
+
+use crate::agent::chain;
+use crate::session::message::{GateAnswer, Reply, Request};
+use crate::session::{AskError, Asker, Pulse};
+
+/// How long one attempt to bring a wish to the cluster takes at the most, and the pause before the next.
+const WISH_LIMIT: Duration = Duration::from_secs(20);
+const WISH_PAUSE: Duration = Duration::from_secs(5);
+/// How long a gate waits for a session with a leader. An election takes less.
+const GATE_SESSION_LIMIT: Duration = Duration::from_secs(2);
+/// How long a gate waits for its answer: less than the gate's own `TimeoutStartSec=60`, so that the reason is told.
+const GATE_LIMIT: Duration = Duration::from_secs(55);
+/// Shortest and longest pause between attempts to reach PID 1.
+const RECONNECT: Duration = Duration::from_millis(50);
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+
+pub(super) async fn reconnect(connected: mpsc::Sender<(Systemd, mpsc::Receiver<Signal>)>) {
+    let mut pause = RECONNECT;
+    loop {
+        match Systemd::connect().await {
+            Ok(connection) => {
+                drop(connected.send(connection).await);
+                return;
+            }
+            Err(error) => tracing::warn!(error = chain(&error), "PID 1 cannot be reached"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RECONNECT_MAX);
+    }
+}
+
+/// Asks PID 1 for one property at a time, so that a session's beats can say that it lives (F27).
+pub(super) async fn keep_pulse(pulse: Pulse, mut beats: watch::Receiver<(Option<Systemd>, Duration)>) {
+    loop {
+        let (systemd, period) = beats.borrow_and_update().clone();
+        let answered = match &systemd {
+            Some(systemd) => systemd.manager_state().await.is_ok(),
+            None => false,
+        };
+        if answered {
+            pulse.felt();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            changed = beats.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+/// The cluster's answer to a gate; refuses when there is no session for a while.
+pub(super) async fn ask_gate(
+    asker: &Asker,
+    mut in_session: watch::Receiver<bool>,
+    request: Request,
+) -> Result<GateAnswer, String> {
+    let none = || AskError::NoSession(GATE_SESSION_LIMIT).to_string();
+    let asking = async {
+        match asker.ask_long(request).await {
+            Ok(Reply::Gate(answer)) => Ok(answer),
+            Ok(Reply::Unable(why)) => Err(why),
+            Ok(other) => Err(format!("the leader gave an answer of another kind: {other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let cut_off = async {
+        // Each time that the session is lost, a new one may come.
+        while in_session.wait_for(|open| !open).await.is_ok() {
+            match tokio::time::timeout(GATE_SESSION_LIMIT, in_session.wait_for(|open| *open)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = asking => answer,
+        () = cut_off => Err(none()),
+        () = tokio::time::sleep(GATE_LIMIT) => Err(AskError::TimedOut(GATE_LIMIT).to_string()),
+    }
+}
+
+/// Brings a wish to the cluster; true once it was answered, either way.
+pub(super) async fn bring(asker: &Asker, request: Request, attempts: usize) -> bool {
+    for _ in 0..attempts {
+        match asker.ask(request.clone(), WISH_LIMIT).await {
+            Ok(Reply::Wish(Ok(_))) => return true,
+            Ok(Reply::Wish(Err(refusal))) => {
+                tracing::info!(%refusal, "the cluster did not take a wish of this node");
+                return true;
+            }
+            Err(AskError::Stopping) => return false,
+            Ok(_) | Err(_) => tokio::time::sleep(WISH_PAUSE).await,
+        }
+    }
+    false
+}
