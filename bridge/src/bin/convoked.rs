@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 fn log(paths: &Paths) {
     let level = Config::load(paths).map_or("info", |config| config.log.word());
     let filter = EnvFilter::try_from_env("CONVOKE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,bridge={level},units={level},consensus={level}")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,openraft=error,bridge={level},units={level},consensus={level}")));
     let registry = tracing_subscriber::registry().with(filter);
     match tracing_journald::layer().ok().filter(|_| libsystemd::logging::connected_to_journal()) {
         Some(journal) => registry.with(journal).init(),
