@@ -28,6 +28,9 @@ pub struct Observation {
     pub power: Power,
     /// When.
     pub at: Millis,
+    /// Whether it was seen ON in this life and nothing has contradicted that since. A look that failed does not: a
+    /// switch that is slow for a moment is still the right one.
+    pub trusted: bool,
 }
 
 /// Where a fence case stands.

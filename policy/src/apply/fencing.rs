@@ -34,11 +34,18 @@ impl Step<'_> {
             return Err(Refusal::Impossible(format!("no device {device} fences this node")));
         }
         let key = (String::from(device), id);
-        let before = self.state.observations.get(&key).map(|seen| seen.power.clone());
-        let seen = Observation { incarnation: incarnation.clone(), power: power.clone(), at: self.time };
+        let last = self.state.observations.get(&key).filter(|seen| seen.incarnation == *incarnation);
+        let before = last.map(|seen| seen.power.clone());
+        let trusted = match power {
+            Power::On => true,
+            Power::Off => false,
+            Power::Unknown(_) => last.is_some_and(|seen| seen.trusted),
+        };
+        let (incarnation, power) = (incarnation.clone(), power.clone());
+        let seen = Observation { incarnation, power: power.clone(), at: self.time, trusted };
         self.state.observations.insert(key, seen);
         let alarm = AlarmKind::WrongPlug(id, device.into());
-        let why = match power {
+        let why = match &power {
             Power::On => {
                 self.state.alarms.remove(&alarm);
                 return Ok(());
@@ -47,7 +54,7 @@ impl Step<'_> {
             Power::Unknown(error) => error.clone(),
         };
         self.state.alarms.insert(alarm, Alarm { wall_ms: self.wall_ms, detail: why.clone() });
-        if before.as_ref() != Some(power) {
+        if before.as_ref() != Some(&power) {
             let kind = EventKind::DeviceRefused { device: device.into(), why };
             self.record(Severity::Warning, Some(id), None, kind);
         }
@@ -119,7 +126,7 @@ impl Step<'_> {
             return Err(Refusal::Unsafe("the target is heard".to_string()));
         }
         let seen = self.state.observations.get(&(String::from(device), target));
-        let on = seen.is_some_and(|seen| seen.power == Power::On && seen.incarnation == incarnation);
+        let on = seen.is_some_and(|seen| seen.trusted && seen.incarnation == incarnation);
         if !on {
             return Err(Refusal::Unsafe(format!("{device} never saw this life of the node with power on")));
         }
@@ -313,6 +320,7 @@ impl Step<'_> {
         // A device that lied does not count again for this life.
         for ((device, _), seen) in self.state.observations.iter_mut().filter(|((_, node), _)| *node == id) {
             seen.power = Power::Unknown(format!("{device} said off while the node ran"));
+            seen.trusted = false;
         }
         for (unit, token, mut permit) in voided {
             permit.contradicted = true;

@@ -71,7 +71,7 @@ impl Planner<'_> {
         }
         let Some((device, _)) = self.state.device_of(case.node) else { return };
         let seen = self.state.observations.get(&(device.to_string(), case.node));
-        if seen.is_none_or(|seen| seen.power != Power::On || seen.incarnation != case.incarnation) {
+        if seen.is_none_or(|seen| !seen.trusted || seen.incarnation != case.incarnation) {
             return;
         }
         let attempt = case.attempts.saturating_add(1);

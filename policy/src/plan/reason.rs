@@ -280,17 +280,15 @@ fn fence_text(state: &State, node: NodeId, now: Millis) -> String {
             None => format!("{name} is lost and has no fence device"),
             Some((device, _)) => match state.observations.get(&(device.to_string(), node)) {
                 Some(seen) if seen.incarnation == case.incarnation => match &seen.power {
-                    crate::fence::Power::On => {
+                    _ if seen.trusted => {
                         format!("{name} is lost; its fence by {device} is about to begin")
-                    }
-                    crate::fence::Power::Off => {
-                        format!(
-                            "{name} is lost, and {device} cannot count: it read OFF while the node was heard"
-                        )
                     }
                     crate::fence::Power::Unknown(error) => {
                         format!("{name} is lost, and {device} cannot count: {error}")
                     }
+                    _ => format!(
+                        "{name} is lost, and {device} cannot count: it read OFF while the node was heard"
+                    ),
                 },
                 _ => format!("{name} is lost, and {device} never saw this life of it with power on"),
             },

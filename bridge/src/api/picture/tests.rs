@@ -84,7 +84,7 @@ fn state() -> State {
             timeout_ms: 60_000,
         };
         state.devices.insert(format!("bmc-n{id}"), device);
-        let seen = Observation { incarnation: incarnation(id), power: Power::On, at: NOW };
+        let seen = Observation { incarnation: incarnation(id), power: Power::On, at: NOW, trusted: true };
         state.observations.insert((format!("bmc-n{id}"), NodeId(id)), seen);
     }
     let mut unit = Unit::new(5, 0);
@@ -173,7 +173,7 @@ fn a_device_counts_only_for_the_life_that_it_was_seen_with() {
         let key = ("bmc-n3".to_owned(), NodeId(3));
         match power {
             Some(power) => {
-                state.observations.insert(key, Observation { incarnation: incarnation(life), power, at: 1 })
+                state.observations.insert(key, Observation { incarnation: incarnation(life), power, at: 1, trusted: false })
             }
             None => state.observations.remove(&key),
         };
@@ -305,7 +305,7 @@ fn what_would_hurt_at_the_next_loss_is_said_before_it() {
     state.devices.remove("bmc-n3");
     let key = ("bmc-n2".to_owned(), NodeId(2));
     let failed = Power::Unknown("no route to host".to_owned());
-    state.observations.insert(key, Observation { incarnation: incarnation(2), power: failed, at: 1 });
+    state.observations.insert(key, Observation { incarnation: incarnation(2), power: failed, at: 1, trusted: false });
     let alarms = show(&state).alarms;
     let texts: Vec<_> = alarms.iter().map(|alarm| alarm.text.as_str()).collect();
     assert_eq!(
