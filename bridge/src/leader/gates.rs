@@ -40,12 +40,13 @@ impl Core {
         let placed = known.is_exclusive() && !elsewhere.is_empty();
         let wishes = asks.is_some() && (known.goal.wanted == Wanted::Stopped || !placed);
         let (wishing, by) = (wishes && !placed, asks.unwrap_or_default());
-        if let Some(reign) = &mut self.reign {
-            reign.gates.push(WaitingGate { connection, number, node, unit: unit.clone(), wishing });
-        }
+        let Some(reign) = &mut self.reign else { return };
+        reign.gates.push(WaitingGate { connection, number, node, unit: unit.clone(), wishing });
+        let term = reign.term;
         if wishing {
             let wish = Wish::SetGoal { unit, wanted: Wanted::Started, node: Some(node), seen: None, by };
-            let client = format!("gate {node} {connection}");
+            // Connections are counted anew by each process; a term has one leader.
+            let client = format!("gate {node} {term} {connection}");
             self.propose_wish(wish, client, number, Ticket::Gate(connection, number));
         }
     }
