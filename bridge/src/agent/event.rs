@@ -13,7 +13,7 @@ use super::gate::{Answer, GateId};
 use super::offer::Found;
 use super::permit::{Environment, Permit};
 use crate::session::FromSession;
-use crate::session::message::{FenceOrder, GateAnswer, LookOrder, Number};
+use crate::session::message::{AgentCall, FenceOrder, GateAnswer, LookOrder, Number};
 
 /// Number of an operation. What a replaced operation still reports is dropped by it.
 pub(super) type OpId = u64;
@@ -256,6 +256,6 @@ pub(super) enum Action {
 #[derive(Debug, Default)]
 pub(super) struct Errands {
     pub(super) fences: BTreeSet<(policy::CaseId, u32)>,
-    /// Looks under way or lately done, with the time of the next at the earliest.
-    pub(super) looks: BTreeMap<(String, NodeId, policy::Incarnation), u64>,
+    /// Looks under way or lately done: the call, and the time of the next such at the earliest.
+    pub(super) looks: BTreeMap<(String, NodeId, policy::Incarnation), (AgentCall, u64)>,
 }

@@ -18,8 +18,9 @@ use super::gate::{Answer, GateId};
 use super::permit;
 use crate::session::message::GateAnswer;
 
-/// For how long a refusal is repeated from memory: `Upholds=` asks five times in a tenth of a second (row 8).
-const MEMORY: Duration = Duration::from_secs(3);
+/// For how long a refusal is repeated from memory: `Upholds=` asks five times in a tenth of a second (row 8). No longer,
+/// for this node hears nothing of what changes elsewhere: a start that follows a `convoke stop` is a new question.
+const MEMORY: Duration = Duration::from_millis(300);
 /// For how long a grant after a cancelled start is taken for its late answer.
 const UNWANTED_MS: u64 = 10_000;
 /// What a person's start is called.

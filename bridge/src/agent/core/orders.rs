@@ -139,11 +139,12 @@ impl Agent {
                 self.actions.push(Action::Fence(Box::new(order)));
             }
         }
-        self.errands.looks.retain(|_, not_before| *not_before > now.boot_ms);
+        self.errands.looks.retain(|_, (_, not_before)| *not_before > now.boot_ms);
         for order in looks {
             let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
-            if let std::collections::btree_map::Entry::Vacant(free) = self.errands.looks.entry(key) {
-                free.insert(u64::MAX);
+            // Through changed settings it is another look, and nobody asks for it a second time.
+            if self.errands.looks.get(&key).is_none_or(|(call, _)| *call != order.call) {
+                self.errands.looks.insert(key, (order.call.clone(), u64::MAX));
                 self.actions.push(Action::Power(Box::new(order)));
             }
         }
@@ -161,7 +162,12 @@ impl Agent {
 
     pub(in crate::agent) fn powered(&mut self, order: &LookOrder, power: Power, now: &Now) {
         let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
-        self.errands.looks.insert(key, now.boot_ms + LOOK_PAUSE_MS);
+        match self.errands.looks.get_mut(&key) {
+            // What the device showed under earlier settings says nothing of these.
+            Some((call, _)) if *call != order.call => return,
+            Some((_, not_before)) => *not_before = now.boot_ms + LOOK_PAUSE_MS,
+            None => {}
+        }
         self.outbox.push(Fact::PowerObserved {
             node: order.call.node,
             incarnation: order.incarnation.clone(),

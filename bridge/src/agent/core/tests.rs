@@ -858,8 +858,9 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     };
     let fence =
         crate::session::message::FenceOrder { case: policy::CaseId(4), attempt: 1, call: call.clone() };
-    let look = crate::session::message::LookOrder { incarnation: "i".into(), call };
-    let order = |lab: &mut Lab| {
+    let mut look = crate::session::message::LookOrder { incarnation: "i".into(), call };
+    let old = look.clone();
+    let order = |lab: &mut Lab, look: &crate::session::message::LookOrder| {
         lab.index += 1;
         let view = NodeView {
             index: lab.index,
@@ -871,13 +872,17 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
         let orders = Box::new(Orders { view, fences: vec![fence.clone()], looks: vec![look.clone()] });
         lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
     };
-    assert_eq!(order(&mut lab), "fence 4.1; look at n2");
-    assert_eq!(order(&mut lab), "", "both are under way");
+    assert_eq!(order(&mut lab, &look), "fence 4.1; look at n2");
+    assert_eq!(order(&mut lab, &look), "", "both are under way");
     let powered = Event::Powered { order: Box::new(look.clone()), power: Power::On };
     assert!(lab.hear(powered).starts_with("send PowerObserved"));
     let not_begun = Event::Fenced { order: Box::new(fence.clone()), outcome: None };
     lab.hear(not_begun);
-    assert_eq!(order(&mut lab), "fence 4.1", "what was not begun is begun again; the look was just taken");
+    assert_eq!(order(&mut lab, &look), "fence 4.1", "what was not begun is begun again; the look was just taken");
     lab.now.boot_ms += LOOK_PAUSE_MS;
-    assert_eq!(order(&mut lab), "look at n2");
+    assert_eq!(order(&mut lab, &look), "look at n2");
+    look.call.options.insert("ip".into(), "10.0.0.9".into());
+    assert_eq!(order(&mut lab, &look), "look at n2", "the settings have changed");
+    let powered = Event::Powered { order: Box::new(old), power: Power::On };
+    assert_eq!(lab.hear(powered), "", "what was seen under the old settings counts no more");
 }
