@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::cluster::Cluster;
-use crate::model::Overview;
+use crate::model::{Change, Overview};
 use crate::watch::{Beat, Moment};
 
 /// Between two looks at `convoke status`: each is a process on a machine that is being measured.
@@ -48,6 +48,14 @@ impl Cluster {
         found.map_err(|error| match last {
             Some(now) => error.context(crate::cluster::summary(&now)),
             None => error,
+        })
+    }
+
+    /// Waits until something of a kind has happened after an index of the log; the answer is all that happened.
+    pub fn until_event(&self, index: u64, kind: &str, bound: Duration) -> Result<Vec<Change>> {
+        self.wait_for(&format!("{kind} happens"), bound, || {
+            let events = self.events_after(index)?;
+            Ok(events.iter().any(|e| e.kind == kind).then_some(events))
         })
     }
 

@@ -40,7 +40,7 @@ fn stopped_by_hand(c: &Cluster) -> Result<()> {
     c.ok(2, &format!("systemctl stop {UNIT}"))?;
     is_stopped(c, UNIT)?;
     let by = c.overview()?.unit(UNIT).and_then(|u| u.goal_by.clone()).unwrap_or_default();
-    ensure!(by.contains("root") && by.contains("n2"), "who stopped it: `{by}`");
+    ensure!(by.contains("operator") && by.contains("n2"), "who stopped it: `{by}`");
     c.stays_silent(UNIT, S(3))?;
     // An election, a reboot of where it ran, and a reboot of the leader.
     let leader = c.leader()?;
