@@ -190,7 +190,11 @@ async fn end(
     }
 }
 
-fn listen(config: &Config, tls: &Arc<NodeTls>, removed: &Arc<ArcSwap<BTreeSet<u64>>>) -> anyhow::Result<Listener> {
+fn listen(
+    config: &Config,
+    tls: &Arc<NodeTls>,
+    removed: &Arc<ArcSwap<BTreeSet<u64>>>,
+) -> anyhow::Result<Listener> {
     let removed = Arc::clone(removed);
     let admission: Admission = Arc::new(move |node| !removed.load().contains(&node));
     Listener::bind(config.listen, Arc::clone(tls), admission)

@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn edits_are_counted() {
-        for (a, b, n) in [("", "abc", 3), ("Replicas", "Replica", 1), ("kitten", "sitting", 3), ("x", "x", 0)] {
+        for (a, b, n) in [("", "abc", 3), ("Replicas", "Replica", 1), ("kitten", "sitting", 3), ("x", "x", 0)]
+        {
             assert_eq!(edit_distance(a, b), n, "{a} {b}");
         }
     }

@@ -38,8 +38,9 @@ fn main() -> ExitCode {
 /// To the journal where there is one, to standard error otherwise.
 fn log(paths: &Paths) {
     let level = Config::load(paths).map_or("info", |config| config.log.word());
-    let filter = EnvFilter::try_from_env("CONVOKE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,openraft=error,bridge={level},units={level},consensus={level}")));
+    let filter = EnvFilter::try_from_env("CONVOKE_LOG").unwrap_or_else(|_| {
+        EnvFilter::new(format!("warn,openraft=error,bridge={level},units={level},consensus={level}"))
+    });
     let registry = tracing_subscriber::registry().with(filter);
     match tracing_journald::layer().ok().filter(|_| libsystemd::logging::connected_to_journal()) {
         Some(journal) => registry.with(journal).init(),
