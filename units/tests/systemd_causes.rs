@@ -173,6 +173,16 @@ fn the_job_that_started_a_run_did_not_end_it() {
 }
 
 #[test]
+fn a_crash_beside_a_quick_job_of_its_slice_is_a_crash() {
+    // The first instance of a template starts its slice, too; it crashed within a batch of that.
+    let mut reading = failed("signal");
+    reading.times.inactive_exit = Some(ms(9_900));
+    reading.relations.requires.push("system-x.slice".into());
+    let jobs = [job("system-x.slice", None, 9_890, 9_891), job("x.service", START, 9_890, 9_950)];
+    assert_eq!(cause(&reading, &jobs, UP), failure("signal"));
+}
+
+#[test]
 fn a_job_that_failed_to_start_is_no_stop() {
     let refused = Heard { to: Some((10_012, JobResult::Assert)), ..job("x.service", None, 10_001, 0) };
     assert_eq!(cause(&stopped(), &[refused], UP), StopCause::CleanExit);

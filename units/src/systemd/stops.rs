@@ -173,7 +173,14 @@ pub fn classify(batch: &StopBatch) -> StopCause {
         return StopCause::RestartHalf;
     }
     let Some(job) = job else {
-        return batch.taken_along().map_or_else(|| batch.end_of_run(), |by| StopCause::Propagated { by });
+        // Whoever takes a unit along gives it a stop job. Without one a failure is the unit's own, whatever else is
+        // heard: the start of a template's slice is too quick to be told from a stop of it.
+        return match batch.end_of_run() {
+            StopCause::CleanExit => {
+                batch.taken_along().map_or(StopCause::CleanExit, |by| StopCause::Propagated { by })
+            }
+            failed => failed,
+        };
     };
     // A restart that is over had started the unit again: it ended by itself since then.
     if job.kind == Some(JobKind::Restart) {
