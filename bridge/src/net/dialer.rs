@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::links::{Link, Links};
 use super::relay::{self, RelayError};
@@ -32,6 +32,8 @@ pub struct DialTiming {
     pub total: Duration,
     /// Between two tries of a direct path that is down.
     pub probe_every: Duration,
+    /// Between two looks at the direct paths to voters, of which some carry nothing for days.
+    pub look_every: Duration,
 }
 
 impl Default for DialTiming {
@@ -41,6 +43,7 @@ impl Default for DialTiming {
             attempt: Duration::from_secs(4),
             total: Duration::from_secs(6),
             probe_every: Duration::from_secs(1),
+            look_every: Duration::from_secs(10),
         }
     }
 }
@@ -235,13 +238,21 @@ impl Dialer {
         }
     }
 
-    /// Tries the direct paths that are down again and again, for ever: run it as a task.
+    /// Tries the direct paths that are down again and again, and now and then those to all voters, so that a cut link
+    /// between two that have nothing to say to each other is seen before it is needed. For ever: run it as a task.
     pub async fn probe(&self) {
+        let mut looked = Instant::now();
         loop {
             sleep(self.0.timing.probe_every).await;
             let book = self.0.book.load();
-            let broken = self.0.links.broken(|peer| book.nodes.contains_key(&peer));
-            let probes: FuturesUnordered<_> = broken
+            let mut tried = self.0.links.broken(|peer| book.nodes.contains_key(&peer));
+            if looked.elapsed() >= self.0.timing.look_every {
+                looked = Instant::now();
+                let others: Vec<u64> =
+                    book.voters().filter(|voter| *voter != self.me() && !tried.contains(voter)).collect();
+                tried.extend(others);
+            }
+            let probes: FuturesUnordered<_> = tried
                 .into_iter()
                 .map(|node| {
                     let book = &book;
