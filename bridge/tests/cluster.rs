@@ -4,11 +4,15 @@ mod cluster {
     pub(crate) mod node;
 }
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bridge::session::message::{Reply, Request};
 use cluster::node::{Node, settle};
-use policy::{Cause, Definition, Fact, InventoryItem, Offer, Phase, Role, Token, UnitName, Wanted, Wish};
+use policy::{
+    Cause, Definition, Fact, InventoryItem, Offer, Phase, Role, Settings, Token, UnitName, Wanted, Wish,
+};
 
 fn offer() -> Offer {
     Offer {
@@ -50,6 +54,22 @@ fn start() -> Wish {
     Wish::SetGoal { unit: unit(), wanted: Wanted::Started, node: None, seen: None, by: "test".to_owned() }
 }
 
+/// Has PID 1 of the only node fall silent, and waits until the node has no session or lease any more.
+async fn fall_silent(node: &mut Node) {
+    let configure = Wish::Configure {
+        settings: Settings { detect_ms: 500, ..Settings::default() },
+        devices: BTreeMap::new(),
+        attributes: BTreeMap::new(),
+        by: "test".to_owned(),
+    };
+    wish(node, 1, configure).await.expect("recorded");
+    node.renew().await;
+    node.silent.store(true, Ordering::SeqCst);
+    node.closed().await;
+    let lease = node.lease.clone();
+    settle(move || lease.left().is_none()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_of_one_node_grants_and_is_released() {
     let dir = tempfile::tempdir().expect("scratch directory");
@@ -73,8 +93,7 @@ async fn a_cluster_of_one_node_grants_and_is_released() {
         by: "test".to_owned(),
     };
     wish(&node, 2, stop).await.expect("recorded");
-    let permit = node.permit().await;
-    assert!(matches!(permit.phase, Phase::Revoking(_)));
+    let permit = node.revoking().await;
     let because = Cause::Ordered;
     node.report(Fact::Released { node: id, incarnation, unit: unit(), token: permit.token, because }).await;
     node.no_permit().await;
@@ -137,4 +156,38 @@ async fn a_member_without_a_vote_finds_the_leader() {
     assert_eq!((unit.state.as_str(), unit.copies.len()), ("waiting", 0), "{unit:?}");
     first.report(inventory(&first)).await;
     assert_eq!(first.permit().await.phase, Phase::Granted);
+}
+
+/// F27: a node whose PID 1 is silent is not healthy, and a hello renews its lease as little as a beat.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_pid_1_is_silent_has_no_lease() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut node = Node::first(dir.path()).await;
+    node.opened().await;
+    fall_silent(&mut node).await;
+    for _ in 0..100 {
+        assert_eq!(node.lease.left(), None, "a hello has renewed the lease");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    node.silent.store(false, Ordering::SeqCst);
+    node.opened().await;
+    assert!(node.lease.left().is_some());
+}
+
+/// A wish whose asker was told that there is no answer is not carried out behind their back later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_is_dropped_with_whoever_asked_for_it() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut node = Node::first(dir.path()).await;
+    node.opened().await;
+    node.report(inventory(&node)).await;
+    // No session while PID 1 is silent, so that the wish waits in the queue.
+    fall_silent(&mut node).await;
+    let request = Request::Wish { client: "impatient".to_owned(), number: 1, wish: start() };
+    let refused = node.asker.ask(request, Duration::from_millis(100)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    node.silent.store(false, Ordering::SeqCst);
+    node.opened().await;
+    let Reply::Overview(overview) = ask(&node, Request::Overview).await else { panic!("no overview") };
+    assert_eq!(overview.units[0].state, "stopped");
 }

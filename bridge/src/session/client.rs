@@ -31,6 +31,15 @@ const DIAL: Duration = Duration::from_millis(600);
 const DIAL_MAX: Duration = Duration::from_secs(10);
 /// How long a leader may take to open a session: a new incarnation waits until the old one's lease has ended.
 const WELCOME: Duration = Duration::from_secs(10);
+/// The same while this node holds a lease, before a cluster told its own time: such a node waits for nobody's end, and
+/// another leader may stand already.
+const HURRY: Duration = Duration::from_millis(700);
+/// Leaders that voters may point to, one after another, before there is a pause: two may each take the other for it.
+const REDIRECTS: u32 = 3;
+/// How long PID 1 may be silent before a cluster told its own time: `docs/design/0003-a-silent-pid-1.md`.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Between two looks whether a silent PID 1 is back.
+const SILENT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What the task needs to know of its node.
 pub struct Setup {
@@ -76,10 +85,15 @@ pub struct Local {
 pub async fn run(setup: Setup) {
     let mut client = Client {
         pending: BTreeMap::new(),
-        next_number: 1,
+        // The leader knows a repeated gate by its number (F10), so no later daemon of this life gives one again.
+        next_number: boottime_ms().saturating_mul(1_000),
         target: None,
+        doubted: None,
+        redirects: 0,
         asked: BTreeSet::new(),
         dial: DIAL,
+        hurry: HURRY,
+        silence: SILENCE,
         session: setup.last_session,
         setup,
     };
@@ -103,8 +117,16 @@ struct Client {
     pending: BTreeMap<Number, Pending>,
     next_number: Number,
     target: Option<NodeId>,
+    /// A node that has just said that it does not lead, whatever this voter's Raft takes it for.
+    doubted: Option<NodeId>,
+    /// How often in a row a voter pointed to another.
+    redirects: u32,
     asked: BTreeSet<NodeId>,
     dial: Duration,
+    /// How long a leader may take to open a session while there is a lease.
+    hurry: Duration,
+    /// PID 1 may be silent for so long.
+    silence: Duration,
     session: u64,
 }
 
@@ -124,8 +146,6 @@ struct Open {
     next_nonce: u64,
     next_beat: Instant,
     beat: Duration,
-    /// PID 1 may be silent for so long: see `docs/design/0003-a-silent-pid-1.md`.
-    silence: Duration,
     /// Unanswered for so long, the path has stalled.
     patience: Duration,
 }
@@ -145,7 +165,10 @@ impl Client {
 
     /// Whom to try: the known leader, else the voters in turn.
     fn choose(&mut self) -> Option<NodeId> {
-        let known = self.setup.local.as_ref().and_then(|local| *local.leader.borrow());
+        // Seen from here on: only a later change shall break off a dial.
+        let known = self.setup.local.as_mut().and_then(|local| *local.leader.borrow_and_update());
+        let doubted = self.doubted.take();
+        let known = known.filter(|leader| Some(*leader) != doubted);
         if let Some(leader) = known.or_else(|| self.target.take()) {
             return Some(leader);
         }
@@ -169,29 +192,32 @@ impl Client {
     }
 
     async fn once(&mut self) -> End {
+        // A node whose PID 1 is silent must not be taken for a healthy one, nor get a lease by a hello (F27).
+        if self.setup.pulse.age() > self.silence {
+            sleep(SILENT_PAUSE).await;
+            return End::Again;
+        }
         let Some(target) = self.choose() else { return End::Pause };
         let (stream, relayed) = match self.connect(target).await {
             Some(connected) => connected,
             None => return End::Pause,
         };
         let (mut read, mut write) = Frames::new(stream, FRAME_MAX).split();
-        let first = timeout(WELCOME, read.recv::<Down>()).await;
-        let nonce = match first {
-            Ok(Ok(Down::Challenge { nonce, .. })) => nonce,
-            Ok(Ok(Down::NotLeader { leader, book })) => {
+        let nonce = match self.hear(target, &mut read).await {
+            Some(Ok(Down::Challenge { nonce, .. })) => nonce,
+            Some(Ok(Down::NotLeader { leader, book })) => {
                 self.learn(book);
-                self.target = leader.filter(|leader| *leader != target);
-                return if self.target.is_some() { End::Again } else { End::Pause };
+                return self.redirected(target, leader);
             }
-            Ok(Ok(other)) => {
+            Some(Ok(other)) => {
                 warn!(?other, "unexpected first frame");
                 return End::Pause;
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 debug!(%error, "no challenge");
                 return End::Pause;
             }
-            Err(_) => return End::Pause,
+            None => return End::Pause,
         };
         let sent = boottime_ms();
         let hello = Up::Hello {
@@ -205,13 +231,16 @@ impl Client {
         if write.send(&hello).await.is_err() {
             return End::Pause;
         }
-        let welcome = timeout(WELCOME, read.recv::<Down>()).await;
-        let (session, lease_ms, beat_ms, detect_ms) = match welcome {
-            Ok(Ok(Down::Welcome { session, lease_ms, beat_ms, detect_ms })) => {
+        let (session, lease_ms, beat_ms, detect_ms) = match self.hear(target, &mut read).await {
+            Some(Ok(Down::Welcome { session, lease_ms, beat_ms, detect_ms })) => {
                 (session, lease_ms, beat_ms, detect_ms)
             }
-            Ok(Ok(Down::Denied(denial))) => return self.denied(denial).await,
-            Ok(Ok(other)) => {
+            Some(Ok(Down::Denied(denial))) => return self.denied(denial).await,
+            Some(Ok(Down::NotLeader { leader, book })) => {
+                self.learn(book);
+                return self.redirected(target, leader);
+            }
+            Some(Ok(other)) => {
                 warn!(?other, "no welcome");
                 return End::Pause;
             }
@@ -219,7 +248,10 @@ impl Client {
         };
         self.session = session;
         self.asked.clear();
+        self.redirects = 0;
         self.dial = DIAL;
+        self.hurry = Duration::from_millis(lease_ms * 4 / 10).max(HURRY / 2);
+        self.silence = Duration::from_millis(detect_ms) * 5;
         self.extend(sent.saturating_add(lease_ms));
         info!(leader = target.0, session, relayed, "in session");
         let beat = Duration::from_millis(beat_ms.max(10));
@@ -232,7 +264,6 @@ impl Client {
             next_nonce: 1,
             next_beat: Instant::now(),
             beat,
-            silence: Duration::from_millis(detect_ms) * 5,
             // A third of the lease leaves time to find another path before it ends.
             patience: Duration::from_millis(lease_ms * 3 / 10),
         };
@@ -245,6 +276,37 @@ impl Client {
             return End::Stop;
         }
         end
+    }
+
+    /// The next frame of a session that is not open yet; `None` if it does not come in time, or another voter leads by
+    /// now.
+    async fn hear(
+        &mut self,
+        target: NodeId,
+        read: &mut FrameReader<tokio::io::ReadHalf<Stream>>,
+    ) -> Option<Result<Down, FrameError>> {
+        let limit = if self.setup.lease.left().is_some() { self.hurry } else { WELCOME };
+        let frame = timeout(limit, read.recv::<Down>());
+        match &mut self.setup.local {
+            Some(local) => tokio::select! {
+                biased;
+                frame = frame => frame.ok(),
+                () = replaced(&mut local.leader, target) => None,
+            },
+            None => frame.await.ok(),
+        }
+    }
+
+    /// Where to go, when a node says that it does not lead.
+    fn redirected(&mut self, from: NodeId, to: Option<NodeId>) -> End {
+        self.doubted = Some(from);
+        self.target = to.filter(|leader| *leader != from);
+        self.redirects += 1;
+        if self.target.is_some() && self.redirects <= REDIRECTS {
+            return End::Again;
+        }
+        self.redirects = 0;
+        End::Pause
     }
 
     async fn connect(&mut self, target: NodeId) -> Option<(Stream, bool)> {
@@ -260,7 +322,7 @@ impl Client {
         let dialed = match &mut self.setup.local {
             Some(local) => tokio::select! {
                 dialed = dialing => dialed,
-                _ = local.leader.changed() => return None,
+                () = replaced(&mut local.leader, target) => return None,
             },
             None => dialing.await,
         };
@@ -280,6 +342,8 @@ impl Client {
     async fn denied(&mut self, denial: Denial) -> End {
         if !matches!(denial, Denial::Later { .. }) {
             self.setup.lease.end();
+            // Else the next daemon of this boot would honour what has just ended (F8).
+            self.keep_lease();
             warn!(?denial, "the cluster refuses this node");
         }
         if self.setup.agent.send(FromSession::Denied(denial)).await.is_err() {
@@ -290,6 +354,7 @@ impl Client {
     }
 
     async fn serve(&mut self, mut open: Open) -> End {
+        self.pending.retain(|_, pending| !pending.reply.is_closed());
         let questions: Vec<(Number, Request)> =
             self.pending.iter().map(|(number, pending)| (*number, pending.request.clone())).collect();
         for (number, request) in questions {
@@ -359,8 +424,7 @@ impl Client {
             Down::Denied(denial) => return Some(self.denied(denial).await),
             Down::NotLeader { leader, book } => {
                 self.learn(book);
-                self.target = leader;
-                return Some(End::Again);
+                return Some(self.redirected(open.leader, leader));
             }
             Down::Challenge { .. } | Down::Welcome { .. } => return Some(End::Again),
         };
@@ -370,6 +434,8 @@ impl Client {
     async fn send(&mut self, request: ToSession, open: &mut Open) -> Option<End> {
         let up = match request {
             ToSession::Fact { number, fact } => Up::Fact { number, fact },
+            // Whoever asked was told long ago that there is no answer: a wish must not be carried out behind their back.
+            ToSession::Ask { reply, .. } if reply.is_closed() => return None,
             ToSession::Ask { request, reply } => {
                 let number = self.remember(request.clone(), reply);
                 Up::Ask { number, request }
@@ -406,8 +472,8 @@ impl Client {
                 return Some(End::Again);
             }
         }
-        // A node whose PID 1 is silent must not be taken for a healthy one (F27).
-        if self.setup.pulse.age() > open.silence {
+        // F27
+        if self.setup.pulse.age() > self.silence {
             return None;
         }
         let links = self.setup.dialer.links();
@@ -421,6 +487,10 @@ impl Client {
 
     fn extend(&self, ends_ms: u64) {
         self.setup.lease.extend(ends_ms);
+        self.keep_lease();
+    }
+
+    fn keep_lease(&self) {
         if let Err(error) = self.setup.lease.keep(&self.setup.lease_file, &self.setup.boot, self.session) {
             warn!(%error, path = %self.setup.lease_file.display(), "cannot keep the lease for a restart");
         }
@@ -436,6 +506,15 @@ impl Client {
                 warn!(%error, path = %self.setup.peers_file.display(), "cannot keep the address book");
             }
             self.setup.dialer.book().replace(book);
+        }
+    }
+}
+
+/// Waits until this voter hears that another than `target` leads.
+async fn replaced(leader: &mut watch::Receiver<Option<NodeId>>, target: NodeId) {
+    while leader.changed().await.is_ok() {
+        if leader.borrow_and_update().is_some_and(|leader| leader != target) {
+            return;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -18,7 +19,7 @@ use bridge::session::message::{Reply, Request};
 use bridge::session::{Asker, FromSession, Lease, Pulse, ToSession};
 use bridge::tls::NodeTls;
 use consensus::Consensus;
-use policy::{Fact, Incarnation, NodeId, PermitView, Role, Wish};
+use policy::{Fact, Incarnation, NodeId, PermitView, Phase, Role, Wish};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -27,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) asker: Asker,
     pub(crate) lease: Lease,
+    /// PID 1 answers no more while this is set.
+    pub(crate) silent: Arc<AtomicBool>,
     name: String,
     consensus: Option<Consensus>,
     to_session: mpsc::Sender<ToSession>,
@@ -165,11 +168,14 @@ impl Node {
         let lease = Lease::default();
         let pulse = Pulse::default();
         pulse.felt();
+        let silent = Arc::new(AtomicBool::new(false));
         tasks.push(tokio::spawn({
-            let pulse = pulse.clone();
+            let (pulse, silent) = (pulse.clone(), Arc::clone(&silent));
             async move {
                 loop {
-                    pulse.felt();
+                    if !silent.load(Ordering::SeqCst) {
+                        pulse.felt();
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -194,6 +200,7 @@ impl Node {
             id,
             asker,
             lease,
+            silent,
             name,
             consensus,
             to_session,
@@ -224,6 +231,17 @@ impl Node {
         while !matches!(self.next().await, FromSession::Opened { .. }) {}
     }
 
+    /// Waits for the end of the session.
+    pub(crate) async fn closed(&mut self) {
+        while !matches!(self.next().await, FromSession::Closed) {}
+    }
+
+    /// Leaves the session for another.
+    pub(crate) async fn renew(&mut self) {
+        self.to_session.send(ToSession::Renew).await.expect("the session's task runs");
+        self.opened().await;
+    }
+
     /// Reports a fact and waits until it is taken.
     pub(crate) async fn report(&mut self, fact: Fact) {
         self.number += 1;
@@ -245,6 +263,16 @@ impl Node {
                 if let [permit] = self.permits.as_slice() {
                     return permit.clone();
                 }
+            }
+        }
+    }
+
+    /// Waits until the permit is being revoked: orders that were sent before may still come first.
+    pub(crate) async fn revoking(&mut self) -> PermitView {
+        loop {
+            let permit = self.permit().await;
+            if matches!(permit.phase, Phase::Revoking(_)) {
+                return permit;
             }
         }
     }
