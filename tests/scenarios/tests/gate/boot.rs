@@ -1,0 +1,167 @@
+//! Boots of a node with cluster units in the way, and what else moves the whole system.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use scenarios::{Cluster, UnitFile};
+
+use super::site::{
+    SOON, agrees, becomes, boot_log, exclusive, open, permitted, put, refused, service, shut, state,
+};
+
+const BOOT: Duration = Duration::from_secs(60);
+
+/// Row 54.
+pub fn isolate(c: &Cluster) -> Result<()> {
+    let (unit, target) = ("row54.service", "row54.target");
+    c.install(&exclusive(unit))?;
+    put(c, target, "[Unit]\nAllowIsolate=yes\nRequires=basic.target dbus.service row54.service\nAfter=basic.target\n")?;
+    c.ok(1, "systemctl daemon-reload")?;
+    shut(c)?;
+    let before = c.process(1, "convoked.service")?;
+    let out = c.node(1).run_for(&format!("systemctl isolate {target}"), SOON)?;
+    let kept = c.still_runs(&before);
+    c.ok(1, "systemctl isolate default.target")?;
+    ensure!(!out.ok(), "`systemctl isolate` succeeds though {unit} is refused");
+    kept?;
+    ensure!(state(c, unit)? == "inactive", "{unit} is {}", state(c, unit)?);
+    Ok(())
+}
+
+/// A cluster unit of each type that a boot starts.
+const TYPES: &[(&str, &str, &str)] = &[
+    ("row55-s.service", "multi-user", ""),
+    ("row55-k.socket", "sockets", "[Socket]\nListenStream=/run/row55.socket\n"),
+    ("row55-t.timer", "timers", "[Timer]\nOnActiveSec=1h\n"),
+    ("row55-p.path", "paths", "[Path]\nPathExists=/run/row55.wanted\n"),
+    ("row55-g.target", "multi-user", "[Unit]\nDescription=A target of the cluster\n"),
+];
+
+/// Installs and enables them.
+fn enable_all(c: &Cluster) -> Result<()> {
+    for (unit, target, text) in TYPES {
+        let stem = unit.split('.').next().unwrap_or_default();
+        let text = if text.is_empty() { service("") } else { (*text).to_owned() };
+        if unit.ends_with(".socket") || unit.ends_with(".timer") || unit.ends_with(".path") {
+            put(c, &format!("{stem}.service"), &service(""))?;
+        }
+        let wants = format!("/etc/systemd/system/{target}.target.wants");
+        c.ok(1, &format!("mkdir -p {wants} && ln -sf /etc/systemd/system/{unit} {wants}/"))?;
+        c.install(&UnitFile::new(unit).fragment(&text).key("Replicas=1"))?;
+    }
+    Ok(())
+}
+
+/// Boots once more; the answer is the journal of the new boot.
+fn boot(c: &Cluster) -> Result<String> {
+    c.node(1).reboot()?;
+    let state = c.node(1).wait_running(BOOT)?;
+    let failed = c.ok(1, "systemctl --failed --plain --no-legend")?;
+    ensure!(state == "running", "after the boot the node is {state}: {failed}");
+    let log = boot_log(c)?;
+    let cycle = log.lines().find(|l| l.contains("ordering cycle") || l.contains("deleted to break"));
+    ensure!(cycle.is_none(), "{cycle:?}");
+    let targets = "local-fs.target sockets.target timers.target paths.target multi-user.target convoked.service";
+    let states = c.ok(1, &format!("systemctl is-active {targets}")).with_context(|| targets.to_owned())?;
+    ensure!(states.lines().all(|l| l == "active"), "{targets}: {states}");
+    Ok(log)
+}
+
+/// Row 55.
+pub fn all_types(c: &Cluster) -> Result<()> {
+    enable_all(c)?;
+    for (unit, ..) in TYPES {
+        c.run_unit(unit, 1)?;
+    }
+    boot(c)?;
+    for (unit, ..) in TYPES {
+        c.until(&format!("{unit} runs again"), BOOT, |now| now.runs_on(unit, "n1"))?;
+        agrees(c, unit)?;
+        ensure!(permitted(c, unit)?, "{unit} has no permit");
+    }
+    Ok(())
+}
+
+/// Rows 57 and 58: nobody waits for a gate, and a refused one is no failure.
+pub fn refused_at_boot(c: &Cluster) -> Result<String> {
+    enable_all(c)?;
+    shut(c)?;
+    boot(c)
+}
+
+/// Row 57.
+pub fn refused(c: &Cluster) -> Result<()> {
+    let log = refused_at_boot(c)?;
+    for (unit, ..) in TYPES {
+        ensure!(state(c, unit)? == "inactive", "{unit} is {}", state(c, unit)?);
+        ensure!(!permitted(c, unit)?, "{unit} has a permit");
+        let asked = log.lines().filter(|l| l.contains(&format!("permission to start {unit}")));
+        let times: Vec<f64> = asked.filter_map(seconds).collect();
+        let (Some(first), Some(last)) = (times.first(), times.last()) else {
+            anyhow::bail!("the gate of {unit} was not asked at boot");
+        };
+        ensure!(last - first < 2.0, "the gate of {unit} took {:.1} s at boot", last - first);
+    }
+    open(c)
+}
+
+/// The time at the begin of a line of the journal.
+fn seconds(line: &str) -> Option<f64> {
+    line.trim_start().strip_prefix('[')?.split(']').next()?.trim().parse().ok()
+}
+
+/// Rows 59 and 60, and 61 beside them: a mount that may fail is gated.
+pub fn fstab(c: &Cluster) -> Result<()> {
+    let (plain, soft) = ("srv-row59.mount", "srv-row61.mount");
+    c.ok(
+        1,
+        "printf 'tmpfs /srv/row59 tmpfs defaults 0 0\\ntmpfs /srv/row61 tmpfs nofail 0 0\\n' >>/etc/fstab; \
+         mkdir -p /srv/row59 /srv/row61",
+    )?;
+    for unit in [plain, soft] {
+        put(c, &format!("{unit}.d/convoke.conf"), "[X-Convoke]\nReplicas=1\n")?;
+    }
+    let said = c.run(1, &format!("convoke verify {plain}"))?;
+    let text = said.stdout.clone() + &said.stderr;
+    ensure!(!said.ok() && text.contains("U0041") && text.contains("/etc/fstab"), "`convoke verify`: {said:?}");
+    c.ok(1, "systemctl daemon-reload")?;
+    let gated = |unit: &str| c.run(1, &format!("test -e '/run/systemd/generator.early/{unit}.d/~convoke-gate.conf'"));
+    ensure!(!gated(plain)?.ok(), "{plain} is gated: a refusal would end the boot in emergency mode");
+    ensure!(gated(soft)?.ok(), "{soft} is not gated");
+    shut(c)?;
+    boot(c)?;
+    becomes(c, plain, "active")?;
+    ensure!(state(c, soft)? == "inactive", "{soft} is {}", state(c, soft)?);
+    open(c)
+}
+
+/// Row 65: `/run` and the boot id outlive a soft-reboot; permits must not.
+pub fn soft_reboot(c: &Cluster) -> Result<()> {
+    let unit = "row65.service";
+    c.install(&exclusive(unit))?;
+    c.ok(1, &format!("mkdir -p /etc/systemd/system/multi-user.target.wants && ln -sf /etc/systemd/system/{unit} /etc/systemd/system/multi-user.target.wants/ && systemctl daemon-reload"))?;
+    c.run_unit(unit, 1)?;
+    let permit = format!("/run/convoke/permits/{unit}");
+    let (before, boot_id) = (c.ok(1, &format!("cat {permit}"))?, c.node(1).boot_id()?);
+    let count = || c.ok(1, "systemctl show --property=SoftRebootsCount --value");
+    let earlier = count()?;
+    // The soft-reboot kills who asked for it.
+    let _ = c.node(1).run_for("systemctl --no-block soft-reboot", SOON);
+    c.wait_for("the soft-reboot is over", BOOT, || {
+        ensure!(count()? != earlier, "not begun");
+        let state = c.run(1, "systemctl is-system-running")?.stdout;
+        ensure!(state.trim() == "running", "{state}");
+        Ok(Some(()))
+    })?;
+    ensure!(c.node(1).boot_id()? == boot_id, "that was no soft-reboot");
+    c.until("it runs again", BOOT, |now| now.runs_on(unit, "n1"))?;
+    agrees(c, unit)?;
+    let after = c.ok(1, &format!("cat {permit}"))?;
+    ensure!(after != before, "it runs on the permit of before: {after}");
+    let starts = super::site::starts(c, unit)?;
+    ensure!(starts == 2, "it was started {starts} times: once from the old permit");
+    // The node still refuses what it should.
+    shut(c)?;
+    super::site::gone(c, unit)?;
+    super::site::refused(c, unit).map(drop)
+}
