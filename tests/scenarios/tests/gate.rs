@@ -10,12 +10,12 @@ use scenarios::{Cluster, Plan, run, say};
 
 /// Helpers and rows by what they are about.
 mod gate {
-    pub mod boot;
-    pub mod files;
-    pub mod members;
-    pub mod restart;
-    pub mod site;
-    pub mod waiting;
+    pub(crate) mod boot;
+    pub(crate) mod files;
+    pub(crate) mod members;
+    pub(crate) mod restart;
+    pub(crate) mod site;
+    pub(crate) mod waiting;
 }
 
 use gate::{boot, files, members, restart, site, waiting};
@@ -84,9 +84,9 @@ fn rows(suite: Suite) -> Result<()> {
                 continue;
             }
             scenario.part(&format!("row {row}: {what}"), |cluster| {
-                let worked = work(cluster);
-                // What the row left behind is its evidence until the next begins.
-                if worked.is_ok() { site::tidy(cluster) } else { worked }
+                // Before and not after: what a failed row left behind is its evidence.
+                site::tidy(cluster)?;
+                work(cluster)
             });
         }
     })

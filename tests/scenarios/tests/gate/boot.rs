@@ -6,16 +6,20 @@ use anyhow::{Context as _, Result, ensure};
 use scenarios::{Cluster, UnitFile};
 
 use super::site::{
-    SOON, agrees, becomes, boot_log, exclusive, open, permitted, put, refused, service, shut, state,
+    SOON, agrees, becomes, boot_log, exclusive, gone, open, permitted, put, service, shut, starts, state,
 };
 
 const BOOT: Duration = Duration::from_secs(60);
 
 /// Row 54.
-pub fn isolate(c: &Cluster) -> Result<()> {
+pub(crate) fn isolate(c: &Cluster) -> Result<()> {
     let (unit, target) = ("row54.service", "row54.target");
     c.install(&exclusive(unit))?;
-    put(c, target, "[Unit]\nAllowIsolate=yes\nRequires=basic.target dbus.service row54.service\nAfter=basic.target\n")?;
+    put(
+        c,
+        target,
+        "[Unit]\nAllowIsolate=yes\nRequires=basic.target dbus.service row54.service\nAfter=basic.target\n",
+    )?;
     c.ok(1, "systemctl daemon-reload")?;
     shut(c)?;
     let before = c.process(1, "convoked.service")?;
@@ -61,14 +65,15 @@ fn boot(c: &Cluster) -> Result<String> {
     let log = boot_log(c)?;
     let cycle = log.lines().find(|l| l.contains("ordering cycle") || l.contains("deleted to break"));
     ensure!(cycle.is_none(), "{cycle:?}");
-    let targets = "local-fs.target sockets.target timers.target paths.target multi-user.target convoked.service";
+    let targets =
+        "local-fs.target sockets.target timers.target paths.target multi-user.target convoked.service";
     let states = c.ok(1, &format!("systemctl is-active {targets}")).with_context(|| targets.to_owned())?;
     ensure!(states.lines().all(|l| l == "active"), "{targets}: {states}");
     Ok(log)
 }
 
 /// Row 55.
-pub fn all_types(c: &Cluster) -> Result<()> {
+pub(crate) fn all_types(c: &Cluster) -> Result<()> {
     enable_all(c)?;
     for (unit, ..) in TYPES {
         c.run_unit(unit, 1)?;
@@ -83,15 +88,10 @@ pub fn all_types(c: &Cluster) -> Result<()> {
 }
 
 /// Rows 57 and 58: nobody waits for a gate, and a refused one is no failure.
-pub fn refused_at_boot(c: &Cluster) -> Result<String> {
+pub(crate) fn refused(c: &Cluster) -> Result<()> {
     enable_all(c)?;
     shut(c)?;
-    boot(c)
-}
-
-/// Row 57.
-pub fn refused(c: &Cluster) -> Result<()> {
-    let log = refused_at_boot(c)?;
+    let log = boot(c)?;
     for (unit, ..) in TYPES {
         ensure!(state(c, unit)? == "inactive", "{unit} is {}", state(c, unit)?);
         ensure!(!permitted(c, unit)?, "{unit} has a permit");
@@ -111,7 +111,7 @@ fn seconds(line: &str) -> Option<f64> {
 }
 
 /// Rows 59 and 60, and 61 beside them: a mount that may fail is gated.
-pub fn fstab(c: &Cluster) -> Result<()> {
+pub(crate) fn fstab(c: &Cluster) -> Result<()> {
     let (plain, soft) = ("srv-row59.mount", "srv-row61.mount");
     c.ok(
         1,
@@ -123,9 +123,13 @@ pub fn fstab(c: &Cluster) -> Result<()> {
     }
     let said = c.run(1, &format!("convoke verify {plain}"))?;
     let text = said.stdout.clone() + &said.stderr;
-    ensure!(!said.ok() && text.contains("U0041") && text.contains("/etc/fstab"), "`convoke verify`: {said:?}");
+    ensure!(
+        !said.ok() && text.contains("U0041") && text.contains("/etc/fstab"),
+        "`convoke verify`: {said:?}"
+    );
     c.ok(1, "systemctl daemon-reload")?;
-    let gated = |unit: &str| c.run(1, &format!("test -e '/run/systemd/generator.early/{unit}.d/~convoke-gate.conf'"));
+    let gated =
+        |unit: &str| c.run(1, &format!("test -e '/run/systemd/generator.early/{unit}.d/~convoke-gate.conf'"));
     ensure!(!gated(plain)?.ok(), "{plain} is gated: a refusal would end the boot in emergency mode");
     ensure!(gated(soft)?.ok(), "{soft} is not gated");
     shut(c)?;
@@ -136,7 +140,7 @@ pub fn fstab(c: &Cluster) -> Result<()> {
 }
 
 /// Row 65: `/run` and the boot id outlive a soft-reboot; permits must not.
-pub fn soft_reboot(c: &Cluster) -> Result<()> {
+pub(crate) fn soft_reboot(c: &Cluster) -> Result<()> {
     let unit = "row65.service";
     c.install(&exclusive(unit))?;
     c.ok(1, &format!("mkdir -p /etc/systemd/system/multi-user.target.wants && ln -sf /etc/systemd/system/{unit} /etc/systemd/system/multi-user.target.wants/ && systemctl daemon-reload"))?;
@@ -158,10 +162,10 @@ pub fn soft_reboot(c: &Cluster) -> Result<()> {
     agrees(c, unit)?;
     let after = c.ok(1, &format!("cat {permit}"))?;
     ensure!(after != before, "it runs on the permit of before: {after}");
-    let starts = super::site::starts(c, unit)?;
-    ensure!(starts == 2, "it was started {starts} times: once from the old permit");
+    let times = starts(c, unit)?;
+    ensure!(times == 2, "it was started {times} times: once from the old permit");
     // The node still refuses what it should.
     shut(c)?;
-    super::site::gone(c, unit)?;
+    gone(c, unit)?;
     super::site::refused(c, unit).map(drop)
 }

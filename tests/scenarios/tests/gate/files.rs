@@ -9,7 +9,7 @@ use super::site::{
 };
 
 /// Row 34: the administrator's own assert stands without the generator; without it, what has started is stopped.
-pub fn no_generator(c: &Cluster) -> Result<()> {
+pub(crate) fn no_generator(c: &Cluster) -> Result<()> {
     let (guarded, bare) = ("row34.service", "row34-bare.service");
     c.install(&exclusive(guarded))?;
     c.install(&exclusive(bare).unguarded())?;
@@ -33,7 +33,7 @@ pub fn no_generator(c: &Cluster) -> Result<()> {
 }
 
 /// Row 35.
-pub fn generator_fails_meanwhile(c: &Cluster) -> Result<()> {
+pub(crate) fn generator_fails_meanwhile(c: &Cluster) -> Result<()> {
     let unit = "row35.service";
     c.install(&exclusive(unit))?;
     pause(c)?;
@@ -48,7 +48,7 @@ pub fn generator_fails_meanwhile(c: &Cluster) -> Result<()> {
 }
 
 /// Row 36.
-pub fn masked(c: &Cluster) -> Result<()> {
+pub(crate) fn masked(c: &Cluster) -> Result<()> {
     let unit = "row36.service";
     c.install(&exclusive(unit).unguarded())?;
     for file in ["~convoke-gate.conf", "50-convoke-gate.conf"] {
@@ -62,7 +62,7 @@ pub fn masked(c: &Cluster) -> Result<()> {
 }
 
 /// Row 37: the gate's file sorts after any that an administrator would write.
-pub fn cleared(c: &Cluster) -> Result<()> {
+pub(crate) fn cleared(c: &Cluster) -> Result<()> {
     let unit = "row37.service";
     c.install(&exclusive(unit).unguarded())?;
     for (file, key) in [
@@ -81,7 +81,7 @@ pub fn cleared(c: &Cluster) -> Result<()> {
 }
 
 /// Row 43: what the cluster was told once is gated until it forgets.
-pub fn reverted(c: &Cluster) -> Result<()> {
+pub(crate) fn reverted(c: &Cluster) -> Result<()> {
     let unit = "row43.service";
     c.node(1).write(&format!("/usr/lib/systemd/system/{unit}"), service(""))?;
     c.install(&UnitFile::new(unit).key("Replicas=1"))?;
@@ -102,7 +102,7 @@ pub fn reverted(c: &Cluster) -> Result<()> {
 }
 
 /// Row 68: the condition of a service with a root of its own cannot see the permit, and is left out.
-pub fn root_directory(c: &Cluster) -> Result<()> {
+pub(crate) fn root_directory(c: &Cluster) -> Result<()> {
     let unit = "row68.service";
     c.ok(1, "mkdir -p /srv/row68/usr && cd /srv/row68 && ln -sf usr/bin usr/lib usr/lib64 .")?;
     let fragment = "[Service]\nRootDirectory=/srv/row68\nMountAPIVFS=yes\nBindReadOnlyPaths=/usr\n\

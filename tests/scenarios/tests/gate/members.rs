@@ -8,7 +8,7 @@ use super::site::{
 };
 
 /// Row 2.
-pub fn target(c: &Cluster) -> Result<()> {
+pub(crate) fn target(c: &Cluster) -> Result<()> {
     let (target, members) = ("row2.target", ["row2-a.service", "row2-b.service"]);
     for member in members {
         put(c, member, &service(""))?;
@@ -32,7 +32,7 @@ pub fn target(c: &Cluster) -> Result<()> {
 }
 
 /// Row 3.
-pub fn mount(c: &Cluster) -> Result<()> {
+pub(crate) fn mount(c: &Cluster) -> Result<()> {
     let (unit, mount) = ("row3.service", "srv-row3.mount");
     put(c, mount, "[Mount]\nWhat=tmpfs\nWhere=/srv/row3\nType=tmpfs\n")?;
     c.install(&exclusive(unit).unit("Requires=srv-row3.mount").unit("After=srv-row3.mount"))?;
@@ -80,20 +80,21 @@ fn trigger(c: &Cluster, stem: &str, kind: &str, text: &str, poke: &str) -> Resul
 }
 
 /// Row 18.
-pub fn socket(c: &Cluster) -> Result<()> {
+pub(crate) fn socket(c: &Cluster) -> Result<()> {
     let text = "[Socket]\nListenStream=/run/row18.socket\n";
     let poke = "perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Peer => \"/run/row18.socket\")'";
     trigger(c, "row18", "socket", text, poke)
 }
 
 /// Row 19.
-pub fn path(c: &Cluster) -> Result<()> {
+pub(crate) fn path(c: &Cluster) -> Result<()> {
     let text = "[Path]\nPathExists=/run/row19.wanted\n";
     trigger(c, "row19", "path", text, "touch /run/row19.wanted")
 }
 
 /// Row 20.
-pub fn timer(c: &Cluster) -> Result<()> {
-    let text = "[Timer]\nOnActiveSec=100ms\nOnUnitActiveSec=100ms\nOnUnitInactiveSec=100ms\nAccuracySec=1ms\n";
+pub(crate) fn timer(c: &Cluster) -> Result<()> {
+    let text =
+        "[Timer]\nOnActiveSec=100ms\nOnUnitActiveSec=100ms\nOnUnitInactiveSec=100ms\nAccuracySec=1ms\n";
     trigger(c, "row20", "timer", text, "true")
 }

@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lab::Suite;
 use scenarios::{Cluster, UnitFile};
 
 use super::site::{
     SOON, WHILE, agrees, becomes, exclusive, gate_of, gone, pause, permitted, put, resume, service, starts,
-    state, stays_gone,
+    state, stays_gone, systemd,
 };
 
 /// Row 14: no unit stands active without a permit, for its next restart would be an outage.
-pub fn adopted(c: &Cluster) -> Result<()> {
+pub(crate) fn adopted(c: &Cluster) -> Result<()> {
     let unit = "row14.service";
     put(c, unit, &service(""))?;
     c.ok(1, &format!("systemctl daemon-reload && systemctl start {unit}"))?;
@@ -29,11 +28,11 @@ pub fn adopted(c: &Cluster) -> Result<()> {
 }
 
 /// Row 23: from systemd 254 on, asserts are not looked at on an automatic restart.
-pub fn without_permit(c: &Cluster) -> Result<()> {
+pub(crate) fn without_permit(c: &Cluster) -> Result<()> {
     let unit = "row23.service";
     for mode in ["normal", "direct"] {
         let direct = mode == "direct";
-        if direct && c.lab_suite() == Suite::Bookworm {
+        if direct && systemd(c)? < 254 {
             continue;
         }
         let restart = format!("Restart=always\nRestartSec=50ms\nRestartMode={mode}");
@@ -47,7 +46,8 @@ pub fn without_permit(c: &Cluster) -> Result<()> {
         pause(c)?;
         c.ok(1, &format!("rm /run/convoke/permits/{unit} && systemctl kill --signal=KILL {unit}"))?;
         let result = c.wait_for("the restart is over", SOON, || {
-            let now = c.ok(1, &format!("systemctl show --property=ActiveState,SubState,Result,Job {unit}"))?;
+            let now =
+                c.ok(1, &format!("systemctl show --property=ActiveState,SubState,Result,Job {unit}"))?;
             ensure!(now.contains("ActiveState=inactive") || now.contains("ActiveState=failed"), "{now}");
             Ok(Some(now))
         })?;
@@ -64,7 +64,7 @@ pub fn without_permit(c: &Cluster) -> Result<()> {
 }
 
 /// Row 24: a crash is answered by the goal.
-pub fn no_wish(c: &Cluster) -> Result<()> {
+pub(crate) fn no_wish(c: &Cluster) -> Result<()> {
     let unit = "row24.service";
     let fragment = service("Restart=always\nRestartSec=1s");
     c.install(&UnitFile::new(unit).fragment(&fragment).key("Replicas=1"))?;
@@ -98,7 +98,7 @@ fn gone_or_failed(c: &Cluster, unit: &str) -> Result<()> {
 }
 
 /// Row 52.
-pub fn daemon_restart(c: &Cluster) -> Result<()> {
+pub(crate) fn daemon_restart(c: &Cluster) -> Result<()> {
     let (one, every) = ("row52-one.service", "row52-every.service");
     c.install(&exclusive(one))?;
     c.install(&UnitFile::new(every).fragment(&service("")).key("Replicas=all"))?;

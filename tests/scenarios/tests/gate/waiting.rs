@@ -9,7 +9,7 @@ use super::site::{
 };
 
 /// Row 17: the gate has no start limit of its own that would answer in place of the cluster.
-pub fn many(c: &Cluster) -> Result<()> {
+pub(crate) fn many(c: &Cluster) -> Result<()> {
     let unit = "row17.service";
     c.install(&exclusive(unit))?;
     shut(c)?;
@@ -26,7 +26,7 @@ pub fn many(c: &Cluster) -> Result<()> {
 }
 
 /// Row 27.
-pub fn stopped(c: &Cluster) -> Result<()> {
+pub(crate) fn stopped(c: &Cluster) -> Result<()> {
     let unit = "row27.service";
     c.install(&exclusive(unit))?;
     pause(c)?;
@@ -44,7 +44,7 @@ pub fn stopped(c: &Cluster) -> Result<()> {
 }
 
 /// Row 28.
-pub fn timed_out(c: &Cluster) -> Result<()> {
+pub(crate) fn timed_out(c: &Cluster) -> Result<()> {
     let unit = "row28.service";
     c.install(&exclusive(unit).unit("JobTimeoutSec=1"))?;
     pause(c)?;
