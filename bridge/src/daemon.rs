@@ -141,10 +141,10 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
         local: Arc::new(move || picture.load_full().map(|overview| overview.as_ref().clone())),
     }));
 
-    if let Some(consensus) = &consensus {
-        if let Err(error) = consensus.wait_for_recovery(RECOVERY).await {
-            warn!(%error, "the log has not come to rest yet");
-        }
+    if let Some(consensus) = &consensus
+        && let Err(error) = consensus.wait_for_recovery(RECOVERY).await
+    {
+        warn!(%error, "the log has not come to rest yet");
     }
     notify::ready();
     let ended = end(consensus.as_ref(), core, agent, &pulse).await;
