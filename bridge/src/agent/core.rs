@@ -277,9 +277,21 @@ impl Agent {
             }
             self.units.entry(name.clone()).or_default();
         }
+        let mut lost = Vec::new();
         for (name, unit) in &mut self.units {
-            unit.found = found.remove(name);
+            let before = std::mem::replace(&mut unit.found, found.remove(name));
+            if before.is_some() && unit.found.is_none() {
+                lost.push(name.clone());
+            }
             unit.members_stop_ms = members_stop_ms.get(name).copied().unwrap_or(0);
+        }
+        for name in lost {
+            // Also where it is meant: `systemctl revert` takes the section away without a word (gate, row 43).
+            let message = format!(
+                "its [X-Convoke] section is gone from this node, so the cluster does not start it here; it stays \
+                 gated until no node offers it and it is forgotten (convoke forget {name})"
+            );
+            self.tell(&name, Kind::Notice, Priority::Warning, message);
         }
         self.discovered = true;
         if list != self.gated {

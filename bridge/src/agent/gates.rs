@@ -96,6 +96,13 @@ impl Agent {
         }
     }
 
+    /// The member of a unit whose own start waits for the unit's gate.
+    fn starting_member(&self, unit: &UnitName) -> Option<String> {
+        let members = self.units.get(unit)?.members();
+        let starting = self.jobs.jobs().rev().filter(|job| job.ended.is_none() && job.may_start());
+        starting.map(|job| &job.unit).find(|name| members.contains(name)).cloned()
+    }
+
     /// The unit was released: starts that came meanwhile may be asked for now.
     pub(super) fn resume_gates(&mut self, unit: &UnitName) {
         for (id, gate) in self.gates.open.iter_mut().filter(|(_, gate)| gate.parked && gate.unit == *unit) {
@@ -135,7 +142,19 @@ impl Agent {
                 None
             }
             StartCause::NoJob => {
-                self.refuse_gate(id, "the start was cancelled", "start it again".to_owned(), now);
+                let (text, remedy) = match self.starting_member(&unit) {
+                    Some(_) if look.manager.is_booting() => {
+                        let text = "the system is starting: the cluster starts it where and when it may run";
+                        (text.to_owned(), format!("nothing; `{why}` shows what it waits for"))
+                    }
+                    Some(member) => {
+                        (format!("{member} runs only where {unit} runs"), format!("convoke start {unit}"))
+                    }
+                    None => ("the start was cancelled".to_owned(), "start it again".to_owned()),
+                };
+                self.refuse_gate(id, &text, remedy, now);
+                // It was no answer of the cluster: the next start is a new question.
+                self.gates.refused.remove(&unit);
                 return;
             }
             StartCause::Wish => Some(starter(&self.node_name)),

@@ -795,6 +795,55 @@ fn a_repeat_is_answered_from_memory_until_the_state_changes() {
 }
 
 #[test]
+fn a_start_of_a_member_alone_is_refused_by_name_and_not_remembered() {
+    let mut lab = lab();
+    let found = crate::agent::offer::Found {
+        definition: Some(Definition::exclusive()),
+        fault: None,
+        pulled_in: false,
+        members: vec!["db.socket".into()],
+    };
+    let found = BTreeMap::from([(UnitName::from("db.service"), found)]);
+    lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));
+    lab.job(5, "db.socket", JobKind::Start);
+    let _answer = ask(&mut lab, 1);
+    assert_eq!(
+        gate_look(&mut lab, 1, None, SystemState::Running),
+        "gate refused: db.socket runs only where db.service runs"
+    );
+    // A start of the unit itself, a moment later, is a question of its own.
+    lab.job(6, "db.service", JobKind::Start);
+    let (reply, _second) = oneshot::channel();
+    let asked = Event::GateAsked { id: 2, unit: "db.service".into(), reply };
+    assert_eq!(lab.hear(asked), "look db.service for a gate");
+}
+
+#[test]
+fn a_start_that_was_given_up_does_not_answer_the_next() {
+    let mut lab = lab();
+    let _answer = ask(&mut lab, 1);
+    assert_eq!(gate_look(&mut lab, 1, None, SystemState::Running), "gate refused: the start was cancelled");
+    let (reply, _second) = oneshot::channel();
+    let asked = Event::GateAsked { id: 2, unit: "db.service".into(), reply };
+    assert_eq!(lab.hear(asked), "look db.service for a gate");
+}
+
+#[test]
+fn a_section_that_goes_is_told_in_the_units_log() {
+    let mut lab = lab();
+    let lines = |lab: &Lab| {
+        let gone = "section is gone";
+        let told = |action: &&Action| matches!(action, Action::Tell(line) if line.message.contains(gone));
+        lab.done.iter().filter(told).count()
+    };
+    lab.discover(&["db.service"]);
+    assert_eq!(lines(&lab), 0);
+    lab.discover(&[]);
+    lab.discover(&[]);
+    assert_eq!(lines(&lab), 1);
+}
+
+#[test]
 fn a_cancelled_start_takes_its_wish_back_and_its_grant_is_given_back() {
     let mut lab = lab();
     lab.job(5, "db.service", JobKind::Start);
