@@ -2,14 +2,16 @@
 
 mod cluster {
     pub(crate) mod node;
+    pub(crate) mod raw;
 }
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bridge::session::message::{Reply, Request};
-use cluster::node::{Node, settle};
+use bridge::session::message::{Denial, GateAnswer, Reply, Request, Up};
+use cluster::node::{Node, incarnation, settle};
+use cluster::raw::Raw;
 use policy::{
     Cause, Definition, Fact, InventoryItem, Offer, Phase, Role, Settings, Token, UnitName, Wanted, Wish,
 };
@@ -54,6 +56,14 @@ fn start() -> Wish {
     Wish::SetGoal { unit: unit(), wanted: Wanted::Started, node: None, seen: None, by: "test".to_owned() }
 }
 
+fn stop() -> Wish {
+    Wish::SetGoal { unit: unit(), wanted: Wanted::Stopped, node: None, seen: None, by: "test".to_owned() }
+}
+
+fn wish_of(client: &str, wish: Wish) -> Request {
+    Request::Wish { client: client.to_owned(), number: 1, wish }
+}
+
 /// Has PID 1 of the only node fall silent, and waits until the node has no session or lease any more.
 async fn fall_silent(node: &mut Node) {
     let configure = Wish::Configure {
@@ -85,14 +95,7 @@ async fn a_cluster_of_one_node_grants_and_is_released() {
     node.report(fact).await;
     let Reply::Overview(overview) = ask(&node, Request::Overview).await else { panic!("no overview") };
     assert_eq!((overview.quorum, overview.units[0].state.as_str()), (true, "active"));
-    let stop = Wish::SetGoal {
-        unit: unit(),
-        wanted: Wanted::Stopped,
-        node: None,
-        seen: None,
-        by: "test".to_owned(),
-    };
-    wish(&node, 2, stop).await.expect("recorded");
+    wish(&node, 2, stop()).await.expect("recorded");
     let permit = node.revoking().await;
     let because = Cause::Ordered;
     node.report(Fact::Released { node: id, incarnation, unit: unit(), token: permit.token, because }).await;
@@ -183,11 +186,77 @@ async fn a_wish_is_dropped_with_whoever_asked_for_it() {
     node.report(inventory(&node)).await;
     // No session while PID 1 is silent, so that the wish waits in the queue.
     fall_silent(&mut node).await;
-    let request = Request::Wish { client: "impatient".to_owned(), number: 1, wish: start() };
-    let refused = node.asker.ask(request, Duration::from_millis(100)).await;
+    let refused = node.asker.ask(wish_of("impatient", start()), Duration::from_millis(100)).await;
     assert!(refused.is_err(), "{refused:?}");
     node.silent.store(false, Ordering::SeqCst);
     node.opened().await;
     let Reply::Overview(overview) = ask(&node, Request::Overview).await else { panic!("no overview") };
     assert_eq!(overview.units[0].state, "stopped");
+}
+
+/// A certificate is not a session: who was removed from the cluster still has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_taken_outside_of_a_session() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut first = Node::first(dir.path()).await;
+    first.opened().await;
+    first.report(inventory(&first)).await;
+    let mut stranger = Raw::connect(&first, policy::NodeId(7), "nobody").await;
+    stranger.send(Up::Ask { number: 1, request: wish_of("stranger", start()) }).await;
+    while stranger.next().await.is_some() {}
+    let Reply::Overview(overview) = ask(&first, Request::Overview).await else { panic!("no overview") };
+    assert_eq!(overview.units[0].state, "stopped");
+}
+
+/// F21: a machine that was put back to an earlier time is not the one that its leases were given to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_put_back_is_told_to_reboot() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut first = Node::first(dir.path()).await;
+    first.opened().await;
+    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
+    let id = member.id;
+    member.kill().await;
+    let mut old = Raw::connect(&first, id, "m1").await;
+    let before = old.hello(0).await.expect("a session");
+    let mut new = Raw::connect(&first, id, "m1").await;
+    let number = new.hello(before).await.expect("a session");
+    assert!(number > before);
+    // It was not heard in that session: its number may have been lost on the way.
+    let mut again = Raw::connect(&first, id, "m1").await;
+    let number = again.hello(before).await.expect("a session");
+    again.beat(1).await;
+    let mut back = Raw::connect(&first, id, "m1").await;
+    let denied = back.hello(before).await;
+    assert!(matches!(denied, Err(Denial::RebootNow { .. })), "{denied:?}");
+    let mut honest = Raw::connect(&first, id, "m1").await;
+    honest.hello(number).await.expect("a session");
+}
+
+/// F10: a gate that is asked again in another session does not undo a stop that came in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_gate_does_not_undo_a_stop() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut first = Node::first(dir.path()).await;
+    first.opened().await;
+    first.report(inventory(&first)).await;
+    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
+    let id = member.id;
+    member.kill().await;
+    let mut session = Raw::connect(&first, id, "m1").await;
+    let number = session.hello(0).await.expect("a session");
+    let items = vec![InventoryItem { unit: unit(), offer: Some(offer()), running: false }];
+    let inventory =
+        Fact::InventoryReported { node: id, incarnation: incarnation("m1"), items, highest_token: Token(0) };
+    session.send(Up::Fact { number: 1, fact: inventory }).await;
+    let gate = Request::Gate { unit: unit(), wish: Some("root".to_owned()) };
+    let Reply::Gate(GateAnswer::Granted { .. }) = session.ask(5, gate.clone()).await else {
+        panic!("a person's start is a wish");
+    };
+    wish(&first, 1, stop()).await.expect("recorded");
+    let mut session = Raw::connect(&first, id, "m1").await;
+    session.hello(number).await.expect("a session");
+    session.send(Up::Ask { number: 5, request: gate }).await;
+    let Reply::Overview(overview) = session.ask(6, Request::Overview).await else { panic!("no overview") };
+    assert_eq!(overview.units[0].goal, "stopped", "{:?}", overview.units[0]);
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use policy::{Command, Fact, FencePhase, NodeId, Presence, Refusal, Wish};
-use tracing::{info, warn};
+use policy::{AlarmKind, Command, Fact, FencePhase, NodeId, Presence, Refusal, Wish};
+use tracing::{debug, info, warn};
 
 use super::connections::ConnectionId;
 use super::core::Core;
@@ -22,16 +22,23 @@ impl Core {
             return;
         }
         match up {
-            Up::Hello { nonce, incarnation, machine, addresses, last_session: _, version: _ } => {
+            Up::Hello { nonce, incarnation, machine, addresses, last_session, version: _ } => {
                 let expected = self.connections.get_mut(id).map(|connection| connection.nonce);
                 if nonce == 0 || expected != Some(nonce) {
                     warn!(%peer, "a hello without this leader's nonce");
                     return self.close(id);
                 }
-                let hello = Hello { node: peer, incarnation, machine, addresses, proposed: false };
+                let hello =
+                    Hello { node: peer, incarnation, machine, addresses, last_session, proposed: false };
                 self.hello(id, hello);
             }
+            // A certificate alone says nothing: the node may be removed, or this be what is left of an old session.
+            _ if !self.in_session(peer, id) => {
+                debug!(%peer, "a frame outside of a session");
+                self.close(id);
+            }
             Up::Beat { nonce, cut_off_from } => {
+                self.note_beat(peer);
                 self.wait_for_round(Waiting::Beat { connection: id, nonce, cut_off_from });
             }
             Up::Fact { number, fact } => {
@@ -47,6 +54,21 @@ impl Core {
         }
     }
 
+    fn in_session(&mut self, peer: NodeId, id: ConnectionId) -> bool {
+        self.reign.as_mut().is_some_and(|reign| reign.session_of(peer, id).is_some())
+    }
+
+    fn note_beat(&mut self, peer: NodeId) {
+        let life = self.replica.state.nodes.get(&peer).and_then(|node| node.life.as_ref());
+        let (Some(reign), Some(life)) = (&mut self.reign, life) else { return };
+        let number = reign.sessions.get(&peer).map(|session| session.number);
+        if number == Some(life.session)
+            && reign.beaten.get(&peer).is_none_or(|(_, number)| *number != life.session)
+        {
+            reign.beaten.insert(peer, (life.incarnation.clone(), life.session));
+        }
+    }
+
     /// A node speaks for itself, and for the fences and looks that it was given.
     fn may_say(&self, peer: NodeId, fact: &Fact) -> bool {
         match fact {
@@ -57,7 +79,12 @@ impl Core {
             | Fact::Released { node, .. }
             | Fact::StopStuck { node, .. }
             | Fact::NodeLeaving { node, .. } => *node == peer,
-            Fact::PowerObserved { node, .. } => *node != peer,
+            Fact::PowerObserved { node, device, .. } => {
+                let due = self.reign.iter().flat_map(|reign| &reign.plan.observe);
+                due.into_iter().any(|look| {
+                    look.node == *node && look.device == *device && look.executor == peer && *node != peer
+                })
+            }
             Fact::FenceReported { case, .. } => {
                 let phase = self.state().cases.get(case).map(|case| &case.phase);
                 matches!(phase, Some(FencePhase::Running { executor, .. }) if *executor == peer)
@@ -80,9 +107,24 @@ impl Core {
                 "machine {} uses the certificate of {}, which was enrolled as machine {}",
                 hello.machine, node.name, node.machine
             );
-            let fact = Fact::IdentityShared { node: hello.node, machine: hello.machine.clone() };
-            self.propose(Command::Fact(fact), None, Ticket::Note);
+            // It comes back twice a second for as long as nobody looks: once is enough for the log.
+            if !self.state().alarms.contains_key(&AlarmKind::OtherMachine(hello.node)) {
+                let fact = Fact::IdentityShared { node: hello.node, machine: hello.machine.clone() };
+                self.propose(Command::Fact(fact), None, Ticket::Note);
+            }
             self.connections.send(id, Down::Denied(Denial::Identity { why }));
+            return self.close(id);
+        }
+        // 0: its file was lost, and with it the lease; that is no step back.
+        let known = self.reign.as_ref().and_then(|reign| reign.beaten.get(&hello.node));
+        let known = known.filter(|(incarnation, _)| *incarnation == hello.incarnation);
+        if let Some((_, number)) = known.filter(|(_, number)| (1..*number).contains(&hello.last_session)) {
+            let why = format!(
+                "this machine was put back to an earlier time: it knows of session {}, and has been in session {number}",
+                hello.last_session
+            );
+            warn!(node = %node.name, %why, "a node is told to reboot");
+            self.connections.send(id, Down::Denied(Denial::RebootNow { why }));
             return self.close(id);
         }
         if let Some(reign) = &mut self.reign {
@@ -95,11 +137,11 @@ impl Core {
     pub(super) fn retry_parked(&mut self) {
         let Some(reign) = &mut self.reign else { return };
         let term = reign.term;
-        let mut proposals = Vec::new();
         let state = &self.replica.state;
         let mut session =
             state.nodes.values().filter_map(|node| node.life.as_ref()).map(|life| life.session).max();
         session = session.max(reign.sessions.values().map(|session| session.number).max());
+        let mut proposals = Vec::new();
         for (id, hello) in &mut reign.parked {
             let life = state.nodes.get(&hello.node).and_then(|node| node.life.as_ref());
             let other_lives = life.is_some_and(|life| {
@@ -121,15 +163,15 @@ impl Core {
                 addresses: hello.addresses.clone(),
                 term,
             };
-            proposals.push((*id, fact));
+            proposals.push((*id, next, fact));
         }
-        for (id, fact) in proposals {
-            self.propose(Command::Fact(fact), None, Ticket::Hello(id));
+        for (id, number, fact) in proposals {
+            self.propose(Command::Fact(fact), None, Ticket::Hello(id, number));
         }
     }
 
     /// The session's entry was applied, or refused.
-    pub(super) fn hello_settled(&mut self, id: ConnectionId, outcome: Outcome) {
+    pub(super) fn hello_settled(&mut self, id: ConnectionId, number: u64, outcome: Outcome) {
         let settings = self.state().settings.clone();
         let Some(reign) = &mut self.reign else { return };
         let Some(hello) = reign.parked.get_mut(&id) else { return };
@@ -138,17 +180,17 @@ impl Core {
             Ok(()) => {
                 let Some(hello) = reign.parked.remove(&id) else { return };
                 let life = self.replica.state.nodes.get(&hello.node).and_then(|node| node.life.as_ref());
-                let Some(life) = life.filter(|life| life.incarnation == hello.incarnation) else {
+                // Otherwise the node has said hello again since, on another connection.
+                if !life.is_some_and(|life| life.incarnation == hello.incarnation && life.session == number) {
                     return self.close(id);
-                };
+                }
                 let session = Session {
                     connection: id,
-                    number: life.session,
+                    number,
                     answered: std::time::Instant::now(),
                     cut_off_from: Default::default(),
                     told: None,
                 };
-                let number = session.number;
                 let before = reign.sessions.insert(hello.node, session);
                 if let Some(before) = before.filter(|before| before.connection != id) {
                     self.connections.close(before.connection);
@@ -167,8 +209,8 @@ impl Core {
                 self.connections.send(id, Down::Book(book));
                 self.dirty = true;
             }
-            Err(Refusal::StillInSession) => hello.proposed = false,
-            Err(Refusal::Stale(_)) => {
+            // The other life may have been called lost meanwhile.
+            Err(Refusal::StillInSession | Refusal::Stale(_)) => {
                 hello.proposed = false;
                 self.dirty = true;
             }

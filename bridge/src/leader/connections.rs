@@ -47,6 +47,11 @@ impl Connections {
         self.open.keys().copied().collect()
     }
 
+    /// Those whose node was given a challenge.
+    pub(super) fn challenged(&self) -> Vec<ConnectionId> {
+        self.open.iter().filter(|(_, connection)| connection.nonce != 0).map(|(id, _)| *id).collect()
+    }
+
     /// Closes: the writer ends when its queue does, and the reader with it.
     pub(super) fn close(&mut self, id: ConnectionId) {
         self.open.remove(&id);
@@ -86,7 +91,7 @@ pub(super) fn serve(id: ConnectionId, peer: NodeId, stream: Stream, events: mpsc
             };
             match up {
                 Ok(up) => {
-                    if events.send(Event::Frame { id, up }).await.is_err() {
+                    if events.send(Event::Frame { id, up: Box::new(up) }).await.is_err() {
                         return;
                     }
                 }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::connections::{self, ConnectionId, Connections};
+use super::orders::Changed;
 use super::proposals::Ticket;
 use super::reign::Reign;
 use super::replica::Replica;
@@ -50,7 +51,7 @@ pub enum Event {
         /// On which connection.
         id: ConnectionId,
         /// The frame.
-        up: Up,
+        up: Box<Up>,
     },
     /// A connection is gone.
     Closed {
@@ -136,7 +137,7 @@ pub async fn run(setup: Setup) {
         setup;
     let (events, mut queue) = mpsc::channel(QUEUE);
     let mut leadership = consensus.leadership();
-    let first = leadership.borrow_and_update().clone();
+    let first = *leadership.borrow_and_update();
     let now = Instant::now();
     let mut core = Core {
         node,
@@ -179,7 +180,7 @@ pub async fn run(setup: Setup) {
                 if changed.is_err() {
                     return;
                 }
-                core.leadership = leadership.borrow_and_update().clone();
+                core.leadership = *leadership.borrow_and_update();
                 core.leadership_changed();
             }
             () = tokio::time::sleep_until(core.next_due.into()) => {}
@@ -220,7 +221,7 @@ impl Core {
                 self.connections.add(id, peer, out);
                 self.challenge(id);
             }
-            Event::Frame { id, up } => self.frame(id, up),
+            Event::Frame { id, up } => self.frame(id, *up),
             Event::Closed { id } => self.closed(id),
             Event::Round { term, result } => self.round_done(term, result),
             Event::Proposed { term, ticket, result } => self.proposed(term, ticket, result),
@@ -256,11 +257,17 @@ impl Core {
     }
 
     fn leadership_changed(&mut self) {
-        let Leadership { term, mine, leader } = self.leadership.clone();
+        let Leadership { term, mine, leader } = self.leadership;
         let told = leader.map(NodeId);
         self.leader.send_if_modified(|known| std::mem::replace(known, told) != told);
         let reigning = self.reign.as_ref().map(|reign| reign.term);
+        // What this voter last knew is drawn anew, in case nobody tells it more.
+        self.dirty = true;
         if mine && reigning != Some(term) {
+            // A session belongs to the term that it was opened in.
+            for id in self.connections.challenged() {
+                self.close(id);
+            }
             self.reign = Some(Reign::new(term));
             if let Some(found) = self.found.clone().filter(|_| self.state().cluster.is_empty()) {
                 self.propose(Command::Wish(found), None, Ticket::Note);
@@ -316,23 +323,25 @@ impl Core {
         reign.gates.retain(|gate| gate.connection != id);
         // The session is gone from memory; its lease is not over for that, and is judged by its last answer.
         let found = reign.sessions.iter().find(|(_, session)| session.connection == id);
-        if let Some(node) = found.map(|(node, _)| *node) {
-            if let Some(session) = reign.sessions.get_mut(&node) {
-                session.connection = 0;
-                session.told = None;
-            }
+        let node = found.map(|(node, _)| *node);
+        if let Some(session) = node.and_then(|node| reign.sessions.get_mut(&node)) {
+            session.connection = 0;
+            session.told = None;
         }
     }
 
     /// After each batch of events. `quiet`: everything that had arrived was handled.
     fn settle(&mut self, quiet: bool) {
         let now = Instant::now();
+        self.note_stall(now);
         self.next_due = now + if self.reign.is_some() { TICK } else { IDLE };
         if self.reign.as_ref().is_some_and(|reign| reign.began.is_none()) {
             self.begin_term();
         }
         let wake = self.reign.as_ref().and_then(|reign| reign.wake);
+        let mut changed = Changed::Nothing;
         if self.dirty || wake.is_some_and(|wake| wake <= now) {
+            changed = Changed::Something;
             self.dirty = false;
             self.replan();
             self.keep_book();
@@ -341,7 +350,7 @@ impl Core {
             self.draw(now);
         }
         self.decide();
-        self.tell_nodes();
+        self.tell_nodes(changed);
         self.answer_gates();
         if quiet {
             self.judge_leases();

@@ -36,18 +36,19 @@ impl Core {
         };
         let elsewhere = self.state().possibly_running(&unit);
         let here = elsewhere.iter().any(|(at, _)| *at == node);
-        let asks = wish.filter(|_| !here);
-        let placed = known.is_exclusive() && !elsewhere.is_empty();
-        let wishes = asks.is_some() && (known.goal.wanted == Wanted::Stopped || !placed);
-        let (wishing, by) = (wishes && !placed, asks.unwrap_or_default());
+        let placed = here || (known.is_exclusive() && !elsewhere.is_empty());
+        let asks = wish.filter(|_| !placed);
+        let (wishing, by) = (asks.is_some(), asks.unwrap_or_default());
         let Some(reign) = &mut self.reign else { return };
         reign.gates.push(WaitingGate { connection, number, node, unit: unit.clone(), wishing });
-        let term = reign.term;
         if wishing {
             let wish = Wish::SetGoal { unit, wanted: Wanted::Started, node: Some(node), seen: None, by };
-            // Connections are counted anew by each process; a term has one leader.
-            let client = format!("gate {node} {term} {connection}");
-            self.propose_wish(wish, client, number, Ticket::Gate(connection, number));
+            // The node asks again in another session under the same number, which is its own in all of this life: what
+            // was recorded once must not undo a stop that came after it (F10).
+            let life = self.state().nodes.get(&node).and_then(|node| node.life.as_ref());
+            let life = life.map_or("", |life| life.incarnation.0.as_str());
+            let client = format!("gate {node} {life} {number}");
+            self.propose_wish(wish, client, 1, Ticket::Gate(connection, number));
         }
     }
 

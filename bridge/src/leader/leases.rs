@@ -81,6 +81,10 @@ impl Core {
         let confirmed = matches!(&result, Ok(barrier) if barrier.term == term);
         // Without a quorum, `convoke status` shows what this voter last knew.
         self.dirty |= std::mem::replace(&mut reign.confirmed, confirmed) != confirmed;
+        if !confirmed {
+            self.forbear();
+        }
+        let Some(reign) = &mut self.reign else { return };
         let covered = std::mem::take(&mut reign.rounds.covered);
         match result {
             Ok(barrier) if barrier.term == term => {
@@ -114,13 +118,25 @@ impl Core {
     fn answer_beat(&mut self, connection: ConnectionId, nonce: u64, cut_off_from: BTreeSet<NodeId>) {
         let lease_ms = self.state().settings.lease_ms();
         let beat_ms = self.state().settings.beat_ms();
+        let Some(node) = self.connections.peer(connection) else { return };
         let Some(reign) = &mut self.reign else { return };
         let Some(began) = reign.began else { return };
-        let ending = reign.ending.clone();
-        let Some((node, session)) = reign.session_of(connection) else { return };
-        if ending.contains(&(node, session.number)) {
+        let Some(number) = reign.session_of(node, connection).map(|session| session.number) else { return };
+        if reign.ending.contains(&(node, number)) {
             return;
         }
+        let life = self.replica.state.nodes.get(&node).and_then(|node| node.life.as_ref());
+        let holds = life.is_some_and(|life| {
+            life.session == number
+                && life.gone.is_none()
+                && life.contradicted.is_none()
+                && !matches!(life.presence, Presence::Lost { .. })
+        });
+        if !holds {
+            // Proven gone, or replaced, while its session stood: what it is told next answers a new nonce (F18).
+            return self.close(connection);
+        }
+        let Some(session) = reign.session_of(node, connection) else { return };
         session.answered = Instant::now();
         if session.cut_off_from != cut_off_from {
             session.cut_off_from = cut_off_from;
@@ -132,23 +148,37 @@ impl Core {
         self.connections.send(connection, Down::Beaten { nonce, lease_ms, next_in_ms });
     }
 
+    /// Without a quorum no beat is answered, and no loss committed. The nodes get time to come back once there is one
+    /// again, or all of them would be called lost in its first moment (F23).
+    pub(super) fn forbear(&mut self) {
+        let loss = Duration::from_millis(self.state().settings.loss_ms());
+        if let Some(reign) = &mut self.reign {
+            reign.forbearance = reign.forbearance.max(Instant::now() + loss / 2);
+        }
+    }
+
+    /// Holds a stall of this leader's own against nobody (F23). To be called after every batch of events: one that
+    /// leaves events behind is followed by another that may not.
+    pub(super) fn note_stall(&mut self, now: Instant) {
+        let stall = now.saturating_duration_since(self.due).saturating_sub(OWN_STALL);
+        let loss = Duration::from_millis(self.state().settings.loss_ms());
+        let Some(reign) = self.reign.as_mut().filter(|reign| reign.began.is_some()) else { return };
+        if stall.is_zero() {
+            return;
+        }
+        warn!(stall_ms = stall.as_millis() as u64, "this leader was not scheduled; leases are judged later");
+        for session in reign.sessions.values_mut() {
+            session.answered += stall;
+        }
+        reign.forbearance = reign.forbearance.max(now + loss.min(stall * 2));
+    }
+
     /// Calls nodes lost whose lease has ended. To be called only when everything that had arrived was handled (F23).
     pub(super) fn judge_leases(&mut self) {
         let now = Instant::now();
-        let stall = now.saturating_duration_since(self.due).saturating_sub(OWN_STALL);
         let loss = Duration::from_millis(self.state().settings.loss_ms());
         let Some(reign) = &mut self.reign else { return };
-        let Some(began) = &mut reign.began else { return };
-        if !stall.is_zero() {
-            warn!(
-                stall_ms = stall.as_millis() as u64,
-                "this leader was not scheduled; leases are judged later"
-            );
-            for session in reign.sessions.values_mut() {
-                session.answered += stall;
-            }
-            reign.forbearance = reign.forbearance.max(now + loss.min(stall * 2));
-        }
+        let Some(began) = reign.began else { return };
         let floor = began.at;
         let mut lost = Vec::new();
         for (id, node) in &self.replica.state.nodes {
@@ -165,7 +195,8 @@ impl Core {
             let answered = session.map_or(seen.1, |session| session.answered).max(floor);
             let ends = answered + loss;
             if ends <= now && reign.forbearance <= now && reign.pause <= now {
-                if reign.ending.insert((*id, life.session)) {
+                if reign.losing.insert((*id, life.session)) {
+                    reign.ending.insert((*id, life.session));
                     lost.push((*id, life.incarnation.clone(), life.session));
                 }
             } else {

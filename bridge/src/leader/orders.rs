@@ -9,11 +9,24 @@ use crate::join::Peer;
 use crate::net::{Book, BookEntry};
 use crate::session::message::{AgentCall, Down, FenceOrder, LookOrder, Orders};
 
+/// Whether what nodes are told may differ from what they were told last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// The state, or the plan.
+    Something,
+    /// Neither.
+    Nothing,
+}
+
 impl Core {
-    /// Tells every node in session what has changed for it.
-    pub(super) fn tell_nodes(&mut self) {
+    /// Tells every node in session what has changed for it: all of them after the state or the plan has `changed`,
+    /// else those that were told nothing yet.
+    pub(super) fn tell_nodes(&mut self, changed: Changed) {
         let Some(reign) = &self.reign else { return };
-        let nodes: Vec<NodeId> = reign.sessions.keys().copied().collect();
+        let due = reign.sessions.iter().filter(|(_, session)| {
+            session.connection != 0 && (changed == Changed::Something || session.told.is_none())
+        });
+        let nodes: Vec<NodeId> = due.map(|(node, _)| *node).collect();
         for node in nodes {
             let orders = self.orders(node);
             let Some(session) = self.reign.as_mut().and_then(|reign| reign.sessions.get_mut(&node)) else {
@@ -22,7 +35,7 @@ impl Core {
             let same = session.told.as_ref().is_some_and(|told| {
                 told.view.index <= orders.view.index && same_but_for_index(told, &orders)
             });
-            if same || session.connection == 0 {
+            if same {
                 continue;
             }
             session.told = Some(orders.clone());

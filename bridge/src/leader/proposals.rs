@@ -12,16 +12,21 @@ use super::entry::{self, Outcome, Stamped};
 use super::reign::Began;
 use crate::session::message::{Down, Number, Reply};
 
-/// Wait after a proposal that the log did not take: without a quorum there is no use in trying at once again.
+/// Wait after a proposal that the log did not take: without a quorum there is no use in trying at once again. It
+/// doubles a few times, and ends with the first proposal that is taken.
 const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_DOUBLINGS: u32 = 4;
+/// A decision that was refused is tried again on the same state after this time: `plan` and `apply` disagree, and that
+/// is a fault to be seen in the journal, not a reason to fill the log.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// What a proposal is for.
 #[derive(Clone, Debug)]
 pub(super) enum Ticket {
     /// The first entry of the term.
     Began,
-    /// A session.
-    Hello(ConnectionId),
+    /// A session, by its number.
+    Hello(ConnectionId, u64),
     /// The end of a lease.
     Loss {
         /// Of whom.
@@ -55,7 +60,7 @@ impl Core {
             Ok(bytes) => bytes,
             Err(failure) => {
                 error!(%failure, "a command cannot be encoded");
-                return;
+                return self.unsettled(ticket, &ProposeError::Stopped);
             }
         };
         reign.tickets.insert(number, ticket);
@@ -78,7 +83,7 @@ impl Core {
                 Ok(outcome) => Ok((applied.index, outcome)),
                 Err(failure) => {
                     error!(%failure, "the log's answer cannot be read");
-                    return;
+                    Err(ProposeError::Unknown)
                 }
             },
             Err(failure) => Err(failure),
@@ -87,28 +92,29 @@ impl Core {
             Ok((index, outcome)) => self.settled(ticket, index, outcome),
             Err(failure) => {
                 debug!(%failure, ?ticket, "a proposal was not confirmed");
-                self.unsettled(ticket);
+                self.unsettled(ticket, &failure);
             }
         }
     }
 
     /// The entry is in the log and was applied, or refused.
     fn settled(&mut self, ticket: Ticket, index: u64, outcome: Outcome) {
+        if let Some(reign) = &mut self.reign {
+            reign.pauses = 0;
+            reign.pause = Instant::now();
+        }
         match ticket {
             Ticket::Began => self.term_began(outcome),
-            Ticket::Hello(connection) => self.hello_settled(connection, outcome),
+            Ticket::Hello(connection, session) => self.hello_settled(connection, session, outcome),
             Ticket::Loss { node, session } => {
                 if let Err(refusal) = outcome {
                     debug!(%node, session, %refusal, "a loss was refused");
                 }
                 if let Some(reign) = &mut self.reign {
                     reign.ending.remove(&(node, session));
-                    let lost = reign.sessions.get(&node).filter(|open| open.number == session);
-                    if let Some(connection) = lost.map(|open| open.connection) {
-                        reign.sessions.remove(&node);
-                        self.connections.close(connection);
-                    }
+                    reign.losing.remove(&(node, session));
                 }
+                self.end_session(node, session);
             }
             Ticket::Fact(connection, number) => {
                 if let Err(refusal) = &outcome {
@@ -129,12 +135,12 @@ impl Core {
                 self.connections.send(connection, Down::Answer { number, reply });
             }
             Ticket::Decision(decision) => {
-                let applied_at = self.state().index;
+                let effective = self.replica.effective;
                 let Some(reign) = &mut self.reign else { return };
                 reign.deciding.retain(|other| *other != *decision);
                 if let Err(refusal) = outcome {
                     warn!(%refusal, ?decision, "a decision was refused");
-                    reign.refused.push((applied_at, *decision));
+                    reign.refused.push((Instant::now(), effective, *decision));
                 }
                 self.dirty = true;
             }
@@ -147,10 +153,15 @@ impl Core {
     }
 
     /// It may be in the log or not. Whoever waits asks again in another session; decisions are planned again.
-    fn unsettled(&mut self, ticket: Ticket) {
+    fn unsettled(&mut self, ticket: Ticket, failure: &ProposeError) {
         if let Some(reign) = &mut self.reign {
-            reign.pause = Instant::now() + PAUSE;
+            let now = Instant::now();
+            if reign.pause <= now {
+                reign.pause = now + PAUSE * (1 << reign.pauses.min(PAUSE_DOUBLINGS));
+                reign.pauses += 1;
+            }
         }
+        self.forbear();
         match ticket {
             Ticket::Began => {
                 if let Some(reign) = &mut self.reign {
@@ -160,7 +171,13 @@ impl Core {
             }
             Ticket::Loss { node, session } => {
                 if let Some(reign) = &mut self.reign {
-                    reign.ending.remove(&(node, session));
+                    reign.losing.remove(&(node, session));
+                    // What may still be committed must not be followed by an answer in that session (F5).
+                    if *failure == ProposeError::Unknown {
+                        self.end_session(node, session);
+                    } else {
+                        reign.ending.remove(&(node, session));
+                    }
                 }
             }
             Ticket::Decision(decision) => {
@@ -169,12 +186,22 @@ impl Core {
                 }
                 self.dirty = true;
             }
-            Ticket::Hello(connection)
+            Ticket::Hello(connection, _)
             | Ticket::Fact(connection, _)
             | Ticket::Wish(connection, _)
             | Ticket::Gate(connection, _)
             | Ticket::Enroll(connection, _, _) => self.close(connection),
             Ticket::Note => {}
+        }
+    }
+
+    /// Closes a session, unless the node has another one by now.
+    fn end_session(&mut self, node: NodeId, number: u64) {
+        let Some(reign) = &mut self.reign else { return };
+        let open = reign.sessions.get(&node).filter(|open| open.number == number);
+        if let Some(connection) = open.map(|open| open.connection) {
+            reign.sessions.remove(&node);
+            self.connections.close(connection);
         }
     }
 
@@ -217,6 +244,7 @@ impl Core {
                     }
                     self.dirty = true;
                 } else {
+                    reign.pause = Instant::now() + PAUSE * (1 << PAUSE_DOUBLINGS);
                     warn!(%refusal, "the term cannot begin");
                 }
             }
@@ -225,10 +253,10 @@ impl Core {
 
     /// Proposes the plan's decisions that are not under way.
     pub(super) fn decide(&mut self) {
-        let index = self.state().index;
+        let (now, effective) = (Instant::now(), self.replica.effective);
         let Some(reign) = &mut self.reign else { return };
-        reign.refused.retain(|(at, _)| *at == index);
-        if reign.pause > Instant::now() {
+        reign.refused.retain(|(at, state, _)| *state == effective && now < *at + REFUSED);
+        if reign.pause > now {
             self.next_due = self.next_due.min(reign.pause);
             return;
         }
@@ -237,7 +265,7 @@ impl Core {
             .decisions
             .iter()
             .filter(|decision| !reign.deciding.contains(decision))
-            .filter(|decision| !reign.refused.iter().any(|(_, refused)| refused == *decision))
+            .filter(|decision| !reign.refused.iter().any(|(_, _, refused)| refused == *decision))
             .cloned()
             .collect();
         for decision in wanted {

@@ -31,16 +31,23 @@ pub(super) struct Reign {
     pub(super) next_ticket: u64,
     /// Decisions under way.
     pub(super) deciding: Vec<Decision>,
-    /// Decisions that `apply` refused, and the index that they were refused at: not tried again on the same state.
-    pub(super) refused: Vec<(u64, Decision)>,
-    /// Sessions for which a loss is proposed: they are not answered any more (F5).
+    /// Decisions that `apply` refused: when, and on which state. Not tried again on the same.
+    pub(super) refused: Vec<(Instant, u64, Decision)>,
+    /// Sessions whose loss was proposed: they are not answered any more, even if it is not known whether the entry will
+    /// ever be committed (F5).
     pub(super) ending: BTreeSet<(NodeId, u64)>,
+    /// Those whose proposal is under way.
+    pub(super) losing: BTreeSet<(NodeId, u64)>,
+    /// The last session that each life has beaten in, which it therefore knows the number of (F21).
+    pub(super) beaten: BTreeMap<NodeId, (Incarnation, u64)>,
     /// Since when each node's latest session is in the state, as far as this leader has seen.
     pub(super) seen: BTreeMap<NodeId, (u64, Instant)>,
     /// No loss before this time: this leader was stalled itself (F23).
     pub(super) forbearance: Instant,
     /// Nothing is proposed before this time: the log did not take the last proposal.
     pub(super) pause: Instant,
+    /// How many such pauses came one after the other.
+    pub(super) pauses: u32,
     /// Whether the last quorum round succeeded.
     pub(super) confirmed: bool,
     /// Gates that wait for a permit.
@@ -79,6 +86,8 @@ pub(super) struct Hello {
     pub(super) incarnation: Incarnation,
     pub(super) machine: String,
     pub(super) addresses: Vec<String>,
+    /// The last session that it knows of; 0 if it knows of none.
+    pub(super) last_session: u64,
     /// Whether a proposal for it is under way.
     pub(super) proposed: bool,
 }
@@ -97,9 +106,12 @@ impl Reign {
             deciding: Vec::new(),
             refused: Vec::new(),
             ending: BTreeSet::new(),
+            losing: BTreeSet::new(),
+            beaten: BTreeMap::new(),
             seen: BTreeMap::new(),
             forbearance: Instant::now(),
             pause: Instant::now(),
+            pauses: 0,
             confirmed: false,
             gates: Vec::new(),
             plan: Plan::default(),
@@ -115,9 +127,8 @@ impl Reign {
         }
     }
 
-    /// The session that a connection holds.
-    pub(super) fn session_of(&mut self, connection: ConnectionId) -> Option<(NodeId, &mut Session)> {
-        let found = self.sessions.iter_mut().find(|(_, session)| session.connection == connection);
-        found.map(|(node, session)| (*node, session))
+    /// The node's session, if this connection holds it.
+    pub(super) fn session_of(&mut self, node: NodeId, connection: ConnectionId) -> Option<&mut Session> {
+        self.sessions.get_mut(&node).filter(|session| session.connection == connection)
     }
 }

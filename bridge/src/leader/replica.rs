@@ -16,6 +16,8 @@ pub struct Replica {
     pub(super) happenings: Vec<Event>,
     /// Whether anything was applied since it was last looked at.
     pub(super) changed: bool,
+    /// Index of the last entry that was not refused: the state is the same as then, but for index and time.
+    pub(super) effective: u64,
 }
 
 impl Replica {
@@ -36,6 +38,9 @@ impl Replica {
                         }
                     };
                     let outcome = apply(&mut self.state, &entry);
+                    if outcome.is_ok() {
+                        self.effective = index;
+                    }
                     let outcome = outcome.map(|happenings| self.happenings.extend(happenings));
                     answers.push(entry::encode_outcome(&outcome));
                 }
@@ -56,6 +61,7 @@ impl Replica {
                 let outcome = restored.map(|state| {
                     info!(last_index, "state restored from a snapshot");
                     self.state = state;
+                    self.effective = last_index;
                     self.happenings.clear();
                     self.changed = true;
                 });

@@ -12,7 +12,7 @@ use bridge::identity::{self, Enrolled};
 use bridge::init;
 use bridge::join::{self, Joiner, Token};
 use bridge::leader;
-use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener};
+use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener, Stream};
 use bridge::paths::Paths;
 use bridge::session::client::{self, Local};
 use bridge::session::message::{Reply, Request};
@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) silent: Arc<AtomicBool>,
     name: String,
     consensus: Option<Consensus>,
+    /// Sessions to the leader on this node, with who is at their other end.
+    pub(crate) streams: mpsc::Sender<(NodeId, Stream)>,
     to_session: mpsc::Sender<ToSession>,
     from_session: mpsc::Receiver<FromSession>,
     permits: Vec<PermitView>,
@@ -160,7 +162,7 @@ impl Node {
                 cluster: enrolled.identity.cluster,
                 book,
                 consensus: consensus.clone(),
-                streams,
+                streams: streams.clone(),
                 authority: enrolled.authority.map(Arc::new),
                 asker: asker.clone(),
             },
@@ -203,6 +205,7 @@ impl Node {
             silent,
             name,
             consensus,
+            streams,
             to_session,
             from_session,
             permits: Vec::new(),
@@ -299,7 +302,7 @@ impl Node {
     }
 }
 
-fn incarnation(name: &str) -> Incarnation {
+pub(crate) fn incarnation(name: &str) -> Incarnation {
     Incarnation(format!("boot of {name}"))
 }
 

@@ -1,0 +1,80 @@
+//! A node's end of a session, frame by frame: what an honest node never sends, or no longer.
+
+use std::time::Duration;
+
+use bridge::net::Frames;
+use bridge::session::client::FRAME_MAX;
+use bridge::session::message::{Denial, Down, Reply, Request, Up};
+use policy::NodeId;
+use tokio::io::DuplexStream;
+
+use super::node::{Node, incarnation};
+
+/// One connection to the leader.
+pub(crate) struct Raw {
+    frames: Frames<DuplexStream>,
+    name: String,
+}
+
+impl Raw {
+    /// Connects to the leader on `leader`, as the node of that id and name.
+    pub(crate) async fn connect(leader: &Node, id: NodeId, name: &str) -> Self {
+        let (mine, theirs) = tokio::io::duplex(1 << 16);
+        leader.streams.send((id, Box::new(theirs))).await.expect("the core runs");
+        Self { frames: Frames::new(mine, FRAME_MAX), name: name.to_owned() }
+    }
+
+    pub(crate) async fn send(&mut self, up: Up) {
+        self.frames.send(&up).await.expect("sent");
+    }
+
+    /// The next frame; `None` once the leader has closed the connection.
+    pub(crate) async fn next(&mut self) -> Option<Down> {
+        let frame = tokio::time::timeout(Duration::from_secs(10), self.frames.recv()).await;
+        frame.expect("a frame, or the end, within ten seconds").ok()
+    }
+
+    /// Says hello; gives the number of the session, or why there is none.
+    pub(crate) async fn hello(&mut self, last_session: u64) -> Result<u64, Denial> {
+        let nonce = loop {
+            match self.next().await.expect("a challenge") {
+                Down::Challenge { nonce, .. } => break nonce,
+                other => panic!("no challenge: {other:?}"),
+            }
+        };
+        self.send(Up::Hello {
+            nonce,
+            incarnation: incarnation(&self.name),
+            machine: format!("machine of {}", self.name),
+            addresses: Vec::new(),
+            last_session,
+            version: "0".to_owned(),
+        })
+        .await;
+        match self.next().await.expect("an answer to a hello") {
+            Down::Welcome { session, .. } => Ok(session),
+            Down::Denied(denial) => Err(denial),
+            other => panic!("not an answer to a hello: {other:?}"),
+        }
+    }
+
+    /// Sends a beat and waits for its answer.
+    pub(crate) async fn beat(&mut self, nonce: u64) {
+        self.send(Up::Beat { nonce, cut_off_from: Default::default() }).await;
+        while !matches!(self.next().await.expect("an answer"), Down::Beaten { nonce: other, .. } if other == nonce)
+        {
+        }
+    }
+
+    /// Asks and waits for the answer.
+    pub(crate) async fn ask(&mut self, number: u64, request: Request) -> Reply {
+        self.send(Up::Ask { number, request }).await;
+        loop {
+            if let Down::Answer { number: other, reply } = self.next().await.expect("an answer")
+                && other == number
+            {
+                return reply;
+            }
+        }
+    }
+}
