@@ -116,8 +116,17 @@ impl Cluster {
 
     /// `convoke events --json`, oldest first.
     pub fn events(&self) -> Result<Vec<Change>> {
-        let text = self.ok(self.anybody()?, "convoke events -n 2000 --json")?;
-        serde_json::from_str(&text).with_context(|| format!("`convoke events` says {text}"))
+        let mut found: Result<Vec<Change>> = Err(anyhow::anyhow!("no node can be asked"));
+        for node in self.awake() {
+            let text = node.run_ok("convoke events -n 2000 --json");
+            found = text.and_then(|text| {
+                serde_json::from_str(&text).with_context(|| format!("`convoke events` says {text}"))
+            });
+            if found.is_ok() {
+                break;
+            }
+        }
+        found
     }
 
     /// What happened after an index of the log.
@@ -274,7 +283,8 @@ impl Cluster {
             }
         }
         self.silent.borrow_mut().clear();
-        self.lab.each(|n| if n.is_on() { Ok(()) } else { n.boot() })?;
+        self.drain_agents()?;
+        self.lab.each(Node::boot)?;
         self.everywhere("systemctl is-active --quiet convoked || systemctl start convoked")?;
         let mut restarted = false;
         self.wait_for("the cluster is whole", Duration::from_secs(90), || {
@@ -291,6 +301,18 @@ impl Cluster {
             }
             let blemishes = self.blemishes(&now);
             ensure!(blemishes.is_empty(), "{}", blemishes.join(", "));
+            Ok(Some(()))
+        })
+    }
+
+    /// Waits until no fence agent of an earlier part runs: a late command would switch off what is booted now.
+    fn drain_agents(&self) -> Result<()> {
+        let line = "systemctl list-units --no-legend --plain --state=active,activating,deactivating 'convoke-fence-*'";
+        self.wait_for("all fence agents have ended", Duration::from_secs(30), || {
+            for node in self.lab.nodes().iter().filter(|n| n.is_on()) {
+                let running = node.run(line)?.stdout;
+                ensure!(running.trim().is_empty(), "{}: {running}", node.name());
+            }
             Ok(Some(()))
         })
     }

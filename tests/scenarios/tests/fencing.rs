@@ -193,7 +193,7 @@ fn leader_killed(c: &Cluster) -> Result<()> {
 fn returns_meanwhile(c: &Cluster) -> Result<()> {
     let (victim, _) = placed(c)?;
     let name = c.node(victim).name();
-    c.bmc_faults(victim, &[Fault::Slow(4)])?;
+    c.bmc_faults(victim, &[Fault::Slow(2)])?;
     let boot = c.node(victim).boot_id()?;
     let index = c.overview()?.index;
     let then = Moment::now();
@@ -269,6 +269,7 @@ fn wrong_plug(c: &Cluster) -> Result<()> {
     c.stays_silent(UNIT, S(6))?;
     c.heal(victim)?;
     c.bmc_faults(other, &[])?;
+    c.until("it is back and nothing is fenced", LATE, |now| now.online(&name) && now.fences.is_empty())?;
     c.configure(&document)?;
     c.never_twice(UNIT)
 }
