@@ -21,8 +21,8 @@ pub(crate) fn no_generator(c: &Cluster) -> Result<()> {
     becomes(c, bare, "inactive")?;
     stays_gone(c, bare, WHILE)?;
     c.wait_for("somebody is told", SOON, || {
-        let log = c.ok(1, "journalctl --sync; journalctl --boot --no-pager --unit=row34.service")?;
-        let told = log.lines().any(|l| l.contains("gate"));
+        let log = c.ok(1, &format!("journalctl --sync; journalctl --boot --no-pager --unit={bare}"))?;
+        let told = log.lines().any(|l| l.contains("could be started without the cluster"));
         Ok(told.then_some(()))
     })?;
     mend_generator(c)?;
@@ -93,12 +93,17 @@ pub(crate) fn reverted(c: &Cluster) -> Result<()> {
     ensure!(!left, "`systemctl revert` left the drop-in, so this shows nothing");
     refused(c, unit)?;
     ensure!(!permitted(c, unit)?, "it has a permit");
-    c.wait_for("somebody is told", SOON, || {
-        let now = c.overview()?;
-        let unit = now.unit(unit).map_or("", |u| u.state.as_str()).to_owned();
-        ensure!(now.alarms_with(&["row43"]) || unit == "undefined", "{unit} {:?}", now.alarms);
-        Ok(Some(()))
-    })
+    open(c)?;
+    stays_gone(c, unit, WHILE)?;
+    let now = c.overview()?;
+    let line = now.unit(unit).map(|u| (u.state.clone(), u.reason.clone().unwrap_or_default()));
+    ensure!(
+        line.as_ref().is_some_and(|(state, why)| state == "waiting" && why.contains("does not offer")),
+        "`convoke status` does not say what is wrong: {line:?}"
+    );
+    let log = c.ok(1, &format!("journalctl --sync; journalctl --boot --no-pager --unit={unit}"))?;
+    ensure!(log.contains("[X-Convoke] section is gone"), "its own log does not say what is wrong:\n{log}");
+    Ok(())
 }
 
 /// Row 68: the condition of a service with a root of its own cannot see the permit, and is left out.

@@ -53,7 +53,9 @@ pub(crate) fn mount(c: &Cluster) -> Result<()> {
 /// Rows 18 to 20: the trigger shares the service's gate, and the cluster starts and stops both.
 fn trigger(c: &Cluster, stem: &str, kind: &str, text: &str, poke: &str) -> Result<()> {
     let (unit, trigger) = (format!("{stem}.service"), format!("{stem}.{kind}"));
-    put(c, &trigger, text)?;
+    // The cluster starts the triggers that are enabled: their gate kept them from starting at boot.
+    put(c, &trigger, &format!("{text}[Install]\nWantedBy=multi-user.target\n"))?;
+    c.ok(1, &format!("systemctl enable {trigger}"))?;
     c.install(&exclusive(&unit))?;
     shut(c)?;
     refused(c, &trigger)?;

@@ -70,7 +70,8 @@ pub(crate) fn open(c: &Cluster) -> Result<()> {
 pub(crate) fn refused(c: &Cluster, unit: &str) -> Result<Output> {
     let out = c.node(1).run_for(&format!("systemctl start '{unit}'"), SOON)?;
     ensure!(out.code == 1, "`systemctl start {unit}` exits {}: {}", out.code, out.stderr);
-    ensure!(out.stderr.contains("Assertion failed on job"), "it says: {}", out.stderr);
+    let why = ["Assertion failed on job", "A dependency job for"];
+    ensure!(why.iter().any(|why| out.stderr.contains(why)), "it says: {}", out.stderr);
     let now = state(c, unit)?;
     ensure!(now == "inactive", "the refused {unit} is {now}");
     Ok(out)
@@ -161,7 +162,7 @@ pub(crate) fn tidy(c: &Cluster) -> Result<()> {
         1,
         &format!(
             "[ -e /root/generator ] && mv /root/generator {GENERATOR}; \
-             for u in {names}; do convoke stop --timeout 10s \"$u\" >/dev/null 2>&1; done; \
+             for u in {names}; do convoke stop --no-wait \"$u\" >/dev/null 2>&1; done; \
              systemctl stop 'row*' 'srv-row*' 2>/dev/null; systemctl reset-failed 'row*' 2>/dev/null; \
              sed -i /row/d /etc/fstab; \
              rm -rf /etc/systemd/system/*row* /etc/systemd/system/*.wants/*row* /usr/lib/systemd/system/*row* \
