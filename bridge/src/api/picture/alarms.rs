@@ -110,10 +110,12 @@ impl View<'_> {
         let mut found = Vec::new();
         for node in self.state.nodes.values() {
             for unit in node.life.iter().filter(|life| life.gone.is_none()).flat_map(|life| &life.strays) {
-                found.push(warning(
-                    format!("{unit} runs on {} without a permit", node.name),
-                    format!("see `convoke why {unit}`; stop it there, or `convoke start {unit}` to adopt it"),
-                ));
+                let remedy = if node.role.runs_units() {
+                    format!("see `convoke why {unit}`; stop it there, or `convoke start {unit}` to adopt it")
+                } else {
+                    format!("a witness runs no unit of the cluster: `systemctl stop {unit}` on {}", node.name)
+                };
+                found.push(warning(format!("{unit} runs on {} without a permit", node.name), remedy));
             }
         }
         found
@@ -145,7 +147,9 @@ impl View<'_> {
             return Vec::new();
         }
         let mut found = Vec::new();
-        for (id, node) in self.state.nodes.iter().filter(|(_, node)| node.in_session().is_some()) {
+        // A witness has the files perhaps, but never a permit: nothing waits for it.
+        let runs = |node: &Node| node.role.runs_units() && node.in_session().is_some();
+        for (id, node) in self.state.nodes.iter().filter(|(_, node)| runs(node)) {
             let needs = |definition: &policy::Definition| definition.fencing == Fencing::Required;
             let offers = node.offers.iter().filter(|(_, offer)| offer.present);
             let unit = offers.map(|(name, _)| name).find(|name| {

@@ -172,9 +172,9 @@ fn a_device_counts_only_for_the_life_that_it_was_seen_with() {
         let mut state = state();
         let key = ("bmc-n3".to_owned(), NodeId(3));
         match power {
-            Some(power) => {
-                state.observations.insert(key, Observation { incarnation: incarnation(life), power, at: 1, trusted: false })
-            }
+            Some(power) => state
+                .observations
+                .insert(key, Observation { incarnation: incarnation(life), power, at: 1, trusted: false }),
             None => state.observations.remove(&key),
         };
         let line = node_line(&state, "n3");
@@ -300,12 +300,29 @@ fn a_failing_fence_shows_device_error_and_next_attempt() {
 }
 
 #[test]
+fn a_witness_needs_no_fence_device_and_adopts_nothing() {
+    let mut state = state();
+    state.devices.remove("bmc-n3");
+    assert_eq!(show(&state).alarms.len(), 1);
+    let witness = state.nodes.get_mut(&NodeId(3)).expect("n3");
+    witness.role = Role::Witness;
+    witness.life.as_mut().expect("a life").strays.insert(DB.into());
+    // Two voters and the witness are three votes.
+    let alarms = show(&state).alarms;
+    let [stray] = alarms.as_slice() else { panic!("{alarms:?}") };
+    assert_eq!(stray.text, "db.service runs on n3 without a permit");
+    assert!(stray.remedy.contains("`systemctl stop db.service` on n3"), "{}", stray.remedy);
+}
+
+#[test]
 fn what_would_hurt_at_the_next_loss_is_said_before_it() {
     let mut state = state();
     state.devices.remove("bmc-n3");
     let key = ("bmc-n2".to_owned(), NodeId(2));
     let failed = Power::Unknown("no route to host".to_owned());
-    state.observations.insert(key, Observation { incarnation: incarnation(2), power: failed, at: 1, trusted: false });
+    state
+        .observations
+        .insert(key, Observation { incarnation: incarnation(2), power: failed, at: 1, trusted: false });
     let alarms = show(&state).alarms;
     let texts: Vec<_> = alarms.iter().map(|alarm| alarm.text.as_str()).collect();
     assert_eq!(
