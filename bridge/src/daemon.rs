@@ -6,7 +6,6 @@
 mod notify;
 mod shutdown;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::agent;
 use crate::api::dbus;
 use crate::config::Config;
-use crate::doors;
+use crate::doors::{self, Guests};
 use crate::identity::{self, Enrolled, Machine};
 use crate::init::FIRST_NODE;
 use crate::leader;
@@ -31,8 +30,9 @@ use crate::session::client::{self, Local};
 use crate::session::{Asker, Lease, Pulse, QUEUE};
 use crate::tls::NodeTls;
 
-/// How long the log may take to come to rest after the start before the daemon says READY without it.
-const RECOVERY: Duration = Duration::from_secs(20);
+/// How long the log may take to come to rest after the start before the daemon says READY without it. Short: every
+/// cluster unit of the node is ordered after that, and a cluster without a quorum does not come to rest.
+const RECOVERY: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until it is told to stop. Returns an error where it cannot start, or cannot go on.
 ///
@@ -52,8 +52,8 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
     let prepared = agent::prepare(&paths).await.context("cannot take charge of this node's units")?;
     let tls = NodeTls::new(&enrolled.credentials)?;
     let book = AddressBook::new(Book::load(&paths.peers_file()).context("cannot read the address book")?);
-    let removed = Arc::new(ArcSwap::from_pointee(BTreeSet::new()));
-    let listener = listen(&config, &tls, &removed)?;
+    let guests: Arc<ArcSwap<Guests>> = Arc::default();
+    let listener = listen(&config, &tls, &guests)?;
     let dialer = Dialer::new(Arc::clone(&tls), book.clone(), DialTiming::default());
     let advertised = advertised(&config, listener.local_addr());
 
@@ -73,7 +73,7 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
         machine: group.machine,
         streams: accepted,
         book: book.clone(),
-        removed,
+        guests,
         leader: leader_now,
         picture: Arc::clone(&picture),
     });
@@ -141,12 +141,6 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
         local: Arc::new(move || picture.load_full().map(|overview| overview.as_ref().clone())),
     }));
 
-    if let Some(consensus) = &consensus
-        && let Err(error) = consensus.wait_for_recovery(RECOVERY).await
-    {
-        warn!(%error, "the log has not come to rest yet");
-    }
-    notify::ready();
     let ended = end(consensus.as_ref(), core, agent, &pulse).await;
     shutdown::run(ended, commands, consensus).await
 }
@@ -178,6 +172,16 @@ async fn end(
             None => std::future::pending().await,
         }
     };
+    let alive = async {
+        if let Some(consensus) = consensus
+            && let Err(error) = consensus.wait_for_recovery(RECOVERY).await
+        {
+            warn!(%error, "the log has not come to rest yet");
+        }
+        notify::ready();
+        notify::feed(pulse.clone()).await;
+    };
+    // A signal is heard, and a failure seen, from the first moment on.
     tokio::select! {
         asked = shutdown::asked() => match asked {
             Ok(()) => End::Asked,
@@ -186,17 +190,13 @@ async fn end(
         why = fatal => End::Failed(format!("this voter cannot go on: {why}")),
         _ = core => End::Failed("the task that owns the state has ended".to_owned()),
         ended = agent => End::Failed(format!("the agent has ended: {ended:?}")),
-        () = notify::feed(pulse.clone()) => End::Failed("the watchdog's task has ended".to_owned()),
+        () = alive => End::Failed("the watchdog's task has ended".to_owned()),
     }
 }
 
-fn listen(
-    config: &Config,
-    tls: &Arc<NodeTls>,
-    removed: &Arc<ArcSwap<BTreeSet<u64>>>,
-) -> anyhow::Result<Listener> {
-    let removed = Arc::clone(removed);
-    let admission: Admission = Arc::new(move |node| !removed.load().contains(&node));
+fn listen(config: &Config, tls: &Arc<NodeTls>, guests: &Arc<ArcSwap<Guests>>) -> anyhow::Result<Listener> {
+    let guests = Arc::clone(guests);
+    let admission: Admission = Arc::new(move |node| guests.load().admit(node));
     Listener::bind(config.listen, Arc::clone(tls), admission)
         .with_context(|| format!("cannot listen on {}; is another convoked running?", config.listen))
 }

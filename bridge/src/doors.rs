@@ -1,5 +1,6 @@
 //! What comes in at the node's port, and who takes it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,26 @@ use crate::tls::Alpn;
 
 /// How long the cluster may take to decide on a newcomer.
 const DECIDE: Duration = Duration::from_secs(20);
+
+/// Whom a voter lets in: the nodes of the cluster, and those that it cannot have heard of yet.
+///
+/// Follows from the state alone, so that a restart does not let a removed node in again: ids are numbers of entries, so
+/// one that is not newer than the state, and is not in it, was removed.
+#[derive(Clone, Debug, Default)]
+pub struct Guests {
+    /// Nodes of the cluster.
+    pub nodes: BTreeSet<u64>,
+    /// The highest id that the state may know of.
+    pub newest: u64,
+}
+
+impl Guests {
+    /// Whether this node is let in.
+    #[must_use]
+    pub fn admit(&self, node: u64) -> bool {
+        node > self.newest || self.nodes.contains(&node)
+    }
+}
 
 /// Who takes what.
 pub struct Doors {
@@ -141,5 +162,20 @@ fn role_of(role: identity::Role) -> policy::Role {
         identity::Role::Voter => policy::Role::Voter,
         identity::Role::Member => policy::Role::Member,
         identity::Role::Witness => policy::Role::Witness,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_removed_stays_out_and_who_is_new_comes_in() {
+        let guests = Guests { nodes: [1, 20].into(), newest: 50 };
+        assert!(guests.admit(20));
+        assert!(!guests.admit(30), "removed before this state");
+        assert!(guests.admit(51), "enrolled by an entry that is still to be applied");
+        assert!(guests.admit((1 << 48) | 10), "enrolled in a later generation");
+        assert!(Guests::default().admit(1), "a voter that knows nothing yet turns nobody away");
     }
 }

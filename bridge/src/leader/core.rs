@@ -3,7 +3,6 @@
 //! `select!` only picks an event; each is handled at once, without waiting. After every batch of events the core
 //! settles: leases are judged, the plan is made anew where the state has changed, and nodes are told.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use super::reign::Reign;
 use super::replica::Replica;
 use super::voters::Voters;
 use crate::api::model::Overview;
+use crate::doors::Guests;
 use crate::net::{AddressBook, Stream};
 use crate::session::message::{Down, Up};
 
@@ -97,8 +97,8 @@ pub struct Setup {
     pub streams: mpsc::Receiver<(NodeId, Stream)>,
     /// Nodes and addresses; kept in step with the state.
     pub book: AddressBook,
-    /// Nodes with a certificate that are not of the cluster any more.
-    pub removed: Arc<ArcSwap<BTreeSet<u64>>>,
+    /// Whom the listener lets in; kept in step with the state.
+    pub guests: Arc<ArcSwap<Guests>>,
     /// Who leads, for this node's own session.
     pub leader: watch::Sender<Option<NodeId>>,
     /// What this voter last knew, for when there is no leader.
@@ -122,7 +122,7 @@ pub struct Core {
     pub(super) next_due: Instant,
     pub(super) voters: Voters,
     pub(super) book: AddressBook,
-    removed: Arc<ArcSwap<BTreeSet<u64>>>,
+    guests: Arc<ArcSwap<Guests>>,
     leader: watch::Sender<Option<NodeId>>,
     pub(super) picture: Arc<ArcSwapOption<Overview>>,
     drawn: Option<Instant>,
@@ -133,7 +133,7 @@ pub struct Core {
 
 /// Runs the core until Raft or the daemon stops.
 pub async fn run(setup: Setup) {
-    let Setup { node, consensus, replica, found, mut machine, mut streams, book, removed, leader, picture } =
+    let Setup { node, consensus, replica, found, mut machine, mut streams, book, guests, leader, picture } =
         setup;
     let (events, mut queue) = mpsc::channel(QUEUE);
     let mut leadership = consensus.leadership();
@@ -153,7 +153,7 @@ pub async fn run(setup: Setup) {
         next_due: now,
         voters: Voters::default(),
         book,
-        removed,
+        guests,
         leader,
         picture,
         drawn: None,
@@ -387,19 +387,20 @@ impl Core {
         self.picture.store(Some(Arc::new(self.overview(false))));
     }
 
-    /// Keeps addresses, and who is not of the cluster any more, in step with the state.
+    /// Keeps addresses, and who is let in, in step with the state.
     fn keep_book(&mut self) {
         if self.state().nodes.is_empty() {
             return;
         }
+        let guests = self.guests.load();
+        let nodes = self.state().nodes.keys().map(|node| node.0);
+        if guests.newest == 0 || !guests.nodes.iter().copied().eq(nodes.clone()) {
+            let newest = self.state().number(self.state().index);
+            self.guests.store(Arc::new(Guests { nodes: nodes.collect(), newest }));
+        }
         let book = self.book_of_state();
         let before = self.book.load();
         if *before != book {
-            let gone = before.nodes.keys().filter(|node| !book.nodes.contains_key(node)).copied();
-            let mut removed = BTreeSet::clone(&self.removed.load());
-            removed.extend(gone);
-            removed.retain(|node| !book.nodes.contains_key(node));
-            self.removed.store(Arc::new(removed));
             self.book.replace(book);
             let peers = self.peers();
             let open = self.reign.iter().flat_map(|reign| reign.sessions.values());

@@ -1,12 +1,11 @@
 //! One node of a test: everything of the daemon but systemd.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use bridge::doors::{self, Doors};
 use bridge::identity::{self, Enrolled};
 use bridge::init;
@@ -148,7 +147,7 @@ impl Node {
                 machine: opened.machine,
                 streams: accepted,
                 book: book.clone(),
-                removed: Arc::new(ArcSwap::from_pointee(BTreeSet::new())),
+                guests: Arc::default(),
                 leader: leader_now,
                 picture: Arc::new(ArcSwapOption::empty()),
             })));
