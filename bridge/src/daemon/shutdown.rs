@@ -1,12 +1,13 @@
 //! The daemon's end: leadership handed over, units released where that is meant, releases confirmed.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use consensus::Consensus;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::{End, notify};
@@ -14,8 +15,13 @@ use units::systemd::{JobKind, SystemState, Systemd};
 
 use crate::agent::{AgentCommand, Shutdown};
 
-/// How long the last releases may take to be confirmed. Without, the permits stay, and the node is fenced later (F30).
-const CONFIRM: Duration = Duration::from_secs(20);
+/// How long the releases may take at the end of the system, where the units were stopped before. Without them the permits
+/// stay, and the node is fenced later (F30).
+const CONFIRM: Duration = Duration::from_secs(120);
+/// The same when somebody stops the daemon, and it the units: their own stops, one after another, may take long.
+const STOPS: Duration = Duration::from_secs(900);
+/// How much more time is asked of PID 1 while that lasts, each time for longer than until the next.
+const MORE: Duration = Duration::from_secs(60);
 /// How long the hand-over of leadership may take.
 const HAND_OVER: Duration = Duration::from_secs(2);
 
@@ -40,13 +46,10 @@ pub(super) async fn run(
         End::Asked => {
             info!("stopping");
             notify::stopping("releasing what this node holds");
-            notify::extend(CONFIRM * 6);
-            let (done, finished) = oneshot::channel();
+            notify::extend(MORE);
             let kind = kind().await;
             info!(?kind, "the reason to end");
-            if commands.send(AgentCommand::Shutdown { kind, done }).await.is_ok() && finished.await.is_err() {
-                warn!("the agent ended before its releases were confirmed");
-            }
+            release(kind, &commands).await;
             if let Some(consensus) = consensus {
                 if consensus.leadership().borrow().mine {
                     match timeout(HAND_OVER, consensus.transfer()).await {
@@ -62,6 +65,29 @@ pub(super) async fn run(
         End::Failed(why) => {
             error!(%why, "ending; systemd starts this daemon again");
             anyhow::bail!(why)
+        }
+    }
+}
+
+/// Has the agent release what is to be released. Session and Raft go on meanwhile, or nothing could be confirmed.
+async fn release(kind: Shutdown, commands: &mpsc::Sender<AgentCommand>) {
+    let limit = if kind == Shutdown::Stop { STOPS } else { CONFIRM };
+    let (done, finished) = oneshot::channel();
+    if commands.send(AgentCommand::Shutdown { kind, done }).await.is_err() {
+        return;
+    }
+    let mut finished = pin!(timeout(limit, finished));
+    loop {
+        tokio::select! {
+            ended = &mut finished => {
+                match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => warn!("the agent ended before its releases were confirmed"),
+                    Err(_) => error!("not everything was released within {} s; the permits stay", limit.as_secs()),
+                }
+                return;
+            }
+            () = sleep(MORE / 3) => notify::extend(MORE),
         }
     }
 }
