@@ -98,11 +98,13 @@ pub(crate) fn gone(c: &Cluster, unit: &str) -> Result<()> {
     c.wait_for(&format!("{unit} has no permit"), SOON, || Ok((!permitted(c, unit)?).then_some(())))
 }
 
-/// Waits until a unit runs with its permit, or neither.
+/// Waits until a unit runs with its permit, or neither, and the cluster knows it.
 pub(crate) fn agrees(c: &Cluster, unit: &str) -> Result<()> {
     c.wait_for(&format!("{unit} runs with a permit, or not and without"), SOON, || {
+        let known = c.overview()?.runs_on(unit, "n1");
         let (now, permit) = (state(c, unit)?, permitted(c, unit)?);
-        ensure!(matches!((now.as_str(), permit), ("active", true) | ("inactive" | "failed", false)), "{now}");
+        let fits = matches!((now.as_str(), permit), ("active", true) | ("inactive" | "failed", false));
+        ensure!(fits && known == permit, "{now}, permit: {permit}, to the cluster it runs: {known}");
         Ok(Some(()))
     })
 }
