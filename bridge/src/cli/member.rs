@@ -42,11 +42,12 @@ pub(super) async fn init(asked: &Init) -> Result<(), Failure> {
     settings.write(&paths)?;
     let made = init::create(&paths, &first).map_err(|error| refused(&error))?;
     start(&systemd).await?;
-    wait(
-        |picture| picture.quorum && picture.leader.as_deref() == Some(name.as_str()),
-        "does not lead its cluster",
-    )
-    .await?;
+    // Online as well: before the node has said what it offers, the next command would find no unit.
+    let up = |picture: &Overview| {
+        let online = picture.nodes.iter().any(|node| node.name == name && node.state == "online");
+        picture.quorum && picture.leader.as_deref() == Some(name.as_str()) && online
+    };
+    wait(up, "does not lead its cluster yet").await?;
     out::say(&format!(
         "cluster {} is made ({}); {name} is its first node",
         asked.name, made.identity.cluster
