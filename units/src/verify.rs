@@ -28,7 +28,9 @@ pub fn verify(root: &Path, names: &[String]) -> Vec<Diagnostic> {
             None => {
                 let message =
                     format!("`{name}` is no cluster unit: it has no `[X-Convoke]` section on this node");
-                let help = format!("`convoke edit {name}` makes it one");
+                let help = format!(
+                    "a drop-in /etc/systemd/system/{name}.d/cluster.conf with the section makes it one"
+                );
                 found.push(Diagnostic::error(Code::NoUnitFile, None, message).help(help));
             }
         }
