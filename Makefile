@@ -50,7 +50,7 @@ check:
 scenarios: setup deb
 	@echo '== scenarios on real nodes'
 	@$(CARGO) build --release -p lab
-	@CONVOKE_DEB=$(CURDIR)/$(DEB) $(CARGO) test --release -p scenarios $(if $(S),--test $(S)) -- --test-threads=1 --nocapture
+	@CONVOKE_DEB=$(CURDIR)/$(DEB) tests/scenarios/all $(S)
 
 test: check scenarios
 
