@@ -77,7 +77,11 @@ impl Agent {
             return;
         }
         let known = self.units.get(&unit);
-        if known.is_some_and(|unit| unit.filed && unit.release.is_none()) {
+        if let Some(held) = known.filter(|unit| unit.filed && unit.release.is_none()) {
+            // A gate runs only where it finds no file: somebody removed it, or it was written just now.
+            if let Some(permit) = held.held.clone().filter(|_| now.leased) {
+                self.actions.push(Action::File { unit, permit });
+            }
             self.actions.push(Action::GateAnswer { reply, answer: Answer::granted() });
             return;
         }

@@ -819,6 +819,20 @@ fn a_start_of_a_member_alone_is_refused_by_name_and_not_remembered() {
 }
 
 #[test]
+fn a_permit_that_a_gate_does_not_find_is_written_again() {
+    let mut lab = lab();
+    lab.running();
+    let asked = |id| {
+        let (reply, _answer) = oneshot::channel();
+        Event::GateAsked { id, unit: "db.service".into(), reply }
+    };
+    assert_eq!(lab.hear(asked(1)), "file db.service 7; gate granted");
+    // Without a lease no permit is written (F8).
+    lab.now.leased = false;
+    assert!(!lab.hear(asked(2)).contains("file db.service 7; gate"));
+}
+
+#[test]
 fn a_start_that_was_given_up_does_not_answer_the_next() {
     let mut lab = lab();
     let _answer = ask(&mut lab, 1);
