@@ -250,13 +250,24 @@ async fn a_repeated_gate_does_not_undo_a_stop() {
         Fact::InventoryReported { node: id, incarnation: incarnation("m1"), items, highest_token: Token(0) };
     session.send(Up::Fact { number: 1, fact: inventory }).await;
     let gate = Request::Gate { unit: unit(), wish: Some("root".to_owned()) };
-    let Reply::Gate(GateAnswer::Granted { .. }) = session.ask(5, gate.clone()).await else {
+    let Reply::Gate(GateAnswer::Granted { token }) = session.ask(5, gate.clone()).await else {
         panic!("a person's start is a wish");
     };
     wish(&first, 1, stop()).await.expect("recorded");
+    let released = Fact::Released {
+        node: id,
+        incarnation: incarnation("m1"),
+        unit: unit(),
+        token,
+        because: Cause::Ordered,
+    };
+    session.send(Up::Fact { number: 2, fact: released }).await;
+    // Frames of one connection are taken in their order.
+    session.ask(6, Request::Overview).await;
     let mut session = Raw::connect(&first, id, "m1").await;
     session.hello(number).await.expect("a session");
-    session.send(Up::Ask { number: 5, request: gate }).await;
+    let answer = session.ask(5, gate).await;
+    assert!(matches!(answer, Reply::Gate(GateAnswer::Refused { .. })), "{answer:?}");
     let Reply::Overview(overview) = session.ask(6, Request::Overview).await else { panic!("no overview") };
     assert_eq!(overview.units[0].goal, "stopped", "{:?}", overview.units[0]);
 }
