@@ -232,6 +232,11 @@ impl Cluster {
         self.ok(i, "systemctl kill --kill-who=main --signal=KILL convoked.service").map(drop)
     }
 
+    /// Has nobody ask this node, whose daemon cannot answer; until the part is over.
+    pub fn mute(&self, i: usize) {
+        self.silent.borrow_mut().insert(i);
+    }
+
     /// Stops every process of a node where it stands.
     pub fn freeze(&self, i: usize) -> Result<()> {
         self.silent.borrow_mut().insert(i);

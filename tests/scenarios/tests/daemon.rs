@@ -1,9 +1,10 @@
 //! The daemon comes and goes; the units do not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use scenarios::{Change, Cluster, Moment, Plan, Process, UnitFile, run, say};
+use scenarios::{Cluster, Moment, Plan, Process, UnitFile, run, say};
 
 const UNIT: &str = "witness.service";
 const REPLICA: &str = "witness@replica.service";
@@ -63,7 +64,13 @@ fn restarted(c: &Cluster) -> Result<()> {
     c.never_twice(UNIT)
 }
 
-/// Wishes that are made all the time, from all nodes, and written down once they were acknowledged.
+/// A wish that was made, and whether `convoke` said that it is recorded.
+struct Tried {
+    verb: String,
+    acknowledged: bool,
+}
+
+/// Wishes that are made all the time, from all nodes, and written down with what became of them.
 struct Load {
     children: Vec<std::process::Child>,
 }
@@ -73,26 +80,56 @@ impl Load {
         c.everywhere("rm -f /run/stop-load /shared/wishes.*")?;
         let line = format!(
             "while ! [ -e /run/stop-load ]; do for verb in start stop; do \
-             convoke $verb --no-wait {WISHED} 2>/dev/null && echo $verb >>/shared/wishes.$(hostname); done; \
-             sleep 0.05; done"
+             if convoke $verb --no-wait {WISHED} 2>/dev/null; then echo $verb yes; else echo $verb no; fi \
+             >>/shared/wishes.$(hostname); done; sleep 0.05; done"
         );
         let children = c.nodes().iter().map(|n| n.spawn(&line)).collect::<Result<_>>()?;
         Ok(Load { children })
     }
 
-    /// How many were acknowledged.
-    fn end(mut self, c: &Cluster) -> Result<usize> {
+    /// What each node tried, in order.
+    fn end(mut self, c: &Cluster) -> Result<Vec<Vec<Tried>>> {
         c.everywhere("touch /run/stop-load")?;
         for child in &mut self.children {
             child.wait()?;
         }
-        let count = |i: usize| {
-            let text =
-                std::fs::read_to_string(c.lab.shared().join(format!("wishes.n{i}"))).unwrap_or_default();
-            text.lines().count()
+        let of = |i: usize| -> Result<Vec<Tried>> {
+            let text = std::fs::read_to_string(c.lab.shared().join(format!("wishes.n{i}")))?;
+            let lines = text.lines().filter_map(|l| l.split_once(' '));
+            Ok(lines.map(|(verb, said)| Tried { verb: verb.into(), acknowledged: said == "yes" }).collect())
         };
-        Ok((1..=3).map(count).sum())
+        (1..=3).map(of).collect()
     }
+}
+
+/// Whether the recorded wishes are those that were tried, in order, without any that was acknowledged missing.
+fn all_recorded(tried: &[Tried], recorded: &[&str]) -> bool {
+    // Which numbers of recorded wishes can have been reached after each trial.
+    let mut reached = vec![false; recorded.len() + 1];
+    reached[0] = true;
+    for one in tried {
+        let mut next = vec![false; recorded.len() + 1];
+        for k in (0..=recorded.len()).filter(|k| reached[*k]) {
+            next[k] |= !one.acknowledged;
+            if recorded.get(k) == Some(&one.verb.as_str()) {
+                next[k + 1] = true;
+            }
+        }
+        reached = next;
+    }
+    reached[recorded.len()]
+}
+
+#[test]
+fn a_lost_wish_is_noticed() {
+    let tried = |words: &[(&str, bool)]| -> Vec<Tried> {
+        words.iter().map(|(verb, yes)| Tried { verb: (*verb).into(), acknowledged: *yes }).collect()
+    };
+    let all = tried(&[("start", true), ("stop", true), ("start", false), ("stop", true)]);
+    assert!(all_recorded(&all, &["start", "stop", "start", "stop"]));
+    assert!(all_recorded(&all, &["start", "stop", "stop"]), "nobody promised the third");
+    assert!(!all_recorded(&all, &["start", "start", "stop"]), "the second is lost");
+    assert!(!all_recorded(&all, &["start", "stop", "start"]), "the last is lost");
 }
 
 /// A small generator: the moments differ from run to run, and are printed with the seed.
@@ -114,29 +151,50 @@ fn killed_fifty_times(c: &Cluster) -> Result<()> {
     let seed = std::env::var("CONVOKE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(lab::now_ns);
     let mut dice = Dice(seed | 1);
     let load = Load::begin(c)?;
-    for _ in 0..50 {
-        std::thread::sleep(Duration::from_millis(dice.roll(400)));
-        for i in 1..=3 {
-            // Not all at the very same instant: each order of deaths has its own hazards.
-            std::thread::sleep(Duration::from_millis(dice.roll(30)));
-            let killed =
-                c.run(i, "kill -9 $(systemctl show -p MainPID --value convoked | sed 's/^0$//') 2>/dev/null");
-            killed.context("kill")?;
-        }
-    }
-    let acknowledged = load.end(c)?;
-    whole(c).with_context(|| format!("seed {seed}"))?;
-    let events = c.events_after(index)?;
-    let asked = |e: &&Change| {
-        e.unit.as_deref() == Some(WISHED) && (e.kind == "unit-start-asked" || e.kind == "unit-stop-asked")
+    // The history keeps 2,000 lines, which is some ten seconds of this load.
+    let mut known = BTreeMap::new();
+    let mut note = || -> Result<()> {
+        known.extend(c.events_after(index)?.into_iter().map(|e| (e.index, e)));
+        Ok(())
     };
-    let known = events.iter().filter(asked).count();
-    say(&format!("    {acknowledged} wishes acknowledged, {known} known, seed {seed}"));
-    ensure!(acknowledged >= 20, "only {acknowledged} wishes were acknowledged: that was no load");
-    ensure!(
-        known >= acknowledged,
-        "{acknowledged} wishes were acknowledged, {known} are known (seed {seed})"
-    );
+    for round in 0..50 {
+        // At any moment, but with room for an election: who is killed in each of them loses the lease by right.
+        std::thread::sleep(Duration::from_millis(1_500 + dice.roll(1_500)));
+        // Nobody may lead at this moment; the next round is soon enough.
+        let _ = note();
+        let mut order = [1, 2, 3];
+        order.rotate_left(dice.roll(3) as usize);
+        for i in order {
+            std::thread::sleep(Duration::from_millis(dice.roll(60)));
+            // One that is being restarted has no process to kill.
+            c.run(i, "systemctl kill --kill-who=main --signal=KILL convoked.service")?;
+        }
+        all_still_run(c, &units).with_context(|| format!("round {round}, seed {seed}"))?;
+    }
+    let tried = load.end(c)?;
+    whole(c).with_context(|| format!("seed {seed}"))?;
+    note().with_context(|| format!("seed {seed}"))?;
+    let mut total = (0, 0, 0);
+    for (i, tried) in (1..=3).zip(&tried) {
+        let by = format!("by root on n{i} (");
+        let mine = known.values().filter(|e| e.unit.as_deref() == Some(WISHED) && e.text.contains(&by));
+        let verbs = mine.filter_map(|e| match e.kind.as_str() {
+            "unit-start-asked" => Some("start"),
+            "unit-stop-asked" => Some("stop"),
+            _ => None,
+        });
+        let verbs: Vec<&str> = verbs.collect();
+        let acknowledged = tried.iter().filter(|t| t.acknowledged).count();
+        total = (total.0 + tried.len(), total.1 + acknowledged, total.2 + verbs.len());
+        ensure!(
+            all_recorded(tried, &verbs),
+            "n{i} made {} wishes, {acknowledged} were acknowledged, {} are recorded, and they do not fit (seed {seed})",
+            tried.len(),
+            verbs.len()
+        );
+    }
+    say(&format!("    {} wishes made, {} acknowledged, {} recorded, seed {seed}", total.0, total.1, total.2));
+    ensure!(total.1 >= 100, "only {} wishes were acknowledged: that was no load", total.1);
     all_still_run(c, &units).with_context(|| format!("seed {seed}"))?;
     c.never_twice(UNIT)?;
     c.never_twice(WISHED)
@@ -150,6 +208,7 @@ fn killed_over_the_lease(c: &Cluster) -> Result<()> {
     // Its power switch is dead, so only the node itself can let go.
     c.bmc_faults(home, &[lab::Fault::FailOff])?;
     let then = Moment::now();
+    c.mute(home);
     c.ok(home, "systemctl kill --kill-who=main --signal=STOP convoked.service")?;
     c.until(&format!("{name} is lost"), LATE, |now| now.node(&name).is_some_and(|n| n.state == "lost"))?;
     c.kill_daemon(home)?;
@@ -185,7 +244,10 @@ fn stopped(c: &Cluster) -> Result<()> {
     let beat = c.next_life(UNIT, then, LATE)?;
     ensure!(beat.node != c.node(home).name(), "it still runs where convoked was stopped");
     let events = c.events_after(index)?;
-    ensure!(!events.iter().any(|e| e.kind.starts_with("fence-")), "a clean stop was fenced: {events:#?}");
+    ensure!(
+        !events.iter().any(|e| matches!(e.kind.as_str(), "fence-wanted" | "fence-began")),
+        "a clean stop was fenced: {events:#?}"
+    );
     // Nobody starts it there behind the cluster's back.
     let out = c.run(home, &format!("systemctl start {UNIT}"))?;
     ensure!(!out.ok(), "the gate is open while convoked is stopped");
@@ -208,7 +270,7 @@ fn shut_down(c: &Cluster) -> Result<()> {
         say(&format!("    shutdown of {whose}: gap {gap:.1?}, then on {}", beat.node));
         let events = c.events_after(index)?;
         ensure!(
-            !events.iter().any(|e| e.kind.starts_with("fence-")),
+            !events.iter().any(|e| matches!(e.kind.as_str(), "fence-wanted" | "fence-began")),
             "a clean shutdown was fenced: {events:#?}"
         );
         ensure!(c.power_commands(home).is_empty(), "{:?}", c.power_commands(home));
