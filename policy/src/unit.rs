@@ -53,6 +53,8 @@ pub struct Hold {
 pub struct MoveWish {
     /// The permit that is to end.
     pub from: Token,
+    /// The node that it leaves.
+    pub leaving: NodeId,
     /// Where to, or anywhere else.
     pub to: Option<NodeId>,
     /// Who asked.

@@ -201,7 +201,7 @@ impl Step<'_> {
             }
         };
         let leaving = permit.node;
-        known.moving = Some(MoveWish { from: token, to, by: by.into() });
+        known.moving = Some(MoveWish { from: token, leaving, to, by: by.into() });
         if let Some(to) = to {
             known.failures.remove(&to);
         }

@@ -59,7 +59,8 @@ impl Planner<'_> {
                 candidates.push(*id);
             }
         }
-        let leaving_from = unit.moving.as_ref().filter(|moving| moving.to.is_none()).and(unit.last_node);
+        let moving = unit.moving.as_ref().filter(|moving| moving.to.is_none());
+        let leaving_from = moving.map(|moving| moving.leaving);
         candidates.sort_by_key(|id| {
             let asked = unit.asked_for == Some(*id);
             let target = unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));

@@ -31,6 +31,7 @@ impl Planner<'_> {
         let Some(adopted) = &unit.adopted else { return };
         let definition = &adopted.definition;
         self.shown_differences(name, definition);
+        self.shown_holds(name, unit);
         self.expire(name, unit);
         let suitable = self.suitable(name, unit, definition);
         self.strays(name, unit, definition, adopted.revision, &suitable);
@@ -312,6 +313,13 @@ impl Planner<'_> {
             } else if offer.definition.as_ref() != Some(definition) {
                 self.because(name, Reason::Differs(*id));
             }
+        }
+    }
+
+    /// Nodes that a person, or another unit's stop, keeps it from.
+    fn shown_holds(&mut self, name: &UnitName, unit: &Unit) {
+        for id in unit.holds.keys() {
+            self.because(name, Reason::Held(*id));
         }
     }
 
