@@ -251,6 +251,8 @@ fn words(end: &TransientEnd, call: &AgentCall) -> String {
     let stdout = String::from_utf8_lossy(&end.stdout);
     let last = |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
     let Some(line) = last(&stderr).or_else(|| last(&stdout)) else { return String::new() };
+    // The agents' library puts the time before each line; the same failure must read the same at every look.
+    let line = line.split_once(" ERROR: ").map_or(line.as_str(), |(_, message)| message);
     let mut line: String = line.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
     let hidden = call.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
     let read = call.secrets.values().filter_map(|path| secret(Path::new(path)).ok());
