@@ -941,7 +941,11 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     assert!(lab.hear(powered).starts_with("send PowerObserved"));
     let not_begun = Event::Fenced { order: Box::new(fence.clone()), outcome: None };
     lab.hear(not_begun);
-    assert_eq!(order(&mut lab, &look), "fence 4.1", "what was not begun is begun again; the look was just taken");
+    assert_eq!(
+        order(&mut lab, &look),
+        "fence 4.1",
+        "what was not begun is begun again; the look was just taken"
+    );
     lab.now.boot_ms += LOOK_PAUSE_MS;
     assert_eq!(order(&mut lab, &look), "look at n2");
     look.call.options.insert("ip".into(), "10.0.0.9".into());

@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use scenarios::{Cluster, UnitFile};
 
 use super::site::{
-    SOON, WHILE, becomes, break_generator, exclusive, granted, mend_generator, open, pause, permitted, put,
-    refused, resume, service, shut, start_waits, state, stays_gone, stopped,
+    SOON, WHILE, becomes, break_generator, exclusive, granted, mend_generator, not_mended, open, pause,
+    permitted, put, refused, resume, service, shut, start_waits, state, stays_gone, stopped,
 };
 
 /// Row 34: the administrator's own assert stands without the generator; without it, what has started is stopped.
@@ -57,6 +57,7 @@ pub(crate) fn masked(c: &Cluster) -> Result<()> {
     c.ok(1, "systemctl daemon-reload")?;
     shut(c)?;
     refused(c, unit)?;
+    not_mended(c, unit)?;
     open(c)?;
     granted(c, unit)
 }
@@ -75,6 +76,7 @@ pub(crate) fn cleared(c: &Cluster) -> Result<()> {
     c.ok(1, "systemctl daemon-reload")?;
     shut(c)?;
     refused(c, unit)?;
+    not_mended(c, unit)?;
     open(c)?;
     granted(c, unit)?;
     c.ok(1, "rm /etc/systemd/system/service.d/zzz-row37.conf").map(drop)

@@ -13,7 +13,10 @@ pub(crate) const WHILE: Duration = Duration::from_millis(700);
 
 /// A service that runs until it is stopped, and counts its starts in `/run/NAME.starts`.
 pub(crate) fn service(more: &str) -> String {
-    format!("[Service]\nExecStart=/bin/sh -c 'echo >>/run/%p.starts; exec sleep infinity'\n{more}\n")
+    // Counted before it is started, so that the count is true once systemd says that it runs.
+    format!(
+        "[Service]\nExecStartPre=/bin/sh -c 'echo >>/run/%p.starts'\nExecStart=/bin/sleep infinity\n{more}\n"
+    )
 }
 
 /// An exclusive service with the static guard.
@@ -54,6 +57,13 @@ pub(crate) fn becomes(c: &Cluster, unit: &str, wanted: &str) -> Result<()> {
 /// Whether a unit has its permit on the node.
 pub(crate) fn permitted(c: &Cluster, unit: &str) -> Result<bool> {
     Ok(c.run(1, &format!("test -e '/run/convoke/permits/{unit}'"))?.ok())
+}
+
+/// The generated gate holds by itself: the daemon found nothing to mend.
+pub(crate) fn not_mended(c: &Cluster, unit: &str) -> Result<()> {
+    let mended = c.run(1, &format!("test -e '/run/systemd/system/{unit}.d/~convoke-mend.conf'"))?.ok();
+    ensure!(!mended, "the gate of {unit} was not in force, the daemon wrote one of last resort");
+    Ok(())
 }
 
 /// From now on the node refuses.
