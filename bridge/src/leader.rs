@@ -1,6 +1,6 @@
 //! A voter's part in the decisions: the replicated state, and, while it leads, sessions, leases and plans.
 //!
-//! One task owns the state ([`core`]). It is fed events and answers each of them at once; whatever takes time (a
+//! One task owns the state ([`Core`]). It is fed events and answers each of them at once; whatever takes time (a
 //! quorum round, a proposal, a connection) happens elsewhere and comes back as an event.
 
 mod answers;

@@ -261,10 +261,10 @@ impl Node {
     /// Waits for orders that change the permit, and gives it.
     pub(crate) async fn permit(&mut self) -> PermitView {
         loop {
-            if let FromSession::Orders { .. } = self.next().await {
-                if let [permit] = self.permits.as_slice() {
-                    return permit.clone();
-                }
+            if let FromSession::Orders { .. } = self.next().await
+                && let [permit] = self.permits.as_slice()
+            {
+                return permit.clone();
             }
         }
     }

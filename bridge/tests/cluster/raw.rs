@@ -36,11 +36,9 @@ impl Raw {
 
     /// Says hello; gives the number of the session, or why there is none.
     pub(crate) async fn hello(&mut self, last_session: u64) -> Result<u64, Denial> {
-        let nonce = loop {
-            match self.next().await.expect("a challenge") {
-                Down::Challenge { nonce, .. } => break nonce,
-                other => panic!("no challenge: {other:?}"),
-            }
+        let nonce = match self.next().await.expect("a challenge") {
+            Down::Challenge { nonce, .. } => nonce,
+            other => panic!("no challenge: {other:?}"),
         };
         self.send(Up::Hello {
             nonce,

@@ -17,7 +17,7 @@ pub(crate) fn adopted(c: &Cluster) -> Result<()> {
     c.ok(1, &format!("systemctl daemon-reload && systemctl start {unit}"))?;
     let before = c.process(1, unit)?;
     c.install(&UnitFile::new(unit).key("Replicas=1"))?;
-    c.ok(1, &format!("convoke start {unit}"))?;
+    // Nobody has to say anything: what runs is taken over.
     c.wait_for("it has a permit", SOON, || Ok(permitted(c, unit)?.then_some(())))?;
     c.still_runs(&before)?;
     c.ok(1, &format!("systemctl restart {unit}"))?;
