@@ -90,7 +90,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
     let (events, inbox) = mpsc::channel(QUEUE);
     tokio::spawn(gate::serve(listener, events.clone()));
     let (in_session, _) = watch::channel(false);
-    let (beat, beats) = watch::channel((Some(systemd.clone()), DETECT / 4));
+    let (beat, beats) = watch::channel((Some(systemd.clone()), DETECT));
     tokio::spawn(keep_pulse(setup.pulse.clone(), beats));
     let spool = Spool::at(setup.paths.wishes_dir());
     let client = format!("agent/{}/{}/{}", setup.node, setup.incarnation, boottime_ms());
@@ -510,7 +510,8 @@ impl Shell {
     }
 
     fn set_beat(&self) {
-        let period = self.detect / if self.agent.holds_permits() { 8 } else { 4 };
+        // PID 1 may be silent for five times as long before a beat is held back.
+        let period = self.detect;
         let connected = self.systemd.is_some();
         self.beat.send_if_modified(|(systemd, old)| {
             let changed =
