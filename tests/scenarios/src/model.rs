@@ -177,11 +177,13 @@ impl Overview {
         self.unit(unit).map_or("unknown to the cluster", |u| u.state.as_str())
     }
 
-    /// Where the copies of a unit are active.
+    /// Where the copies of a unit are active, in order of the nodes' names.
     #[must_use]
     pub fn places(&self, unit: &str) -> Vec<&str> {
         let copies = self.unit(unit).into_iter().flat_map(|u| &u.copies);
-        copies.filter(|c| c.state == "active").map(|c| c.node.as_str()).collect()
+        let mut places: Vec<_> = copies.filter(|c| c.state == "active").map(|c| c.node.as_str()).collect();
+        places.sort_unstable();
+        places
     }
 
     /// Whether the only copy of a unit is active on this node.

