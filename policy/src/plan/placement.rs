@@ -28,7 +28,10 @@ impl Planner<'_> {
     }
 
     fn unit(&mut self, name: &UnitName, unit: &Unit) {
-        let Some(adopted) = &unit.adopted else { return };
+        let Some(adopted) = &unit.adopted else {
+            self.shown_faults(name);
+            return;
+        };
         let definition = &adopted.definition;
         self.shown_differences(name, definition);
         self.shown_holds(name, unit);
@@ -312,6 +315,16 @@ impl Planner<'_> {
                 self.because(name, Reason::Fault { node: *id, fault: fault.clone() });
             } else if offer.definition.as_ref() != Some(definition) {
                 self.because(name, Reason::Differs(*id));
+            }
+        }
+    }
+
+    /// Nodes whose section has an error: without a definition in force, that is what there is to mend.
+    fn shown_faults(&mut self, name: &UnitName) {
+        for (id, node) in &self.state.nodes {
+            let offer = node.offers.get(name).filter(|offer| offer.present);
+            if let Some(fault) = offer.and_then(|offer| offer.fault.clone()) {
+                self.because(name, Reason::Fault { node: *id, fault });
             }
         }
     }
