@@ -116,6 +116,8 @@ pub struct Node {
     pub past: BTreeSet<Incarnation>,
     /// What it offers, or ever offered.
     pub offers: BTreeMap<UnitName, Offer>,
+    /// Index up to which it has said of every new unit whether it runs there, and gates it (F11, F12).
+    pub surveyed: u64,
     /// No grant before this time: a late power-off may still strike (quarantine).
     pub quarantined_until: Millis,
     /// Highest token it ever reported as released or held.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::name::{NodeId, Token, UnitName};
-use crate::node::{Node, Presence};
+use crate::node::{Life, Node, Presence};
 use crate::permit::{Permit, Phase};
 use crate::state::State;
 
@@ -97,15 +97,19 @@ impl State {
         })
     }
 
-    /// Nodes that are members of the cluster and run units but were never heard, or not in their present life.
-    pub fn unheard_members(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+    /// Nodes that run units and have not said, in their present life, whether this one runs there.
+    ///
+    /// A node may run a unit long before it offers it to the cluster: until it was asked by name, its silence on the
+    /// unit says nothing.
+    pub fn unheard_members<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = (NodeId, &'a Node)> {
+        let since = self.units.get(unit).map_or(0, |known| known.since);
+        let silent = move |node: &Node| match &node.life {
+            None => true,
+            Some(Life { gone: Some(_), .. }) => false,
+            Some(life) => !life.inventory || (node.surveyed < since && !node.offers.contains_key(unit)),
+        };
         let members = self.nodes.iter().filter(|(_, node)| node.role.runs_units());
-        members
-            .filter(|(_, node)| match &node.life {
-                None => true,
-                Some(life) => !life.inventory && life.gone.is_none(),
-            })
-            .map(|(id, node)| (*id, node))
+        members.filter(move |(_, node)| silent(node)).map(|(id, node)| (*id, node))
     }
 
     /// Whether no session of the node may be given work: its presence, in words; `None` if it may.

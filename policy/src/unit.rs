@@ -75,6 +75,8 @@ pub struct Failures {
 /// One cluster unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
+    /// Index of the entry by which the cluster first heard of it.
+    pub since: u64,
     /// The definition in force, once one was adopted.
     pub adopted: Option<Adopted>,
     /// What is wanted of it.
@@ -100,6 +102,7 @@ impl Unit {
     #[must_use]
     pub fn new(index: u64, wall_ms: u64) -> Self {
         Self {
+            since: index,
             adopted: None,
             goal: Goal { wanted: Wanted::Stopped, revision: index, by: None, wall_ms },
             holds: BTreeMap::new(),

@@ -39,6 +39,9 @@ pub struct NodeView {
     pub permits: Vec<PermitView>,
     /// Every cluster unit that the cluster knows: the node gates them all (F12).
     pub units: BTreeSet<UnitName>,
+    /// Index up to which the node is to look for units, say which of them run, and gate them all (F11): that of the
+    /// entry that brought the newest.
+    pub survey: u64,
     /// Copies to stop, because they run without a permit.
     pub stop: BTreeSet<UnitName>,
     /// Units that the node's units require or run beside, for the order of stops at the end of a lease (F25):
@@ -75,6 +78,7 @@ impl State {
             index: self.index,
             permits,
             units: self.units.keys().cloned().collect(),
+            survey: self.units.values().map(|unit| unit.since).max().unwrap_or(0),
             stop: BTreeSet::new(),
             stops_before,
         }

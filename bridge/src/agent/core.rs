@@ -5,11 +5,12 @@
 //! wait for each other, but for ordered stops.
 
 mod orders;
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use policy::{Cause, Fact, Incarnation, InventoryItem, NodeId, PermitView, Token, UnitName};
+use policy::{Cause, Fact, Incarnation, NodeId, PermitView, UnitName};
 use tokio::sync::oneshot;
 use units::generator::Gated;
 use units::systemd::journal::{Kind, Line, Priority};
@@ -34,6 +35,8 @@ const FAREWELL_MS: u64 = 5_000;
 pub(super) struct View {
     pub(super) permits: BTreeMap<UnitName, PermitView>,
     pub(super) stop: BTreeSet<UnitName>,
+    /// Index up to which the cluster asks what runs here.
+    survey: u64,
 }
 
 /// An end of the daemon that was asked for.
@@ -71,6 +74,8 @@ pub(super) struct Agent {
     session: Option<u64>,
     /// Whether the open session has got an inventory: nothing goes before it.
     inventory_told: bool,
+    /// Index up to which it was told what runs here.
+    surveyed: u64,
     pub(super) connected: bool,
     discovered: bool,
     gated: Gated,
@@ -117,6 +122,7 @@ impl Agent {
             view: None,
             session: None,
             inventory_told: false,
+            surveyed: 0,
             connected: false,
             discovered: false,
             gated: origin.gated,
@@ -325,43 +331,6 @@ impl Agent {
         }
     }
 
-    /// The whole inventory opens a session; then only what has changed is told, unit by unit.
-    fn tell_inventory(&mut self, changed: &BTreeSet<UnitName>) {
-        if self.session.is_none() || !self.discovered {
-            return;
-        }
-        if self.inventory_told {
-            for name in changed {
-                let news = self.units.get_mut(name).and_then(|unit| news(name, unit));
-                if let Some(item) = news {
-                    self.observe(item);
-                }
-            }
-            return;
-        }
-        let ready = self.units.values().all(|unit| unit.run != super::decide::Run::Unknown);
-        if !self.connected || !ready {
-            return;
-        }
-        self.inventory_told = true;
-        let items: Vec<InventoryItem> = self.units.iter().map(|(name, unit)| unit.item(name)).collect();
-        for (unit, item) in self.units.values_mut().zip(&items) {
-            unit.told = Some(item.clone());
-        }
-        let held = self.units.values().filter_map(|unit| unit.held.as_ref().map(|held| held.token)).max();
-        self.outbox.push_first(Fact::InventoryReported {
-            node: self.node,
-            incarnation: self.incarnation.clone(),
-            items,
-            highest_token: self.floors.highest().max(held.unwrap_or(Token(0))),
-        });
-    }
-
-    /// Reports one line of the inventory.
-    pub(super) fn observe(&mut self, item: InventoryItem) {
-        self.outbox.push(Fact::UnitObserved { node: self.node, incarnation: self.incarnation.clone(), item });
-    }
-
     fn send(&mut self) {
         if self.session.is_none() || !self.inventory_told {
             return;
@@ -467,22 +436,6 @@ impl Agent {
     pub(super) fn unsend(&mut self) {
         self.outbox.unsend();
     }
-}
-
-/// What the cluster does not know of a unit: its files, or that it runs (or not) without a permit.
-fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
-    if unit.run == super::decide::Run::Unknown {
-        return None;
-    }
-    let item = unit.item(name);
-    let told = unit.told.as_ref();
-    let files = told.is_none_or(|told| told.offer != item.offer);
-    let runs = unit.is_idle() && told.is_none_or(|told| told.running != item.running);
-    if !files && !runs {
-        return None;
-    }
-    unit.told = Some(item.clone());
-    Some(item)
 }
 
 /// The pause before a stop without a visible reason is looked at again.

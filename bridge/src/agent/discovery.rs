@@ -99,6 +99,18 @@ pub(super) fn mend(root: &Path, unit: &UnitName) -> io::Result<()> {
     atomic::write(&dir.join(MEND_FILE), gate::own(kind, true).as_bytes(), atomic::PUBLIC)
 }
 
+/// Takes the gate of last resort away. That there is none is no error.
+pub(super) fn unmend(root: &Path, unit: &UnitName) -> io::Result<()> {
+    let dir = root.join(MEND_DIR).join(format!("{unit}.d"));
+    match fs::remove_file(dir.join(MEND_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Whatever else somebody put there stays.
+    drop(fs::remove_dir(dir));
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,9 +120,13 @@ mod tests {
         let root = tempfile::tempdir().expect("scratch directory");
         mend(root.path(), &"db.service".into()).expect("mended");
         let path = root.path().join("run/systemd/system/db.service.d/~convoke-mend.conf");
-        let text = fs::read_to_string(path).expect("written");
+        let text = fs::read_to_string(&path).expect("written");
         assert!(text.contains("AssertPathExists=/run/convoke/permits/%n\n"), "{text}");
         assert!(mend(root.path(), &"x.device".into()).is_err());
+        for _ in 0..2 {
+            unmend(root.path(), &"db.service".into()).expect("taken away");
+            assert!(!path.parent().expect("directory").exists());
+        }
     }
 
     #[test]

@@ -222,6 +222,8 @@ pub(super) enum Action {
     Reload,
     /// Writes a gate of last resort.
     Mend { unit: UnitName },
+    /// Takes it away.
+    Unmend { unit: UnitName },
     /// Tells the unit's own journal.
     Tell(units::systemd::journal::Line),
     /// Looks at a unit for a gate.

@@ -89,6 +89,8 @@ impl Agent {
             && now.mono.saturating_sub(*at) < MEMORY
         {
             let answer = answer.clone();
+            // Told each time: what PID 1 logs of a storm of starts would push it out of `systemctl status`.
+            self.tell(&unit, Kind::StartRefused, Priority::Notice, answer.sentence());
             self.actions.push(Action::GateAnswer { reply, answer });
             return;
         }

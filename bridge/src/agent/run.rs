@@ -285,6 +285,11 @@ impl Shell {
                     tracing::error!(%unit, %error, "no gate of last resort could be written");
                 }
             }
+            Action::Unmend { unit } => {
+                if let Err(error) = discovery::unmend(&self.root, &unit) {
+                    tracing::error!(%unit, %error, "its gate of last resort stays");
+                }
+            }
             Action::Tell(line) => match &self.journal {
                 Some(journal) => journal.tell(line),
                 None => tracing::warn!(unit = line.unit, message = line.message, "for the unit's journal"),

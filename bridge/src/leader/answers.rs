@@ -74,6 +74,7 @@ impl Core {
         match fact {
             Fact::InventoryReported { node, .. }
             | Fact::UnitObserved { node, .. }
+            | Fact::Surveyed { node, .. }
             | Fact::Started { node, .. }
             | Fact::TermsAcknowledged { node, .. }
             | Fact::Released { node, .. }

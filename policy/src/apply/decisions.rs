@@ -309,11 +309,11 @@ impl State {
             if let Some((other, _)) = others.clone().next() {
                 return no(format!("it is possibly running on {}", self.node_name(*other)));
             }
-            // F11: before the first grant ever, every member is heard.
+            // F11: before the first grant ever, every member has said whether it runs there already.
             if known.last_token.is_none()
-                && let Some((_, unheard)) = self.unheard_members().next()
+                && let Some((_, unheard)) = self.unheard_members(unit).find(|(node, _)| *node != id)
             {
-                return no(format!("{} was not heard yet", unheard.name));
+                return no(format!("{} has not said yet whether it runs there", unheard.name));
             }
         } else if let Some(Definition { replicas: Replicas::Count(count), fencing, .. }) = known.definition()
         {

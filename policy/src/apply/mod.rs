@@ -97,6 +97,8 @@ impl Step<'_> {
             }
             // F11, F12
             Fact::UnitObserved { node, incarnation, item } => self.unit_observed(*node, incarnation, item),
+            // F11, F12
+            Fact::Surveyed { node, incarnation, index } => self.surveyed(*node, incarnation, *index),
             // L1
             Fact::Started { node, incarnation, unit, token } => {
                 self.started(*node, incarnation, unit, *token)

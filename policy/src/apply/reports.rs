@@ -48,9 +48,31 @@ impl Step<'_> {
         self.note(id, incarnation, item)
     }
 
+    pub(super) fn surveyed(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        index: u64,
+    ) -> Result<(), Refusal> {
+        self.heard(id, incarnation)?;
+        let node = self.node_mut(id)?;
+        if !node.life.as_ref().is_some_and(|life| life.inventory) {
+            return Err(stale("it has not said yet what runs on it"));
+        }
+        if node.surveyed >= index {
+            return Err(stale("it has said so before"));
+        }
+        node.surveyed = index;
+        Ok(())
+    }
+
     /// Takes over what a node says of one unit. What runs under a permit is no stray.
     fn note(&mut self, id: NodeId, incarnation: &Incarnation, item: &InventoryItem) -> Result<(), Refusal> {
         let (index, wall_ms) = (self.index, self.wall_ms);
+        // A node goes on gating what was forgotten until it hears of that: its empty line brings nothing back.
+        if item.offer.is_none() && !item.running && !self.state.units.contains_key(&item.unit) {
+            return Ok(());
+        }
         let node = self.node_mut(id)?;
         match &item.offer {
             Some(offer) => {

@@ -343,5 +343,6 @@ fn enrolled(name: &str, addresses: &[String], machine: &str, role: Role) -> Node
         offers: BTreeMap::new(),
         quarantined_until: 0,
         highest_token: Token(0),
+        surveyed: 0,
     }
 }

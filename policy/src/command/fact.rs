@@ -104,6 +104,16 @@ pub enum Fact {
         /// The line.
         item: InventoryItem,
     },
+    /// A node has looked for every unit that the cluster heard of up to an index, has said so of those that run, and
+    /// gates them all (F11, F12).
+    Surveyed {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Index of the entry that brought the newest of them.
+        index: u64,
+    },
     /// A granted unit is active.
     Started {
         /// Who.

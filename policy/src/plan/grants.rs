@@ -147,10 +147,13 @@ impl Planner<'_> {
             }
         }
         if exclusive && unit.last_token.is_none() && running.is_empty() {
-            let unheard: Vec<NodeId> = self.state.unheard_members().map(|(id, _)| id).collect();
+            let unheard: Vec<NodeId> = self.state.unheard_members(name).map(|(id, _)| id).collect();
             for id in unheard {
                 self.because(name, Reason::Unheard(id));
-                self.waits_for(id, name);
+                if self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some()) {
+                    self.because(name, Reason::WaitsForFence { node: id });
+                    self.waits_for(id, name);
+                }
                 hindered = true;
             }
         }

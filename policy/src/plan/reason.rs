@@ -40,7 +40,7 @@ pub enum Reason {
         /// Which node.
         node: NodeId,
     },
-    /// A member was never heard, and the unit never ran yet (F11).
+    /// A member has not said whether it runs the unit, which the cluster never started yet (F11).
     Unheard(NodeId),
     /// Most nodes offer another definition than the one in force, and it is not taken over: why.
     NotAdopted(String),
@@ -131,9 +131,10 @@ impl Reason {
                 }
             }
             Self::WaitsForFence { node } => fence_text(state, *node, now),
-            Self::Unheard(node) => {
-                format!("{} is a member that was never heard, and may run it already", name(node))
-            }
+            Self::Unheard(node) => match state.nodes.get(node).and_then(|node| node.life.as_ref()) {
+                None => format!("{} is a member that was never heard, and may run it already", name(node)),
+                Some(_) => format!("{} has not said yet whether it runs there", name(node)),
+            },
             Self::NotAdopted(why) => {
                 format!("the definition that most nodes offer is not taken over: {why}")
             }
@@ -190,9 +191,13 @@ impl Reason {
                     name(node)
                 )
             }
+            Self::Unheard(node) if state.nodes.get(node).is_some_and(|node| node.in_session().is_some()) => {
+                format!("the word of {}, which takes it a moment", name(node))
+            }
             Self::Unheard(node) => {
                 format!(
-                    "start convoked on {0}, or take it out of the cluster: `convoke leave {0}`",
+                    "start convoked on {0}, give your word that it is off (`convoke fence confirm {0}`), or take it \
+                     out of the cluster (`convoke leave {0}`)",
                     name(node)
                 )
             }

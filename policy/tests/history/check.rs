@@ -225,7 +225,7 @@ pub(crate) fn converges(world: &World) -> Checked {
         let Some(definition) = unit.definition() else { continue };
         let needs = definition.requires.iter().chain(&definition.same_node_as);
         // Before its first start ever, every member is heard: a machine that died unheard is the operator's to remove.
-        if unit.last_token.is_none() && state.unheard_members().next().is_some() {
+        if unit.last_token.is_none() && state.unheard_members(name).next().is_some() {
             continue;
         }
         let met = needs.clone().all(|need| state.known_active(need).next().is_some());

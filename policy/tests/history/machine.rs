@@ -58,6 +58,10 @@ pub(crate) struct Machine {
     pub(crate) lease_until: u64,
     pub(crate) copies: BTreeMap<UnitName, Instance>,
     pub(crate) offers: BTreeMap<UnitName, Offer>,
+    /// Cluster units that it was ever told of: it gates them, and looks for them (F12).
+    gated: BTreeSet<UnitName>,
+    /// Index up to which it has to say that it did so, and up to which it has in this session.
+    survey: (u64, u64),
     /// Files under `/run/convoke/permits`.
     files: BTreeMap<UnitName, Token>,
     /// Highest token released, by unit (F2).
@@ -85,6 +89,8 @@ impl Machine {
             lease_until: 0,
             copies: BTreeMap::new(),
             offers: BTreeMap::new(),
+            gated: BTreeSet::new(),
+            survey: (0, 0),
             files: BTreeMap::new(),
             floor: BTreeMap::new(),
             seen_index: 0,
@@ -135,6 +141,7 @@ impl Machine {
         self.session = session;
         self.connected = true;
         self.seen_index = 0;
+        self.survey = (0, 0);
         self.lease_until = now + lease;
     }
 
@@ -146,7 +153,8 @@ impl Machine {
 
     pub(crate) fn inventory(&self) -> Fact {
         let mut items: BTreeMap<UnitName, InventoryItem> = BTreeMap::new();
-        for unit in self.offers.keys().chain(self.copies.keys()) {
+        // A copy of a unit that nobody told it of is a service like any other.
+        for unit in self.offers.keys().chain(&self.gated) {
             items.insert(unit.clone(), self.item(unit));
         }
         let highest_token = self.floor.values().copied().max().unwrap_or(Token(0));
@@ -179,6 +187,12 @@ impl Machine {
         }
         self.seen_index = self.seen_index.max(view.index);
         let mut said = Vec::new();
+        for unit in &view.units {
+            if self.gated.insert(unit.clone()) && self.copies.contains_key(unit) {
+                self.changed.insert(unit.clone());
+            }
+        }
+        self.survey.0 = self.survey.0.max(view.survey);
         let own = self.incarnation();
         for permit in view.permits.iter().filter(|permit| permit.incarnation == own) {
             said.extend(self.take_permit(permit, now, skips));
@@ -366,9 +380,16 @@ impl Machine {
         }
     }
 
-    /// What ended since it was last said.
-    pub(crate) fn ended(&mut self) -> Vec<Fact> {
-        std::mem::take(&mut self.changed).iter().map(|unit| self.observed(unit)).collect()
+    /// What ended, or was found, since it was last said; then that it has looked for everything.
+    pub(crate) fn news(&mut self) -> Vec<Fact> {
+        let mut news: Vec<Fact> =
+            std::mem::take(&mut self.changed).iter().map(|unit| self.observed(unit)).collect();
+        let (due, said) = self.survey;
+        if due > said {
+            self.survey.1 = due;
+            news.push(Fact::Surveyed { node: self.id, incarnation: self.incarnation(), index: due });
+        }
+        news
     }
 
     /// Time passes: the lease may end (F7, F8). Nothing but its end decides.

@@ -37,6 +37,8 @@ pub(crate) enum Mutation {
     HandStopForgotten,
     /// F11: a node that has said nothing is taken for empty.
     SilenceIsAbsence,
+    /// F11: a node that was not asked for a unit by name is taken for one that does not run it.
+    UnaskedIsAbsence,
     /// F13: a permit takes a weaker definition's terms at once.
     TermsAtOnce,
     /// F18: nobody minds a node that speaks after its proof.
@@ -184,7 +186,8 @@ impl World {
         let definitions = self.definitions.clone();
         for machine in &mut self.machines {
             for (unit, choices) in &definitions {
-                if let Some(definition) = choices.first() {
+                // Some get the drop-in later, or never.
+                if let Some(definition) = choices.first().filter(|_| self.rng.percent(92)) {
                     machine.offers.insert(unit.clone(), offer(definition.clone()));
                 }
             }
@@ -312,10 +315,16 @@ impl World {
                 Command::Wish(Wish::Enroll { .. }) | Command::Fact(Fact::NodeHeard { .. }),
             ) => {
                 for node in state.nodes.values_mut() {
+                    node.surveyed = u64::MAX;
                     match &mut node.life {
                         Some(life) => life.inventory = true,
                         None => node.role = policy::Role::Voter,
                     }
+                }
+            }
+            (Some(Mutation::UnaskedIsAbsence), _) => {
+                for node in state.nodes.values_mut() {
+                    node.surveyed = u64::MAX;
                 }
             }
             (Some(Mutation::ReleaseOfAny), Command::Fact(Fact::Released { unit, .. })) if !accepted => {

@@ -253,7 +253,7 @@ impl World {
             let owed = machine.owes();
             let known: Vec<Fact> = owed.into_iter().filter(|fact| !self.facts.contains(fact)).collect();
             self.facts.extend(known);
-            for fact in machine.ended() {
+            for fact in machine.news() {
                 self.reports.push((machine.id, machine.session, fact));
             }
             let life = self.state.nodes.get(&machine.id).and_then(|node| node.life.as_ref());

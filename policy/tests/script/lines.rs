@@ -67,6 +67,14 @@ impl World {
             }
             ["inventory", name] => self.inventory(name, &[])?,
             ["inventory", name, "running", units @ ..] => self.inventory(name, units)?,
+            ["slow", name] => {
+                self.slow.insert((*name).into());
+                Vec::new()
+            }
+            ["surveyed", name] => {
+                self.slow.remove(*name);
+                Vec::new()
+            }
             ["offer", names, unit, keys @ ..] => self.offer(names, unit, keys)?,
             ["observed", name, unit, how @ ("running" | "gone")] => {
                 self.observed(name, unit, *how == "running")?
@@ -135,12 +143,19 @@ impl World {
             ["configure", rest @ ..] => self.configure(rest)?,
             // The leader
             ["plan"] => {
+                self.survey();
                 let mut lines = self.plan_to_fixpoint();
                 lines.extend(self.waits());
                 lines
             }
-            ["settle"] => self.settle(),
-            ["apply", rest @ ..] => self.raw(rest)?,
+            ["settle"] => {
+                self.survey();
+                self.settle()
+            }
+            ["apply", rest @ ..] => {
+                self.survey();
+                self.raw(rest)?
+            }
             // Looking
             ["state"] => self.show(),
             ["why", unit] => {

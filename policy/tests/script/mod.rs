@@ -6,7 +6,7 @@
 mod lines;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     Command, Decision, Definition, Entry, Fact, FencePhase, Incarnation, NodeId, Offer, Order, Origin, Phase,
@@ -29,6 +29,8 @@ pub(crate) struct World {
     /// The latest case of each node and its latest attempt: its executor still knows them when the state does not.
     attempts: BTreeMap<NodeId, (policy::CaseId, u32)>,
     origin: Option<Origin>,
+    /// Nodes that take their time to look for units that they are told of; all others do so at once.
+    slow: BTreeSet<String>,
 }
 
 type Lines = Result<Vec<String>, String>;
@@ -47,6 +49,22 @@ impl World {
             cases: BTreeMap::new(),
             attempts: BTreeMap::new(),
             origin: None,
+            slow: BTreeSet::new(),
+        }
+    }
+
+    /// Every node that may has looked for the units that the cluster knows (F11).
+    fn survey(&mut self) {
+        let index = self.state.units.values().map(|unit| unit.since).max().unwrap_or(0);
+        let nodes = self.state.nodes.iter().filter(|(_, node)| !self.slow.contains(&node.name));
+        let due: Vec<Fact> = nodes
+            .filter_map(|(id, node)| {
+                let life = node.in_session().filter(|life| life.inventory && node.surveyed < index)?;
+                Some(Fact::Surveyed { node: *id, incarnation: life.incarnation.clone(), index })
+            })
+            .collect();
+        for fact in due {
+            self.fact(fact);
         }
     }
 

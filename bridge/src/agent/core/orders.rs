@@ -17,6 +17,7 @@ impl Agent {
                 tracing::debug!(session, "session opened");
                 self.session = Some(session);
                 self.inventory_told = false;
+                self.surveyed = 0;
                 // Its own orders come first: what an earlier session said does not count in this one (F2).
                 self.view = None;
                 self.outbox.unsend();
@@ -69,7 +70,8 @@ impl Agent {
             }
         }
         self.gate_all(view.units.iter().chain(permits.keys()));
-        self.view = Some(View { permits, stop: view.stop });
+        self.drop_forgotten(&view.units);
+        self.view = Some(View { permits, stop: view.stop, survey: view.survey });
         self.gates.forget_refusals();
         for unit in self.units.values_mut() {
             unit.released_told = None;

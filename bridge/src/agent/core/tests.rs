@@ -1,6 +1,8 @@
 //! The agent driven by events alone: no systemd, no socket, no clock.
 
-use policy::{Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms};
+mod survey;
+
+use policy::{Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms, Token};
 use units::systemd::{ActiveState, JobKind, JobResult, Reading, Relations, SystemState, Times};
 
 use super::*;
@@ -156,7 +158,7 @@ impl Lab {
     fn orders(&mut self, session: u64, index: u64, permits: Vec<PermitView>, stop: &[&str]) -> String {
         let units = self.agent.units.keys().cloned().collect();
         let stop = stop.iter().map(|name| UnitName::from(*name)).collect();
-        let view = NodeView { index, permits, units, stop, stops_before: BTreeMap::new() };
+        let view = NodeView { index, permits, units, survey: 0, stop, stops_before: BTreeMap::new() };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session, orders }))
     }
@@ -242,6 +244,7 @@ fn tell(action: &Action) -> String {
         Action::EndLease => "end lease".into(),
         Action::Reload => "reload".into(),
         Action::Mend { unit } => format!("mend {unit}"),
+        Action::Unmend { unit } => format!("unmend {unit}"),
         Action::Exit(_) => "exit".into(),
         Action::Unspool { unit, .. } => format!("unspool {unit}"),
         Action::Fence(order) => format!("fence {}.{}", order.case, order.attempt),
@@ -262,6 +265,7 @@ fn fact_in_words(fact: &Fact) -> String {
         Fact::Started { unit, token, .. } => format!("started {unit} {token}"),
         Fact::Released { unit, token, because, .. } => format!("released {unit} {token} {because:?}"),
         Fact::NodeLeaving { .. } => "leaving".into(),
+        Fact::Surveyed { index, .. } => format!("surveyed {index}"),
         other => format!("{other:?}"),
     }
 }
@@ -656,6 +660,7 @@ fn a_new_cluster_unit_is_gated_by_one_reload() {
         index: lab.index,
         permits: Vec::new(),
         units: units.iter().map(|name| UnitName::from(*name)).collect(),
+        survey: 0,
         stop: BTreeSet::new(),
         stops_before: BTreeMap::new(),
     };
@@ -929,6 +934,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
             index: lab.index,
             permits: Vec::new(),
             units: BTreeSet::new(),
+            survey: 0,
             stop: BTreeSet::new(),
             stops_before: BTreeMap::new(),
         };

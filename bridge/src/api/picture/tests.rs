@@ -50,6 +50,7 @@ fn node(id: u64) -> Node {
         offers: [(UnitName::from(DB), offer())].into(),
         quarantined_until: 0,
         highest_token: Token(0),
+        surveyed: 0,
     }
 }
 

@@ -1,0 +1,141 @@
+//! Tells the cluster what this node knows of its units: the inventory at the begin of a session, then what changes, and
+//! that a unit which the cluster just heard of was looked for here (F11, F12).
+//!
+//! Decides when the word is complete. A unit that is told of by name may run here as an ordinary service, without any
+//! section: it is told before the survey is, and nothing starts it elsewhere meanwhile.
+
+use std::collections::BTreeSet;
+
+use policy::{Fact, InventoryItem, Token, UnitName};
+use units::gate::GateFault;
+
+use super::{Agent, Reload};
+use crate::agent::decide::Run;
+use crate::agent::event::Action;
+use crate::agent::offer;
+use crate::agent::unit::{OpKind, Unit};
+
+impl Agent {
+    /// The whole inventory opens a session; then only what has changed is told, unit by unit.
+    pub(super) fn tell_inventory(&mut self, changed: &BTreeSet<UnitName>) {
+        if self.session.is_none() || !self.discovered {
+            return;
+        }
+        if self.inventory_told {
+            for name in changed {
+                let news = self.units.get_mut(name).and_then(|unit| news(name, unit));
+                if let Some(item) = news {
+                    self.observe(item);
+                }
+            }
+            self.tell_survey();
+            return;
+        }
+        let ready = self.units.values().all(|unit| unit.run != Run::Unknown);
+        if !self.connected || !ready {
+            return;
+        }
+        self.inventory_told = true;
+        let mut items = Vec::new();
+        for (name, unit) in &mut self.units {
+            let item = unit.item(name);
+            if says_something(&item) {
+                items.push(item.clone());
+            }
+            unit.told = Some(item);
+        }
+        let held = self.units.values().filter_map(|unit| unit.held.as_ref().map(|held| held.token)).max();
+        self.outbox.push_first(Fact::InventoryReported {
+            node: self.node,
+            incarnation: self.incarnation.clone(),
+            items,
+            highest_token: self.floors.highest().max(held.unwrap_or(Token(0))),
+        });
+        self.tell_survey();
+    }
+
+    /// Reports one line of the inventory.
+    pub(in crate::agent) fn observe(&mut self, item: InventoryItem) {
+        self.outbox.push(Fact::UnitObserved { node: self.node, incarnation: self.incarnation.clone(), item });
+    }
+
+    /// Says that every unit of the cluster was looked for here: those that run were told, and all are gated.
+    fn tell_survey(&mut self) {
+        let due = self.view.as_ref().map_or(0, |view| view.survey);
+        if due <= self.surveyed || self.reload != Reload::Idle {
+            return;
+        }
+        if let Some((unit, _)) = self.units.iter().find(|(_, unit)| !is_surveyed(unit)) {
+            tracing::trace!(%unit, "the survey waits");
+            return;
+        }
+        self.surveyed = due;
+        let (node, incarnation) = (self.node, self.incarnation.clone());
+        self.outbox.push(Fact::Surveyed { node, incarnation, index: due });
+    }
+
+    /// Opens the gates of units that the cluster has forgotten and that nothing here speaks of any more (F12).
+    pub(super) fn drop_forgotten(&mut self, known: &BTreeSet<UnitName>) {
+        if !self.discovered || !self.inventory_told {
+            return;
+        }
+        let forgotten: Vec<UnitName> = self
+            .units
+            .iter()
+            .filter(|(name, unit)| {
+                !known.contains(*name) && unit.found.is_none() && unit.is_idle() && unit.run == Run::Down
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        if forgotten.is_empty() {
+            return;
+        }
+        for name in forgotten {
+            tracing::info!(unit = %name, "forgotten by the cluster: its gate is taken away");
+            self.units.remove(&name);
+            self.gated.units.remove(name.as_str());
+            self.gated.members.retain(|_, owner| owner != name.as_str());
+            self.actions.push(Action::Unmend { unit: name });
+        }
+        self.keep_gated();
+        self.want_reload();
+    }
+}
+
+/// Whether an inventory without this line would say the same.
+fn says_something(item: &InventoryItem) -> bool {
+    item.offer.is_some() || item.running
+}
+
+/// What the cluster does not know of a unit: its files, or that it runs (or not) without a permit.
+fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
+    if unit.run == Run::Unknown {
+        return None;
+    }
+    let item = unit.item(name);
+    let told = unit.told.as_ref();
+    let files = told.map_or(item.offer.is_some(), |told| told.offer != item.offer);
+    let runs = unit.is_idle() && told.map_or(item.running, |told| told.running != item.running);
+    if !files && !runs {
+        // That it is neither here nor running is said by the survey.
+        unit.told.get_or_insert(item);
+        return None;
+    }
+    unit.told = Some(item.clone());
+    Some(item)
+}
+
+/// Whether the cluster knows if this unit runs here, and nobody can start it here behind the cluster's back.
+fn is_surveyed(unit: &Unit) -> bool {
+    if !unit.is_idle() {
+        // A permit, or the end of one, speaks for it. A first look says nothing yet.
+        return unit.held.is_some()
+            || unit.release.is_some()
+            || unit.op.is_some_and(|op| op.kind != OpKind::Look);
+    }
+    let told = unit.told.as_ref().is_some_and(|told| told.running == unit.run.may_run());
+    let open = |unit: &Unit| {
+        unit.reading.as_ref().is_none_or(|reading| offer::gate_faults(reading).iter().any(GateFault::opens))
+    };
+    unit.run != Run::Unknown && !unit.stale && told && (unit.run.may_run() || !open(unit))
+}

@@ -1,0 +1,94 @@
+//! What the agent says of units that the cluster tells it of by name.
+
+use super::*;
+
+impl Lab {
+    /// The cluster's word when it knows these units, the newest since `newest`.
+    fn knows(&mut self, units: &[&str], newest: u64) -> String {
+        self.index += 1;
+        let view = NodeView {
+            index: self.index,
+            permits: Vec::new(),
+            units: units.iter().map(|name| UnitName::from(*name)).collect(),
+            survey: newest,
+            stop: BTreeSet::new(),
+            stops_before: BTreeMap::new(),
+        };
+        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new() });
+        self.hear(Event::Session(FromSession::Orders { session: 1, orders }))
+    }
+}
+
+/// Loaded without a gate, as an ordinary service is.
+fn ungated(unit: &str, state: State) -> End {
+    let mut look = look(unit, state);
+    look.reading.asserts.clear();
+    End::Looked(Box::new(look))
+}
+
+fn reloaded(lab: &mut Lab) -> String {
+    let first = lab.hear(Event::Reloaded(Ok(())));
+    assert_eq!(first, "");
+    lab.hear(Event::Signal(Signal::Reloading(false)))
+}
+
+#[test]
+fn a_unit_told_by_name_is_looked_for_and_gated_before_the_survey_is_said() {
+    let mut lab = lab();
+    assert_eq!(lab.knows(&["db.service", "new.service"], 40), "reload; look new.service");
+    // It is there, and nobody could stop anybody from starting it.
+    assert_eq!(lab.end("new.service", ungated("new.service", down())), "mend new.service");
+    assert_eq!(lab.hear(Event::Reloaded(Ok(()))), "reload");
+    assert_eq!(reloaded(&mut lab), "look db.service; look new.service");
+    assert_eq!(lab.look("db.service", down()), "");
+    assert_eq!(lab.look("new.service", down()), "send surveyed 40");
+    assert_eq!(lab.knows(&["db.service", "new.service"], 40), "", "once");
+}
+
+#[test]
+fn a_copy_that_runs_is_told_before_the_survey() {
+    let mut lab = lab();
+    assert_eq!(lab.knows(&["db.service", "new.service"], 40), "reload; look new.service");
+    assert_eq!(lab.look("new.service", up()), "send observed new.service running");
+    assert_eq!(lab.hear(Event::Reloaded(Ok(()))), "send surveyed 40");
+}
+
+#[test]
+fn a_unit_that_is_not_here_is_surveyed_without_a_line_of_its_own() {
+    let mut lab = lab();
+    lab.knows(&["db.service", "new.service"], 40);
+    reloaded(&mut lab);
+    lab.look("db.service", down());
+    let mut absent = look("new.service", down());
+    absent.reading.load_state = "not-found".into();
+    absent.reading.asserts.clear();
+    // The first look is under way still, and what came with the reload asks for a second.
+    let told = lab.end("new.service", End::Looked(Box::new(absent.clone())));
+    assert_eq!(told, "look new.service");
+    assert_eq!(lab.end("new.service", End::Looked(Box::new(absent))), "send surveyed 40");
+}
+
+#[test]
+fn each_session_gets_its_survey() {
+    let mut lab = lab();
+    assert_eq!(lab.knows(&["db.service"], 40), "send surveyed 40");
+    lab.hear(Event::Session(FromSession::Closed));
+    let told = lab.open(1);
+    assert_eq!(told, "send inventory running []; send surveyed 40", "what was not answered is said again");
+    assert_eq!(lab.knows(&["db.service"], 40), "send surveyed 40");
+}
+
+#[test]
+fn a_forgotten_unit_loses_its_gate_once_nothing_here_speaks_of_it() {
+    let mut lab = lab();
+    lab.knows(&["db.service", "new.service"], 40);
+    lab.look("new.service", up());
+    assert!(lab.agent.gated.units.contains("new.service"));
+    lab.hear(Event::Reloaded(Ok(())));
+    assert_eq!(lab.knows(&["db.service"], 40), "", "it runs");
+    assert!(lab.changes("new.service", down()).contains("observed new.service down"));
+    assert_eq!(lab.knows(&["db.service"], 40), "unmend new.service; reload");
+    assert!(!lab.agent.gated.units.contains("new.service"));
+    lab.hear(Event::Reloaded(Ok(())));
+    assert_eq!(lab.knows(&[], 40), "", "the files here speak of db.service");
+}
