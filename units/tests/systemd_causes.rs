@@ -183,6 +183,26 @@ fn a_crash_beside_a_quick_job_of_its_slice_is_a_crash() {
 }
 
 #[test]
+fn a_stop_soon_after_the_start_of_its_slice_is_a_wish() {
+    let quick = |after: &[&str]| {
+        let mut reading = stopped();
+        reading.times.inactive_exit = Some(ms(9_840));
+        reading.relations.requires.push("system-x.slice".into());
+        reading.relations.after.extend(after.iter().map(|unit| (*unit).to_owned()));
+        reading
+    };
+    let after = quick(&["system-x.slice"]);
+    let start = job("system-x.slice", None, 9_840, 9_841);
+    let jobs = [start, job("x.service", STOP, 9_995, 10_010)];
+    assert_eq!(cause(&after, &jobs, SystemState::Running), StopCause::OperatorStop);
+    // Where nothing says that it would have to stop later, it may have been the one.
+    assert_eq!(cause(&quick(&[]), &jobs, SystemState::Running), propagated("system-x.slice"));
+    // And a slice that is stopped itself ends after what is in it.
+    let jobs = [job("system-x.slice", STOP, 9_995, 10_012), job("x.service", STOP, 9_995, 10_010)];
+    assert_eq!(cause(&after, &jobs, SystemState::Running), propagated("system-x.slice"));
+}
+
+#[test]
 fn a_job_that_failed_to_start_is_no_stop() {
     let refused = Heard { to: Some((10_012, JobResult::Assert)), ..job("x.service", None, 10_001, 0) };
     assert_eq!(cause(&stopped(), &[refused], UP), StopCause::CleanExit);

@@ -217,11 +217,21 @@ impl StopBatch {
         let named = |lists: &[&Vec<String>], unit: &String| lists.iter().any(|list| list.contains(unit));
         self.others()
             .find(|other| {
-                (other.may_stop() && named(&stops_with, &other.unit))
+                (other.may_stop() && named(&stops_with, &other.unit) && !self.over_before(other))
                     || (other.may_start() && named(&stops_against, &other.unit))
             })
             .map(|other| other.unit.clone())
             .or_else(|| self.bonds_down.first().cloned())
+    }
+
+    /// What a unit is ordered after stops after it, so a job of it that was over before the unit's own job began was
+    /// none that took the unit along. The first instance of a template starts its slice, too quick to be asked for
+    /// its kind, and may be stopped by hand within the same batch.
+    fn over_before(&self, other: &SeenJob) -> bool {
+        let began = self.job.as_ref().map(|job| job.at);
+        let ended = other.ended.as_ref().map(|(at, _)| *at);
+        let over = began.zip(ended).is_some_and(|(began, ended)| ended < began);
+        over && self.relations.after.contains(&other.unit)
     }
 
     /// No job took it down: it ended by itself.
