@@ -37,7 +37,7 @@ mod wishes;
 pub use command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
 pub use gate::Answer as GateReply;
 pub use incarnation::{IncarnationError, boot_id, incarnation};
-pub use permit::Permit as PermitFile;
+pub use permit::{Permit as PermitFile, ends_with_lease};
 pub use prepare::{PrepareError, Prepared, prepare};
 pub use run::{AgentSetup, run};
 

@@ -1,8 +1,9 @@
 //! `convoked`: puts the parts together, starts them in order and ends them in order.
 //!
 //! Store, then listener, then agent, then READY=1: a node is ready when its store is open and it listens, not when
-//! there is a quorum. Decides nothing about units.
+//! there is a quorum. Decides nothing about units; of a daemon that cannot start, see [`guard`].
 
+mod guard;
 mod notify;
 mod shutdown;
 
@@ -15,9 +16,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use consensus::Consensus;
 use policy::{NodeId, Wish};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::agent;
+use crate::agent::{self, AgentCommand};
 use crate::api::dbus;
 use crate::config::Config;
 use crate::doors::{self, Guests};
@@ -39,8 +41,30 @@ const RECOVERY: Duration = Duration::from_secs(2);
 /// # Errors
 /// With the whole chain of causes; each names what to do.
 pub async fn run(paths: Paths) -> anyhow::Result<()> {
-    let config = Config::load(&paths)?;
-    let Some(enrolled) = identity::load(&paths)? else {
+    let Running { consensus, core, agent, pulse, commands } = match start(&paths).await {
+        Ok(running) => running,
+        Err(error) => {
+            guard::keep_lease(&paths, &error).await;
+            return Err(error);
+        }
+    };
+    let ended = end(consensus.as_ref(), core, agent, &pulse).await;
+    shutdown::run(ended, commands, consensus).await
+}
+
+/// What a started daemon consists of.
+struct Running {
+    consensus: Option<Consensus>,
+    core: Option<JoinHandle<()>>,
+    agent: JoinHandle<()>,
+    pulse: Pulse,
+    commands: mpsc::Sender<AgentCommand>,
+}
+
+/// Starts the parts. The agent comes last: where this fails, nobody watches over the units yet.
+async fn start(paths: &Paths) -> anyhow::Result<Running> {
+    let config = Config::load(paths)?;
+    let Some(enrolled) = identity::load(paths)? else {
         anyhow::bail!(
             "this machine is in no cluster; make one with `convoke init`, or join one with `convoke join TOKEN`"
         );
@@ -49,7 +73,7 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
     let name = enrolled.identity.node_name.clone();
     info!(node = node.0, %name, cluster = %enrolled.identity.cluster_name, "starting");
 
-    let prepared = agent::prepare(&paths).await.context("cannot take charge of this node's units")?;
+    let prepared = agent::prepare(paths).await.context("cannot take charge of this node's units")?;
     let tls = NodeTls::new(&enrolled.credentials)?;
     let book = AddressBook::new(Book::load(&paths.peers_file()).context("cannot read the address book")?);
     let guests: Arc<ArcSwap<Guests>> = Arc::default();
@@ -61,7 +85,7 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
     let (streams, accepted) = mpsc::channel(QUEUE);
     let (leader_now, leader) = watch::channel(None);
     let group = match enrolled.identity.role.votes() {
-        true => Some(leader::open(&paths, &enrolled, dialer.clone()).await?),
+        true => Some(leader::open(paths, &enrolled, dialer.clone()).await?),
         false => None,
     };
     let consensus = group.as_ref().map(|group| group.consensus.clone());
@@ -69,7 +93,7 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
         node,
         consensus: group.consensus,
         replica: group.replica,
-        found: (node.0 == FIRST_NODE).then(|| foundation(&paths, &enrolled, &advertised)),
+        found: (node.0 == FIRST_NODE).then(|| foundation(paths, &enrolled, &advertised)),
         machine: group.machine,
         streams: accepted,
         book: book.clone(),
@@ -91,7 +115,7 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
     let session = client::Setup {
         node,
         incarnation: prepared.incarnation.clone(),
-        machine: machine(&paths),
+        machine: machine(paths),
         addresses: advertised.iter().map(ToString::to_string).collect(),
         last_session: Lease::kept_session(&lease_file, &boot),
         boot,
@@ -141,8 +165,7 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
         local: Arc::new(move || picture.load_full().map(|overview| overview.as_ref().clone())),
     }));
 
-    let ended = end(consensus.as_ref(), core, agent, &pulse).await;
-    shutdown::run(ended, commands, consensus).await
+    Ok(Running { consensus, core, agent, pulse, commands })
 }
 
 /// Why the daemon ends.
@@ -156,8 +179,8 @@ enum End {
 
 async fn end(
     consensus: Option<&Consensus>,
-    core: Option<tokio::task::JoinHandle<()>>,
-    agent: tokio::task::JoinHandle<()>,
+    core: Option<JoinHandle<()>>,
+    agent: JoinHandle<()>,
     pulse: &Pulse,
 ) -> End {
     let fatal = async {

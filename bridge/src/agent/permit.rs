@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
-use policy::{Incarnation, Terms, Token, UnitName};
+use policy::{Incarnation, OnQuorumLoss, Terms, Token, UnitName};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
@@ -111,6 +111,14 @@ pub(super) fn load(paths: &Paths) -> io::Result<Vec<(UnitName, Option<Permit>)>>
     Ok(found)
 }
 
+/// Units that run here, or may, under a permit of an earlier daemon, and may not go on without a lease.
+#[must_use]
+pub fn ends_with_lease(paths: &Paths) -> Vec<UnitName> {
+    let ends = |permit: &Permit| permit.terms.on_quorum_loss != OnQuorumLoss::Continue;
+    let permits = load(paths).unwrap_or_default().into_iter();
+    permits.filter(|(_, permit)| permit.as_ref().is_some_and(ends)).map(|(unit, _)| unit).collect()
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use policy::Definition;
@@ -175,6 +183,17 @@ pub(super) mod tests {
         fs::write(paths.permit("b.service"), "{\"token\":1}").expect("cut");
         let found = load(&paths).expect("loaded");
         assert_eq!(found, [("a.service".into(), None), ("b.service".into(), None)]);
+    }
+
+    #[test]
+    fn what_goes_on_without_a_quorum_does_not_end_with_the_lease() {
+        let (_dir, paths) = scratch();
+        let mut goes_on = permit(1);
+        goes_on.terms.on_quorum_loss = OnQuorumLoss::Continue;
+        write(&paths, &"a.service".into(), &goes_on, None).expect("written");
+        write(&paths, &"b.service".into(), &permit(2), None).expect("written");
+        fs::write(paths.permit("c.service"), "").expect("empty");
+        assert_eq!(ends_with_lease(&paths), [UnitName::from("b.service")]);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Unit {
 
 fn run_of(look: &Look) -> Run {
     let reading = &look.reading;
-    if matches!(reading.freezer_state.as_str(), "frozen" | "freezing" | "frozen-by-parent") {
+    if is_frozen(reading.active_state, &reading.freezer_state) {
         return Run::Frozen;
     }
     if reading.is_auto_restart() {
@@ -135,5 +135,24 @@ fn run_of(look: &Look) -> Run {
             None => Run::Down,
             Some(left) => Run::Left(left.clone()),
         },
+    }
+}
+
+/// PID 1 goes on calling a unit frozen that was killed while it was.
+fn is_frozen(active: ActiveState, freezer: &str) -> bool {
+    !active.is_down() && matches!(freezer, "frozen" | "freezing" | "frozen-by-parent")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_killed_while_frozen_is_down() {
+        assert!(is_frozen(ActiveState::Active, "frozen"));
+        assert!(is_frozen(ActiveState::Deactivating, "freezing"));
+        assert!(!is_frozen(ActiveState::Active, "running"));
+        assert!(!is_frozen(ActiveState::Failed, "frozen"));
+        assert!(!is_frozen(ActiveState::Inactive, "frozen"));
     }
 }
