@@ -7,9 +7,11 @@ mod caller;
 pub mod dbus;
 pub mod document;
 mod error;
+mod memory;
 pub mod model;
 pub mod names;
 pub mod picture;
+mod recall;
 
-pub use dbus::{Api, LocalPicture, serve};
+pub use dbus::{Api, serve};
 pub use error::ApiError;

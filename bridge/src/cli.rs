@@ -4,6 +4,7 @@
 //! join a cluster. Words in, exit codes and text out; what may happen is decided elsewhere.
 
 mod act;
+mod adopt;
 mod args;
 mod bus;
 mod confirm;
@@ -108,11 +109,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
             bus.0.forget(&unit).await?;
             done(&format!("{unit} is forgotten"))
         }
-        Verb::Adopt { unit, from } => {
-            let unit = act::full(&unit)?;
-            bus.0.adopt(&unit, &from).await?;
-            done(&format!("{unit} is defined as on {from}"))
-        }
+        Verb::Adopt { unit, from, yes } => adopt::adopt(bus, &unit, &from, yes).await,
         Verb::ResetFailed { unit, node } => {
             let unit = act::full(&unit)?;
             bus.0.reset_failed(&unit, node.as_deref().unwrap_or_default()).await?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use consensus::Consensus;
 use policy::{NodeId, Wish};
 use tokio::sync::{mpsc, watch};
@@ -29,7 +29,7 @@ use crate::leader;
 use crate::net::{AddressBook, Admission, Book, DialTiming, Dialer, Listener, addresses};
 use crate::paths::Paths;
 use crate::session::client::{self, Local};
-use crate::session::{Asker, Lease, Pulse, QUEUE};
+use crate::session::{Asker, Lease, Pulse, QUEUE, Standing};
 use crate::tls::NodeTls;
 
 /// How long the log may take to come to rest after the start before the daemon says READY without it. Short: every
@@ -81,9 +81,10 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
     let dialer = Dialer::new(Arc::clone(&tls), book.clone(), DialTiming::default());
     let advertised = advertised(&config, listener.local_addr());
 
-    let picture = Arc::new(ArcSwapOption::empty());
     let (streams, accepted) = mpsc::channel(QUEUE);
     let (leader_now, leader) = watch::channel(None);
+    let (applied_now, applied) = watch::channel(0);
+    let (ask_memory, asked) = mpsc::channel(8);
     let group = match enrolled.identity.role.votes() {
         true => Some(leader::open(paths, &enrolled, dialer.clone()).await?),
         false => None,
@@ -99,7 +100,8 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
         book: book.clone(),
         guests,
         leader: leader_now,
-        picture: Arc::clone(&picture),
+        applied: applied_now,
+        asked,
     });
     let core = core.map(|setup| tokio::spawn(leader::run(setup)));
 
@@ -107,6 +109,7 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
     let lease_file = paths.lease_file();
     let lease = Lease::load(&lease_file, &boot);
     let pulse = Pulse::default();
+    let standing = Standing::default();
     let (to_session, requests) = mpsc::channel(QUEUE);
     let (to_agent, from_session) = mpsc::channel(QUEUE);
     let asker = Asker::new(to_session.clone());
@@ -123,6 +126,7 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
         peers_file: paths.peers_file(),
         lease: lease.clone(),
         pulse: pulse.clone(),
+        standing: standing.clone(),
         dialer: dialer.clone(),
         local: consensus.is_some().then(|| Local { leader, accept: own_end }),
         requests,
@@ -140,7 +144,8 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
         asker: asker.clone(),
     };
     tokio::spawn(doors::serve(listener, doors));
-    tokio::spawn(async move { dialer.probe().await });
+    let prober = dialer.clone();
+    tokio::spawn(async move { prober.probe().await });
 
     let (commands, agent_commands) = mpsc::channel(8);
     let setup = agent::AgentSetup {
@@ -148,7 +153,7 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
         node_name: name.clone(),
         paths: paths.clone(),
         incarnation: prepared.incarnation.clone(),
-        lease,
+        lease: lease.clone(),
         pulse: pulse.clone(),
         to_session,
         from_session,
@@ -162,7 +167,12 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
         node_name: name,
         node,
         cluster: enrolled.identity.cluster_name.clone(),
-        local: Arc::new(move || picture.load_full().map(|overview| overview.as_ref().clone())),
+        asked: consensus.is_some().then_some(ask_memory),
+        applied: consensus.is_some().then_some(applied),
+        agent: commands.clone(),
+        dialer,
+        lease,
+        standing,
     }));
 
     Ok(Running { consensus, core, agent, pulse, commands })

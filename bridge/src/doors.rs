@@ -1,6 +1,6 @@
 //! What comes in at the node's port, and who takes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,13 +30,21 @@ pub struct Guests {
     pub nodes: BTreeSet<u64>,
     /// The highest id that the state may know of.
     pub newest: u64,
+    /// What nodes that were taken out are told.
+    pub removed: BTreeMap<u64, String>,
 }
 
 impl Guests {
-    /// Whether this node is let in.
-    #[must_use]
-    pub fn admit(&self, node: u64) -> bool {
-        node > self.newest || self.nodes.contains(&node)
+    /// Lets a node in.
+    ///
+    /// # Errors
+    /// What a node is told that is not let in.
+    pub fn admit(&self, node: u64) -> Result<(), String> {
+        if node > self.newest || self.nodes.contains(&node) {
+            return Ok(());
+        }
+        let why = self.removed.get(&node).cloned();
+        Err(why.unwrap_or_else(|| "it is not a node of this cluster any more".to_owned()))
     }
 }
 
@@ -171,11 +179,13 @@ mod tests {
 
     #[test]
     fn who_was_removed_stays_out_and_who_is_new_comes_in() {
-        let guests = Guests { nodes: [1, 20].into(), newest: 50 };
-        assert!(guests.admit(20));
-        assert!(!guests.admit(30), "removed before this state");
-        assert!(guests.admit(51), "enrolled by an entry that is still to be applied");
-        assert!(guests.admit((1 << 48) | 10), "enrolled in a later generation");
-        assert!(Guests::default().admit(1), "a voter that knows nothing yet turns nobody away");
+        let guests =
+            Guests { nodes: [1, 20].into(), newest: 50, removed: [(30, "by alice".to_owned())].into() };
+        assert_eq!(guests.admit(20), Ok(()));
+        assert_eq!(guests.admit(30), Err("by alice".to_owned()), "removed before this state");
+        assert!(guests.admit(31).is_err(), "removed so long ago that nobody knows by whom");
+        assert_eq!(guests.admit(51), Ok(()), "enrolled by an entry that is still to be applied");
+        assert_eq!(guests.admit((1 << 48) | 10), Ok(()), "enrolled in a later generation");
+        assert_eq!(Guests::default().admit(1), Ok(()), "a voter that knows nothing yet turns nobody away");
     }
 }

@@ -9,6 +9,7 @@ mod core;
 mod entry;
 mod gates;
 mod leases;
+mod memory;
 mod orders;
 mod proposals;
 mod reign;
@@ -18,5 +19,6 @@ mod voters;
 
 pub use core::{Core, Event, Setup, run};
 pub use entry::{Stamped, decode, encode};
+pub use memory::Asked;
 pub use replica::{Replica, replay};
 pub use store::{Opened, open};

@@ -13,6 +13,7 @@ pub mod links;
 pub mod listener;
 pub mod relay;
 mod socket;
+mod turned;
 
 pub use book::{AddressBook, Book, BookEntry};
 pub use dialer::{DialError, DialTiming, Dialed, Dialer, Failure, Path, PathError};

@@ -4,6 +4,8 @@ pub mod client;
 mod handle;
 mod lease;
 pub mod message;
+mod standing;
 
 pub use handle::{AskError, Asker, FromSession, Pulse, QUEUE, ToSession};
 pub use lease::{Lease, boottime_ms};
+pub use standing::{Outcast, Standing};

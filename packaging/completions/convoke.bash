@@ -250,7 +250,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__adopt)
-            opts="-h --from --help"
+            opts="-y -h --from --yes --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

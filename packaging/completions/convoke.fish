@@ -118,7 +118,8 @@ complete -c convoke -n "__fish_convoke_using_subcommand history" -s h -l help -d
 complete -c convoke -n "__fish_convoke_using_subcommand leave" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand forget" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand adopt" -l from -d 'Whose files are right' -r
-complete -c convoke -n "__fish_convoke_using_subcommand adopt" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand adopt" -s y -l yes -d 'Do not ask; for scripts that know what they change'
+complete -c convoke -n "__fish_convoke_using_subcommand adopt" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand reset-failed" -l node -d 'On this node only' -r
 complete -c convoke -n "__fish_convoke_using_subcommand reset-failed" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and not __fish_seen_subcommand_from show diff apply help" -s h -l help -d 'Print help'

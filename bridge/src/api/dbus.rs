@@ -7,23 +7,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use policy::{Incarnation, NodeId, Wanted, Wish};
-use tokio::sync::{Mutex, watch};
+use policy::{Incarnation, NodeId, UnitName, Wanted, Wish};
+use tokio::sync::{Mutex, mpsc, watch};
 use zbus::connection;
 use zbus::message::Header;
 
 use super::caller;
 use super::document;
 use super::error::ApiError;
-use super::model::Overview;
+use super::model::{HistoryLine, Overview, UnitWhy};
 use super::names;
 use super::picture;
+use crate::agent::AgentCommand;
 use crate::identity;
 use crate::join::Token;
+use crate::leader::Asked;
+use crate::net::Dialer;
 use crate::paths::Paths;
 use crate::pki::{fingerprint, hex, random};
-use crate::session::Asker;
 use crate::session::message::{Reply, Request};
+use crate::session::{Asker, Lease, Standing};
 
 /// The name on the bus.
 pub const NAME: &str = "org.convoke1";
@@ -35,6 +38,8 @@ pub const INTERFACE: &str = "org.convoke1.Manager";
 /// How long a reader waits for the leader before it gets what this node remembers. Longer than an election would
 /// make `status` useless when it is needed most.
 const READ_LIMIT: Duration = Duration::from_millis(1_500);
+/// The same where the lease has ended long ago: an election would be over by now.
+const LONG_ALONE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(300));
 /// How long a wish waits: an election takes a second or two, and a wish outlives it.
 const WISH_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a change in one call; below the 25 s after which bus libraries give up.
@@ -47,9 +52,6 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// Longest life of a token: a forgotten one should not let anybody in next month.
 const TOKEN_LIMIT_S: u32 = 7 * 24 * 3600;
 
-/// What this node last knew of the cluster, for when nobody confirms anything.
-pub type LocalPicture = Arc<dyn Fn() -> Option<Overview> + Send + Sync>;
-
 /// What the service needs of its daemon.
 #[derive(Clone)]
 pub struct Api {
@@ -61,8 +63,18 @@ pub struct Api {
     pub node: NodeId,
     /// Cluster's name.
     pub cluster: String,
-    /// What this node last knew.
-    pub local: LocalPicture,
+    /// On a voter: asks what its own copy of the log says.
+    pub asked: Option<mpsc::Sender<Asked>>,
+    /// On a voter: the index that was applied last.
+    pub applied: Option<watch::Receiver<u64>>,
+    /// Asks the agent of this node.
+    pub agent: mpsc::Sender<AgentCommand>,
+    /// Knows the links.
+    pub dialer: Dialer,
+    /// This node's lease.
+    pub lease: Lease,
+    /// Whether the cluster has turned this node away.
+    pub standing: Standing,
 }
 
 impl std::fmt::Debug for Api {
@@ -76,21 +88,10 @@ impl std::fmt::Debug for Api {
 
 /// Serves until it is dropped; comes back after the bus was restarted.
 pub async fn serve(api: Api) {
-    keep_serving(api, None).await;
-}
-
-/// The same on a node that holds the log: `applied` is the index that was applied last, so that a wait for a change
-/// ends with the change. Without, the leader is asked again and again while somebody waits.
-pub async fn serve_following(api: Api, applied: watch::Receiver<u64>) {
-    keep_serving(api, Some(applied)).await;
-}
-
-async fn keep_serving(api: Api, applied: Option<watch::Receiver<u64>>) {
     let client =
         random::<8>().map_or_else(|_| format!("{}-{}", api.node, std::process::id()), |bytes| hex(&bytes));
     let manager = Manager(Arc::new(Shared {
         api,
-        applied,
         client: format!("dbus-{client}"),
         number: AtomicU64::new(0),
         one_wish: Mutex::new(()),
@@ -124,7 +125,6 @@ struct Manager(Arc<Shared>);
 
 struct Shared {
     api: Api,
-    applied: Option<watch::Receiver<u64>>,
     client: String,
     number: AtomicU64,
     /// Wishes go one by one: the cluster refuses a number that a later one of the same client has overtaken.
@@ -134,22 +134,98 @@ struct Shared {
 impl Shared {
     /// The leader's picture, or an error: what names are resolved by must be confirmed.
     async fn picture(&self) -> Result<Overview, ApiError> {
+        self.api.in_the_cluster()?;
         match self.api.asker.ask(Request::Overview, WISH_LIMIT).await? {
             Reply::Overview(picture) => Ok(*picture),
             other => Err(unexpected(other)),
         }
     }
 
-    async fn picture_or_memory(&self) -> Result<Overview, ApiError> {
-        let asked = match self.api.asker.ask(Request::Overview, READ_LIMIT).await {
-            Ok(Reply::Overview(picture)) => return Ok(*picture),
-            Ok(other) => unexpected(other),
-            Err(error) => error.into(),
+    /// Asks the leader, no longer than an operator at a lost quorum would wait.
+    async fn read(&self, request: Request) -> Result<Reply, ApiError> {
+        self.api.in_the_cluster()?;
+        let alone = self.api.lease_ended().is_some_and(|ago| ago > LONG_ALONE.0);
+        let limit = if alone { LONG_ALONE.1 } else { READ_LIMIT };
+        match self.api.asker.ask(request, limit).await {
+            Ok(Reply::Unable(why)) => Err(unexpected(Reply::Unable(why))),
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                // The refusal may have come while it was waited for.
+                self.api.in_the_cluster()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn overview(&self) -> Result<Overview, ApiError> {
+        match self.read(Request::Overview).await {
+            Ok(Reply::Overview(picture)) => Ok(*picture),
+            Ok(other) => Err(unexpected(other)),
+            Err(ApiError::NoQuorum(_)) => Ok(self.remembered().await),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn remembered(&self) -> Overview {
+        let known = match self.api.recall(Request::Overview).await {
+            Some(Reply::Overview(picture)) => Some(*picture),
+            _ => None,
         };
-        (self.api.local)().map(picture::without_quorum).ok_or(asked)
+        let mut picture = self.api.here().await.overview(known);
+        picture.cluster.clone_from(&self.api.cluster);
+        picture
+    }
+
+    async fn why(&self, unit: UnitName) -> Result<UnitWhy, ApiError> {
+        match self.read(Request::Why { unit: unit.clone() }).await {
+            Ok(Reply::Why(answer)) => return Ok(*answer?),
+            Ok(other) => return Err(unexpected(other)),
+            Err(ApiError::NoQuorum(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let (known, refusal) = match self.api.recall(Request::Why { unit: unit.clone() }).await {
+            Some(Reply::Why(Ok(why))) => (Some(*why), None),
+            Some(Reply::Why(Err(refusal))) => (None, Some(refusal)),
+            _ => (None, None),
+        };
+        let overview = match self.api.recall(Request::Overview).await {
+            Some(Reply::Overview(picture)) => Some(*picture),
+            _ => None,
+        };
+        let here = self.api.here().await;
+        let answer = here.why_unit(unit.as_str(), overview.map(|overview| (known, overview)));
+        answer.ok_or_else(|| match refusal {
+            Some(refusal) => refusal.into(),
+            None => ApiError::NoQuorum(format!(
+                "{}; {} is a member, keeps no log, and knows nothing of {unit}; ask on a voter",
+                here.why(),
+                here.name
+            )),
+        })
+    }
+
+    async fn history(&self, request: Request) -> Result<Vec<HistoryLine>, ApiError> {
+        let alone = match self.read(request.clone()).await {
+            Ok(Reply::History(lines)) => return Ok(lines),
+            Ok(other) => return Err(unexpected(other)),
+            Err(ApiError::NoQuorum(_)) => self.api.recall(request).await,
+            Err(error) => return Err(error),
+        };
+        match alone {
+            Some(Reply::History(lines)) => Ok(lines),
+            _ => {
+                let here = self.api.here().await;
+                Err(ApiError::NoQuorum(format!(
+                    "{}; {} keeps no history, as it does not vote: ask on a voter, or see `journalctl -u convoked` here",
+                    here.why(),
+                    here.name
+                )))
+            }
+        }
     }
 
     async fn wish(&self, wish: Wish) -> Result<u64, ApiError> {
+        self.api.in_the_cluster()?;
         let _one = self.one_wish.lock().await;
         let number = self.number.fetch_add(1, Ordering::SeqCst) + 1;
         let request = Request::Wish { client: self.client.clone(), number, wish };
@@ -163,6 +239,31 @@ impl Shared {
                 Err(ApiError::NoQuorum(format!("{text}; it is not known whether the request was recorded")))
             }
         }
+    }
+
+    /// Refuses at once what would only be waited for: the plan would say the same, a minute later.
+    async fn may_go(&self, unit: &UnitName, node: &str, what: &str) -> Result<(), ApiError> {
+        let Reply::Why(Ok(why)) = self.read(Request::Why { unit: unit.clone() }).await? else {
+            // The wish itself is refused in better words.
+            return Ok(());
+        };
+        let there = why.unit.copies.iter().any(|copy| copy.node == node);
+        let moves = what == "move";
+        if there || (moves && why.unit.goal == "stopped") {
+            return Ok(());
+        }
+        let offer = why.offers.into_iter().find(|offer| offer.node == node);
+        let Some((unfit, remedy)) = offer.and_then(|offer| offer.unfit.zip(offer.remedy)) else {
+            return Ok(());
+        };
+        // A start there ends a hold.
+        if !moves && unfit.contains(" is held on ") {
+            return Ok(());
+        }
+        Err(ApiError::Refused(format!(
+            "{unit} cannot {what} {} {node}: {unfit}; {remedy}",
+            if moves { "to" } else { "on" }
+        )))
     }
 
     async fn node(&self, name: &str) -> Result<NodeId, ApiError> {
@@ -221,7 +322,7 @@ impl Shared {
     /// Returns once the log is longer than `index`, or at `deadline`; with what is known then.
     async fn wait_change(&self, index: u64, limit: Duration) -> u64 {
         let changed = async {
-            if let Some(mut applied) = self.applied.clone()
+            if let Some(mut applied) = self.api.applied.clone()
                 && let Ok(now) = applied.wait_for(|now| *now > index).await
             {
                 return *now;
@@ -266,7 +367,11 @@ impl Manager {
     ) -> Result<u64, ApiError> {
         let by = self.caller(connection, &header).await?;
         let unit = names::unit(unit)?;
-        let node = self.0.some_node(node).await?;
+        let on = self.0.some_node(node).await?;
+        if on.is_some() {
+            self.0.may_go(&unit, node, "start").await?;
+        }
+        let node = on;
         self.0.wish(Wish::SetGoal { unit, wanted: Wanted::Started, node, seen: None, by }).await
     }
 
@@ -292,7 +397,11 @@ impl Manager {
     ) -> Result<u64, ApiError> {
         let by = self.caller(connection, &header).await?;
         let unit = names::unit(unit)?;
+        let target = to;
         let (from, to) = (self.0.some_node(from).await?, self.0.some_node(to).await?);
+        if to.is_some() {
+            self.0.may_go(&unit, target, "move").await?;
+        }
         self.0.wish(Wish::Move { unit, from, to, by }).await
     }
 
@@ -361,8 +470,9 @@ impl Manager {
         #[zbus(connection)] connection: &zbus::Connection,
     ) -> Result<u64, ApiError> {
         let by = self.caller(connection, &header).await?;
-        let node = self.0.node(node).await?;
-        self.0.wish(Wish::RemoveNode { node, by }).await
+        let id = self.0.node(node).await?;
+        let by = picture::marked(&by, node);
+        self.0.wish(Wish::RemoveNode { node: id, by }).await
     }
 
     async fn adopt(
@@ -411,16 +521,12 @@ impl Manager {
 
     /// The cluster as JSON; what this node last knew, marked as such, where there is no quorum.
     async fn overview(&self) -> Result<String, ApiError> {
-        json(&self.0.picture_or_memory().await?)
+        json(&self.0.overview().await?)
     }
 
     /// Why a unit is where it is, as JSON.
     async fn why(&self, unit: &str) -> Result<String, ApiError> {
-        let unit = names::unit(unit)?;
-        match self.0.api.asker.ask(Request::Why { unit }, READ_LIMIT).await? {
-            Reply::Why(answer) => json(&*answer?),
-            other => Err(unexpected(other)),
-        }
+        json(&self.0.why(names::unit(unit)?).await?)
     }
 
     /// The last lines of the history, oldest first, as JSON; of one unit or node if named.
@@ -428,10 +534,7 @@ impl Manager {
         let unit = if unit.is_empty() { None } else { Some(names::unit(unit)?) };
         let node = (!node.is_empty()).then(|| node.to_owned());
         let lines = usize::try_from(lines).unwrap_or(usize::MAX);
-        match self.0.api.asker.ask(Request::History { lines, unit, node }, READ_LIMIT).await? {
-            Reply::History(lines) => json(&lines),
-            other => Err(unexpected(other)),
-        }
+        json(&self.0.history(Request::History { lines, unit, node }).await?)
     }
 
     /// Waits until the log is longer than `index`, at most `limit_ms`; returns its length as known then.

@@ -19,6 +19,8 @@ pub enum ApiError {
     UnknownUnit(String),
     /// No node of that name.
     UnknownNode(String),
+    /// This node was taken out of the cluster.
+    Removed(String),
     /// The request itself is wrong.
     BadInput(String),
     /// Something that should have worked did not.

@@ -25,10 +25,46 @@ pub struct Overview {
     pub units: Vec<UnitLine>,
     /// Open fence cases.
     pub fences: Vec<FenceLine>,
+    /// Closed ones of the nodes' present lives.
+    #[serde(default)]
+    pub fences_closed: Vec<FenceLine>,
     /// Links that are down.
     pub links: Vec<LinkLine>,
     /// What somebody should look at, worst first.
     pub alarms: Vec<AlarmLine>,
+    /// Set if nobody confirms this picture: why, and what this node still knows for certain.
+    #[serde(default)]
+    pub memory: Option<Memory>,
+}
+
+/// Why a picture is old, and what is known all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The node whose memory it is.
+    pub node: String,
+    /// Why nobody confirms it, in one sentence.
+    pub why: String,
+    /// Voters that it does not reach.
+    pub unreached: Vec<String>,
+    /// How long ago its lease ended, in seconds; none if it lasts, or there was none since the boot.
+    pub lease_ended_s: Option<u64>,
+    /// Whether it keeps the cluster's log: a member does not, and knows its own units only.
+    pub keeps_log: bool,
+    /// Its own units as they are now.
+    pub here: Vec<HereLine>,
+}
+
+/// One unit of the node that answers, as PID 1 shows it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HereLine {
+    /// Which.
+    pub unit: String,
+    /// `running`, `starting`, `stopping`, `stopped`, `frozen` or `unknown`.
+    pub state: String,
+    /// The permit that the node acts under.
+    pub token: Option<u64>,
+    /// One sentence.
+    pub text: String,
 }
 
 /// One node.
@@ -40,7 +76,8 @@ pub struct NodeLine {
     pub id: u64,
     /// `voter`, `member` or `witness`.
     pub role: String,
-    /// `online`, `joining` (no inventory yet), `leaving`, `lost`, `fencing`, `fenced` or `unknown` (never heard).
+    /// `online`, `joining` (no inventory yet), `leaving`, `away` (after an orderly shutdown; holds nothing), `lost`,
+    /// `fencing`, `fenced` or `unknown` (never heard).
     pub state: String,
     /// Whether it is drained, and by whom.
     pub drained: Option<String>,
@@ -65,7 +102,7 @@ pub struct NodeLine {
 pub struct UnitLine {
     /// Its name.
     pub name: String,
-    /// `started` or `stopped`.
+    /// `started` or `stopped`; `unknown` from a member without a quorum.
     pub goal: String,
     /// Who asked for the goal.
     pub goal_by: Option<String>,
@@ -102,7 +139,7 @@ pub struct FenceLine {
     pub node: String,
     /// Its incarnation: what an operator vouches for.
     pub incarnation: String,
-    /// `wanted`, `running` or `failed`.
+    /// `wanted`, `running` or `failed`; closed: `proven`, `cancelled` or `contradicted`.
     pub state: String,
     /// Device.
     pub device: Option<String>,
@@ -149,6 +186,35 @@ pub struct UnitWhy {
     pub reasons: Vec<WhyLine>,
     /// Where it last ran, and what happened there lately.
     pub history: Vec<HistoryLine>,
+    /// Set if nobody confirms this.
+    #[serde(default)]
+    pub memory: Option<Memory>,
+    /// The definition in force.
+    #[serde(default)]
+    pub definition: Option<Keys>,
+    /// What each node's files say of it, and whether it may run there.
+    #[serde(default)]
+    pub offers: Vec<OfferLine>,
+}
+
+/// A definition, as the keys of `[X-Convoke]` with their values; those that say nothing are left out.
+pub type Keys = std::collections::BTreeMap<String, String>;
+
+/// One node's files of a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferLine {
+    /// Which node.
+    pub node: String,
+    /// Whether the section is there now.
+    pub present: bool,
+    /// What it says, where it has no errors.
+    pub definition: Option<Keys>,
+    /// What is wrong with it.
+    pub fault: Option<String>,
+    /// Why the node may not take the unit now, if so.
+    pub unfit: Option<String>,
+    /// What to do about that.
+    pub remedy: Option<String>,
 }
 
 /// One reason.

@@ -4,17 +4,21 @@
 //! how things are called and which of them somebody has to look at; knows no bus, no terminal and no clock.
 
 mod alarms;
+mod definitions;
+mod departed;
 mod events;
 mod fences;
 mod nodes;
 mod reasons;
 
+pub use departed::{farewells, marked};
 pub use events::sentence;
+pub use reasons::remedy;
 mod units;
 
 use policy::{Millis, NodeId, Plan, Refusal, State, UnitName};
 
-use super::model::{AlarmLine, HistoryLine, LinkLine, Overview, UnitWhy};
+use super::model::{HistoryLine, LinkLine, Overview, UnitWhy};
 
 /// Lines of a unit's history that `why` shows.
 const WHY_HISTORY: usize = 8;
@@ -51,7 +55,7 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         .map(|(from, to)| LinkLine { from: state.node_name(*from), to: state.node_name(*to) })
         .collect();
     links.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
-    let picture = Overview {
+    Overview {
         cluster: state.name.clone(),
         cluster_id: state.cluster.clone(),
         quorum: live.quorum,
@@ -61,26 +65,11 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         nodes,
         units: state.units.keys().filter_map(|name| view.unit_line(name)).collect(),
         fences: view.fence_lines(),
+        fences_closed: view.closed_fence_lines(),
         links,
         alarms: view.alarms(),
-    };
-    if live.quorum { picture } else { without_quorum(picture) }
-}
-
-/// The same picture as a memory: what the cluster last was, which nobody confirms now.
-#[must_use]
-pub fn without_quorum(mut picture: Overview) -> Overview {
-    picture.quorum = false;
-    let unconfirmed = AlarmLine {
-        severity: "alert".to_owned(),
-        text: "no quorum: this is what was last known, and nothing is started, moved or fenced".to_owned(),
-        remedy: "bring back a majority of the voters: start the nodes that are down, mend the network between them"
-            .to_owned(),
-    };
-    if picture.alarms.first() != Some(&unconfirmed) {
-        picture.alarms.insert(0, unconfirmed);
+        memory: None,
     }
-    picture
 }
 
 /// Why a unit is where it is.
@@ -101,13 +90,16 @@ pub fn why(
         quorum: live.quorum,
         reasons: view.reasons(unit),
         history: history(state, WHY_HISTORY, Some(unit), None),
+        memory: None,
+        definition: view.definition(unit),
+        offers: view.offers(unit),
     })
 }
 
 /// The last lines of the history, oldest first; only of one unit or node where one is named.
 #[must_use]
 pub fn history(state: &State, lines: usize, unit: Option<&UnitName>, node: Option<&str>) -> Vec<HistoryLine> {
-    let node = node.map(|name| state.node_named(name));
+    let node = node.map(|name| departed::named(state, name));
     let fits = |event: &&policy::Event| {
         unit.is_none_or(|unit| event.unit.as_ref() == Some(unit))
             // A name that no node has fits nothing; it must not turn into "all".

@@ -1,7 +1,9 @@
 //! Wishes: start, stop, move, drain; and the wait until they have come true.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::args::Wait;
 use super::bus::Bus;
@@ -15,33 +17,37 @@ use crate::api::names;
 const STEP: Duration = Duration::from_secs(10);
 /// Between two questions while the cluster has no leader: an election takes about as long.
 const NO_LEADER: Duration = Duration::from_millis(250);
+/// What a picture shows that nothing is on the way to change: for so long it may still change.
+const SETTLED: Duration = Duration::from_secs(2);
 /// Enough of a unit's history to hold one move.
 const LINES: u64 = 20;
 
 pub(super) async fn start(bus: &Bus, units: &[String], on: Option<&str>, wait: &Wait) -> Result<(), Failure> {
+    let until = Instant::now() + wait.timeout;
     let mut asked = Vec::new();
     for unit in units {
         let unit = full(unit)?;
-        let index = bus.0.start(&unit, on.unwrap_or_default()).await?;
+        let index = answer(until, wait, bus.0.start(&unit, on.unwrap_or_default())).await?;
         asked.push((unit, index));
     }
     for (unit, index) in asked {
-        let text = follow(bus, wait, &unit, |picture| judge::started(picture, &unit, on)).await?;
-        finish(bus, wait, &unit, index, text, "unit-start-asked", "unit-started").await;
+        let text = follow(bus, wait, until, &unit, |picture| judge::started(picture, &unit, on)).await?;
+        finish(bus, &unit, index, text, "unit-start-asked", "unit-started").await;
     }
     Ok(())
 }
 
 pub(super) async fn stop(bus: &Bus, units: &[String], wait: &Wait) -> Result<(), Failure> {
+    let until = Instant::now() + wait.timeout;
     let mut asked = Vec::new();
     for unit in units {
         let unit = full(unit)?;
-        let index = bus.0.stop(&unit).await?;
+        let index = answer(until, wait, bus.0.stop(&unit)).await?;
         asked.push((unit, index));
     }
     for (unit, index) in asked {
-        let text = follow(bus, wait, &unit, |picture| judge::stopped(picture, &unit)).await?;
-        finish(bus, wait, &unit, index, text, "unit-stop-asked", "unit-released").await;
+        let text = follow(bus, wait, until, &unit, |picture| judge::stopped(picture, &unit)).await?;
+        finish(bus, &unit, index, text, "unit-stop-asked", "unit-released").await;
     }
     Ok(())
 }
@@ -53,22 +59,48 @@ pub(super) async fn move_unit(
     to: Option<&str>,
     wait: &Wait,
 ) -> Result<(), Failure> {
+    let until = Instant::now() + wait.timeout;
     let unit = full(unit)?;
     let picture = bus.confirmed().await?;
     let before = judge::find(&picture, &unit).map(|unit| judge::place(unit, from));
-    let index = bus.0.move_unit(&unit, from.unwrap_or_default(), to.unwrap_or_default()).await?;
+    let call = bus.0.move_unit(&unit, from.unwrap_or_default(), to.unwrap_or_default());
+    let index = answer(until, wait, call).await?;
     let (from, token) = before.unwrap_or_default();
-    let text = follow(bus, wait, &unit, |picture| judge::moved(picture, &unit, &from, token)).await?;
-    finish(bus, wait, &unit, index, text, "unit-move-asked", "unit-started").await;
+    let text = follow(bus, wait, until, &unit, |picture| judge::moved(picture, &unit, &from, token)).await?;
+    finish(bus, &unit, index, text, "unit-move-asked", "unit-started").await;
     Ok(())
 }
 
 pub(super) async fn drain(bus: &Bus, node: &str, wait: &Wait) -> Result<(), Failure> {
-    bus.0.drain(node).await?;
-    if let Some(text) = follow(bus, wait, node, |picture| judge::drained(picture, node)).await? {
-        out::say(&text);
+    let until = Instant::now() + wait.timeout;
+    let picture = bus.confirmed().await?;
+    let line = picture.nodes.iter().find(|line| line.name == node);
+    let before = line.map(|line| line.units.clone()).unwrap_or_default();
+    answer(until, wait, bus.0.drain(node)).await?;
+    match follow(bus, wait, until, node, |picture| judge::drained(picture, node, &before)).await? {
+        Some(text) => out::say(&text),
+        None => out::say(&format!("{node}: recorded")),
     }
     Ok(())
+}
+
+/// The daemon's answer to a wish, within the time that the operator gives it.
+async fn answer<T>(
+    until: Instant,
+    wait: &Wait,
+    call: impl Future<Output = zbus::Result<T>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout_at(until, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Failure::new(
+            Code::NoQuorum,
+            format!(
+                "the cluster did not answer within {} s; it is not known whether the request was recorded",
+                wait.timeout.as_secs_f64()
+            ),
+        )
+        .hint("`convoke status` shows whether there is a quorum")),
+    }
 }
 
 /// The unit's whole name, as the daemon will understand it.
@@ -80,19 +112,34 @@ pub(super) fn full(unit: &str) -> Result<String, Failure> {
 async fn follow(
     bus: &Bus,
     wait: &Wait,
+    until: Instant,
     what: &str,
     judge: impl Fn(&Overview) -> Verdict,
 ) -> Result<Option<String>, Failure> {
     if wait.no_wait {
         return Ok(None);
     }
-    let until = Instant::now() + wait.timeout;
     let chatty = std::io::stderr().is_terminal();
     let mut shown = String::new();
+    let mut settled: Option<(String, Instant)> = None;
     loop {
         let picture = bus.overview().await?;
+        let mut step = STEP;
         let pending = if picture.quorum {
             match judge(&picture) {
+                Verdict::Settled(text) => {
+                    let since = match &settled {
+                        Some((known, since)) if *known == text => *since,
+                        _ => Instant::now(),
+                    };
+                    let left = SETTLED.saturating_sub(since.elapsed());
+                    if left.is_zero() {
+                        return Ok(Some(text));
+                    }
+                    settled = Some((text, since));
+                    step = left;
+                    String::new()
+                }
                 Verdict::Done(text) => return Ok(Some(text)),
                 Verdict::Stuck(text, remedy) => return Err(Failure::new(Code::NotDone, text).hint(remedy)),
                 Verdict::Pending(reason) => reason,
@@ -113,7 +160,7 @@ async fn follow(
             shown = pending;
         }
         if picture.quorum {
-            bus.changed(picture.index, left.min(STEP)).await?;
+            bus.changed(picture.index, left.min(step)).await?;
         } else {
             tokio::time::sleep(left.min(NO_LEADER)).await;
         }
@@ -121,19 +168,10 @@ async fn follow(
 }
 
 /// One line on what happened, with the time that it took by the cluster's clock.
-async fn finish(
-    bus: &Bus,
-    wait: &Wait,
-    unit: &str,
-    index: u64,
-    text: Option<String>,
-    asked: &str,
-    done: &str,
-) {
+async fn finish(bus: &Bus, unit: &str, index: u64, text: Option<String>, asked: &str, done: &str) {
+    // Not waited for.
     let Some(text) = text else {
-        if !wait.no_wait {
-            out::say(&format!("{unit}: recorded"));
-        }
+        out::say(&format!("{unit}: recorded"));
         return;
     };
     // The figure is a courtesy: without it the deed is done all the same.
@@ -169,6 +207,17 @@ mod tests {
             kind: kind.to_owned(),
             text: String::new(),
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_waited_for_no_longer_than_the_operator_says() {
+        let wait = Wait { no_wait: false, timeout: Duration::from_millis(40) };
+        let began = Instant::now();
+        let never = std::future::pending::<zbus::Result<u64>>();
+        let failure = answer(began + wait.timeout, &wait, never).await.expect_err("no answer");
+        assert!(began.elapsed() < Duration::from_secs(5));
+        assert_eq!(failure.code, Code::NoQuorum);
+        assert!(failure.text.contains("within 0.04 s"), "{}", failure.text);
     }
 
     #[test]

@@ -141,12 +141,17 @@ pub(super) enum Verb {
         unit: String,
     },
     /// Choose whose definition of a unit holds, where the nodes differ
+    ///
+    /// Shows what would change, and asks: Replicas=, Fencing=, OnQuorumLoss= and OnStopFailure= may be among it.
     Adopt {
         /// The unit
         unit: String,
         /// Whose files are right
         #[arg(long, value_name = "NODE")]
         from: String,
+        /// Do not ask; for scripts that know what they change
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Forget the failures of a unit, so that avoided nodes may take it again
     ResetFailed {

@@ -30,7 +30,7 @@ fn find<'a>(picture: &'a Overview, name: &str) -> Result<&'a NodeLine, Failure> 
 fn vouchable(node: &NodeLine) -> Result<String, Failure> {
     let name = &node.name;
     match (node.state.as_str(), &node.incarnation) {
-        ("lost" | "fencing", Some(incarnation)) => Ok(incarnation.clone()),
+        ("lost" | "away" | "fencing", Some(incarnation)) => Ok(incarnation.clone()),
         ("fenced", _) => Err(Failure::new(Code::Failed, format!("{name} is proven off already"))),
         ("unknown", _) | (_, None) => Err(Failure::new(
             Code::Failed,
@@ -94,6 +94,7 @@ mod tests {
         let node = |state: &str| NodeLine { state: state.to_owned(), ..samples::node("n1") };
         assert_eq!(vouchable(&node("lost")).expect("lost"), "boot-n1");
         assert!(vouchable(&node("fencing")).is_ok());
+        assert!(vouchable(&node("away")).is_ok());
         for state in ["online", "joining", "leaving", "fenced", "unknown"] {
             let failure = vouchable(&node(state)).expect_err(state);
             assert_eq!(failure.code, Code::Failed, "{state}");

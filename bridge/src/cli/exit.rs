@@ -16,7 +16,7 @@ The exit codes of convoke are stable:
   5  recorded by the cluster, but not done within --timeout, or not proven done
   6  `config diff` found differences
 
-`convoke status` and `list-*` end with 3 when they show what this node last knew instead of what a majority confirms.
+`convoke status`, `why`, `events` and `list-*` end with 3 when they show what this node last knew instead of what a majority confirms.
 `convoke gate` ends with 0 if the unit may start here, else with 1.";
 
 /// Why `convoke` did not do what was asked.
@@ -76,6 +76,7 @@ impl From<ApiError> for Failure {
         match error {
             ApiError::NoQuorum(text) => Self::new(Code::NoQuorum, text),
             ApiError::Refused(text) | ApiError::Failed(text) => Self::new(Code::Failed, text),
+            ApiError::Removed(text) => removed(text),
             ApiError::UnknownUnit(text) | ApiError::UnknownNode(text) => Self::new(Code::NotFound, text),
             ApiError::BadInput(text) => Self::new(Code::Usage, text),
             ApiError::ZBus(error) => Self::from(error),
@@ -116,6 +117,9 @@ impl From<zbus::Error> for Failure {
                 _ => Self::new(Code::Failed, text),
             };
         };
+        if kind == "Removed" {
+            return removed(text);
+        }
         let code = match kind {
             "NoQuorum" => Code::NoQuorum,
             "UnknownUnit" | "UnknownNode" => Code::NotFound,
@@ -124,6 +128,14 @@ impl From<zbus::Error> for Failure {
         };
         Self::new(code, text)
     }
+}
+
+/// The cluster has gone on without this node.
+fn removed(text: String) -> Failure {
+    Failure::new(Code::Failed, text).hint(
+        "to use this machine again: `systemctl disable --now convoked`, `rm -r /var/lib/convoke`, then `convoke join TOKEN` \
+         with a token from one of the cluster's nodes",
+    )
 }
 
 /// Nobody has the name on the bus.
@@ -159,6 +171,7 @@ mod tests {
             (ApiError::Refused(text()), Code::Failed),
             (ApiError::UnknownUnit(text()), Code::NotFound),
             (ApiError::UnknownNode(text()), Code::NotFound),
+            (ApiError::Removed(text()), Code::Failed),
             (ApiError::BadInput(text()), Code::Usage),
             (ApiError::Failed(text()), Code::Failed),
         ] {

@@ -11,11 +11,13 @@ pub(super) enum Verdict {
     Done(String),
     /// Not yet; what it waits for.
     Pending(String),
+    /// It has come as far as it will as things are, unless something changes in the next moment.
+    Settled(String),
     /// It will not happen by waiting; why, and what to do.
     Stuck(String, String),
 }
 
-use Verdict::{Done, Pending, Stuck};
+use Verdict::{Done, Pending, Settled, Stuck};
 
 /// After `start`.
 pub(super) fn started(picture: &Overview, name: &str, on: Option<&str>) -> Verdict {
@@ -85,8 +87,8 @@ pub(super) fn moved(picture: &Overview, name: &str, from: &str, before: u64) -> 
     }
 }
 
-/// After `drain`.
-pub(super) fn drained(picture: &Overview, name: &str) -> Verdict {
+/// After `drain`; `before` is what held a permit there before the wish.
+pub(super) fn drained(picture: &Overview, name: &str, before: &[String]) -> Verdict {
     let Some(node) = picture.nodes.iter().find(|node| node.name == name) else {
         return Done(format!("{name} is not in the cluster any more"));
     };
@@ -97,7 +99,7 @@ pub(super) fn drained(picture: &Overview, name: &str) -> Verdict {
         );
     }
     if node.units.is_empty() {
-        return Done(format!("{name} is drained and runs no cluster unit"));
+        return elsewhere(picture, name, before);
     }
     if matches!(node.state.as_str(), "lost" | "unknown") {
         return Stuck(
@@ -110,6 +112,40 @@ pub(super) fn drained(picture: &Overview, name: &str) -> Verdict {
         None => format!("{unit} is still there"),
     };
     Pending(node.units.first().map(waits).unwrap_or_default())
+}
+
+/// The node is empty: whether what ran there runs elsewhere now.
+fn elsewhere(picture: &Overview, name: &str, before: &[String]) -> Verdict {
+    let empty = format!("{name} is drained and runs no cluster unit");
+    let started = |unit: &&String| find(picture, unit).is_some_and(|unit| unit.goal == "started");
+    let units: Vec<&UnitLine> =
+        before.iter().filter(started).filter_map(|unit| find(picture, unit)).collect();
+    let missing: Vec<&UnitLine> = units.iter().copied().filter(|unit| unit.state != "active").collect();
+    if missing.is_empty() {
+        let moved = units.iter().map(|unit| format!("{} on {}", unit.name, active(unit).join(", ")));
+        let moved: Vec<_> = moved.collect();
+        return Done(if moved.is_empty() {
+            empty
+        } else {
+            format!("{empty}; now active: {}", moved.join("; "))
+        });
+    }
+    let moves = |unit: &&&UnitLine| unit.copies.iter().any(|copy| copy.state != "active");
+    if let Some(unit) = missing.iter().find(moves) {
+        return Pending(format!("{}: {}", unit.name, waits_for(unit)));
+    }
+    let missing = missing.iter().map(|unit| match unit.state.as_str() {
+        "partial" => {
+            format!("{} has {} copies less than wanted ({})", unit.name, short(unit), waits_for(unit))
+        }
+        _ => format!("{} runs nowhere now ({})", unit.name, waits_for(unit)),
+    });
+    Settled(format!("{empty}, but {}", missing.collect::<Vec<_>>().join("; ")))
+}
+
+fn short(unit: &UnitLine) -> usize {
+    let wanted = unit.wanted.map_or(0, |wanted| wanted as usize);
+    wanted.saturating_sub(active(unit).len()).max(1)
 }
 
 /// Highest permit of a unit, and where its copy to be moved is.

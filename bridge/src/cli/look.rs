@@ -21,9 +21,19 @@ pub(super) async fn status(bus: &Bus, name: Option<&str>, json: bool) -> Result<
     match name {
         None if json => out::json(&picture),
         None => out::print(&render::status(&picture, style)),
-        Some(name) => one(&picture, name, json, style)?,
+        Some(name) => {
+            aged(&picture, json, style);
+            one(&picture, name, json, style)?;
+        }
     }
     confirmed(&picture)
+}
+
+/// The first lines of what is old: that it is, and why.
+fn aged(picture: &Overview, json: bool, style: Style) {
+    if let Some(memory) = picture.memory.as_ref().filter(|_| !json) {
+        out::print(&render::old(memory, style));
+    }
 }
 
 fn one(picture: &Overview, name: &str, json: bool, style: Style) -> Result<(), Failure> {
@@ -56,6 +66,7 @@ pub(super) async fn units(bus: &Bus, json: bool) -> Result<(), Failure> {
     if json {
         out::json(&picture.units);
     } else {
+        aged(&picture, json, Style::of_stdout());
         out::print(&render::units(&picture.units, Style::of_stdout()));
     }
     confirmed(&picture)
@@ -66,6 +77,7 @@ pub(super) async fn nodes(bus: &Bus, json: bool) -> Result<(), Failure> {
     if json {
         out::json(&picture.nodes);
     } else {
+        aged(&picture, json, Style::of_stdout());
         out::print(&render::nodes(&picture.nodes, Style::of_stdout()));
     }
     confirmed(&picture)
@@ -76,7 +88,11 @@ fn confirmed(picture: &Overview) -> Result<(), Failure> {
     if picture.quorum {
         return Ok(());
     }
-    Err(Failure::new(Code::NoQuorum, "no quorum: this is what the node last knew"))
+    Err(unconfirmed())
+}
+
+fn unconfirmed() -> Failure {
+    Failure::new(Code::NoQuorum, "no quorum: nobody confirms this now")
 }
 
 pub(super) async fn why(bus: &Bus, unit: &str, json: bool) -> Result<(), Failure> {
@@ -86,24 +102,28 @@ pub(super) async fn why(bus: &Bus, unit: &str, json: bool) -> Result<(), Failure
     } else {
         out::print(&render::why(&why, Style::of_stdout()));
     }
-    Ok(())
+    if why.quorum { Ok(()) } else { Err(unconfirmed()) }
 }
 
 pub(super) async fn fences(bus: &Bus, json: bool) -> Result<(), Failure> {
     let picture = bus.overview().await?;
     if json {
-        out::json(&picture.fences);
+        let all: Vec<_> = picture.fences.iter().chain(&picture.fences_closed).collect();
+        out::json(&all);
     } else {
+        aged(&picture, json, Style::of_stdout());
         out::print(&render::fences(&picture, Style::of_stdout()));
     }
     confirmed(&picture)
 }
 
 pub(super) async fn fence_history(bus: &Bus, json: bool) -> Result<(), Failure> {
+    let picture = bus.overview().await?;
     let mut lines = bus.history(ALL_LINES, "", "").await?;
     lines.retain(|line| line.kind.starts_with("fence-"));
+    aged(&picture, json, Style::of_stdout());
     show(&lines, json);
-    Ok(())
+    confirmed(&picture)
 }
 
 /// Which events are asked for.
@@ -116,16 +136,25 @@ pub(super) struct Filter {
 pub(super) async fn events(bus: &Bus, filter: &Filter, follow: bool, json: bool) -> Result<(), Failure> {
     let unit = filter.unit.as_deref().map(act::full).transpose()?.unwrap_or_default();
     let node = filter.node.as_deref().unwrap_or_default();
-    if !node.is_empty() && !bus.overview().await?.nodes.iter().any(|known| known.name == node) {
-        return Err(Failure::new(Code::NotFound, format!("no node `{node}` in this cluster"))
-            .hint("convoke list-nodes"));
-    }
+    // Whether it is confirmed, and which nodes there are.
+    let picture = bus.overview().await?;
+    let known = node.is_empty() || picture.nodes.iter().any(|known| known.name == node);
     if !follow {
-        show(&bus.history(filter.lines, &unit, node).await?, json);
-        return Ok(());
+        let lines = bus.history(filter.lines, &unit, node).await?;
+        // A node that was taken out has a past.
+        if !known && lines.is_empty() {
+            return Err(unknown(node));
+        }
+        aged(&picture, json, Style::of_stdout());
+        show(&lines, json);
+        return confirmed(&picture);
+    }
+    if !known {
+        return Err(unknown(node));
     }
     // Before the lines are read: what happens in between is then shown by the first look after them.
-    let mut last = bus.overview().await?.index;
+    aged(&picture, json, Style::of_stdout());
+    let mut last = picture.index;
     let lines = bus.history(filter.lines, &unit, node).await?;
     last = lines.last().map_or(last, |line| line.index.max(last));
     each(&lines, json);
@@ -142,6 +171,10 @@ pub(super) async fn events(bus: &Bus, filter: &Filter, follow: bool, json: bool)
         }
         bus.changed(picture.index, STEP).await?;
     }
+}
+
+fn unknown(node: &str) -> Failure {
+    Failure::new(Code::NotFound, format!("no node `{node}` in this cluster")).hint("convoke list-nodes")
 }
 
 /// Those after the index `last`, which becomes the last of them.

@@ -1,11 +1,13 @@
 //! Models as text for people. Pure: a model and a style in, text out.
 
 mod lists;
+mod old;
 mod past;
 mod reasons;
 mod screen;
 
 pub(super) use lists::{fences, node, nodes, unit, units};
+pub(super) use old::old;
 pub(super) use past::history;
 pub(super) use reasons::why;
 pub(super) use screen::status;
@@ -15,8 +17,8 @@ use super::out::Tone;
 /// What a state means to the reader.
 fn tone(state: &str) -> Tone {
     match state {
-        "active" | "online" | "ready" => Tone::Good,
-        "stopped" | "member" => Tone::Plain,
+        "active" | "online" | "ready" | "running" => Tone::Good,
+        "stopped" | "member" | "away" => Tone::Plain,
         "lost" | "unknown" | "fenced" | "fencing" | "unready" | "undefined" | "stray" | "failed"
         | "alert" => Tone::Bad,
         _ => Tone::Mind,

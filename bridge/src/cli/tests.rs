@@ -38,6 +38,7 @@ fn operators_may_type_these() {
         "leave n1",
         "forget db",
         "adopt db --from n1",
+        "adopt db --from n1 --yes",
         "reset-failed db --node n1",
         "config show --json",
         "config diff -",

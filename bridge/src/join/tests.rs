@@ -40,7 +40,7 @@ impl Cluster {
         let enrolled = Arc::new(init::create(&Paths::below(dir.path()), &first).expect("a new cluster"));
         let tls = NodeTls::new(&enrolled.credentials).expect("settings");
         let loopback = "127.0.0.1:0".parse().expect("address");
-        let mut listener = Listener::bind(loopback, tls, Arc::new(|_| true)).expect("bound");
+        let mut listener = Listener::bind(loopback, tls, Arc::new(|_| Ok(()))).expect("bound");
         let (token, record) = Token::generate(
             enrolled.identity.cluster,
             "harbour",

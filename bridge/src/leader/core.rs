@@ -6,19 +6,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use consensus::{Applied, Barrier, BarrierError, Consensus, Leadership, MachineRequest, ProposeError};
 use policy::{Command, Event as Happening, NodeId, Severity, State, Wish};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::connections::{self, ConnectionId, Connections};
+use super::memory::Asked;
 use super::orders::Changed;
 use super::proposals::Ticket;
 use super::reign::Reign;
 use super::replica::Replica;
 use super::voters::Voters;
-use crate::api::model::Overview;
 use crate::doors::Guests;
 use crate::net::{AddressBook, Stream};
 use crate::session::message::{Down, Up};
@@ -31,8 +31,6 @@ const BATCH: usize = 256;
 const TICK: Duration = Duration::from_millis(250);
 /// Longest time between two looks at nothing in particular, while following.
 const IDLE: Duration = Duration::from_secs(3_600);
-/// How often the picture for `convoke status` without a quorum may be drawn again.
-const PICTURE: Duration = Duration::from_secs(1);
 
 /// What happens to the core.
 #[derive(Debug)]
@@ -101,8 +99,10 @@ pub struct Setup {
     pub guests: Arc<ArcSwap<Guests>>,
     /// Who leads, for this node's own session.
     pub leader: watch::Sender<Option<NodeId>>,
-    /// What this voter last knew, for when there is no leader.
-    pub picture: Arc<ArcSwapOption<Overview>>,
+    /// Told the index that was applied last.
+    pub applied: watch::Sender<u64>,
+    /// Questions to what this voter knows, for when there is no leader.
+    pub asked: mpsc::Receiver<Asked>,
 }
 
 /// The core.
@@ -124,8 +124,7 @@ pub struct Core {
     pub(super) book: AddressBook,
     guests: Arc<ArcSwap<Guests>>,
     leader: watch::Sender<Option<NodeId>>,
-    pub(super) picture: Arc<ArcSwapOption<Overview>>,
-    drawn: Option<Instant>,
+    applied: watch::Sender<u64>,
     found: Option<Wish>,
     next_connection: ConnectionId,
     next_nonce: u64,
@@ -133,8 +132,8 @@ pub struct Core {
 
 /// Runs the core until Raft or the daemon stops.
 pub async fn run(setup: Setup) {
-    let Setup { node, consensus, replica, found, mut machine, mut streams, book, guests, leader, picture } =
-        setup;
+    let Setup { node, consensus, replica, found, mut machine, mut streams, book, guests, leader, .. } = setup;
+    let (applied, mut asked) = (setup.applied, setup.asked);
     let (events, mut queue) = mpsc::channel(QUEUE);
     let mut leadership = consensus.leadership();
     let first = *leadership.borrow_and_update();
@@ -155,8 +154,7 @@ pub async fn run(setup: Setup) {
         book,
         guests,
         leader,
-        picture,
-        drawn: None,
+        applied,
         next_connection: 1,
         next_nonce: seed(),
     };
@@ -182,6 +180,10 @@ pub async fn run(setup: Setup) {
                 }
                 core.leadership = *leadership.borrow_and_update();
                 core.leadership_changed();
+            }
+            Some((request, reply)) = asked.recv() => {
+                // Whoever asked may have gone.
+                let _ = reply.send(core.recall(&request));
             }
             () = tokio::time::sleep_until(core.next_due.into()) => {}
         }
@@ -239,6 +241,8 @@ impl Core {
     fn machine(&mut self, request: MachineRequest) {
         self.replica.serve(request);
         self.dirty |= std::mem::take(&mut self.replica.changed);
+        let index = self.replica.state.index;
+        self.applied.send_if_modified(|applied| std::mem::replace(applied, index) != index);
         for happening in std::mem::take(&mut self.replica.happenings) {
             self.log(&happening);
         }
@@ -261,8 +265,6 @@ impl Core {
         let told = leader.map(NodeId);
         self.leader.send_if_modified(|known| std::mem::replace(known, told) != told);
         let reigning = self.reign.as_ref().map(|reign| reign.term);
-        // What this voter last knew is drawn anew, in case nobody tells it more.
-        self.dirty = true;
         if mine && reigning != Some(term) {
             // A session belongs to the term that it was opened in.
             for id in self.connections.challenged() {
@@ -347,7 +349,6 @@ impl Core {
             self.keep_book();
             self.keep_voters();
             self.retry_parked();
-            self.draw(now);
         }
         self.decide();
         self.tell_nodes(changed);
@@ -373,20 +374,6 @@ impl Core {
         reign.wake = reign.plan.wake_at.map(wait);
     }
 
-    /// Keeps the picture for `convoke status` without a quorum.
-    fn draw(&mut self, now: Instant) {
-        if self.reign.as_ref().is_some_and(|reign| reign.confirmed) || self.state().cluster.is_empty() {
-            return;
-        }
-        if self.drawn.is_some_and(|drawn| now < drawn + PICTURE) {
-            self.next_due = self.next_due.min(self.drawn.map_or(now, |drawn| drawn + PICTURE));
-            self.dirty = true;
-            return;
-        }
-        self.drawn = Some(now);
-        self.picture.store(Some(Arc::new(self.overview(false))));
-    }
-
     /// Keeps addresses, and who is let in, in step with the state.
     fn keep_book(&mut self) {
         if self.state().nodes.is_empty() {
@@ -396,7 +383,9 @@ impl Core {
         let nodes = self.state().nodes.keys().map(|node| node.0);
         if guests.newest == 0 || !guests.nodes.iter().copied().eq(nodes.clone()) {
             let newest = self.state().number(self.state().index);
-            self.guests.store(Arc::new(Guests { nodes: nodes.collect(), newest }));
+            let nodes = nodes.collect();
+            let removed = crate::api::picture::farewells(self.state());
+            self.guests.store(Arc::new(Guests { nodes, newest, removed }));
         }
         let book = self.book_of_state();
         let before = self.book.load();

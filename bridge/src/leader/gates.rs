@@ -6,6 +6,7 @@ use super::connections::ConnectionId;
 use super::core::Core;
 use super::entry::Outcome;
 use super::proposals::Ticket;
+use crate::api::picture;
 use crate::session::message::{Down, GateAnswer, Number, Reply};
 
 /// A gate that has no answer yet.
@@ -147,9 +148,10 @@ fn refusal(
     };
     let now = reign.time(state.time);
     match reasons.iter().find(here) {
-        Some(reason) => {
-            GateAnswer::Refused { why: reason.text(state, name, now), remedy: reason.release(state, name) }
-        }
+        Some(reason) => GateAnswer::Refused {
+            why: reason.text(state, name, now),
+            remedy: picture::remedy(state, name, reason),
+        },
         None => GateAnswer::Refused {
             why: format!("the cluster has not placed {name} here"),
             remedy: format!("convoke why {name}"),

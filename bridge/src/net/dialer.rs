@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::links::{Link, Links};
 use super::relay::{self, RelayError};
+use super::turned::Turned;
 use super::{AddressBook, Book, Stream, greeting, socket};
 use crate::tls::{Alpn, HandshakeError, NodeTls};
 
@@ -142,6 +143,7 @@ struct Inner {
     book: AddressBook,
     timing: DialTiming,
     links: Links,
+    turned: Turned,
     healed: broadcast::Sender<u64>,
 }
 
@@ -152,7 +154,8 @@ impl Dialer {
     /// Dials the nodes of `book` as the owner of `tls`.
     pub fn new(tls: Arc<NodeTls>, book: AddressBook, timing: DialTiming) -> Self {
         let (healed, _) = broadcast::channel(HEALED_QUEUE);
-        Self(Arc::new(Inner { tls, book, timing, links: Links::default(), healed }))
+        let (links, turned) = (Links::default(), Turned::default());
+        Self(Arc::new(Inner { tls, book, timing, links, turned, healed }))
     }
 
     /// The book it dials from.
@@ -163,6 +166,11 @@ impl Dialer {
     /// The links as seen from here, by peer.
     pub fn links(&self) -> Vec<Link> {
         self.0.links.all()
+    }
+
+    /// In which words `node` turned this node away, and how long it is still left alone: nothing reaches it meanwhile.
+    pub fn turned_away(&self, node: u64) -> Option<(String, Duration)> {
+        self.0.turned.by(node, std::time::Instant::now())
     }
 
     /// Notes that a direct connection to `node` stalled. The next dial asks the relays at once, and the direct path
@@ -271,6 +279,28 @@ impl Dialer {
         }
     }
 
+    /// The voters that do not answer within `limit` now, neither directly nor through another voter that answers and is
+    /// known to carry: what is known of a path that carried nothing for a while may be seconds old.
+    pub async fn silent(&self, limit: Duration) -> Vec<u64> {
+        let book = self.0.book.load();
+        let links = self.0.links.all();
+        let voters = book.voters().filter(|voter| *voter != self.me());
+        let looks: FuturesUnordered<_> = voters
+            .map(|node| {
+                let book = &book;
+                async move { (node, timeout(limit, self.direct(book, node, Alpn::Probe)).await) }
+            })
+            .collect();
+        let looks: Vec<_> = looks.collect().await;
+        let silent =
+            |node: u64| looks.iter().any(|(other, look)| *other == node && !matches!(look, Ok(Ok(_))));
+        let carried = |node: u64| {
+            let via = links.iter().find(|link| link.peer == node).and_then(|link| link.via);
+            via.is_some_and(|via| !silent(via))
+        };
+        looks.iter().map(|(node, _)| *node).filter(|node| silent(*node) && !carried(*node)).collect()
+    }
+
     fn me(&self) -> u64 {
         self.0.tls.name().node
     }
@@ -284,8 +314,16 @@ impl Dialer {
 
     /// All addresses of a node at once; the first that ends in the right node wins.
     async fn direct(&self, book: &Book, node: u64, alpn: Alpn) -> Result<(Stream, SocketAddr), Vec<Failure>> {
-        let attempts = book.route(self.me(), node).into_iter();
-        let mut attempts: FuturesUnordered<_> = attempts
+        let mut route = book.route(self.me(), node).into_iter();
+        if let Some((reason, _)) = self.0.turned.by(node, std::time::Instant::now()) {
+            let error = PathError::from(HandshakeError::Refused { reason });
+            return Err(route
+                .next()
+                .map(|address| Failure { path: Path::Direct(address), error })
+                .into_iter()
+                .collect());
+        }
+        let mut attempts: FuturesUnordered<_> = route
             .map(|address| async move {
                 let attempt = timeout(self.0.timing.attempt, self.attempt(address, node, alpn)).await;
                 (address, attempt.unwrap_or(Err(PathError::TimedOut)))
@@ -305,8 +343,20 @@ impl Dialer {
         let tcp = TcpStream::connect(address).await.map_err(PathError::Tcp)?;
         socket::prepare(&tcp).map_err(PathError::Tcp)?;
         let mut stream = self.0.tls.connect(tcp, node, alpn).await?;
-        greeting::await_acceptance(&mut stream).await?;
+        self.greeted(node, greeting::await_acceptance(&mut stream).await)?;
         Ok(Box::new(stream))
+    }
+
+    /// Keeps in mind whether `node` lets this node in.
+    fn greeted(&self, node: u64, greeting: Result<(), HandshakeError>) -> Result<(), HandshakeError> {
+        match &greeting {
+            Ok(()) => self.0.turned.welcome(node),
+            Err(HandshakeError::Refused { reason }) => {
+                self.0.turned.note(node, reason, std::time::Instant::now())
+            }
+            Err(_) => {}
+        }
+        greeting
     }
 
     /// A connection to `node` inside one to `voter`: the inner TLS is with the node itself.
@@ -326,7 +376,7 @@ impl Dialer {
             };
             relay::request(&mut outer, node).await?;
             let mut stream = self.0.tls.connect(outer, node, alpn).await?;
-            greeting::await_acceptance(&mut stream).await?;
+            self.greeted(node, greeting::await_acceptance(&mut stream).await)?;
             Ok(Box::new(stream) as Stream)
         };
         (voter, timeout(self.0.timing.attempt, attempt).await.unwrap_or(Err(PathError::TimedOut)))

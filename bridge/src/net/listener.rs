@@ -34,8 +34,8 @@ const QUEUE: usize = 64;
 /// How long to wait when the process is out of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether a node with a good certificate is one of the cluster still; a removed one is not.
-pub type Admission = Arc<dyn Fn(u64) -> bool + Send + Sync>;
+/// Whether a node with a good certificate is one of the cluster still; a removed one is told what went before.
+pub type Admission = Arc<dyn Fn(u64) -> Result<(), String> + Send + Sync>;
 
 /// A connection that was accepted.
 pub struct Incoming {
@@ -142,6 +142,8 @@ impl Door {
                 let _ = self.sender.send(incoming).await;
             }
             Ok(None) => {}
+            // Turning away a node is this node's own doing, and goes on for as long as that node is up.
+            Err(HandshakeError::Refused { reason }) => tracing::info!(%remote, "turned away {reason}"),
             Err(error) if error.concerns_operator() => {
                 tracing::warn!(%remote, "refused a connection: {error}");
             }
@@ -159,11 +161,10 @@ impl Door {
         socket::prepare(&stream).map_err(HandshakeError::Io)?;
         let (mut stream, alpn, peer) = self.tls.accept(stream).await?;
         if let Some(NodeName { node, .. }) = peer
-            && !(self.admission)(node)
+            && let Err(reason) = (self.admission)(node)
         {
-            let reason = format!("node {node} is no node of this cluster (any more)");
             greeting::refuse(&mut stream, &reason).await?;
-            return Err(HandshakeError::Refused { reason });
+            return Err(HandshakeError::Refused { reason: format!("node {node}: {reason}") });
         }
         greeting::accept(&mut stream).await?;
         if alpn == Alpn::Probe {

@@ -3,21 +3,25 @@
 //! Decides nothing about units. The lease is extended only from the sending time of the very beat, or hello, that was
 //! answered (F5); a connection that closes ends nothing. A path that stalls is left for another one.
 
+mod find;
+mod open;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use policy::{Incarnation, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, error, info, warn};
 
 use super::handle::{FromSession, Pulse, ToSession};
 use super::lease::{Lease, boottime_ms};
 use super::message::{Denial, Down, Number, Reply, Request, Up};
+use super::standing::{Outcast, Standing};
 use crate::join::Peer;
-use crate::net::{Book, Dialer, Direct, FrameError, FrameReader, FrameWriter, Frames, Path, Stream};
-use crate::tls::Alpn;
+use crate::net::{Book, Dialer, Frames, Stream};
+use open::Open;
 
 /// Largest frame of a session: the state that concerns one node.
 pub const FRAME_MAX: usize = 16 << 20;
@@ -63,6 +67,8 @@ pub struct Setup {
     pub lease: Lease,
     /// When PID 1 last answered.
     pub pulse: Pulse,
+    /// Told when the cluster turns this node away.
+    pub standing: Standing,
     /// Reaches other nodes.
     pub dialer: Dialer,
     /// On a voter: who leads, as its own Raft sees it, and the way to the leader's end when it is this node.
@@ -135,21 +141,6 @@ struct Pending {
     reply: oneshot::Sender<Reply>,
 }
 
-/// One open session.
-struct Open {
-    leader: NodeId,
-    relayed: bool,
-    read: FrameReader<tokio::io::ReadHalf<Stream>>,
-    write: FrameWriter<tokio::io::WriteHalf<Stream>>,
-    /// Sending time of each beat that waits for its answer.
-    beats: BTreeMap<u64, u64>,
-    next_nonce: u64,
-    next_beat: Instant,
-    beat: Duration,
-    /// Unanswered for so long, the path has stalled.
-    patience: Duration,
-}
-
 impl Client {
     /// Waits a moment, or until this voter hears of a leader.
     async fn pause(&mut self) {
@@ -163,34 +154,6 @@ impl Client {
         }
     }
 
-    /// Whom to try: the known leader, else the voters in turn.
-    fn choose(&mut self) -> Option<NodeId> {
-        // Seen from here on: only a later change shall break off a dial.
-        let known = self.setup.local.as_mut().and_then(|local| *local.leader.borrow_and_update());
-        let doubted = self.doubted.take();
-        let known = known.filter(|leader| Some(*leader) != doubted);
-        if let Some(leader) = known.or_else(|| self.target.take()) {
-            return Some(leader);
-        }
-        let book = self.setup.dialer.book().load();
-        let mut voters: Vec<NodeId> = book.voters().map(NodeId).collect();
-        // Those that are not reached come last: one of them may be the leader that has just died.
-        voters.sort_by_key(|voter| (*voter == self.setup.node, self.is_down(*voter), *voter));
-        if let Some(next) = voters.iter().find(|voter| !self.asked.contains(voter)) {
-            self.asked.insert(*next);
-            return Some(*next);
-        }
-        self.asked.clear();
-        self.dial = DIAL_MAX.min(self.dial * 2);
-        None
-    }
-
-    /// Whether the direct path to a node is known not to work.
-    fn is_down(&self, node: NodeId) -> bool {
-        let links = self.setup.dialer.links();
-        links.iter().any(|link| link.peer == node.0 && matches!(link.direct, Direct::Down { .. }))
-    }
-
     async fn once(&mut self) -> End {
         // A node whose PID 1 is silent must not be taken for a healthy one, nor get a lease by a hello (F27).
         if self.setup.pulse.age() > self.silence {
@@ -200,7 +163,7 @@ impl Client {
         let Some(target) = self.choose() else { return End::Pause };
         let (stream, relayed) = match self.connect(target).await {
             Some(connected) => connected,
-            None => return End::Pause,
+            None => return self.unreached().await,
         };
         let (mut read, mut write) = Frames::new(stream, FRAME_MAX).split();
         let nonce = match self.hear(target, &mut read).await {
@@ -247,6 +210,7 @@ impl Client {
             _ => return End::Pause,
         };
         self.session = session;
+        self.setup.standing.clear();
         self.asked.clear();
         self.redirects = 0;
         self.dial = DIAL;
@@ -278,68 +242,34 @@ impl Client {
         end
     }
 
-    /// The next frame of a session that is not open yet; `None` if it does not come in time, or another voter leads by
-    /// now.
-    async fn hear(
-        &mut self,
-        target: NodeId,
-        read: &mut FrameReader<tokio::io::ReadHalf<Stream>>,
-    ) -> Option<Result<Down, FrameError>> {
-        let limit = if self.setup.lease.left().is_some() { self.hurry } else { WELCOME };
-        let frame = timeout(limit, read.recv::<Down>());
-        match &mut self.setup.local {
-            Some(local) => tokio::select! {
-                biased;
-                frame = frame => frame.ok(),
-                () = replaced(&mut local.leader, target) => None,
-            },
-            None => frame.await.ok(),
-        }
-    }
-
-    /// Where to go, when a node says that it does not lead.
-    fn redirected(&mut self, from: NodeId, to: Option<NodeId>) -> End {
-        self.doubted = Some(from);
-        self.target = to.filter(|leader| *leader != from);
-        self.redirects += 1;
-        if self.target.is_some() && self.redirects <= REDIRECTS {
-            return End::Again;
-        }
-        self.redirects = 0;
-        End::Pause
-    }
-
-    async fn connect(&mut self, target: NodeId) -> Option<(Stream, bool)> {
-        if target == self.setup.node {
-            let local = self.setup.local.as_ref()?;
-            let (mine, theirs) = tokio::io::duplex(1 << 16);
-            local.accept.send(Box::new(theirs)).await.ok()?;
-            return Some((Box::new(mine), false));
-        }
-        let limit = if self.is_down(target) { self.dial / 2 } else { self.dial };
-        let dialing = timeout(limit, self.setup.dialer.connect(target.0, Alpn::Session));
-        // A dial to a leader that has just died must not keep this node from the next one.
-        let dialed = match &mut self.setup.local {
-            Some(local) => tokio::select! {
-                dialed = dialing => dialed,
-                () = replaced(&mut local.leader, target) => return None,
-            },
-            None => dialing.await,
+    /// No way to the one that was tried. Where every other voter turns this node away, it was taken out of the cluster: whoever
+    /// asks here is told so, and it knocks ever more rarely.
+    async fn unreached(&mut self) -> End {
+        let book = self.setup.dialer.book().load();
+        let others = book.voters().filter(|voter| *voter != self.setup.node.0);
+        let turned: Vec<_> = others.map(|voter| self.setup.dialer.turned_away(voter)).collect();
+        let first = turned.iter().flatten().min_by_key(|(_, left)| *left);
+        let Some((reason, left)) = first.filter(|_| turned.iter().all(Option::is_some)) else {
+            return End::Pause;
         };
-        match dialed {
-            Ok(Ok(dialed)) => Some((dialed.stream, matches!(dialed.path, Path::Relay(_)))),
-            Ok(Err(error)) => {
-                debug!(%error, "cannot reach node {target}");
-                None
-            }
-            Err(_) => {
-                debug!("node {target} is not reached within {limit:?}");
-                None
-            }
+        if self.setup.standing.turn_away(Outcast::Removed(reason.clone())) {
+            error!(%reason, "the cluster turns this node away");
         }
+        sleep(*left).await;
+        End::Again
     }
 
     async fn denied(&mut self, denial: Denial) -> End {
+        match &denial {
+            Denial::Removed => {
+                let why = "it was taken out of the cluster".to_owned();
+                self.setup.standing.turn_away(Outcast::Removed(why));
+            }
+            Denial::Identity { why } => {
+                self.setup.standing.turn_away(Outcast::Identity(why.clone()));
+            }
+            Denial::RebootNow { .. } | Denial::Later { .. } => {}
+        }
         if !matches!(denial, Denial::Later { .. }) {
             self.setup.lease.end();
             // Else the next daemon of this boot would honour what has just ended (F8).
@@ -351,138 +281,6 @@ impl Client {
         }
         sleep(Duration::from_millis(500)).await;
         End::Again
-    }
-
-    async fn serve(&mut self, mut open: Open) -> End {
-        self.pending.retain(|_, pending| !pending.reply.is_closed());
-        let questions: Vec<(Number, Request)> =
-            self.pending.iter().map(|(number, pending)| (*number, pending.request.clone())).collect();
-        for (number, request) in questions {
-            if open.write.send(&Up::Ask { number, request }).await.is_err() {
-                return End::Again;
-            }
-        }
-        let mut healed = self.setup.dialer.healed();
-        loop {
-            tokio::select! {
-                frame = open.read.recv::<Down>() => match self.take(frame, &mut open).await {
-                    Some(end) => return end,
-                    None => continue,
-                },
-                request = self.setup.requests.recv() => {
-                    let Some(request) = request else { return End::Stop };
-                    if let Some(end) = self.send(request, &mut open).await {
-                        return end;
-                    }
-                }
-                () = sleep_until(open.next_beat) => {
-                    if let Some(end) = self.beat(&mut open).await {
-                        return end;
-                    }
-                }
-                Ok(node) = healed.recv() => {
-                    if open.relayed && node == open.leader.0 {
-                        info!(node, "the direct path is back");
-                        self.target = Some(open.leader);
-                        return End::Again;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn take(&mut self, frame: Result<Down, FrameError>, open: &mut Open) -> Option<End> {
-        let down = match frame {
-            Ok(down) => down,
-            Err(error) => {
-                debug!(%error, "the session's connection is gone");
-                return Some(End::Again);
-            }
-        };
-        let told = match down {
-            Down::Beaten { nonce, lease_ms, next_in_ms } => {
-                if let Some(sent) = open.beats.get(&nonce) {
-                    self.extend(sent.saturating_add(lease_ms));
-                }
-                open.beats.retain(|other, _| *other > nonce);
-                open.next_beat = Instant::now() + Duration::from_millis(next_in_ms).min(open.beat * 2);
-                return None;
-            }
-            Down::State(orders) => FromSession::Orders { session: self.session, orders },
-            Down::FactTaken { number, outcome } => FromSession::FactTaken { number, outcome },
-            Down::Answer { number, reply } => {
-                if let Some(pending) = self.pending.remove(&number) {
-                    // An asker that has gone does not want the answer.
-                    let _ = pending.reply.send(reply);
-                }
-                return None;
-            }
-            Down::Book(book) => {
-                self.learn(book);
-                return None;
-            }
-            Down::Denied(denial) => return Some(self.denied(denial).await),
-            Down::NotLeader { leader, book } => {
-                self.learn(book);
-                return Some(self.redirected(open.leader, leader));
-            }
-            Down::Challenge { .. } | Down::Welcome { .. } => return Some(End::Again),
-        };
-        self.setup.agent.send(told).await.is_err().then_some(End::Stop)
-    }
-
-    async fn send(&mut self, request: ToSession, open: &mut Open) -> Option<End> {
-        let up = match request {
-            ToSession::Fact { number, fact } => Up::Fact { number, fact },
-            // Whoever asked was told long ago that there is no answer: a wish must not be carried out behind their back.
-            ToSession::Ask { reply, .. } if reply.is_closed() => return None,
-            ToSession::Ask { request, reply } => {
-                let number = self.remember(request.clone(), reply);
-                Up::Ask { number, request }
-            }
-            ToSession::Renew => return Some(End::Again),
-        };
-        open.write.send(&up).await.is_err().then_some(End::Again)
-    }
-
-    fn remember(&mut self, request: Request, reply: oneshot::Sender<Reply>) -> Number {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.pending.insert(number, Pending { request, reply });
-        number
-    }
-
-    async fn beat(&mut self, open: &mut Open) -> Option<End> {
-        let now = boottime_ms();
-        let oldest = open.beats.values().next().copied();
-        if oldest.is_some_and(|sent| now.saturating_sub(sent) > open.patience.as_millis() as u64) {
-            let why = format!("no answer for {} ms", open.patience.as_millis());
-            if open.leader != self.setup.node && !open.relayed {
-                self.setup.dialer.note_stalled(open.leader.0, why);
-            }
-            self.target = Some(open.leader);
-            return Some(End::Again);
-        }
-        open.next_beat = Instant::now() + open.beat;
-        let gone = self.pending.iter().filter(|(_, pending)| pending.reply.is_closed());
-        let gone: Vec<Number> = gone.map(|(number, _)| *number).collect();
-        for number in gone {
-            self.pending.remove(&number);
-            if open.write.send(&Up::Withdraw { number }).await.is_err() {
-                return Some(End::Again);
-            }
-        }
-        // F27
-        if self.setup.pulse.age() > self.silence {
-            return None;
-        }
-        let links = self.setup.dialer.links();
-        let down = links.iter().filter(|link| matches!(link.direct, Direct::Down { .. }));
-        let cut_off_from = down.map(|link| NodeId(link.peer)).collect();
-        let nonce = open.next_nonce;
-        open.next_nonce += 1;
-        open.beats.insert(nonce, now);
-        open.write.send(&Up::Beat { nonce, cut_off_from }).await.is_err().then_some(End::Again)
     }
 
     fn extend(&self, ends_ms: u64) {
@@ -506,15 +304,6 @@ impl Client {
                 warn!(%error, path = %self.setup.peers_file.display(), "cannot keep the address book");
             }
             self.setup.dialer.book().replace(book);
-        }
-    }
-}
-
-/// Waits until this voter hears that another than `target` leads.
-async fn replaced(leader: &mut watch::Receiver<Option<NodeId>>, target: NodeId) {
-    while leader.changed().await.is_ok() {
-        if leader.borrow_and_update().is_some_and(|leader| leader != target) {
-            return;
         }
     }
 }

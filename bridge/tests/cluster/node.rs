@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bridge::doors::{self, Doors};
 use bridge::identity::{self, Enrolled};
 use bridge::init;
@@ -15,7 +14,7 @@ use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener, Stream};
 use bridge::paths::Paths;
 use bridge::session::client::{self, Local};
 use bridge::session::message::{Reply, Request};
-use bridge::session::{Asker, FromSession, Lease, Pulse, ToSession};
+use bridge::session::{Asker, FromSession, Lease, Pulse, Standing, ToSession};
 use bridge::tls::NodeTls;
 use consensus::Consensus;
 use policy::{Fact, Incarnation, NodeId, PermitView, Phase, Role, Wish};
@@ -115,7 +114,7 @@ impl Node {
         let listener = Listener::bind(
             format!("127.0.0.1:{port}").parse().expect("address"),
             Arc::clone(&tls),
-            Arc::new(|_| true),
+            Arc::new(|_| Ok(())),
         )
         .expect("listener");
         let dialer = Dialer::new(tls, book.clone(), DialTiming::default());
@@ -149,7 +148,8 @@ impl Node {
                 book: book.clone(),
                 guests: Arc::default(),
                 leader: leader_now,
-                picture: Arc::new(ArcSwapOption::empty()),
+                applied: watch::channel(0).0,
+                asked: mpsc::channel(1).1,
             })));
         }
         let (own_end, own_streams) = mpsc::channel(4);
@@ -192,6 +192,7 @@ impl Node {
             peers_file: paths.peers_file(),
             lease: lease.clone(),
             pulse,
+            standing: Standing::default(),
             dialer,
             local: consensus.is_some().then(|| Local { leader, accept: own_end }),
             requests,

@@ -96,12 +96,31 @@ impl View<'_> {
                 return None;
             }
             let ago = self.now.saturating_sub(since) / 1000;
+            if self.is_away(*id, node) {
+                // Somebody drained it and switched it off: that is no news to them.
+                if node.drained.is_some() {
+                    return None;
+                }
+                return Some(warning(
+                    format!(
+                        "{} has been away for {ago} s after an orderly shutdown, and holds nothing",
+                        node.name
+                    ),
+                    format!(
+                        "start it when it is to work again; `convoke drain {0}` says that it is meant to be away, and \
+                         `convoke leave {0}` takes it out for good",
+                        node.name
+                    ),
+                ));
+            }
             let running = self.state.units.values().any(|unit| unit.permit_on(*id).is_some());
             let what = if running { "may still run its units" } else { "is not known to run anything" };
-            Some(warning(
-                format!("{} has been lost for {ago} s and {what}", node.name),
-                format!("start it, or take it out of the cluster: `convoke leave {}`", node.name),
-            ))
+            let remedy = if node.drained.is_some() {
+                format!("start it, or see that its power is off: `convoke fence confirm {}`", node.name)
+            } else {
+                format!("start it, or take it out of the cluster: `convoke leave {}`", node.name)
+            };
+            Some(warning(format!("{} has been lost for {ago} s and {what}", node.name), remedy))
         };
         self.state.nodes.iter().filter_map(lost).collect()
     }

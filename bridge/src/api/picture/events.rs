@@ -2,6 +2,7 @@
 
 use policy::{Cause, Event, EventKind, Evidence, NodeId, Severity, State, Wanted};
 
+use super::departed::{name_of, unmarked};
 use crate::api::model::HistoryLine;
 
 pub(super) fn line(state: &State, event: &Event) -> HistoryLine {
@@ -15,7 +16,7 @@ pub(super) fn line(state: &State, event: &Event) -> HistoryLine {
             Severity::Alert => "alert",
         }
         .to_owned(),
-        node: event.node.map(|node| state.node_name(node)),
+        node: event.node.map(|node| name_of(state, node)),
         unit: event.unit.as_ref().map(|unit| unit.0.clone()),
         kind: word(&event.kind).to_owned(),
         text: sentence(state, event),
@@ -63,17 +64,24 @@ fn word(kind: &EventKind) -> &'static str {
 /// What happened, in one sentence, with names instead of ids.
 #[must_use]
 pub fn sentence(state: &State, event: &Event) -> String {
-    let name = |id: NodeId| state.node_name(id);
+    let name = |id: NodeId| name_of(state, id);
     let node = event.node.map_or_else(|| "a node".to_owned(), name);
     let unit = event.unit.as_ref().map_or("a unit", |unit| unit.as_str());
     match &event.kind {
         EventKind::Founded => format!("the cluster was founded on {node}"),
         EventKind::LeaderChanged { term } => format!("{node} leads the cluster (term {term})"),
         EventKind::NodeEnrolled => format!("{node} joined the cluster"),
-        EventKind::NodeRemoved { by } => format!("{node} was taken out of the cluster by {by}"),
+        EventKind::NodeRemoved { by } => {
+            let (by, called) = unmarked(by);
+            format!("{} was taken out of the cluster by {by}", called.unwrap_or(&node))
+        }
         EventKind::NodeBooted => format!("{node} is up after a boot"),
         EventKind::NodeReturned => format!("{node} is back without a reboot"),
         EventKind::NodeLeaving => format!("{node} is shutting down and gets nothing new"),
+        // The policy calls it no trouble if the node had said that it goes.
+        EventKind::NodeLost if event.severity == Severity::Info => {
+            format!("{node} is away after an orderly shutdown")
+        }
         EventKind::NodeLost => format!("{node} is lost: its lease ended and it may still run its units"),
         EventKind::OtherMachine { machine } => {
             format!("machine {machine} shows the identity of {node} and was turned away")

@@ -46,6 +46,7 @@ impl View<'_> {
             Presence::Leaving => "leaving",
             Presence::InSession if life.inventory => "online",
             Presence::InSession => "joining",
+            Presence::Lost { .. } if self.is_away(id, node) => "away",
             Presence::Lost { .. } => {
                 let running = |case: &policy::FenceCase| matches!(case.phase, FencePhase::Running { .. });
                 match self.state.open_case(id) {
@@ -54,6 +55,25 @@ impl View<'_> {
                 }
             }
         }
+    }
+
+    /// Whether it went by an orderly shutdown, and nothing of it is left to worry about.
+    pub(super) fn is_away(&self, id: NodeId, node: &Node) -> bool {
+        let Some(life) = &node.life else { return false };
+        let presence = |event: &&policy::Event| {
+            use policy::EventKind::{NodeBooted, NodeLost, NodeReturned};
+            event.node == Some(id) && matches!(event.kind, NodeBooted | NodeLost | NodeReturned)
+        };
+        // The policy calls a loss no trouble where the node had said that it goes.
+        let orderly = |event: &policy::Event| {
+            matches!(event.kind, policy::EventKind::NodeLost) && event.severity == policy::Severity::Info
+        };
+        matches!(life.presence, Presence::Lost { .. })
+            && life.gone.is_none()
+            && life.strays.is_empty()
+            && self.state.open_case(id).is_none()
+            && !self.state.units.values().any(|unit| unit.permit_on(id).is_some())
+            && self.state.history.iter().rev().find(presence).is_some_and(orderly)
     }
 
     /// Whether the node could be fenced if it were lost now, and what its device showed if not.

@@ -1,6 +1,6 @@
 //! The reasons of the plan, in the order in which an operator should read them.
 
-use policy::{Possibly, Reason, UnitName};
+use policy::{NodeId, Possibly, Reason, State, UnitName};
 
 use super::View;
 use crate::api::model::WhyLine;
@@ -14,9 +14,22 @@ impl View<'_> {
         let line = |reason: &&Reason| WhyLine {
             rule: reason.rule().to_owned(),
             fact: reason.text(self.state, unit, self.now),
-            release: reason.release(self.state, unit),
+            release: remedy(self.state, unit, reason),
         };
         reasons.iter().map(line).collect()
+    }
+}
+
+/// What would release a unit from a reason, with the command where a node is drained.
+#[must_use]
+pub fn remedy(state: &State, unit: &UnitName, reason: &Reason) -> String {
+    let drained = |id: &NodeId| state.nodes.get(id).filter(|node| node.drained.is_some());
+    match reason {
+        Reason::Unfit { node, .. } | Reason::CannotMove { to: Some(node), .. } => match drained(node) {
+            Some(node) => format!("convoke undrain {}", node.name),
+            None => reason.release(state, unit),
+        },
+        _ => reason.release(state, unit),
     }
 }
 

@@ -359,14 +359,6 @@ fn every_standing_alarm_has_a_remedy() {
 }
 
 #[test]
-fn a_memory_is_marked_once() {
-    let unconfirmed = overview(&state(), &plan(&state(), NOW), NOW, &Live { quorum: false, ..live() });
-    assert!(!unconfirmed.quorum);
-    assert!(unconfirmed.alarms[0].text.starts_with("no quorum"));
-    assert_eq!(without_quorum(unconfirmed.clone()), unconfirmed);
-}
-
-#[test]
 fn a_stopped_unit_names_who_stopped_it() {
     let mut state = state();
     let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
@@ -420,7 +412,7 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         (EventKind::NodeBooted, "node-booted", "n1 is up after a boot"),
         (EventKind::NodeReturned, "node-returned", "n1 is back without a reboot"),
         (EventKind::NodeLeaving, "node-leaving", "n1 is shutting down and gets nothing new"),
-        (EventKind::NodeLost, "node-lost", "n1 is lost: its lease ended and it may still run its units"),
+        (EventKind::NodeLost, "node-lost", "n1 is away after an orderly shutdown"),
         (EventKind::NodeDrained { drained: true, by: by() }, "node-drained", "n1 is drained by alice"),
         (
             EventKind::NodeDrained { drained: false, by: by() },
@@ -502,4 +494,134 @@ fn history_is_filtered_and_keeps_its_order() {
     assert_eq!(indices(history(&state, 10, Some(&DB.into()), None)), [1, 4]);
     assert_eq!(indices(history(&state, 10, None, Some("n1"))), [1, 3]);
     assert_eq!(indices(history(&state, 10, None, Some("n9"))), [0; 0]);
+}
+
+/// n1 said that it goes, and went.
+fn away() -> State {
+    let mut state = state();
+    lose(&mut state, 1);
+    state.history.push_back(event(40, Some(1), None, EventKind::NodeLeaving));
+    state.history.push_back(event(41, Some(1), None, EventKind::NodeLost));
+    state.units.get_mut(&DB.into()).expect("known").permits.clear();
+    state
+}
+
+#[test]
+fn an_orderly_shutdown_is_no_loss() {
+    let state = away();
+    assert_eq!(node_line(&state, "n1").state, "away");
+    let alarms = show(&state).alarms;
+    let alarm = alarms.iter().find(|alarm| alarm.text.starts_with("n1 ")).expect("it is not there");
+    assert!(alarm.text.contains("away for 5 s after an orderly shutdown, and holds nothing"), "{alarm:?}");
+
+    // One that died is lost, whatever it holds.
+    let mut lost = away();
+    lost.history
+        .push_back(Event { severity: Severity::Warning, ..event(42, Some(1), None, EventKind::NodeLost) });
+    assert_eq!(node_line(&lost, "n1").state, "lost");
+    assert!(history(&lost, 1, None, None)[0].text.contains("it may still run its units"));
+
+    // One that went and still holds a permit is not done with.
+    let mut holds = away();
+    let unit = holds.units.get_mut(&DB.into()).expect("known");
+    unit.permits.insert(Token(9), permit(1, Phase::Active));
+    assert_ne!(node_line(&holds, "n1").state, "away");
+}
+
+#[test]
+fn a_node_that_was_drained_and_switched_off_raises_no_alarm() {
+    let mut state = away();
+    state.nodes.get_mut(&NodeId(1)).expect("a node").drained = Some("alice".to_owned());
+    assert!(
+        show(&state).alarms.iter().all(|alarm| !alarm.text.starts_with("n1 ")),
+        "{:?}",
+        show(&state).alarms
+    );
+    assert_eq!(node_line(&state, "n1").drained.as_deref(), Some("alice"));
+}
+
+#[test]
+fn copies_stand_in_the_order_of_their_nodes() {
+    let mut state = state();
+    let unit = state.units.get_mut(&DB.into()).expect("known");
+    unit.permits = [
+        (Token(1), permit(3, Phase::Active)),
+        (Token(2), permit(1, Phase::Active)),
+        (Token(3), permit(2, Phase::Active)),
+    ]
+    .into();
+    let nodes: Vec<_> = unit_line(&state).copies.into_iter().map(|copy| copy.node).collect();
+    assert_eq!(nodes, ["n1", "n2", "n3"]);
+}
+
+#[test]
+fn a_node_that_was_taken_out_keeps_its_name_in_the_history() {
+    let mut state = state();
+    state.nodes.remove(&NodeId(3));
+    state.history.push_back(event(40, Some(3), Some(DB), EventKind::Granted { token: Token(4) }));
+    let by = marked("alice on n1 (convoke leave)", "n3");
+    state.history.push_back(event(41, Some(3), None, EventKind::NodeRemoved { by }));
+    let texts: Vec<_> = history(&state, 9, None, None).into_iter().map(|line| line.text).collect();
+    assert_eq!(
+        texts,
+        [
+            "db.service: n3 may start it (permit 4)",
+            "n3 was taken out of the cluster by alice on n1 (convoke leave)"
+        ]
+    );
+    assert_eq!(history(&state, 9, None, Some("n3")).len(), 2, "its past can be asked for");
+    let farewell = &farewells(&state)[&3];
+    assert!(
+        farewell.contains("taken out of the cluster on 1970-01-01 00:00:41 UTC by alice on n1"),
+        "{farewell}"
+    );
+    // A later node of that name is another one.
+    state.nodes.insert(NodeId(60), Node { name: "n3".to_owned(), ..node(3) });
+    assert_eq!(history(&state, 9, None, Some("n3")).len(), 0);
+    // One that was taken out before names were kept has none.
+    state.history.push_back(event(42, Some(8), None, EventKind::NodeRemoved { by: "bob".to_owned() }));
+    assert_eq!(history(&state, 1, None, None)[0].text, "node 8 was taken out of the cluster by bob");
+}
+
+#[test]
+fn who_may_not_take_a_unit_is_known_before_it_is_asked() {
+    let mut state = state();
+    state.nodes.get_mut(&NodeId(2)).expect("a node").drained = Some("alice".to_owned());
+    state.nodes.get_mut(&NodeId(3)).expect("a node").offers.clear();
+    let show = |state: &State| {
+        let why = why(state, &plan(state, NOW), NOW, &live(), &DB.into()).expect("known");
+        let offers = why.offers.into_iter().map(|offer| (offer.node, offer.unfit.zip(offer.remedy)));
+        offers.collect::<BTreeMap<_, _>>()
+    };
+    let offers = show(&state);
+    assert_eq!(offers["n1"], None);
+    assert_eq!(offers["n2"], Some(("n2 is drained by alice".to_owned(), "convoke undrain n2".to_owned())));
+    assert!(offers["n3"].as_ref().is_some_and(|(why, _)| why.contains("does not offer")), "{offers:?}");
+    let node = state.nodes.get_mut(&NodeId(3)).expect("a node");
+    let mut other = offer();
+    other.definition = Some(Definition::replicated(Replicas::All));
+    node.offers.insert(DB.into(), other);
+    assert!(show(&state)["n3"].as_ref().is_some_and(|(why, _)| why.contains("another definition")));
+    lose(&mut state, 3);
+    assert!(show(&state)["n3"].as_ref().is_some_and(|(why, _)| why.contains("is lost")));
+    let drained = policy::Reason::Unfit { node: NodeId(2), why: "n2 is drained".to_owned() };
+    assert_eq!(remedy(&state, &DB.into(), &drained), "convoke undrain n2");
+}
+
+#[test]
+fn closed_fences_say_how_they_ended() {
+    let mut state = state();
+    state.cases.insert(CaseId(7), case(1, FencePhase::Proven { class: Class::Off, at: NOW - 3_000 }));
+    state.cases.insert(CaseId(8), case(2, FencePhase::Cancelled { at: NOW - 1_000 }));
+    let picture = show(&state);
+    assert_eq!(picture.fences, []);
+    let closed: Vec<_> =
+        picture.fences_closed.iter().map(|fence| (fence.state.as_str(), fence.text.as_str())).collect();
+    assert_eq!(
+        closed,
+        [
+            ("proven", "n1 was proven gone 3 s ago: its power was seen off"),
+            ("cancelled", "n2 did not have to be fenced any more 1 s ago"),
+        ]
+    );
 }

@@ -52,7 +52,9 @@ impl View<'_> {
             token: None,
             adopted: false,
         });
-        permits.chain(strays).collect()
+        let mut copies: Vec<CopyLine> = permits.chain(strays).collect();
+        copies.sort_by_key(|copy| super::natural(&copy.node));
+        copies
     }
 
     fn copy_state(&self, permit: &Permit) -> &'static str {

@@ -85,15 +85,34 @@ fn a_move_is_done_by_a_newer_permit_elsewhere() {
 }
 
 #[test]
-fn a_drain_is_done_when_the_node_holds_nothing() {
+fn a_drain_is_done_when_what_ran_there_runs_elsewhere() {
+    let before = vec![DB.to_owned(), "vip.service".to_owned()];
     let mut picture = picture();
     picture.nodes[0].drained = Some("root".to_owned());
     picture.units[0].reason = Some("no other node offers it".to_owned());
-    assert_eq!(drained(&picture, "n1"), Pending("db.service: no other node offers it".to_owned()));
+    let judge = |picture: &Overview| drained(picture, "n1", &before);
+    assert_eq!(judge(&picture), Pending("db.service: no other node offers it".to_owned()));
     picture.nodes[0].state = "lost".to_owned();
-    assert!(matches!(drained(&picture, "n1"), Stuck(..)));
+    assert!(matches!(judge(&picture), Stuck(..)));
     picture.nodes[0].units.clear();
-    assert!(matches!(drained(&picture, "n1"), Done(_)));
+    picture.units[0] = unit(DB, "starting", vec![copy("n2", "starting", 50)]);
+    picture.units[1] = unit("vip.service", "active", vec![copy("n2", "active", 51)]);
+    assert_eq!(judge(&picture), Pending("db.service: starting".to_owned()));
+    picture.units[0] = unit(DB, "waiting", Vec::new());
+    picture.units[0].reason = Some("n2 does not offer it".to_owned());
+    assert_eq!(
+        judge(&picture),
+        Settled(
+            "n1 is drained and runs no cluster unit, but db.service runs nowhere now (n2 does not offer it)"
+                .to_owned()
+        )
+    );
+    // A unit that was stopped meanwhile is not waited for.
+    picture.units[0].goal = "stopped".to_owned();
+    assert_eq!(
+        judge(&picture),
+        Done("n1 is drained and runs no cluster unit; now active: vip.service on n2".to_owned())
+    );
     picture.nodes[0].drained = None;
-    assert!(matches!(drained(&picture, "n1"), Stuck(..)));
+    assert!(matches!(judge(&picture), Stuck(..)));
 }

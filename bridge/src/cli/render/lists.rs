@@ -109,6 +109,9 @@ pub(in crate::cli) fn unit(unit: &UnitLine, style: Style) -> String {
         out.push_str(&style.paragraph(&format!("  {name:<12}"), &" ".repeat(14), value));
     };
     let by = unit.goal_by.as_deref().unwrap_or("nobody yet; its enablement on the nodes decides");
+    if unit.goal == "unknown" {
+        return out;
+    }
     line("goal", &format!("{}, by {by}", unit.goal));
     line("exclusive", if unit.exclusive { "yes: never more than one copy" } else { "no" });
     for copy in &unit.copies {
@@ -138,6 +141,13 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
     }
     for fence in &picture.fences {
         let text = format!("{} (attempts: {}; {} waits)", fence.text, fence.attempts, fence.because);
+        out.push_str(&style.paragraph("  ", "    ", &text));
+    }
+    if !picture.fences_closed.is_empty() {
+        out.push_str(&format!("\n  {}\n", style.paint(Tone::Strong, "CLOSED")));
+    }
+    for fence in &picture.fences_closed {
+        let text = format!("{} (attempts: {}; for {})", fence.text, fence.attempts, fence.because);
         out.push_str(&style.paragraph("  ", "    ", &text));
     }
     out

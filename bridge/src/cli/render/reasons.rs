@@ -9,11 +9,9 @@ pub(in crate::cli) fn why(why: &UnitWhy, style: Style) -> String {
     let mut unit = why.unit.clone();
     // The reasons below say it better.
     unit.reason = None;
-    let mut out = lists::unit(&unit, style);
+    let mut out = why.memory.as_ref().map(|memory| super::old::old(memory, style)).unwrap_or_default();
+    out.push_str(&lists::unit(&unit, style));
     out.push('\n');
-    if !why.quorum {
-        out.push_str("  without a quorum: this is not confirmed\n");
-    }
     if why.reasons.is_empty() {
         out.push_str("  nothing holds it: it is where it should be\n");
     }

@@ -56,7 +56,9 @@ pub(in crate::cli) fn picture() -> Overview {
             unit("vip.service", "active", vec![copy("n1", "active", 41)]),
         ],
         fences: Vec::new(),
+        fences_closed: Vec::new(),
         links: Vec::new(),
         alarms: Vec::new(),
+        memory: None,
     }
 }

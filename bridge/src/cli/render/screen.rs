@@ -1,6 +1,6 @@
 //! The screen that an operator lives by: first whether the cluster decides, then what is wrong, then what is there.
 
-use super::{lists, tone};
+use super::{lists, old, tone};
 use crate::api::model::{AlarmLine, Overview};
 use crate::cli::out::{Style, Tone};
 
@@ -10,6 +10,9 @@ pub(in crate::cli) fn status(picture: &Overview, style: Style) -> String {
     if !picture.alarms.is_empty() {
         let alarms: String = picture.alarms.iter().map(|alarm| self::alarm(alarm, style)).collect();
         sections.push(alarms);
+    }
+    if let Some(memory) = &picture.memory {
+        sections.push(old::here(memory, style));
     }
     sections.push(lists::nodes(&picture.nodes, style));
     sections.push(lists::units(&picture.units, style));
@@ -50,7 +53,7 @@ fn headline(picture: &Overview, style: Style) -> String {
             picture.nodes.len()
         )
     } else {
-        "below is what this node last knew".to_owned()
+        picture.memory.as_ref().map_or_else(|| "nobody confirms this".to_owned(), old::below)
     };
     format!("{}: {quorum}; {counts}\n", style.paint(Tone::Strong, &picture.cluster))
 }

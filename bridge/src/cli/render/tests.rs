@@ -2,7 +2,9 @@ use jiff::tz::TimeZone;
 
 use super::samples::{copy, node, picture, unit};
 use super::*;
-use crate::api::model::{AlarmLine, FenceLine, HistoryLine, LinkLine, Overview, UnitWhy, WhyLine};
+use crate::api::model::{
+    AlarmLine, FenceLine, HereLine, HistoryLine, LinkLine, Memory, Overview, UnitWhy, WhyLine,
+};
 use crate::cli::out::Style;
 
 const STYLE: Style = Style { width: 80, colour: false };
@@ -101,14 +103,71 @@ harbour: quorum, led by n1; 2 of 3 nodes online, 2 of 4 started units active
     assert!(text.lines().all(|line| line.chars().count() <= 80));
 }
 
+/// n1 alone, its lease long over.
+fn alone() -> Memory {
+    let here = |unit: &str, state: &str, text: &str| HereLine {
+        unit: unit.to_owned(),
+        state: state.to_owned(),
+        token: Some(40),
+        text: text.to_owned(),
+    };
+    Memory {
+        node: "n1".to_owned(),
+        why: "n1 does not reach n2, n3 and counts 1 of 3 voters, no majority; its lease ended 42 s ago"
+            .to_owned(),
+        unreached: vec!["n2".to_owned(), "n3".to_owned()],
+        lease_ended_s: Some(42),
+        keeps_log: true,
+        here: vec![
+            here("db.service", "stopped", "it is not running: without a lease nothing is started here"),
+            here("web.service", "running", "it runs on without a lease, as its OnQuorumLoss= lets it"),
+        ],
+    }
+}
+
 #[test]
-fn without_a_quorum_the_first_word_says_so() {
-    let picture = crate::api::picture::without_quorum(picture());
+fn without_a_quorum_the_first_lines_say_so_and_the_own_units_are_shown_as_they_are() {
+    let mut picture = picture();
+    picture.quorum = false;
+    picture.leader = None;
+    picture.memory = Some(alone());
+    picture.alarms.push(AlarmLine {
+        severity: "alert".to_owned(),
+        text: alone().why,
+        remedy: "bring back a majority".to_owned(),
+    });
+    let expected = "\
+harbour: NO QUORUM; below is what n1 last knew, and may be long past
+
+!! n1 does not reach n2, n3 and counts 1 of 3 voters, no majority; its lease
+   ended 42 s ago
+   -> bring back a majority
+
+  ON n1 NOW    STATE
+  db.service   stopped  it is not running: without a lease nothing is started
+                        here
+  web.service  running  it runs on without a lease, as its OnQuorumLoss= lets it
+";
     let text = status(&picture, STYLE);
-    assert!(
-        text.starts_with("harbour: NO QUORUM; below is what this node last knew\n\n!! no quorum"),
-        "{text}"
-    );
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains("  NODE  ROLE"), "{text}");
+}
+
+#[test]
+fn an_answer_that_nobody_confirms_begins_with_why() {
+    let unit = unit("db.service", "waiting", Vec::new());
+    let why = UnitWhy {
+        unit,
+        quorum: false,
+        reasons: Vec::new(),
+        history: Vec::new(),
+        memory: Some(alone()),
+        definition: None,
+        offers: Vec::new(),
+    };
+    let text = super::why(&why, STYLE);
+    assert!(text.starts_with("NO QUORUM; below is what n1 last knew"), "{text}");
+    assert!(text.contains("n1 does not reach n2, n3"), "{text}");
 }
 
 #[test]
@@ -158,6 +217,9 @@ fn reasons_are_numbered_with_what_to_do() {
                 reason("L1", "n2 is drained", "a node that may take it"),
             ],
             history: Vec::new(),
+            memory: None,
+            definition: None,
+            offers: Vec::new(),
         },
         STYLE,
     );

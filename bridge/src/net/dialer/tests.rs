@@ -41,7 +41,8 @@ impl Site {
 
     /// Starts a node and enters its address.
     fn start(&mut self, node: u64) -> (SocketAddr, AbortHandle) {
-        let (address, task) = self.start_with(node, Arc::new(|node| node != 13));
+        let (address, task) = self
+            .start_with(node, Arc::new(|node| if node == 13 { Err("taken out".to_owned()) } else { Ok(()) }));
         self.enter(node, vec![address]);
         (address, task)
     }
@@ -144,7 +145,7 @@ async fn a_node_is_reached_directly_at_whichever_address_works() {
 async fn listeners_take_both_families() {
     let site = Site::new();
     let Ok(mut listener) =
-        Listener::bind("[::]:0".parse().expect("address"), site.tls(2), Arc::new(|_| true))
+        Listener::bind("[::]:0".parse().expect("address"), site.tls(2), Arc::new(|_| Ok(())))
     else {
         panic!("`[::]` must work with and without IPv6");
     };
@@ -252,7 +253,26 @@ async fn a_removed_node_is_told_so() {
     site.start(2);
     let dialer = site.dialer(13);
     let text = dial(&dialer, 2).await.expect_err("removed").to_string();
-    assert!(text.contains("it refused: node 13 is no node of this cluster (any more)"), "{text}");
+    assert!(text.contains("it refused: taken out"), "{text}");
+    let (reason, left) = dialer.turned_away(2).expect("known from now on");
+    assert_eq!(reason, "taken out");
+    assert!(left <= Duration::from_secs(1));
+    // Nobody knocks again before that: the answer is known.
+    let began = std::time::Instant::now();
+    dial(&dialer, 2).await.expect_err("still removed");
+    assert!(began.elapsed() < Duration::from_millis(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn voters_that_do_not_answer_now_are_named() {
+    let mut site = Site::new();
+    site.start(2);
+    let (_, dead) = site.start(3);
+    let dialer = site.dialer(1);
+    assert!(dialer.silent(Duration::from_secs(2)).await.is_empty());
+    dead.abort();
+    site.enter(3, vec![dead_address().await]);
+    assert_eq!(dialer.silent(Duration::from_millis(500)).await, [3]);
 }
 
 #[tokio::test]
@@ -261,7 +281,7 @@ async fn another_clusters_node_at_an_address_is_named() {
     let theirs = ClusterId::from_bytes([6; 16]);
     let other = Authority::create(theirs).expect("authority");
     let loopback = "127.0.0.1:0".parse().expect("address");
-    let listener = Listener::bind(loopback, tls(&other, theirs, 2), Arc::new(|_| true)).expect("bound");
+    let listener = Listener::bind(loopback, tls(&other, theirs, 2), Arc::new(|_| Ok(()))).expect("bound");
     site.enter(2, vec![listener.local_addr()]);
     let text = dial(&site.dialer(1), 2).await.expect_err("another cluster").to_string();
     assert!(text.contains(&theirs.to_string()) && text.contains(&CLUSTER.to_string()), "{text}");
@@ -274,7 +294,7 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     let loopback = "127.0.0.1:0".parse().expect("address");
-    let mut listener = Listener::bind(loopback, site.tls(node), Arc::new(|_| true)).expect("bound");
+    let mut listener = Listener::bind(loopback, site.tls(node), Arc::new(|_| Ok(()))).expect("bound");
     site.enter(node, vec![listener.local_addr()]);
     site.tasks.spawn(async move {
         while let Some(mut incoming) = listener.accept().await {
@@ -306,7 +326,7 @@ async fn a_relay_cannot_answer_in_anothers_name() {
 #[tokio::test]
 async fn a_relay_that_changes_a_byte_is_noticed() {
     let mut site = Site::new();
-    let (target, _) = site.start_with(2, Arc::new(|_| true));
+    let (target, _) = site.start_with(2, Arc::new(|_| Ok(())));
     site.enter(2, vec![dead_address().await]);
     // It carries all but one byte of what comes from the target, at this place.
     let (place, carried) = (Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicUsize::new(0)));
