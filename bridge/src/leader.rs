@@ -15,6 +15,7 @@ mod proposals;
 mod reign;
 mod replica;
 mod store;
+mod times;
 mod voters;
 
 pub use core::{Core, Event, Setup, run};

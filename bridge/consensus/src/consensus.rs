@@ -17,7 +17,7 @@ use crate::lane::Dial;
 use crate::machine::{Machine, MachineRequest};
 use crate::membership::{self, MembershipError};
 use crate::network::Network;
-use crate::pacer;
+use crate::pacer::{self, LastRound};
 use crate::propose::{Proposal, Proposer};
 use crate::serve::{self, Acknowledged};
 use crate::settings::Settings;
@@ -39,6 +39,7 @@ pub struct Consensus {
     leadership: watch::Receiver<Leadership>,
     ended: watch::Receiver<Option<String>>,
     acknowledged: Acknowledged,
+    rounds: LastRound,
     starts: u64,
     election_max: Duration,
 }
@@ -197,7 +198,8 @@ impl Consensus {
         let acknowledged = Acknowledged::never();
         tokio::spawn(watching::follow(raft.clone(), show, end));
         let heartbeat = Duration::from_millis(settings.heartbeat_ms);
-        tokio::spawn(pacer::pace(raft.clone(), acknowledged.clone(), heartbeat));
+        let rounds = LastRound::never();
+        tokio::spawn(pacer::pace(raft.clone(), acknowledged.clone(), rounds.clone(), heartbeat));
         Ok(Consensus {
             proposer: Proposer::start(raft.clone()),
             raft,
@@ -206,6 +208,7 @@ impl Consensus {
             leadership,
             ended,
             acknowledged,
+            rounds,
             starts,
             election_max: Duration::from_millis(settings.election_max_ms),
         })
@@ -256,7 +259,9 @@ impl Consensus {
     ///
     /// Calls at the same time share a round. Never answered from a lease, so no pause of this process, however long,
     /// makes it wrong. Takes at most the longest election time for the round, and as long for the state to catch up.
+    /// The round is a heartbeat to all voters, and stands in for the next one.
     pub async fn barrier(&self) -> Result<Barrier, BarrierError> {
+        let begun = tokio::time::Instant::now();
         let read =
             self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|error| match error {
                 RaftError::APIError(LinearizableReadError::ForwardToLeader(f)) => {
@@ -265,6 +270,7 @@ impl Consensus {
                 RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => BarrierError::NoQuorum,
                 RaftError::Fatal(_) => BarrierError::Stopped,
             })?;
+        self.rounds.note(begun);
         let proven = *read.read_log_id().log_id();
         match read.try_await_ready(&self.raft, Some(self.election_max)).await {
             Ok(Ok(_)) => Ok(Barrier { term: proven.leader_id.term, index: proven.index }),

@@ -15,9 +15,10 @@ pub struct Settings {
     pub node: u64,
     /// Id of the cluster; a store of another cluster is refused.
     pub cluster: String,
-    /// Milliseconds between two heartbeats of a leader.
+    /// Longest time between two heartbeats of a leader, in milliseconds. Quorum rounds that follow each other more
+    /// closely take their place.
     pub heartbeat_ms: u64,
-    /// Shortest random part of an election timer, in milliseconds; at least twice the heartbeat.
+    /// Shortest random part of an election timer, in milliseconds; longer than the heartbeat.
     pub election_min_ms: u64,
     /// Longest random part of an election timer and the time for which voters stay with a leader that they heard, in
     /// milliseconds.
@@ -46,11 +47,21 @@ impl Settings {
         Duration::from_millis(self.election_min_ms.max(self.heartbeat_ms))
     }
 
+    /// Whether the times fit together.
+    ///
+    /// # Errors
+    /// Says which do not.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.config().map(drop)
+    }
+
     pub(crate) fn config(&self) -> Result<openraft::Config, SettingsError> {
-        if self.heartbeat_ms == 0 || self.election_min_ms < 2 * self.heartbeat_ms {
+        // Two heartbeats, and half of one for what they take: one that comes late or not at all starts no election.
+        let soonest = self.election_min_ms + self.election_max_ms;
+        if self.heartbeat_ms == 0 || 2 * soonest < 5 * self.heartbeat_ms {
             return Err(SettingsError::Contradiction(format!(
-                "the shortest election time ({} ms) must be at least twice the heartbeat ({} ms)",
-                self.election_min_ms, self.heartbeat_ms
+                "an election may begin {soonest} ms after a heartbeat; that must be at least 2.5 heartbeats of {} ms",
+                self.heartbeat_ms
             )));
         }
         let config = openraft::Config {
@@ -99,7 +110,9 @@ mod tests {
     fn the_times_the_daemon_uses_are_accepted_and_contradictions_are_not() {
         assert!(settings(100, 200, 400).config().is_ok());
         assert!(settings(250, 1000, 2000).config().is_ok());
-        assert!(settings(100, 150, 400).config().is_err(), "a heartbeat may come late once");
+        assert!(settings(280, 300, 440).config().is_ok());
+        assert!(settings(100, 110, 130).config().is_err(), "a heartbeat may come late once");
+        assert!(settings(100, 90, 400).config().is_err(), "the random part is no heartbeat long");
         assert!(settings(0, 200, 400).config().is_err(), "no heartbeat at all");
         assert!(settings(100, 400, 300).config().is_err(), "shortest beyond longest");
     }

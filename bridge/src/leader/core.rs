@@ -18,6 +18,7 @@ use super::orders::Changed;
 use super::proposals::Ticket;
 use super::reign::Reign;
 use super::replica::Replica;
+use super::times;
 use super::voters::Voters;
 use crate::doors::Guests;
 use crate::net::{AddressBook, Stream};
@@ -27,8 +28,6 @@ use crate::session::message::{Down, Up};
 pub(super) const QUEUE: usize = 1_024;
 /// Events handled before the core settles, so that a flood cannot keep it from planning.
 const BATCH: usize = 256;
-/// Longest time between two looks at the leases while leading.
-const TICK: Duration = Duration::from_millis(250);
 /// Longest time between two looks at nothing in particular, while following.
 const IDLE: Duration = Duration::from_secs(3_600);
 
@@ -336,7 +335,7 @@ impl Core {
     fn settle(&mut self, quiet: bool) {
         let now = Instant::now();
         self.note_stall(now);
-        self.next_due = now + if self.reign.is_some() { TICK } else { IDLE };
+        self.next_due = now + if self.reign.is_some() { times::tick(&self.state().settings) } else { IDLE };
         if self.reign.as_ref().is_some_and(|reign| reign.began.is_none()) {
             self.begin_term();
         }
@@ -349,10 +348,12 @@ impl Core {
             self.keep_book();
             self.keep_voters();
             self.retry_parked();
+            self.check_times();
         }
         self.decide();
         self.tell_nodes(changed);
         self.answer_gates();
+        self.begin_round(now);
         if quiet {
             self.judge_leases();
         }

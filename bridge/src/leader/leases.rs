@@ -1,7 +1,8 @@
 //! Leases: which beats are answered, and when a silent node is called lost.
 //!
 //! A beat, or a question whose answer must be true now, is answered only after a quorum round that began after it
-//! arrived (F5); all that wait share one round. No clock of another machine enters.
+//! arrived (F5); all that wait share one round. The nodes beat on one grid, and the first beat of a tick waits for the
+//! others, so that a tick costs one round. No clock of another machine enters.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use tracing::{debug, warn};
 use super::connections::ConnectionId;
 use super::core::{Core, Event};
 use super::proposals::Ticket;
+use super::reign::Reign;
+use super::times;
 use crate::session::message::{Down, Number, Reply, Request};
 
 /// A pause of this leader's own that is longer than this is not held against the nodes (F23).
@@ -49,22 +52,56 @@ pub(super) struct Rounds {
     /// Covered by the round under way.
     covered: Vec<Waiting>,
     running: bool,
+    /// Until when the beats that wait may wait for those of other nodes.
+    gather: Option<Instant>,
+}
+
+impl Reign {
+    /// Whether nothing would be gained by waiting: a question waits, or a beat of every open session.
+    fn all_have_beaten(&self) -> bool {
+        let waiting = &self.rounds.waiting;
+        let beaten: BTreeSet<ConnectionId> = waiting.iter().filter_map(Waiting::beat).collect();
+        let open = self.sessions.iter().filter(|(node, session)| {
+            session.connection != 0 && !self.ending.contains(&(**node, session.number))
+        });
+        waiting.iter().any(|waiting| waiting.beat().is_none())
+            || open.into_iter().all(|(_, session)| beaten.contains(&session.connection))
+    }
+}
+
+impl Waiting {
+    fn beat(&self) -> Option<ConnectionId> {
+        match self {
+            Self::Beat { connection, .. } => Some(*connection),
+            Self::Question { .. } => None,
+        }
+    }
 }
 
 impl Core {
-    /// Takes what needs a round, and begins one if none is under way.
+    /// Takes what needs a round.
     pub(super) fn wait_for_round(&mut self, waiting: Waiting) {
+        let patience = times::gather(&self.replica.state.settings);
         let Some(reign) = &mut self.reign else { return };
+        reign.rounds.gather.get_or_insert_with(|| Instant::now() + patience);
         reign.rounds.waiting.push(waiting);
-        self.begin_round();
     }
 
-    fn begin_round(&mut self) {
+    /// Begins a round if one is due and none is under way: for a question at once, for beats when all have come that
+    /// are to come, or the first has waited long enough. To be called after every batch of events.
+    pub(super) fn begin_round(&mut self, now: Instant) {
         let Some(reign) = &mut self.reign else { return };
         if reign.rounds.running || reign.rounds.waiting.is_empty() {
             return;
         }
+        let due = reign.rounds.gather.is_none_or(|until| until <= now);
+        if !due && !reign.all_have_beaten() {
+            let until = reign.rounds.gather.unwrap_or(now);
+            self.next_due = self.next_due.min(until);
+            return;
+        }
         reign.rounds.running = true;
+        reign.rounds.gather = None;
         reign.rounds.covered = std::mem::take(&mut reign.rounds.waiting);
         let (consensus, events, term) = (self.consensus.clone(), self.events.clone(), reign.term);
         tokio::spawn(async move {
@@ -112,7 +149,6 @@ impl Core {
                 }
             }
         }
-        self.begin_round();
     }
 
     fn answer_beat(&mut self, connection: ConnectionId, nonce: u64, cut_off_from: BTreeSet<NodeId>) {

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use super::entry;
+use super::times::Elections;
 
 /// The state of this voter.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Replica {
     pub(super) changed: bool,
     /// Index of the last entry that was not refused: the state is the same as then, but for index and time.
     pub(super) effective: u64,
+    /// The times that this voter's Raft was opened with.
+    pub(super) opened: Option<Elections>,
 }
 
 impl Replica {

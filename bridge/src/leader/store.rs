@@ -1,7 +1,6 @@
 //! Opens this voter's store, and begins the log of a new cluster.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,6 +8,7 @@ use consensus::{BoxFuture, BoxStream, Consensus, Dial, MachineRequest, Settings 
 use tokio::sync::{mpsc, oneshot};
 
 use super::replica::{Replica, replay};
+use super::times::{self, Elections};
 use crate::identity::{self, Enrolled, StoreState};
 use crate::init::FIRST_NODE;
 use crate::net::{Dialer, Stream};
@@ -17,11 +17,6 @@ use crate::tls::Alpn;
 
 /// Entries of Raft that may wait for the core.
 const MACHINE_QUEUE: usize = 64;
-
-/// Raft's times, in milliseconds. A dead leader is replaced after 0.67 to 0.84 s, so that a lease of 1.7 s (`detect` 2 s)
-/// outlives an election: the end of a leader stops no unit.
-const HEARTBEAT_MS: u64 = 125;
-const ELECTION_MS: (u64, u64) = (250, 420);
 
 /// An open store, and the state as it was replayed.
 pub struct Opened {
@@ -38,32 +33,58 @@ pub struct Opened {
 /// # Errors
 /// A store that is damaged, another node's, or in use; one that cannot be read or written.
 pub async fn open(paths: &Paths, enrolled: &Enrolled, dialer: Dialer) -> anyhow::Result<Opened> {
-    let dir: PathBuf = paths.state_dir();
-    let settings = Group {
-        node: enrolled.identity.node,
-        cluster: enrolled.identity.cluster.to_string(),
-        heartbeat_ms: HEARTBEAT_MS,
-        election_min_ms: ELECTION_MS.0,
-        election_max_ms: ELECTION_MS.1,
-        snapshot_every: 5_000,
-        keep_logs: 1_000,
-    };
-    if enrolled.store == StoreState::Fresh {
-        Consensus::create(&dir, &settings).await.context("cannot make the store")?;
+    let fresh = enrolled.store == StoreState::Fresh;
+    if fresh {
+        let settings = group(enrolled, times::elections(&policy::Settings::default()));
+        Consensus::create(&paths.state_dir(), &settings).await.context("cannot make the store")?;
     }
     identity::note_store_begun(paths, &enrolled.identity)?;
+    let times = times::elections(&policy::Settings::default());
+    let mut opened = begin(paths, enrolled, dialer.clone(), times).await?;
+    // The cluster's `detect` stands in the store itself.
+    let wanted = times::elections(&opened.replica.state.settings);
+    if wanted != times {
+        let Opened { consensus, machine, .. } = opened;
+        drop(machine);
+        consensus.shutdown().await;
+        opened = begin(paths, enrolled, dialer, wanted).await?;
+    }
+    if fresh && enrolled.identity.node == FIRST_NODE {
+        opened.consensus.initialize().await.context("cannot begin the log")?;
+    }
+    Ok(opened)
+}
+
+/// Opens the store with Raft at these times, and replays it.
+async fn begin(
+    paths: &Paths,
+    enrolled: &Enrolled,
+    dialer: Dialer,
+    times: Elections,
+) -> anyhow::Result<Opened> {
     let (requests, machine) = mpsc::channel(MACHINE_QUEUE);
     let (opened, wait) = oneshot::channel();
     let replay = tokio::spawn(replay(machine, wait));
-    let consensus = Consensus::open(&dir, settings, requests, Arc::new(Path(dialer))).await?;
+    let settings = group(enrolled, times);
+    let path = Arc::new(Path(dialer));
+    let consensus = Consensus::open(&paths.state_dir(), settings, requests, path).await?;
     // The other end waits for exactly this.
     let _ = opened.send(());
-    let (replica, machine) = replay.await?;
-    let first = enrolled.identity.node == FIRST_NODE && enrolled.store == StoreState::Fresh;
-    if first {
-        consensus.initialize().await.context("cannot begin the log")?;
-    }
+    let (mut replica, machine) = replay.await?;
+    replica.opened = Some(times);
     Ok(Opened { consensus, replica, machine })
+}
+
+fn group(enrolled: &Enrolled, times: Elections) -> Group {
+    Group {
+        node: enrolled.identity.node,
+        cluster: enrolled.identity.cluster.to_string(),
+        heartbeat_ms: times.heartbeat_ms,
+        election_min_ms: times.min_ms,
+        election_max_ms: times.max_ms,
+        snapshot_every: 5_000,
+        keep_logs: 1_000,
+    }
 }
 
 /// Raft's way to other voters.

@@ -4,10 +4,12 @@
 //! process sees it over when it wakes. Kept in `/run/convoke/lease`: a restarted daemon honours the old one, and
 //! never begins a fresh one by itself (F8).
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -26,7 +28,14 @@ pub fn boottime_ms() -> u64 {
 
 /// The lease as all tasks of the daemon see it.
 #[derive(Clone, Debug, Default)]
-pub struct Lease(Arc<AtomicU64>);
+pub struct Lease(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    ends_ms: AtomicU64,
+    /// The file that it is kept in, and its length.
+    file: Mutex<Option<(File, usize)>>,
+}
 
 /// What `/run/convoke/lease` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +51,7 @@ impl Lease {
     pub fn load(path: &Path, boot: &str) -> Self {
         let kept = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str::<Kept>(&text).ok());
         let ends = kept.filter(|kept| kept.boot == boot).map_or(0, |kept| kept.ends_ms);
-        Self(Arc::new(AtomicU64::new(ends)))
+        Self(Arc::new(Inner { ends_ms: AtomicU64::new(ends), file: Mutex::default() }))
     }
 
     /// The session that the kept lease belonged to; 0 if there is none of this boot.
@@ -54,18 +63,18 @@ impl Lease {
 
     /// Extends the lease to `ends_ms` (CLOCK_BOOTTIME); never shortens it.
     pub fn extend(&self, ends_ms: u64) {
-        self.0.fetch_max(ends_ms, Ordering::SeqCst);
+        self.0.ends_ms.fetch_max(ends_ms, Ordering::SeqCst);
     }
 
     /// Ends it now: the node was told that it is fenced, removed or shared.
     pub fn end(&self) {
-        self.0.store(0, Ordering::SeqCst);
+        self.0.ends_ms.store(0, Ordering::SeqCst);
     }
 
     /// When it ends, in milliseconds of CLOCK_BOOTTIME; 0 if there never was one.
     #[must_use]
     pub fn ends_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.0.ends_ms.load(Ordering::SeqCst)
     }
 
     /// How long it still lasts; `None` once it has ended.
@@ -75,13 +84,55 @@ impl Lease {
         (left > 0).then(|| Duration::from_millis(left))
     }
 
-    /// Writes it for the next daemon of this boot.
+    /// Writes it for the next daemon of this boot, always to the same path.
+    ///
+    /// This is done with every beat that is answered, so the file is replaced only when its length changes, and else
+    /// written in place: a few bytes in a file in memory, which a daemon that is killed has written wholly or not at
+    /// all.
     ///
     /// # Errors
-    /// When the file cannot be replaced.
+    /// When the file cannot be written.
     pub fn keep(&self, path: &Path, boot: &str, session: u64) -> io::Result<()> {
         let kept = Kept { boot: boot.to_owned(), session, ends_ms: self.ends_ms() };
         let text = toml::to_string(&kept).map_err(io::Error::other)?;
-        atomic::write(path, text.as_bytes(), atomic::PUBLIC)
+        // What is behind a poisoned lock is a file that is complete, or none.
+        let mut open = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whatever fails here is mended by a new file.
+        if let Some((file, length)) = open.take()
+            && length == text.len()
+            && file.write_all_at(text.as_bytes(), 0).is_ok()
+        {
+            *open = Some((file, length));
+            return Ok(());
+        }
+        atomic::write(path, text.as_bytes(), atomic::PUBLIC)?;
+        *open = Some((OpenOptions::new().write(true).open(path)?, text.len()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_daemon_reads_what_was_kept_last() {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let path = dir.path().join("lease");
+        let lease = Lease::default();
+        // In place and anew: lengths that stay, rise and fall.
+        for (round, (ends, session)) in
+            [(7, 1), (8, 1), (1_000, 2), (1_700, 10), (1_800, 10)].into_iter().enumerate()
+        {
+            lease.extend(ends);
+            lease.keep(&path, "boot", session).expect("kept");
+            assert_eq!(Lease::load(&path, "boot").ends_ms(), ends, "{round}");
+            assert_eq!(Lease::kept_session(&path, "boot"), session, "{round}");
+        }
+        assert_eq!(Lease::load(&path, "another boot").ends_ms(), 0);
+        lease.end();
+        lease.keep(&path, "boot", 10).expect("kept");
+        assert_eq!(Lease::load(&path, "boot").ends_ms(), 0);
+        assert_eq!(Lease::kept_session(&path, "boot"), 10);
     }
 }
