@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::Fault;
-use scenarios::{Cluster, Gauge, Moment, Plan, run, say};
+use scenarios::{Cluster, Gauge, Moment, Plan, UnitFile, run, say};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -19,6 +19,9 @@ fn a_cut_link_loses_nobody() -> Result<()> {
         scenario.part("a link that is dead in one direction", one_way);
         scenario.part("a minority stops within its lease, the majority starts after the fence", minority);
         scenario.part("a leader alone stops deciding, and the others go on", leader_alone);
+        scenario
+            .part("a leader without any link for five seconds is fenced only if it has to be", leader_blinks);
+        scenario.part("a stop by hand on a node that is cut off counts after its reboot", stopped_while_cut);
         scenario.part("a node without the management network can be fenced by another", no_management);
     })
 }
@@ -165,6 +168,90 @@ fn leader_alone(c: &Cluster) -> Result<()> {
     let beat = c.next_life(UNIT, then, LATE)?;
     ensure!(beat.node != c.node(leader).name(), "it runs on the old leader");
     c.never_twice(UNIT)
+}
+
+/// Nobody waits for anything on it, so nobody fences it, and nothing is restarted.
+fn leader_blinks(c: &Cluster) -> Result<()> {
+    let replica = "witness@replica.service";
+    c.install(&UnitFile::new(replica).key("Replicas=all"))?;
+    let leader = c.leader()?;
+    let home = c.follower(&[])?;
+    c.run_unit(UNIT, home)?;
+    c.ok(home, &format!("convoke start {replica}"))?;
+    c.until("all replicas run", LATE, |now| now.places(replica).len() == 3)?;
+    let mut before = vec![c.process(home, UNIT)?];
+    for i in 1..=3 {
+        before.push(c.process(i, replica)?);
+    }
+    let blink = |leader: usize| -> Result<()> {
+        c.cut(leader)?;
+        std::thread::sleep(Duration::from_secs(5));
+        c.heal(leader)?;
+        c.until("everything is as before", LATE, |now| {
+            now.nodes.iter().all(|n| n.state == "online") && now.places(replica).len() == 3
+        })
+        .map(drop)
+    };
+    blink(leader)?;
+    before.iter().try_for_each(|unit| c.still_runs(unit))?;
+    for i in 1..=3 {
+        ensure!(c.power_commands(i).is_empty(), "n{i} was fenced: {:?}", c.power_commands(i));
+    }
+    reaction(c, home)?;
+    // With the unit on the leader, and a switch that does not work: it stops there, and runs again somewhere.
+    let leader = c.leader()?;
+    c.run_unit(UNIT, leader)?;
+    c.bmc_faults(leader, &[Fault::FailOff])?;
+    let then = Moment::now();
+    blink(leader)?;
+    let beat = c.next_life(UNIT, then, LATE)?;
+    say(&format!(
+        "    with the unit on the leader it ran again on {} after {:.1?}",
+        beat.node,
+        beat.since.since(then)
+    ));
+    c.until("it is active", LATE, |now| now.runs_on(UNIT, &beat.node))?;
+    c.settle()?;
+    let home = c.leader()?;
+    reaction(c, home)?;
+    c.ok(home, &format!("convoke stop {replica}"))?;
+    c.never_twice(UNIT)
+}
+
+/// F10: the operator was told "stopped", and nobody else knew.
+fn stopped_while_cut(c: &Cluster) -> Result<()> {
+    let unit = "witness@byhand.service";
+    c.install(&UnitFile::new(unit).key("Replicas=1").key("OnQuorumLoss=continue"))?;
+    // Before the end of the lease, and after it.
+    for (wait, words) in [(0, "stopped by hand"), (4, "not yet known to the cluster")] {
+        let home = c.follower(&[])?;
+        c.run_unit(unit, home)?;
+        c.bmc_faults(home, &[Fault::FailOff])?;
+        c.cut(home)?;
+        std::thread::sleep(Duration::from_secs(wait));
+        c.ok(home, &format!("systemctl stop {unit}"))?;
+        c.wait_for("its journal says what the stop means", Duration::from_secs(5), || {
+            Ok(c.node(home).journal(unit)?.contains(words).then_some(()))
+        })?;
+        let then = Moment::now();
+        c.node(home).reboot()?;
+        c.heal(home)?;
+        c.until("the stop is known", LATE, |now| {
+            now.unit(unit).is_some_and(|u| u.goal == "stopped" && u.state == "stopped")
+        })?;
+        let by = c.overview()?.unit(unit).and_then(|u| u.goal_by.clone()).unwrap_or_default();
+        ensure!(by.contains("operator") && by.contains(&c.node(home).name()), "who stopped it: `{by}`");
+        c.until("it is back", LATE, |now| now.online(&c.node(home).name()))?;
+        c.stays_silent(unit, Duration::from_secs(2))?;
+        if c.beat(unit).is_some_and(|b| b.since > then) {
+            say("    it ran for a moment between the node's return and its word");
+        }
+        let spooled = c.run(home, "ls /var/lib/convoke/wishes")?.stdout;
+        ensure!(spooled.trim().is_empty(), "still on disk: {spooled}");
+        c.bmc_faults(home, &[])?;
+        c.settle()?;
+    }
+    c.never_twice(unit)
 }
 
 fn no_management(c: &Cluster) -> Result<()> {
