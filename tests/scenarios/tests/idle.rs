@@ -50,7 +50,8 @@ fn idle(c: &Cluster) -> Result<()> {
             "    n{i} ({role}): PSS {:.1} MB (goal 30), CPU {cpu:.2} % (goal {CPU_PERCENT})",
             pss as f64 / 1e3
         ));
-        let slack = if fast() { 1 } else { 3 };
+        // Neither depends on what else the machine does but for its caches: twice the goal is a fault, not a busy machine.
+        let slack = if fast() { 1 } else { 2 };
         ensure!(pss <= PSS_KB * slack, "n{i}: PSS {pss} kB");
         ensure!(cpu <= CPU_PERCENT * slack as f64, "n{i}: {cpu:.2} % of a core");
     }
