@@ -22,6 +22,8 @@ fn the_daemon_comes_and_goes_and_units_stay() -> Result<()> {
         scenario.part("a clean shutdown hands over without a fence", shut_down);
         scenario.part("a reboot hands over, and the node comes back", rebooted);
         scenario.part("a unit that runs already is adopted without a restart", adopted);
+        scenario.part("an ordinary service of a cluster unit's name is not run twice", unasked);
+        scenario.part("a unit that is forgotten is an ordinary service again", forgotten);
     })
 }
 
@@ -311,4 +313,63 @@ fn adopted(c: &Cluster) -> Result<()> {
     ensure!(now.unit(unit).is_some_and(|u| !u.copies[0].adopted), "the new copy is shown as adopted");
     c.ok(1, &format!("convoke stop {unit}"))?;
     c.never_twice(unit)
+}
+
+/// F11: a node that has no drop-in runs the service; the other two offer it and are asked to start it.
+fn unasked(c: &Cluster) -> Result<()> {
+    let unit = "witness@plain.service";
+    c.ok(2, &format!("systemctl start {unit}"))?;
+    let before = c.process(2, unit)?;
+    c.install_on(&UnitFile::new(unit).key("Replicas=1"), &[1, 3])?;
+    let out = c.run(1, &format!("convoke start {unit} --timeout 3s"))?;
+    ensure!(!out.ok(), "it was started beside the copy on n2: {}{}", out.stdout, out.stderr);
+    let said = out.stdout + &out.stderr;
+    ensure!(said.contains("n2"), "`convoke start` does not say where it runs: {said}");
+    c.still_runs(&before)?;
+    // From now on n2 may not start it either, though it has no drop-in.
+    c.ok(2, &format!("systemctl stop {unit}"))?;
+    let now = c.until("it starts where it is offered", LATE, |now| now.places(unit).len() == 1)?;
+    ensure!(!now.runs_on(unit, "n2"), "it runs where nobody offers it");
+    let refused = c.run(2, &format!("systemctl start {unit}"))?;
+    ensure!(!refused.ok(), "n2 started it behind the cluster's back");
+    c.ok(1, &format!("convoke stop {unit}"))?;
+    c.never_twice(unit)
+}
+
+/// F12: only `convoke forget` opens a gate, and it does so on every node.
+fn forgotten(c: &Cluster) -> Result<()> {
+    let unit = "witness@passing.service";
+    c.install(&UnitFile::new(unit).key("Replicas=1"))?;
+    c.ok(1, &format!("convoke start {unit}"))?;
+    c.ok(1, &format!("convoke stop {unit}"))?;
+    c.everywhere(&format!("rm -r /etc/systemd/system/{unit}.d && systemctl daemon-reload"))?;
+    c.until("nobody offers it", LATE, |now| {
+        now.unit(unit).is_some_and(|u| u.reason.as_deref().is_some_and(|why| !why.is_empty()))
+    })?;
+    for i in 1..=3 {
+        ensure!(
+            !c.run(i, &format!("systemctl start {unit}"))?.ok(),
+            "n{i}: its gate is open before it is forgotten"
+        );
+    }
+    c.wait_for("it can be forgotten", LATE, || {
+        let out = c.run(1, &format!("convoke forget {unit}"))?;
+        ensure!(out.ok(), "{}{}", out.stdout, out.stderr);
+        Ok(Some(()))
+    })?;
+    for i in 1..=3 {
+        c.wait_for(&format!("its gate on n{i} is gone"), LATE, || {
+            let list = c.ok(i, "cat /var/lib/convoke/gated")?;
+            ensure!(!list.contains(unit), "{list}");
+            let gate = c.run(i, &format!("systemctl cat {unit} | grep /run/convoke"))?;
+            ensure!(!gate.ok(), "{}", gate.stdout);
+            Ok(Some(()))
+        })?;
+    }
+    // It does not come back by itself, and is a service like any other.
+    c.ok(2, "systemctl restart convoked")?;
+    whole(c)?;
+    ensure!(c.overview()?.unit(unit).is_none(), "it is back");
+    c.ok(3, &format!("systemctl start {unit} && systemctl stop {unit}"))?;
+    Ok(())
 }
