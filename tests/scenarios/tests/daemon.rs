@@ -343,9 +343,6 @@ fn forgotten(c: &Cluster) -> Result<()> {
     c.ok(1, &format!("convoke start {unit}"))?;
     c.ok(1, &format!("convoke stop {unit}"))?;
     c.everywhere(&format!("rm -r /etc/systemd/system/{unit}.d && systemctl daemon-reload"))?;
-    c.until("nobody offers it", LATE, |now| {
-        now.unit(unit).is_some_and(|u| u.reason.as_deref().is_some_and(|why| !why.is_empty()))
-    })?;
     for i in 1..=3 {
         ensure!(
             !c.run(i, &format!("systemctl start {unit}"))?.ok(),
