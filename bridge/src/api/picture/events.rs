@@ -119,6 +119,13 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::Released { token, because } => {
             format!("{unit}: gone on {node}: {} (permit {token})", cause(because))
         }
+        // Nothing is proven, and a unit with OnQuorumLoss=continue may well run on.
+        EventKind::Voided { token, evidence: Evidence::Expired } => {
+            format!(
+                "{unit}: does not count on {node} any more: the node is lost, and its Fencing= asks for no proof \
+                 (permit {token})"
+            )
+        }
         EventKind::Voided { token, evidence } => {
             format!("{unit}: cannot be running on {node}: {} (permit {token})", proof(*evidence))
         }
@@ -161,7 +168,7 @@ fn proof(evidence: Evidence) -> &'static str {
         Evidence::Released => "the node said so",
         Evidence::Fenced(_) => "its power was seen off",
         Evidence::Reborn => "the machine has booted again",
-        Evidence::Expired => "the time has passed by which it had to stop",
+        Evidence::Expired => "its time has passed",
         Evidence::Vouched => "an operator gave their word",
     }
 }

@@ -451,6 +451,12 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
             "db.service: cannot be running on n1: its power was seen off (permit 9)",
         ),
         (
+            EventKind::Voided { token, evidence: Evidence::Expired },
+            "unit-voided",
+            "db.service: does not count on n1 any more: the node is lost, and its Fencing= asks for no proof \
+             (permit 9)",
+        ),
+        (
             EventKind::FenceBegan { case, attempt: 2, device: "bmc-n1".to_owned(), executor: NodeId(2) },
             "fence-began",
             "n2: began to fence n1 by bmc-n1 (attempt 2)",
