@@ -2,6 +2,7 @@
 //!
 //! Translates names, and asks the leader; decides nothing. Only root may change the cluster: the bus's policy file
 //! says so, and each call is checked once more here.
+#![allow(missing_docs, reason = "the macro makes a trait of the signals and gives it no docs")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use policy::{Incarnation, NodeId, UnitName, Wanted, Wish};
 use tokio::sync::{Mutex, mpsc, watch};
 use zbus::connection;
 use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
 
 use super::caller;
 use super::document;
@@ -47,6 +49,8 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks for a change where this node does not hold the log: at first, and at the most. What an operator
 /// waits for is done within some hundredths of a second, or takes long.
 const CHANGE_LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(160));
+/// Between two signals: a busy log must not keep the bus busy.
+const SIGNALS: Duration = Duration::from_millis(100);
 /// After the bus went away.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// Longest life of a token: a forgotten one should not let anybody in next month.
@@ -102,7 +106,10 @@ pub async fn serve(api: Api) {
             Ok(connection) => {
                 tracing::info!("serving {NAME} on the system bus");
                 silent = false;
-                connection.closed().await;
+                tokio::select! {
+                    () = connection.closed() => {}
+                    () = announce(&connection, manager.0.api.applied.clone()) => {}
+                }
                 tracing::warn!("the system bus has gone; connecting again");
             }
             // Once is enough: a node without a bus tries every second for as long as it is up.
@@ -118,6 +125,21 @@ pub async fn serve(api: Api) {
 
 async fn connect(manager: Manager) -> zbus::Result<zbus::Connection> {
     connection::Builder::system()?.name(NAME)?.serve_at(OBJECT, manager)?.build().await
+}
+
+/// Tells the bus of changes; ends with the connection only.
+async fn announce(connection: &zbus::Connection, applied: Option<watch::Receiver<u64>>) {
+    let (Some(mut applied), Ok(emitter)) = (applied, SignalEmitter::new(connection, OBJECT)) else {
+        return std::future::pending().await;
+    };
+    while applied.changed().await.is_ok() {
+        let index = *applied.borrow_and_update();
+        if let Err(error) = Manager::changed(&emitter, index).await {
+            tracing::debug!(%error, "a change was not signalled");
+        }
+        tokio::time::sleep(SIGNALS).await;
+    }
+    std::future::pending().await
 }
 
 #[derive(Clone)]
@@ -516,7 +538,17 @@ impl Manager {
 
     /// The settings document in force, as TOML.
     async fn config_show(&self) -> Result<String, ApiError> {
-        Ok(document::render(&self.0.config().await?))
+        match self.0.read(Request::Config).await {
+            Ok(Reply::Config { settings, devices, nodes }) => {
+                Ok(document::render(&document::Settled { settings, devices, nodes }))
+            }
+            Ok(other) => Err(unexpected(other)),
+            Err(ApiError::NoQuorum(_)) => {
+                let why = self.0.api.here().await.why();
+                Err(ApiError::NoQuorum(format!("the settings are read from a majority only, and {why}")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The cluster as JSON; what this node last knew, marked as such, where there is no quorum.
@@ -541,6 +573,10 @@ impl Manager {
     async fn wait_change(&self, index: u64, limit_ms: u32) -> u64 {
         self.0.wait_change(index, Duration::from_millis(limit_ms.into())).await
     }
+
+    /// Something has changed, up to this log index; at most ten times a second, and from nodes that vote only.
+    #[zbus(signal)]
+    async fn changed(emitter: &SignalEmitter<'_>, index: u64) -> zbus::Result<()>;
 
     #[zbus(property)]
     async fn version(&self) -> String {

@@ -88,7 +88,10 @@ impl Here {
             let copies = known.iter().flat_map(|known| &known.units).find(|line| line.name == unit);
             copies.is_some_and(|line| line.copies.iter().any(|copy| copy.node == self.name))
         };
-        let mine = agent.units.iter().filter(|unit| state(unit) != "stopped" || remembered(&unit.unit));
+        // Without a log nothing tells a unit that has just been stopped here from one that never ran here.
+        let shown =
+            |unit: &&UnitSnapshot| known.is_none() || state(unit) != "stopped" || remembered(&unit.unit);
+        let mine = agent.units.iter().filter(shown);
         mine.map(|unit| self.line(unit, agent)).collect()
     }
 
@@ -127,6 +130,9 @@ impl Here {
         );
         picture.quorum = false;
         picture.leader = None;
+        if let Some(mine) = picture.nodes.iter_mut().find(|node| node.id == self.id) {
+            mine.units = self.running();
+        }
         for unit in &mut picture.units {
             self.put_right(unit, &memory.here);
         }
@@ -238,16 +244,7 @@ impl Here {
             device: None,
             fencing_error: None,
             addresses: entry.iter().flat_map(|entry| &entry.addresses).map(ToString::to_string).collect(),
-            units: if id == self.id {
-                self.agent
-                    .iter()
-                    .flat_map(|agent| &agent.units)
-                    .filter(|unit| state(unit) != "stopped")
-                    .map(|unit| unit.unit.clone())
-                    .collect()
-            } else {
-                Vec::new()
-            },
+            units: Vec::new(),
             quarantine_s: None,
             incarnation: self
                 .agent
@@ -255,6 +252,12 @@ impl Here {
                 .filter(|_| id == self.id)
                 .map(|agent| agent.incarnation.0.clone()),
         }
+    }
+
+    /// This node's units that run, or may.
+    fn running(&self) -> Vec<String> {
+        let units = self.agent.iter().flat_map(|agent| &agent.units);
+        units.filter(|unit| state(unit) != "stopped").map(|unit| unit.unit.clone()).collect()
     }
 
     fn bare_unit(&self, unit: &UnitSnapshot) -> UnitLine {

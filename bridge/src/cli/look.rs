@@ -78,7 +78,7 @@ pub(super) async fn nodes(bus: &Bus, json: bool) -> Result<(), Failure> {
         out::json(&picture.nodes);
     } else {
         aged(&picture, json, Style::of_stdout());
-        out::print(&render::nodes(&picture.nodes, Style::of_stdout()));
+        out::print(&render::nodes(&picture.nodes, render::Age::of(&picture), Style::of_stdout()));
     }
     confirmed(&picture)
 }

@@ -6,7 +6,7 @@ mod past;
 mod reasons;
 mod screen;
 
-pub(super) use lists::{fences, node, nodes, unit, units};
+pub(super) use lists::{Age, fences, node, nodes, unit, units};
 pub(super) use old::old;
 pub(super) use past::history;
 pub(super) use reasons::why;

@@ -253,7 +253,7 @@ impl Client {
             return End::Pause;
         };
         if self.setup.standing.turn_away(Outcast::Removed(reason.clone())) {
-            error!(%reason, "the cluster turns this node away");
+            error!("the cluster turns this node away: {reason}");
         }
         sleep(*left).await;
         End::Again

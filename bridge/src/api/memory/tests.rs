@@ -106,6 +106,7 @@ fn the_own_units_are_shown_as_pid_1_shows_them_and_not_as_the_log_has_them() {
     assert_eq!(get("elsewhere.service").copies, [copy("n2", "active", 41)]);
     let nodes: Vec<_> = get("web.service").copies.iter().map(|copy| copy.node.as_str()).collect();
     assert_eq!(nodes, ["n2", "n1"]);
+    assert_eq!(picture.nodes[0].units, ["web.service"], "db.service runs here no more");
     let memory = picture.memory.expect("marked as old");
     let lines: Vec<_> = memory.here.iter().map(|line| (line.unit.as_str(), line.state.as_str())).collect();
     assert_eq!(lines, [("db.service", "stopped"), ("web.service", "running")]);
@@ -114,13 +115,17 @@ fn the_own_units_are_shown_as_pid_1_shows_them_and_not_as_the_log_has_them() {
 
 #[test]
 fn a_member_knows_its_own_units_and_the_nodes() {
-    let mut member = here(&[1, 2, 3], vec![seen("web.service", "up", Some(42))]);
+    let mut member =
+        here(&[1, 2, 3], vec![seen("db.service", "down", None), seen("web.service", "up", Some(42))]);
     (member.name, member.id) = ("n4".to_owned(), 4);
     let picture = member.overview(None);
     assert_eq!(picture.nodes.len(), 4);
     assert_eq!(picture.nodes[3].units, ["web.service"]);
-    assert_eq!(picture.units[0].state, "active");
-    assert!(!picture.memory.expect("marked as old").keeps_log);
+    assert_eq!(picture.units[1].state, "active");
+    let memory = picture.memory.expect("marked as old");
+    assert!(!memory.keeps_log);
+    let lines: Vec<_> = memory.here.iter().map(|line| (line.unit.as_str(), line.state.as_str())).collect();
+    assert_eq!(lines, [("db.service", "stopped"), ("web.service", "running")], "nothing is left out");
     let why = member.why_unit("web.service", None).expect("known here");
     assert_eq!(why.unit.goal, "unknown");
     assert_eq!(why.reasons.len(), 2);

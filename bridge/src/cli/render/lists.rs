@@ -4,8 +4,31 @@ use super::tone;
 use crate::api::model::{CopyLine, NodeLine, Overview, UnitLine};
 use crate::cli::out::{Row, Style, Tone};
 
+/// Whether somebody confirms what is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Age {
+    /// A majority does.
+    Fresh,
+    /// It is what a node remembers.
+    Old,
+}
+
+impl Age {
+    /// That of a picture.
+    pub(in crate::cli) fn of(picture: &Overview) -> Self {
+        if picture.quorum { Self::Fresh } else { Self::Old }
+    }
+
+    fn state(self) -> &'static str {
+        match self {
+            Self::Fresh => "STATE",
+            Self::Old => "LAST STATE",
+        }
+    }
+}
+
 /// All nodes.
-pub(in crate::cli) fn nodes(nodes: &[NodeLine], style: Style) -> String {
+pub(in crate::cli) fn nodes(nodes: &[NodeLine], age: Age, style: Style) -> String {
     let row = |node: &NodeLine| {
         let state =
             if node.drained.is_some() { format!("{}, drained", node.state) } else { node.state.clone() };
@@ -30,7 +53,8 @@ pub(in crate::cli) fn nodes(nodes: &[NodeLine], style: Style) -> String {
             notes,
         }
     };
-    style.table(&["NODE", "ROLE", "STATE", "FENCING", "UNITS"], &nodes.iter().map(row).collect::<Vec<_>>())
+    style
+        .table(&["NODE", "ROLE", age.state(), "FENCING", "UNITS"], &nodes.iter().map(row).collect::<Vec<_>>())
 }
 
 /// All units.
@@ -53,7 +77,8 @@ pub(in crate::cli) fn units(units: &[UnitLine], style: Style) -> String {
 fn copies(unit: &UnitLine) -> String {
     let active = unit.copies.iter().filter(|copy| copy.state == "active").count();
     match unit.wanted {
-        _ if unit.goal == "stopped" && active == 0 => "-".to_owned(),
+        _ if unit.goal != "started" && active == 0 => "-".to_owned(),
+        _ if unit.goal == "unknown" => active.to_string(),
         Some(wanted) => format!("{active}/{wanted}"),
         None => format!("{active}/all"),
     }
@@ -73,7 +98,7 @@ fn places(unit: &UnitLine) -> String {
 
 /// One node.
 pub(in crate::cli) fn node(node: &NodeLine, picture: &Overview, style: Style) -> String {
-    let mut out = nodes(std::slice::from_ref(node), style);
+    let mut out = nodes(std::slice::from_ref(node), Age::of(picture), style);
     out.push('\n');
     let mut line = |name: &str, value: &str| {
         out.push_str(&style.paragraph(&format!("  {name:<12}"), &" ".repeat(14), value));
@@ -87,6 +112,7 @@ pub(in crate::cli) fn node(node: &NodeLine, picture: &Overview, style: Style) ->
         line("drained by", by);
     }
     let fencing = match (&node.device, &node.fencing_error) {
+        (None, _) if node.fencing == "unknown" => "not known here".to_owned(),
         (None, _) => "no device: if it is lost, its exclusive units wait for your word".to_owned(),
         (Some(device), None) => format!("{}, by {device}", node.fencing),
         (Some(device), Some(error)) => format!("{}, by {device}: {error}", node.fencing),
@@ -104,14 +130,14 @@ pub(in crate::cli) fn node(node: &NodeLine, picture: &Overview, style: Style) ->
 /// One unit.
 pub(in crate::cli) fn unit(unit: &UnitLine, style: Style) -> String {
     let mut out = units(std::slice::from_ref(unit), style);
+    if unit.goal == "unknown" {
+        return out;
+    }
     out.push('\n');
     let mut line = |name: &str, value: &str| {
         out.push_str(&style.paragraph(&format!("  {name:<12}"), &" ".repeat(14), value));
     };
     let by = unit.goal_by.as_deref().unwrap_or("nobody yet; its enablement on the nodes decides");
-    if unit.goal == "unknown" {
-        return out;
-    }
     line("goal", &format!("{}, by {by}", unit.goal));
     line("exclusive", if unit.exclusive { "yes: never more than one copy" } else { "no" });
     for copy in &unit.copies {
@@ -133,8 +159,10 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
         ],
         notes: node.fencing_error.iter().cloned().collect(),
     };
-    let mut out = style
-        .table(&["NODE", "STATE", "FENCING", "DEVICE"], &picture.nodes.iter().map(row).collect::<Vec<_>>());
+    let mut out = style.table(
+        &["NODE", Age::of(picture).state(), "FENCING", "DEVICE"],
+        &picture.nodes.iter().map(row).collect::<Vec<_>>(),
+    );
     out.push('\n');
     if picture.fences.is_empty() {
         out.push_str("  no fence is open\n");

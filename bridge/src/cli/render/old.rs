@@ -6,11 +6,15 @@ use crate::cli::out::{Row, Style, Tone};
 
 /// The first lines.
 pub(in crate::cli) fn old(memory: &Memory, style: Style) -> String {
-    let mut out = style.paint(Tone::Bad, "NO QUORUM");
-    out.push_str(&format!("; {}\n", below(memory)));
+    let mut out = headline(memory, style);
     out.push_str(&style.paragraph("   ", "   ", &memory.why));
     out.push('\n');
     out
+}
+
+/// The first of them.
+pub(super) fn headline(memory: &Memory, style: Style) -> String {
+    format!("{}; {}\n", style.paint(Tone::Bad, "NO QUORUM"), below(memory))
 }
 
 /// What follows it.

@@ -9,7 +9,9 @@ pub(in crate::cli) fn why(why: &UnitWhy, style: Style) -> String {
     let mut unit = why.unit.clone();
     // The reasons below say it better.
     unit.reason = None;
-    let mut out = why.memory.as_ref().map(|memory| super::old::old(memory, style)).unwrap_or_default();
+    // Why there is no quorum is the first of the reasons.
+    let old = why.memory.as_ref().map(|memory| super::old::headline(memory, style) + "\n");
+    let mut out = old.unwrap_or_default();
     out.push_str(&lists::unit(&unit, style));
     out.push('\n');
     if why.reasons.is_empty() {

@@ -14,7 +14,7 @@ pub(in crate::cli) fn status(picture: &Overview, style: Style) -> String {
     if let Some(memory) = &picture.memory {
         sections.push(old::here(memory, style));
     }
-    sections.push(lists::nodes(&picture.nodes, style));
+    sections.push(lists::nodes(&picture.nodes, lists::Age::of(picture), style));
     sections.push(lists::units(&picture.units, style));
     if !picture.fences.is_empty() {
         let mut text = format!("  {}\n", style.paint(Tone::Strong, "FENCES"));

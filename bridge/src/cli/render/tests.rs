@@ -150,7 +150,7 @@ harbour: NO QUORUM; below is what n1 last knew, and may be long past
 ";
     let text = status(&picture, STYLE);
     assert!(text.starts_with(expected), "{text}");
-    assert!(text.contains("  NODE  ROLE"), "{text}");
+    assert!(text.contains("  NODE  ROLE   LAST STATE  FENCING"), "{text}");
 }
 
 #[test]
@@ -159,7 +159,11 @@ fn an_answer_that_nobody_confirms_begins_with_why() {
     let why = UnitWhy {
         unit,
         quorum: false,
-        reasons: Vec::new(),
+        reasons: vec![WhyLine {
+            rule: "S3".to_owned(),
+            fact: alone().why,
+            release: "bring back a majority".to_owned(),
+        }],
         history: Vec::new(),
         memory: Some(alone()),
         definition: None,
@@ -167,7 +171,17 @@ fn an_answer_that_nobody_confirms_begins_with_why() {
     };
     let text = super::why(&why, STYLE);
     assert!(text.starts_with("NO QUORUM; below is what n1 last knew"), "{text}");
-    assert!(text.contains("n1 does not reach n2, n3"), "{text}");
+    assert_eq!(text.matches("n1 does not reach n2, n3").count(), 1, "said once: {text}");
+    let bare = unit_line_of_a_member();
+    assert!(units(std::slice::from_ref(&bare), STYLE).contains("  web.service  stopped  -       -\n"));
+    assert!(!super::unit(&bare, STYLE).contains("goal"), "a member does not know it");
+}
+
+fn unit_line_of_a_member() -> crate::api::model::UnitLine {
+    let mut web = unit("web.service", "stopped", Vec::new());
+    web.goal = "unknown".to_owned();
+    web.wanted = None;
+    web
 }
 
 #[test]
