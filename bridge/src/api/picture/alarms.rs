@@ -103,7 +103,7 @@ impl View<'_> {
                 }
                 return Some(warning(
                     format!(
-                        "{} has been away for {ago} s after an orderly shutdown, and holds nothing",
+                        "{} has been away for {ago} s after an orderly end of its daemon, and holds no permit",
                         node.name
                     ),
                     format!(

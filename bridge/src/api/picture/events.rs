@@ -80,7 +80,7 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::NodeLeaving => format!("{node} is shutting down and gets nothing new"),
         // The policy calls it no trouble if the node had said that it goes.
         EventKind::NodeLost if event.severity == Severity::Info => {
-            format!("{node} is away after an orderly shutdown")
+            format!("{node} is away after an orderly end of its daemon")
         }
         EventKind::NodeLost => format!("{node} is lost: its lease ended and it may still run its units"),
         EventKind::OtherMachine { machine } => {

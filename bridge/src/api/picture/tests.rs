@@ -412,7 +412,7 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         (EventKind::NodeBooted, "node-booted", "n1 is up after a boot"),
         (EventKind::NodeReturned, "node-returned", "n1 is back without a reboot"),
         (EventKind::NodeLeaving, "node-leaving", "n1 is shutting down and gets nothing new"),
-        (EventKind::NodeLost, "node-lost", "n1 is away after an orderly shutdown"),
+        (EventKind::NodeLost, "node-lost", "n1 is away after an orderly end of its daemon"),
         (EventKind::NodeDrained { drained: true, by: by() }, "node-drained", "n1 is drained by alice"),
         (
             EventKind::NodeDrained { drained: false, by: by() },
@@ -518,7 +518,10 @@ fn an_orderly_shutdown_is_no_loss() {
     assert_eq!(node_line(&state, "n1").state, "away");
     let alarms = show(&state).alarms;
     let alarm = alarms.iter().find(|alarm| alarm.text.starts_with("n1 ")).expect("it is not there");
-    assert!(alarm.text.contains("away for 5 s after an orderly shutdown, and holds nothing"), "{alarm:?}");
+    assert!(
+        alarm.text.contains("away for 5 s after an orderly end of its daemon, and holds no permit"),
+        "{alarm:?}"
+    );
 
     // One that died is lost, whatever it holds.
     let mut lost = away();
