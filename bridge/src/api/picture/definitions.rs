@@ -54,10 +54,7 @@ impl View<'_> {
             return why(format!("{at} is drained by {by}"), format!("convoke undrain {at}"));
         }
         if let Some(fault) = self.state.presence_fault(node) {
-            return why(
-                format!("{at} {fault}"),
-                format!("`convoke status {at}`; start it, or choose another node"),
-            );
+            return why(format!("{at} {fault}"), format!("start {at}, or choose another node"));
         }
         if let Some(hold) = unit.holds.get(&id) {
             return why(
