@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bridge::session::Outcast;
 use bridge::session::message::{Denial, GateAnswer, Reply, Request, Up};
 use cluster::node::{Node, incarnation, settle};
 use cluster::raw::Raw;
@@ -270,4 +271,28 @@ async fn a_repeated_gate_does_not_undo_a_stop() {
     assert!(matches!(answer, Reply::Gate(GateAnswer::Refused { .. })), "{answer:?}");
     let Reply::Overview(overview) = session.ask(6, Request::Overview).await else { panic!("no overview") };
     assert_eq!(overview.units[0].goal, "stopped", "{:?}", overview.units[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_taken_out_learns_by_whom() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut n1 = Node::first(dir.path()).await;
+    n1.opened().await;
+    let mut n2 = n1.joined_by(dir.path(), "n2", Role::Member).await;
+    n2.opened().await;
+    assert_eq!(n2.standing.outcast(), None);
+    n2.silent.store(true, Ordering::SeqCst);
+    // Refused until its lease has ended and the leader has seen it.
+    let remove = || Wish::RemoveNode { node: n2.id, by: "alice on n1 (convoke leave) [n2]".to_owned() };
+    let mut number = 10;
+    while wish(&n1, number, remove()).await.is_err() {
+        number += 1;
+        assert!(number < 200, "n2 is not taken out within twenty seconds");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    n2.silent.store(false, Ordering::SeqCst);
+    settle(|| n2.standing.outcast().is_some()).await;
+    let Some(Outcast::Removed(why)) = n2.standing.outcast() else { panic!("{:?}", n2.standing) };
+    assert!(why.starts_with("it was taken out of the cluster on "), "{why}");
+    assert!(why.ends_with(" by alice on n1 (convoke leave)"), "{why}");
 }

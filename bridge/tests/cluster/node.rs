@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bridge::doors::{self, Doors};
+use arc_swap::ArcSwap;
+use bridge::doors::{self, Doors, Guests};
 use bridge::identity::{self, Enrolled};
 use bridge::init;
 use bridge::join::{self, Joiner, Token};
@@ -26,6 +27,8 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) asker: Asker,
     pub(crate) lease: Lease,
+    /// Whether the cluster has turned it away.
+    pub(crate) standing: Standing,
     /// PID 1 answers no more while this is set.
     pub(crate) silent: Arc<AtomicBool>,
     name: String,
@@ -111,12 +114,13 @@ impl Node {
         let name = enrolled.identity.node_name.clone();
         let tls = NodeTls::new(&enrolled.credentials).expect("settings of TLS");
         let book = AddressBook::new(Book::load(&paths.peers_file()).expect("book"));
-        let listener = Listener::bind(
-            format!("127.0.0.1:{port}").parse().expect("address"),
-            Arc::clone(&tls),
-            Arc::new(|_| Ok(())),
-        )
-        .expect("listener");
+        let guests: Arc<ArcSwap<Guests>> = Arc::default();
+        let listener =
+            Listener::bind(format!("127.0.0.1:{port}").parse().expect("address"), Arc::clone(&tls), {
+                let guests = Arc::clone(&guests);
+                Arc::new(move |node| guests.load().admit(node))
+            })
+            .expect("listener");
         let dialer = Dialer::new(tls, book.clone(), DialTiming::default());
         let (streams, accepted) = mpsc::channel(16);
         let (leader_now, leader) = watch::channel(None);
@@ -146,7 +150,7 @@ impl Node {
                 machine: opened.machine,
                 streams: accepted,
                 book: book.clone(),
-                guests: Arc::default(),
+                guests,
                 leader: leader_now,
                 applied: watch::channel(0).0,
                 asked: mpsc::channel(1).1,
@@ -167,6 +171,7 @@ impl Node {
             },
         )));
         let lease = Lease::default();
+        let standing = Standing::default();
         let pulse = Pulse::default();
         pulse.felt();
         let silent = Arc::new(AtomicBool::new(false));
@@ -192,7 +197,7 @@ impl Node {
             peers_file: paths.peers_file(),
             lease: lease.clone(),
             pulse,
-            standing: Standing::default(),
+            standing: standing.clone(),
             dialer,
             local: consensus.is_some().then(|| Local { leader, accept: own_end }),
             requests,
@@ -202,6 +207,7 @@ impl Node {
             id,
             asker,
             lease,
+            standing,
             silent,
             name,
             consensus,
