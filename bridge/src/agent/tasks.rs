@@ -160,7 +160,7 @@ impl Task {
             tokio::task::spawn_blocking(move || spool.keep(&spooled))
         });
         if stop.frozen
-            && let Err(error) = self.kill(stop, stop.budget).await
+            && let Err(error) = self.kill_frozen(stop).await
         {
             return failed(&error);
         }
@@ -298,11 +298,25 @@ impl Task {
     }
 
     async fn kill(&self, stop: &Stop, within: Duration) -> Result<bool, Error> {
+        let groups = self.groups(stop).await?;
+        self.hands.systemd.kill_group(&groups, within).await
+    }
+
+    /// Kills what is frozen, and nothing of it goes on before (F26).
+    async fn kill_frozen(&self, stop: &Stop) -> Result<bool, Error> {
+        let groups = self.groups(stop).await?;
+        if let Err(error) = self.hands.systemd.thaw_halted(self.name(), &groups).await {
+            tracing::info!(unit = %self.unit, %error, "killed without a thaw");
+        }
+        self.hands.systemd.kill_group(&groups, stop.budget).await
+    }
+
+    async fn groups(&self, stop: &Stop) -> Result<Remembered, Error> {
         let mut groups = stop.remembered.clone();
         for name in stop.members.iter().map(String::as_str).chain([self.name()]) {
             groups.add(&self.hands.systemd.read(name).await?);
         }
-        self.hands.systemd.kill_group(&groups, within).await
+        Ok(groups)
     }
 }
 

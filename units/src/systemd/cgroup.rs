@@ -113,10 +113,24 @@ impl Cgroups {
         {
             return Ok(());
         }
+        self.signal(group, Signal::KILL)
+    }
+
+    /// Stops every process of the group where it stands (SIGSTOP). Of a frozen group none can be missed, for none can
+    /// fork, and none goes on when the group is thawed.
+    ///
+    /// # Errors
+    /// When the group cannot be read, or a process of it cannot be stopped.
+    pub fn halt(&self, group: &str) -> io::Result<()> {
+        self.signal(group, Signal::STOP)
+    }
+
+    /// One by one. A process that went meanwhile is no error.
+    fn signal(&self, group: &str, signal: Signal) -> io::Result<()> {
         for process in self.processes(group)? {
             let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid
-                && let Err(error) = kill_process(pid, Signal::KILL)
+                && let Err(error) = kill_process(pid, signal)
                 && error != rustix::io::Errno::SRCH
             {
                 return Err(error.into());
@@ -260,6 +274,23 @@ mod tests {
         group(root.path(), "unified/a.service", Some(0), "");
         group(root.path(), "systemd/a.service", None, "77\n");
         assert!(Cgroups::below(root.path()).is_populated("/a.service").unwrap());
+    }
+
+    #[test]
+    fn what_is_halted_stands_still() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        group(root.path(), "a.service", Some(1), &format!("{}\n", child.id()));
+        Cgroups::below(root.path()).halt("/a.service").unwrap();
+        let state = || fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let begun = std::time::Instant::now();
+        while !state().contains(") T ") && begun.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(state().contains(") T "), "{}", state());
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

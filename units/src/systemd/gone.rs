@@ -188,6 +188,21 @@ impl Systemd {
         Ok(empty)
     }
 
+    /// Has PID 1 thaw a frozen unit without letting anything of it go on: its processes wake up stopped. A unit that
+    /// dies while PID 1 calls it frozen stays so, and systemd 257 refuses its next start.
+    ///
+    /// # Errors
+    /// When a process cannot be stopped, and then nothing is thawed; or when PID 1 refuses.
+    pub async fn thaw_halted(&self, unit: &str, remembered: &Remembered) -> Result<(), Error> {
+        for group in remembered.groups.values().flatten() {
+            self.shared.cgroups.halt(group).map_err(|source| Error::Local {
+                what: format!("cannot stop the processes of the control group {group}"),
+                source,
+            })?;
+        }
+        self.thaw(unit).await
+    }
+
     /// What the kernel says, for the groups known by name, by reading, and by systemd's rule for names.
     fn left_in_kernel(&self, reading: &Reading, asked: &str, remembered: &Remembered) -> Option<Left> {
         let known =
