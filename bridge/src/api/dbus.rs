@@ -4,6 +4,8 @@
 //! says so, and each call is checked once more here.
 #![allow(missing_docs, reason = "the macro makes a trait of the signals and gives it no docs")]
 
+mod reads;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +19,7 @@ use zbus::object_server::SignalEmitter;
 use super::caller;
 use super::document;
 use super::error::ApiError;
-use super::model::{HistoryLine, Overview, UnitWhy};
+use super::model::Overview;
 use super::names;
 use super::picture;
 use crate::agent::AgentCommand;
@@ -30,6 +32,8 @@ use crate::pki::{fingerprint, hex, random};
 use crate::session::message::{Reply, Request};
 use crate::session::{Asker, Lease, Standing};
 
+use reads::READ_LIMIT;
+
 /// The name on the bus.
 pub const NAME: &str = "org.convoke1";
 /// The only object.
@@ -37,11 +41,6 @@ pub const OBJECT: &str = "/org/convoke1";
 /// Its interface.
 pub const INTERFACE: &str = "org.convoke1.Manager";
 
-/// How long a reader waits for the leader before it gets what this node remembers. Longer than an election would
-/// make `status` useless when it is needed most.
-const READ_LIMIT: Duration = Duration::from_millis(1_500);
-/// The same where the lease has ended long ago: an election would be over by now.
-const LONG_ALONE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(300));
 /// How long a wish waits: an election takes a second or two, and a wish outlives it.
 const WISH_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a change in one call; below the 25 s after which bus libraries give up.
@@ -160,89 +159,6 @@ impl Shared {
         match self.api.asker.ask(Request::Overview, WISH_LIMIT).await? {
             Reply::Overview(picture) => Ok(*picture),
             other => Err(unexpected(other)),
-        }
-    }
-
-    /// Asks the leader, no longer than an operator at a lost quorum would wait.
-    async fn read(&self, request: Request) -> Result<Reply, ApiError> {
-        self.api.in_the_cluster()?;
-        let alone = self.api.lease_ended().is_some_and(|ago| ago > LONG_ALONE.0);
-        let limit = if alone { LONG_ALONE.1 } else { READ_LIMIT };
-        match self.api.asker.ask(request, limit).await {
-            Ok(Reply::Unable(why)) => Err(unexpected(Reply::Unable(why))),
-            Ok(reply) => Ok(reply),
-            Err(error) => {
-                // The refusal may have come while it was waited for.
-                self.api.in_the_cluster()?;
-                Err(error.into())
-            }
-        }
-    }
-
-    async fn overview(&self) -> Result<Overview, ApiError> {
-        match self.read(Request::Overview).await {
-            Ok(Reply::Overview(picture)) => Ok(*picture),
-            Ok(other) => Err(unexpected(other)),
-            Err(ApiError::NoQuorum(_)) => Ok(self.remembered().await),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn remembered(&self) -> Overview {
-        let known = match self.api.recall(Request::Overview).await {
-            Some(Reply::Overview(picture)) => Some(*picture),
-            _ => None,
-        };
-        let mut picture = self.api.here().await.overview(known);
-        picture.cluster.clone_from(&self.api.cluster);
-        picture
-    }
-
-    async fn why(&self, unit: UnitName) -> Result<UnitWhy, ApiError> {
-        match self.read(Request::Why { unit: unit.clone() }).await {
-            Ok(Reply::Why(answer)) => return Ok(*answer?),
-            Ok(other) => return Err(unexpected(other)),
-            Err(ApiError::NoQuorum(_)) => {}
-            Err(error) => return Err(error),
-        }
-        let (known, refusal) = match self.api.recall(Request::Why { unit: unit.clone() }).await {
-            Some(Reply::Why(Ok(why))) => (Some(*why), None),
-            Some(Reply::Why(Err(refusal))) => (None, Some(refusal)),
-            _ => (None, None),
-        };
-        let overview = match self.api.recall(Request::Overview).await {
-            Some(Reply::Overview(picture)) => Some(*picture),
-            _ => None,
-        };
-        let here = self.api.here().await;
-        let answer = here.why_unit(unit.as_str(), overview.map(|overview| (known, overview)));
-        answer.ok_or_else(|| match refusal {
-            Some(refusal) => refusal.into(),
-            None => ApiError::NoQuorum(format!(
-                "{}; {} is a member, keeps no log, and knows nothing of {unit}; ask on a voter",
-                here.why(),
-                here.name
-            )),
-        })
-    }
-
-    async fn history(&self, request: Request) -> Result<Vec<HistoryLine>, ApiError> {
-        let alone = match self.read(request.clone()).await {
-            Ok(Reply::History(lines)) => return Ok(lines),
-            Ok(other) => return Err(unexpected(other)),
-            Err(ApiError::NoQuorum(_)) => self.api.recall(request).await,
-            Err(error) => return Err(error),
-        };
-        match alone {
-            Some(Reply::History(lines)) => Ok(lines),
-            _ => {
-                let here = self.api.here().await;
-                Err(ApiError::NoQuorum(format!(
-                    "{}; {} keeps no history, as it does not vote: ask on a voter, or see `journalctl -u convoked` here",
-                    here.why(),
-                    here.name
-                )))
-            }
         }
     }
 

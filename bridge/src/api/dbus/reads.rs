@@ -1,0 +1,101 @@
+//! Questions: to the leader if one answers, else to this node's own memory.
+
+use std::time::Duration;
+
+use policy::UnitName;
+
+use super::{Shared, unexpected};
+use crate::api::error::ApiError;
+use crate::api::model::{HistoryLine, Overview, UnitWhy};
+use crate::session::message::{Reply, Request};
+
+/// How long a reader waits for the leader before it gets what this node remembers. Longer than an election would
+/// make `status` useless when it is needed most.
+pub(super) const READ_LIMIT: Duration = Duration::from_millis(1_500);
+/// The same where the lease has ended long ago: an election would be over by now.
+const LONG_ALONE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(300));
+
+impl Shared {
+    /// Asks the leader, no longer than an operator at a lost quorum would wait.
+    pub(super) async fn read(&self, request: Request) -> Result<Reply, ApiError> {
+        self.api.in_the_cluster()?;
+        let alone = self.api.lease_ended().is_some_and(|ago| ago > LONG_ALONE.0);
+        let limit = if alone { LONG_ALONE.1 } else { READ_LIMIT };
+        match self.api.asker.ask(request, limit).await {
+            Ok(Reply::Unable(why)) => Err(unexpected(Reply::Unable(why))),
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                // The refusal may have come while it was waited for.
+                self.api.in_the_cluster()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(super) async fn overview(&self) -> Result<Overview, ApiError> {
+        match self.read(Request::Overview).await {
+            Ok(Reply::Overview(picture)) => Ok(*picture),
+            Ok(other) => Err(unexpected(other)),
+            Err(ApiError::NoQuorum(_)) => Ok(self.remembered().await),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn remembered(&self) -> Overview {
+        let known = match self.api.recall(Request::Overview).await {
+            Some(Reply::Overview(picture)) => Some(*picture),
+            _ => None,
+        };
+        let mut picture = self.api.here().await.overview(known);
+        picture.cluster.clone_from(&self.api.cluster);
+        picture
+    }
+
+    pub(super) async fn why(&self, unit: UnitName) -> Result<UnitWhy, ApiError> {
+        match self.read(Request::Why { unit: unit.clone() }).await {
+            Ok(Reply::Why(answer)) => return Ok(*answer?),
+            Ok(other) => return Err(unexpected(other)),
+            Err(ApiError::NoQuorum(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let (known, refusal) = match self.api.recall(Request::Why { unit: unit.clone() }).await {
+            Some(Reply::Why(Ok(why))) => (Some(*why), None),
+            Some(Reply::Why(Err(refusal))) => (None, Some(refusal)),
+            _ => (None, None),
+        };
+        let overview = match self.api.recall(Request::Overview).await {
+            Some(Reply::Overview(picture)) => Some(*picture),
+            _ => None,
+        };
+        let here = self.api.here().await;
+        let answer = here.why_unit(unit.as_str(), overview.map(|overview| (known, overview)));
+        answer.ok_or_else(|| match refusal {
+            Some(refusal) => refusal.into(),
+            None => ApiError::NoQuorum(format!(
+                "{}; {} is a member, keeps no log, and knows nothing of {unit}; ask on a voter",
+                here.why(),
+                here.name
+            )),
+        })
+    }
+
+    pub(super) async fn history(&self, request: Request) -> Result<Vec<HistoryLine>, ApiError> {
+        let alone = match self.read(request.clone()).await {
+            Ok(Reply::History(lines)) => return Ok(lines),
+            Ok(other) => return Err(unexpected(other)),
+            Err(ApiError::NoQuorum(_)) => self.api.recall(request).await,
+            Err(error) => return Err(error),
+        };
+        match alone {
+            Some(Reply::History(lines)) => Ok(lines),
+            _ => {
+                let here = self.api.here().await;
+                Err(ApiError::NoQuorum(format!(
+                    "{}; {} keeps no history, as it does not vote: ask on a voter, or see `journalctl -u convoked` here",
+                    here.why(),
+                    here.name
+                )))
+            }
+        }
+    }
+}
