@@ -83,6 +83,11 @@ impl Paths {
         self.state_dir().join("gated")
     }
 
+    /// The same for generators that run before /var is mounted.
+    pub fn gated_copy(&self) -> PathBuf {
+        self.root.join("etc/convoke/gated")
+    }
+
     /// Operators' local stops that the cluster has not answered yet (F10).
     pub fn wishes_dir(&self) -> PathBuf {
         self.state_dir().join("wishes")

@@ -31,6 +31,8 @@ pub struct Observation {
     /// Whether it was seen ON in this life and nothing has contradicted that since. A look that failed does not: a
     /// switch that is slow for a moment is still the right one.
     pub trusted: bool,
+    /// Looks in a row that showed nothing. Each is taken from another node: the first may lack the agent, or the way.
+    pub misses: u32,
 }
 
 /// Where a fence case stands.

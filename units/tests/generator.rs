@@ -77,14 +77,19 @@ fn a_removed_section_loses_its_gate_unless_the_unit_is_known() {
     let node = Node::new();
     node.put("root/etc/systemd/system/a.service", SECTION);
     node.put("root/etc/systemd/system/b.service", SECTION);
+    node.put("root/etc/systemd/system/c.service", SECTION);
     node.put("root/var/lib/convoke/gated", "b.service\n");
+    // As at a boot whose /var is mounted later.
+    node.put("root/etc/convoke/gated", "c.service\n");
     node.reload();
-    for unit in ["a", "b"] {
+    for unit in ["a", "b", "c"] {
         node.put(&format!("root/etc/systemd/system/{unit}.service"), "[Service]\nExecStart=/bin/true\n");
     }
     node.reload();
     assert_eq!(node.gate("a.service"), None);
-    assert!(node.gate("b.service").unwrap().contains("ExecCondition=+"), "as full as with a section");
+    for known in ["b.service", "c.service"] {
+        assert!(node.gate(known).unwrap().contains("ExecCondition=+"), "as full as with a section");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! is touched here, so every decision can be tested without a systemd. One operation per unit at the most; units never
 //! wait for each other, but for ordered stops.
 
+mod errands;
 mod orders;
 mod survey;
 
@@ -79,6 +80,7 @@ pub(super) struct Agent {
     pub(super) connected: bool,
     discovered: bool,
     gated: Gated,
+    kept: Kept,
     reload: Reload,
     lease_live: bool,
     pub(super) leaving: bool,
@@ -95,6 +97,16 @@ enum Reload {
     Running,
     /// Once more after the one that runs.
     Again,
+}
+
+/// Whether the list of cluster units is on disk as it is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    /// It is being written.
+    Writing,
+    /// It could not be written.
+    No,
 }
 
 impl Agent {
@@ -126,6 +138,7 @@ impl Agent {
             connected: false,
             discovered: false,
             gated: origin.gated,
+            kept: Kept::Yes,
             reload: Reload::Idle,
             lease_live: true,
             leaving: false,
@@ -148,6 +161,7 @@ impl Agent {
             Event::Connected => self.connected(),
             Event::Discovered(discovery) => self.discovered(discovery),
             Event::Reloaded(result) => self.reloaded(&result),
+            Event::GatedKept { text, ok } => self.gated_kept(&text, ok),
             Event::Done { op, unit, end } => self.done(op, &unit, end, now),
             Event::Stuck { op, unit, what } => self.stuck(op, &unit, what),
             Event::NotFiled { unit, why } => self.not_filed(&unit, &why),
@@ -159,7 +173,7 @@ impl Agent {
             Event::Fenced { order, outcome } => self.fenced(&order, outcome),
             Event::Powered { order, power } => self.powered(&order, power, now),
             Event::Command(command) => self.command(command, now),
-            Event::Tick => self.tick(),
+            Event::Tick => self.tick(now),
         }
         self.settle(now);
         std::mem::take(&mut self.actions)
@@ -211,7 +225,15 @@ impl Agent {
     }
 
     fn keep_gated(&mut self) {
+        self.kept = Kept::Writing;
         self.actions.push(Action::KeepGated(self.gated.render()));
+    }
+
+    fn gated_kept(&mut self, text: &str, ok: bool) {
+        // A later list is on its way otherwise.
+        if text == self.gated.render() {
+            self.kept = if ok { Kept::Yes } else { Kept::No };
+        }
     }
 
     pub(super) fn want_reload(&mut self) {
@@ -384,7 +406,11 @@ impl Agent {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, now: &Now) {
+        if self.kept == Kept::No {
+            self.keep_gated();
+        }
+        self.repeat_errands(now);
         // What could not be read, written or sent is tried again.
         let odd: Vec<UnitName> = self
             .units

@@ -79,15 +79,23 @@ async fn members_stop(systemd: &Systemd, members: &[String]) -> u64 {
 
 /// The list of cluster units that this node was ever told of (F12).
 pub(super) fn load_gated(paths: &Paths) -> Gated {
-    match fs::read(paths.gated()) {
-        Ok(text) => Gated::parse(&String::from_utf8_lossy(&text)),
-        Err(_) => Gated::default(),
+    let mut gated = Gated::default();
+    for list in [paths.gated(), paths.gated_copy()] {
+        let text = fs::read(list).unwrap_or_default();
+        gated.join(Gated::parse(&String::from_utf8_lossy(&text)));
     }
+    gated
 }
 
-/// Writes it.
+/// Writes it, twice: the copy is for generators that run before /var is mounted. Where /etc cannot be written, /var has
+/// to be on the file system of the root.
 pub(super) fn keep_gated(paths: &Paths, text: &str) -> io::Result<()> {
-    atomic::write(&paths.gated(), text.as_bytes(), atomic::PUBLIC)
+    atomic::write(&paths.gated(), text.as_bytes(), atomic::PUBLIC)?;
+    if let Err(error) = atomic::write(&paths.gated_copy(), text.as_bytes(), atomic::PUBLIC) {
+        let file = paths.gated_copy();
+        tracing::warn!(file = %file.display(), %error, "no copy of the list of cluster units");
+    }
+    Ok(())
 }
 
 /// Writes the gate of last resort. It is in force after the next reload.
@@ -150,7 +158,11 @@ mod tests {
         assert_eq!(load_gated(&paths), Gated::default());
         fs::create_dir_all(paths.state_dir()).expect("directory");
         let gated = Gated::parse("db.service\ndb.socket db.service\n");
+        keep_gated(&paths, &gated.render()).expect("kept, though there is no place for the copy");
+        assert_eq!(load_gated(&paths), gated);
+        fs::create_dir_all(paths.gated_copy().parent().expect("directory")).expect("directory");
         keep_gated(&paths, &gated.render()).expect("kept");
+        fs::remove_file(paths.gated()).expect("as while /var is not mounted");
         assert_eq!(load_gated(&paths), gated);
     }
 }

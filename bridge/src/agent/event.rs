@@ -42,6 +42,8 @@ pub(super) enum Event {
     Discovered(Discovery),
     /// A daemon-reload that we asked for is over.
     Reloaded(Result<(), String>),
+    /// The list of cluster units was written, or could not be.
+    GatedKept { text: String, ok: bool },
     /// An operation ended.
     Done { op: OpId, unit: UnitName, end: End },
     /// A stop does not come to its end.
@@ -257,6 +259,8 @@ pub(super) enum Action {
 /// Keys of tasks for other nodes.
 #[derive(Debug, Default)]
 pub(super) struct Errands {
+    /// What the open session asks for.
+    pub(super) ordered: (Vec<FenceOrder>, Vec<LookOrder>),
     pub(super) fences: BTreeSet<(policy::CaseId, u32)>,
     /// Looks under way or lately done: the call, and the time of the next such at the earliest.
     pub(super) looks: BTreeMap<(String, NodeId, policy::Incarnation), (AgentCall, u64)>,

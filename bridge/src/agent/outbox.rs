@@ -38,9 +38,13 @@ impl Outbox {
         self.waiting.push_back(Waiting { number: self.last, fact, sent: false });
     }
 
-    /// Adds a fact before all others: an inventory opens a session.
+    /// Adds a fact before all others: an inventory opens a session. It says more, and later, than any line that still
+    /// waits: told after it, such a line would win.
     pub(super) fn push_first(&mut self, fact: Fact) {
-        self.waiting.retain(|waiting| !matches!(waiting.fact, Fact::InventoryReported { .. }));
+        let outdated = |fact: &Fact| {
+            matches!(fact, Fact::InventoryReported { .. } | Fact::UnitObserved { .. } | Fact::Surveyed { .. })
+        };
+        self.waiting.retain(|waiting| !outdated(&waiting.fact));
         self.last += 1;
         self.waiting.push_front(Waiting { number: self.last, fact, sent: false });
     }
@@ -89,7 +93,7 @@ fn replaces(later: &Fact, earlier: &Fact) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use policy::{Cause, NodeId};
+    use policy::{Cause, InventoryItem, NodeId};
 
     use super::*;
 
@@ -119,6 +123,18 @@ mod tests {
             sent.push(waiting.fact.clone());
         }
         sent
+    }
+
+    #[test]
+    fn a_line_that_was_not_answered_does_not_follow_the_inventory_that_corrects_it() {
+        let mut outbox = Outbox::default();
+        let item = InventoryItem { unit: "db.service".into(), offer: None, running: true };
+        outbox.push(Fact::UnitObserved { node: NodeId(1), incarnation: "i".into(), item });
+        outbox.push(released(1));
+        assert_eq!(drain(&mut outbox).len(), 2);
+        outbox.unsend();
+        outbox.push_first(inventory());
+        assert_eq!(drain(&mut outbox), [inventory(), released(1)]);
     }
 
     #[test]

@@ -407,15 +407,18 @@ impl Shell {
     }
 
     fn keep_gated(&mut self, text: String) {
-        let (paths, before) = (self.paths.clone(), self.keeping.take());
+        let (paths, events, before) = (self.paths.clone(), self.events.clone(), self.keeping.take());
         self.keeping = Some(tokio::spawn(async move {
             if let Some(before) = before {
                 drop(before.await);
             }
-            let kept = tokio::task::spawn_blocking(move || discovery::keep_gated(&paths, &text)).await;
-            if let Ok(Err(error)) = kept {
+            let kept = text.clone();
+            let kept = tokio::task::spawn_blocking(move || discovery::keep_gated(&paths, &kept)).await;
+            if let Ok(Err(error)) = &kept {
                 tracing::error!(%error, "the list of cluster units cannot be written: after a reboot gates may be missing");
             }
+            let ok = matches!(kept, Ok(Ok(())));
+            drop(events.send(Event::GatedKept { text, ok }).await);
         }));
     }
 

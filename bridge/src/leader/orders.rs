@@ -101,6 +101,7 @@ fn same_but_for_index(told: &Orders, now: &Orders) -> bool {
         && told.looks == now.looks
         && told.view.permits == now.view.permits
         && told.view.units == now.view.units
+        && told.view.survey == now.view.survey
         && told.view.stop == now.view.stop
         && told.view.stops_before == now.view.stops_before
 }

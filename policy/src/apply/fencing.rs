@@ -41,8 +41,12 @@ impl Step<'_> {
             Power::Off => false,
             Power::Unknown(_) => last.is_some_and(|seen| seen.trusted),
         };
+        let misses = match power {
+            Power::Unknown(_) => last.map_or(0, |seen| seen.misses).saturating_add(1),
+            Power::On | Power::Off => 0,
+        };
         let (incarnation, power) = (incarnation.clone(), power.clone());
-        let seen = Observation { incarnation, power: power.clone(), at: self.time, trusted };
+        let seen = Observation { incarnation, power: power.clone(), at: self.time, trusted, misses };
         self.state.observations.insert(key, seen);
         let alarm = AlarmKind::WrongPlug(id, device.into());
         let why = match &power {

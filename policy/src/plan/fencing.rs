@@ -100,7 +100,8 @@ impl Planner<'_> {
             for target in device.targets.keys() {
                 let Some(life) = self.state.nodes.get(target).and_then(Node::in_session) else { continue };
                 let seen = self.state.observations.get(&(name.clone(), *target));
-                let due = match seen.filter(|seen| seen.incarnation == life.incarnation) {
+                let seen = seen.filter(|seen| seen.incarnation == life.incarnation);
+                let due = match seen {
                     None => self.now,
                     Some(seen) if seen.power == Power::On => seen.at.saturating_add(FRESH_MS),
                     Some(seen) => seen.at.saturating_add(DOUBT_MS),
@@ -109,7 +110,8 @@ impl Planner<'_> {
                     self.wake(due);
                     continue;
                 }
-                let Some((executor, _)) = self.executor(*target, 1) else { continue };
+                let Some((executor, _)) = self.executor(*target, seen.map_or(1, |seen| seen.misses.saturating_add(1)))
+                else { continue };
                 let (node, incarnation) = (*target, life.incarnation.clone());
                 self.plan.observe.push(Observe { device: name.clone(), node, incarnation, executor });
             }

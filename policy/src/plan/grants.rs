@@ -146,7 +146,7 @@ impl Planner<'_> {
                 self.waits_for(*node, name);
             }
         }
-        if exclusive && unit.last_token.is_none() && running.is_empty() {
+        if exclusive && unit.last_token.is_none() {
             let unheard: Vec<NodeId> = self.state.unheard_members(name).map(|(id, _)| id).collect();
             for id in unheard {
                 self.because(name, Reason::Unheard(id));

@@ -356,7 +356,7 @@ fn forgotten(c: &Cluster) -> Result<()> {
     })?;
     for i in 1..=3 {
         c.wait_for(&format!("its gate on n{i} is gone"), LATE, || {
-            let list = c.ok(i, "cat /var/lib/convoke/gated")?;
+            let list = c.ok(i, "cat /var/lib/convoke/gated /etc/convoke/gated")?;
             ensure!(!list.contains(unit), "{list}");
             let gate = c.run(i, &format!("systemctl cat {unit} | grep /run/convoke"))?;
             ensure!(!gate.ok(), "{}", gate.stdout);

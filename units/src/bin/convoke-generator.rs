@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use units::generator::{self, GATED_LIST, LAST_GOOD, LAST_GOOD_KEPT};
+use units::generator::{self, GATED_COPY, GATED_LIST, LAST_GOOD, LAST_GOOD_KEPT};
 use units::write;
 
 fn main() {
@@ -57,8 +57,11 @@ fn main() {
 /// The gates that stand whatever happens next: those of the last good run, and the least for every unit
 /// that this node knows.
 fn first_pass(in_root: &dyn Fn(&str) -> PathBuf) -> BTreeMap<PathBuf, String> {
-    let list = fs::read(in_root(GATED_LIST)).unwrap_or_default();
-    let mut files = generator::render_known(&String::from_utf8_lossy(&list));
+    let mut files = BTreeMap::new();
+    for list in [GATED_LIST, GATED_COPY] {
+        let list = fs::read(in_root(list)).unwrap_or_default();
+        files.extend(generator::render_known(&String::from_utf8_lossy(&list)));
+    }
     for memory in [LAST_GOOD_KEPT, LAST_GOOD] {
         match write::read_back(&in_root(memory)) {
             Ok(good) => files.extend(good),

@@ -37,6 +37,14 @@ impl Gated {
         gated
     }
 
+    /// Adds what another list knows; what this one says of a member counts more.
+    pub fn join(&mut self, other: Gated) {
+        self.units.extend(other.units);
+        for (member, owner) in other.members {
+            self.members.entry(member).or_insert(owner);
+        }
+    }
+
     /// The list as text.
     pub fn render(&self) -> String {
         let mut out =

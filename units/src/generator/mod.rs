@@ -19,6 +19,9 @@ use crate::name::UnitName;
 /// Where the list of known cluster units is kept.
 pub const GATED_LIST: &str = "/var/lib/convoke/gated";
 
+/// Its copy on the file system of the root: at boot, generators run before another one is mounted at /var.
+pub const GATED_COPY: &str = "/etc/convoke/gated";
+
 /// The generator's last complete output, for a run that fails. In /run, because systemd runs generators
 /// with the rest of the system read-only.
 pub const LAST_GOOD: &str = "/run/convoke/generator-last-good";
@@ -67,8 +70,11 @@ impl Output {
 /// The complete output for a root directory.
 pub fn render(root: &Path) -> Output {
     let catalog = Catalog::read(root);
-    let known =
-        Gated::parse(&String::from_utf8_lossy(&catalog.index.root.read(GATED_LIST).unwrap_or_default()));
+    let mut known = Gated::default();
+    for list in [GATED_LIST, GATED_COPY] {
+        let text = catalog.index.root.read(list).unwrap_or_default();
+        known.join(Gated::parse(&String::from_utf8_lossy(&text)));
+    }
     let mut output = Output { complete: true, ..Output::default() };
     let mut owns: BTreeMap<String, String> = BTreeMap::new();
     for name in catalog.units.keys().chain(&known.units) {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{Cause, Fact, FenceOutcome, PermitView, Power, UnitName};
+use policy::{Cause, Fact, PermitView, UnitName};
 
-use super::{Agent, LOOK_PAUSE_MS, View};
+use super::{Agent, View};
 use crate::agent::event::{Action, Now};
 use crate::agent::permit;
 use crate::session::FromSession;
-use crate::session::message::{Denial, FenceOrder, LookOrder, Orders};
+use crate::session::message::{Denial, Orders};
 
 impl Agent {
     pub(in crate::agent) fn hear_session(&mut self, event: FromSession, now: &Now) {
@@ -30,6 +30,7 @@ impl Agent {
             FromSession::Closed => {
                 tracing::debug!("session closed");
                 self.session = None;
+                self.drop_errands();
                 self.outbox.unsend();
             }
             FromSession::Denied(Denial::RebootNow { why }) => {
@@ -133,48 +134,5 @@ impl Agent {
         if let Fact::Released { unit, token, because: Cause::Operator(_), .. } = fact {
             self.actions.push(Action::Unspool { unit, token });
         }
-    }
-
-    fn run_errands(&mut self, fences: Vec<FenceOrder>, looks: Vec<LookOrder>, now: &Now) {
-        for order in fences {
-            if self.errands.fences.insert((order.case, order.attempt)) {
-                self.actions.push(Action::Fence(Box::new(order)));
-            }
-        }
-        self.errands.looks.retain(|_, (_, not_before)| *not_before > now.boot_ms);
-        for order in looks {
-            let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
-            // Through changed settings it is another look, and nobody asks for it a second time.
-            if self.errands.looks.get(&key).is_none_or(|(call, _)| *call != order.call) {
-                self.errands.looks.insert(key, (order.call.clone(), u64::MAX));
-                self.actions.push(Action::Power(Box::new(order)));
-            }
-        }
-    }
-
-    pub(in crate::agent) fn fenced(&mut self, order: &FenceOrder, outcome: Option<FenceOutcome>) {
-        match outcome {
-            Some(outcome) => {
-                self.outbox.push(Fact::FenceReported { case: order.case, attempt: order.attempt, outcome });
-            }
-            // It may begin once it is ordered again.
-            None => drop(self.errands.fences.remove(&(order.case, order.attempt))),
-        }
-    }
-
-    pub(in crate::agent) fn powered(&mut self, order: &LookOrder, power: Power, now: &Now) {
-        let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
-        match self.errands.looks.get_mut(&key) {
-            // What the device showed under earlier settings says nothing of these.
-            Some((call, _)) if *call != order.call => return,
-            Some((_, not_before)) => *not_before = now.boot_ms + LOOK_PAUSE_MS,
-            None => {}
-        }
-        self.outbox.push(Fact::PowerObserved {
-            node: order.call.node,
-            incarnation: order.incarnation.clone(),
-            device: order.call.device.clone(),
-            power,
-        });
     }
 }

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 
 use policy::{Fact, InventoryItem, Token, UnitName};
 use units::gate::GateFault;
+use units::systemd::Reading;
 
-use super::{Agent, Reload};
+use super::{Agent, Kept, Reload};
 use crate::agent::decide::Run;
 use crate::agent::event::Action;
 use crate::agent::offer;
-use crate::agent::unit::{OpKind, Unit};
+use crate::agent::unit::Unit;
 
 impl Agent {
     /// The whole inventory opens a session; then only what has changed is told, unit by unit.
@@ -62,7 +63,8 @@ impl Agent {
     /// Says that every unit of the cluster was looked for here: those that run were told, and all are gated.
     fn tell_survey(&mut self) {
         let due = self.view.as_ref().map_or(0, |view| view.survey);
-        if due <= self.surveyed || self.reload != Reload::Idle {
+        // A gate that a reboot would lose is no gate: the list has to be on disk.
+        if due <= self.surveyed || self.reload != Reload::Idle || self.kept != Kept::Yes {
             return;
         }
         if let Some((unit, _)) = self.units.iter().find(|(_, unit)| !is_surveyed(unit)) {
@@ -127,15 +129,14 @@ fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
 
 /// Whether the cluster knows if this unit runs here, and nobody can start it here behind the cluster's back.
 fn is_surveyed(unit: &Unit) -> bool {
-    if !unit.is_idle() {
-        // A permit, or the end of one, speaks for it. A first look says nothing yet.
-        return unit.held.is_some()
-            || unit.release.is_some()
-            || unit.op.is_some_and(|op| op.kind != OpKind::Look);
+    // Whatever happens to it now, the cluster takes it for running.
+    if unit.held.is_some() || unit.told.as_ref().is_some_and(|told| told.running) {
+        return true;
     }
-    let told = unit.told.as_ref().is_some_and(|told| told.running == unit.run.may_run());
-    let open = |unit: &Unit| {
-        unit.reading.as_ref().is_none_or(|reading| offer::gate_faults(reading).iter().any(GateFault::opens))
-    };
-    unit.run != Run::Unknown && !unit.stale && told && (unit.run.may_run() || !open(unit))
+    let open = |reading: &Reading| offer::gate_faults(reading).iter().any(GateFault::opens);
+    unit.told.is_some()
+        && unit.is_idle()
+        && !unit.stale
+        && unit.run == Run::Down
+        && unit.reading.as_ref().is_some_and(|reading| !open(reading))
 }

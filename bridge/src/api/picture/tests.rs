@@ -85,7 +85,8 @@ fn state() -> State {
             timeout_ms: 60_000,
         };
         state.devices.insert(format!("bmc-n{id}"), device);
-        let seen = Observation { incarnation: incarnation(id), power: Power::On, at: NOW, trusted: true };
+        let seen =
+            Observation { incarnation: incarnation(id), power: Power::On, at: NOW, trusted: true, misses: 0 };
         state.observations.insert((format!("bmc-n{id}"), NodeId(id)), seen);
     }
     let mut unit = Unit::new(5, 0);
@@ -173,9 +174,10 @@ fn a_device_counts_only_for_the_life_that_it_was_seen_with() {
         let mut state = state();
         let key = ("bmc-n3".to_owned(), NodeId(3));
         match power {
-            Some(power) => state
-                .observations
-                .insert(key, Observation { incarnation: incarnation(life), power, at: 1, trusted: false }),
+            Some(power) => state.observations.insert(
+                key,
+                Observation { incarnation: incarnation(life), power, at: 1, trusted: false, misses: 0 },
+            ),
             None => state.observations.remove(&key),
         };
         let line = node_line(&state, "n3");
@@ -321,9 +323,10 @@ fn what_would_hurt_at_the_next_loss_is_said_before_it() {
     state.devices.remove("bmc-n3");
     let key = ("bmc-n2".to_owned(), NodeId(2));
     let failed = Power::Unknown("no route to host".to_owned());
-    state
-        .observations
-        .insert(key, Observation { incarnation: incarnation(2), power: failed, at: 1, trusted: false });
+    state.observations.insert(
+        key,
+        Observation { incarnation: incarnation(2), power: failed, at: 1, trusted: false, misses: 0 },
+    );
     let alarms = show(&state).alarms;
     let texts: Vec<_> = alarms.iter().map(|alarm| alarm.text.as_str()).collect();
     assert_eq!(

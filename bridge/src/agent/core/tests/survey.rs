@@ -26,7 +26,14 @@ fn ungated(unit: &str, state: State) -> End {
     End::Looked(Box::new(look))
 }
 
+/// The list of cluster units is on disk.
+fn kept(lab: &mut Lab) -> String {
+    let text = lab.agent.gated.render();
+    lab.hear(Event::GatedKept { text, ok: true })
+}
+
 fn reloaded(lab: &mut Lab) -> String {
+    kept(lab);
     let first = lab.hear(Event::Reloaded(Ok(())));
     assert_eq!(first, "");
     lab.hear(Event::Signal(Signal::Reloading(false)))
@@ -50,6 +57,7 @@ fn a_copy_that_runs_is_told_before_the_survey() {
     let mut lab = lab();
     assert_eq!(lab.knows(&["db.service", "new.service"], 40), "reload; look new.service");
     assert_eq!(lab.look("new.service", up()), "send observed new.service running");
+    assert_eq!(kept(&mut lab), "");
     assert_eq!(lab.hear(Event::Reloaded(Ok(()))), "send surveyed 40");
 }
 
@@ -69,12 +77,28 @@ fn a_unit_that_is_not_here_is_surveyed_without_a_line_of_its_own() {
 }
 
 #[test]
+fn a_list_that_is_not_on_disk_is_written_again_before_the_survey_is_said() {
+    let mut lab = lab();
+    lab.knows(&["db.service", "new.service"], 40);
+    lab.look("new.service", up());
+    let text = lab.agent.gated.render();
+    assert_eq!(lab.hear(Event::GatedKept { text: "an earlier list".into(), ok: true }), "");
+    assert_eq!(lab.hear(Event::GatedKept { text, ok: false }), "");
+    assert_eq!(lab.hear(Event::Reloaded(Ok(()))), "", "a reboot would open the gate");
+    lab.done.clear();
+    lab.hear(Event::Tick);
+    assert!(lab.done.iter().any(|action| matches!(action, Action::KeepGated(_))), "tried again");
+    assert_eq!(kept(&mut lab), "send surveyed 40");
+}
+
+#[test]
 fn each_session_gets_its_survey() {
     let mut lab = lab();
+    kept(&mut lab);
     assert_eq!(lab.knows(&["db.service"], 40), "send surveyed 40");
     lab.hear(Event::Session(FromSession::Closed));
     let told = lab.open(1);
-    assert_eq!(told, "send inventory running []; send surveyed 40", "what was not answered is said again");
+    assert_eq!(told, "send inventory running []");
     assert_eq!(lab.knows(&["db.service"], 40), "send surveyed 40");
 }
 

@@ -1,0 +1,67 @@
+//! Tasks for other nodes: fences to carry out, and looks at their power.
+//!
+//! Decides which begin; each attempt at the most once, each look not too often. What could not begin is tried again as
+//! long as the cluster's latest word still asks for it: the leader says the same thing only once.
+
+use policy::{Fact, FenceOutcome, Power};
+
+use super::{Agent, LOOK_PAUSE_MS};
+use crate::agent::event::{Action, Now};
+use crate::session::message::{FenceOrder, LookOrder};
+
+impl Agent {
+    pub(super) fn run_errands(&mut self, fences: Vec<FenceOrder>, looks: Vec<LookOrder>, now: &Now) {
+        self.errands.ordered = (fences, looks);
+        self.repeat_errands(now);
+    }
+
+    /// The session has ended: whether its orders still stand is not known.
+    pub(super) fn drop_errands(&mut self) {
+        self.errands.ordered = (Vec::new(), Vec::new());
+    }
+
+    /// Begins what is ordered and not under way.
+    pub(super) fn repeat_errands(&mut self, now: &Now) {
+        let (fences, looks) = self.errands.ordered.clone();
+        for order in fences {
+            if self.errands.fences.insert((order.case, order.attempt)) {
+                self.actions.push(Action::Fence(Box::new(order)));
+            }
+        }
+        self.errands.looks.retain(|_, (_, not_before)| *not_before > now.boot_ms);
+        for order in looks {
+            let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
+            // Through changed settings it is another look, and nobody asks for it a second time.
+            if self.errands.looks.get(&key).is_none_or(|(call, _)| *call != order.call) {
+                self.errands.looks.insert(key, (order.call.clone(), u64::MAX));
+                self.actions.push(Action::Power(Box::new(order)));
+            }
+        }
+    }
+
+    pub(in crate::agent) fn fenced(&mut self, order: &FenceOrder, outcome: Option<FenceOutcome>) {
+        match outcome {
+            Some(outcome) => {
+                self.outbox.push(Fact::FenceReported { case: order.case, attempt: order.attempt, outcome });
+            }
+            // It may begin at the next tick, if it is still ordered.
+            None => drop(self.errands.fences.remove(&(order.case, order.attempt))),
+        }
+    }
+
+    pub(in crate::agent) fn powered(&mut self, order: &LookOrder, power: Power, now: &Now) {
+        let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
+        match self.errands.looks.get_mut(&key) {
+            // What the device showed under earlier settings says nothing of these.
+            Some((call, _)) if *call != order.call => return,
+            Some((_, not_before)) => *not_before = now.boot_ms + LOOK_PAUSE_MS,
+            None => {}
+        }
+        self.outbox.push(Fact::PowerObserved {
+            node: order.call.node,
+            incarnation: order.incarnation.clone(),
+            device: order.call.device.clone(),
+            power,
+        });
+    }
+}
