@@ -110,8 +110,8 @@ impl Planner<'_> {
                     self.wake(due);
                     continue;
                 }
-                let Some((executor, _)) = self.executor(*target, seen.map_or(1, |seen| seen.misses.saturating_add(1)))
-                else { continue };
+                let turn = seen.map_or(0, |seen| seen.misses).saturating_add(1);
+                let Some((executor, _)) = self.executor(*target, turn) else { continue };
                 let (node, incarnation) = (*target, life.incarnation.clone());
                 self.plan.observe.push(Observe { device: name.clone(), node, incarnation, executor });
             }
