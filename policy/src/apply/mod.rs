@@ -150,6 +150,7 @@ impl Step<'_> {
             Wish::SetGoal { unit, wanted, node, seen, by } => self.set_goal(unit, *wanted, *node, *seen, by),
             // F10
             Wish::StoppedByHand { unit, node, token, by } => self.stopped_by_hand(unit, *node, *token, by),
+            Wish::WithdrawStart { unit, node, gate, by } => self.withdraw_start(unit, *node, gate, by),
             Wish::Move { unit, from, to, by } => self.move_unit(unit, *from, *to, by),
             Wish::SetDrained { node, drained, by } => self.set_drained(*node, *drained, by),
             Wish::ResetFailed { unit, node } => self.reset_failed(unit, *node),

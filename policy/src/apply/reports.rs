@@ -220,13 +220,43 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// A cancelled start takes its own wish back and nobody else's: not one that was asked for since, and none at all
+    /// where the gate asked for nothing, because the unit may have been running elsewhere (F34).
+    ///
+    /// Copies that ran before it was asked for go on, and only this node is left out; otherwise the unit is stopped.
+    pub(super) fn withdraw_start(
+        &mut self,
+        unit: &UnitName,
+        id: NodeId,
+        gate: &str,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        self.node(id)?;
+        let asked =
+            self.state.replies.get(gate).filter(|reply| reply.outcome.is_ok()).map(|reply| reply.index);
+        let known = self.state.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let Some(asked) = asked.filter(|asked| *asked == known.goal.revision) else {
+            return Err(stale("the cancelled start is not what was asked for last"));
+        };
+        let mut earlier = known.permits.iter().filter(|(token, _)| token.0 & 0xffff_ffff_ffff < asked);
+        if earlier.any(|(_, permit)| !permit.is_revoking()) {
+            self.hold(unit, id, by);
+        } else {
+            self.stop_goal(unit, id, by);
+        }
+        Ok(())
+    }
+
     fn hand_stop(&mut self, unit: &UnitName, id: NodeId, by: &str) {
+        match self.state.units.get(unit) {
+            Some(known) if known.is_single() => self.stop_goal(unit, id, by),
+            _ => self.hold(unit, id, by),
+        }
+    }
+
+    fn stop_goal(&mut self, unit: &UnitName, id: NodeId, by: &str) {
         let (revision, wall_ms) = (self.index, self.wall_ms);
         let Some(known) = self.state.units.get_mut(unit) else { return };
-        if !known.is_single() {
-            self.hold(unit, id, by);
-            return;
-        }
         known.goal = Goal { wanted: Wanted::Stopped, revision, by: Some(by.into()), wall_ms };
         known.moving = None;
         known.asked_for = None;

@@ -88,6 +88,17 @@ pub enum Wish {
         /// Who.
         by: String,
     },
+    /// A start that waited at a node's gate was cancelled: what that very gate asked for is taken back (F34).
+    WithdrawStart {
+        /// Which unit.
+        unit: UnitName,
+        /// Where the gate waited.
+        node: NodeId,
+        /// The client under which the gate's own wish was sent, as in [`crate::Origin`].
+        gate: String,
+        /// Who.
+        by: String,
+    },
     /// `convoke move`.
     Move {
         /// Which unit.

@@ -116,6 +116,10 @@ impl World {
             }
             // Operators
             ["start", unit, rest @ ..] => self.goal(unit, Wanted::Started, rest)?,
+            ["cancel", "the", "start", "of", unit, "on", name, "by", gate] => {
+                let (unit, node) = (Self::unit(unit), self.node(name)?);
+                self.wish(Wish::WithdrawStart { unit, node, gate: (*gate).into(), by: "root".into() })
+            }
             ["stop", unit, "by", "hand", "on", name, rest @ ..] => {
                 let (node, unit) = (self.node(name)?, Self::unit(unit));
                 let (_, token) = self.life_and_token(name, &unit, rest)?;
