@@ -1,7 +1,7 @@
 //! `convoked`: puts the parts together, starts them in order and ends them in order.
 //!
 //! Store, then listener, then agent, then READY=1: a node is ready when its store is open and it listens, not when
-//! there is a quorum. Decides nothing about units; of a daemon that cannot start, see [`guard`].
+//! there is a quorum. Decides nothing about units; of a daemon that cannot start, see `guard`.
 
 mod guard;
 mod notify;
