@@ -250,7 +250,7 @@ async fn a_repeated_gate_does_not_undo_a_stop() {
     let inventory =
         Fact::InventoryReported { node: id, incarnation: incarnation("m1"), items, highest_token: Token(0) };
     session.send(Up::Fact { number: 1, fact: inventory }).await;
-    let gate = Request::Gate { unit: unit(), wish: Some("root".to_owned()) };
+    let gate = Request::Gate { unit: unit(), wish: Some("root".to_owned()), gate: "g1".to_owned() };
     let Reply::Gate(GateAnswer::Granted { token }) = session.ask(5, gate.clone()).await else {
         panic!("a person's start is a wish");
     };

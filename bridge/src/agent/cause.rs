@@ -4,6 +4,13 @@ use policy::Cause;
 use units::systemd::Reading;
 use units::systemd::stops::StopCause;
 
+use super::event::Look;
+
+/// `ExecMainCode` of a process that a signal ended.
+const CLD_KILLED: i32 = 2;
+/// The signal by which a service is stopped, unless it names another.
+const SIGTERM: i32 = 15;
+
 /// What a stop means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -32,6 +39,19 @@ pub(super) fn meaning(stop: &StopCause, reading: &Reading, node: &str, job_over:
         StopCause::CleanExit => Cause::Failed("exited by itself".to_owned()),
         StopCause::Failed { .. } => Cause::Failed(ending(reading)),
     })
+}
+
+/// What ended a run without an error while nobody listened: no job tells it, only what the unit could not do itself.
+pub(super) fn unheard(look: &Look) -> StopCause {
+    let reading = &look.reading;
+    let endless =
+        matches!(reading.restart.as_str(), "always" | "on-success") || reading.unit_type() == "target";
+    let terminated = reading.exec_main_code == CLD_KILLED && reading.exec_main_status == SIGTERM;
+    match look.partners_gone.first() {
+        _ if !endless && !terminated => StopCause::CleanExit,
+        Some(by) => StopCause::Propagated { by: by.clone() },
+        None => StopCause::OperatorStop,
+    }
 }
 
 /// How the last run ended, for people.

@@ -56,6 +56,7 @@ pub(super) struct Origin {
     pub(super) incarnation: Incarnation,
     pub(super) floors: Floors,
     pub(super) held: BTreeMap<UnitName, Permit>,
+    pub(super) left_filed: BTreeMap<UnitName, policy::Token>,
     pub(super) gated: Gated,
 }
 
@@ -122,6 +123,9 @@ impl Agent {
             unit.held = Some(held);
             unit.filed = true;
         }
+        for (name, token) in origin.left_filed {
+            units.entry(name).or_default().left_filed = Some(token);
+        }
         Self {
             node: origin.node,
             node_name: origin.node_name,
@@ -169,7 +173,8 @@ impl Agent {
             Event::GateLooked { id, look } => self.gate_looked(id, look, now),
             Event::GateAnswered { id, answer } => self.gate_answered(id, answer, now),
             Event::GateClosed { id } => self.gate_closed(id, now),
-            Event::GateSettled { unit, since } => self.gate_settled(&unit, since, now),
+            Event::GateSettled { id, unit, since, look } => self.gate_settled(id, &unit, since, look, now),
+            Event::Withdrawn { id, unit, index } => self.withdrawn(id, &unit, index),
             Event::Fenced { order, outcome } => self.fenced(&order, outcome),
             Event::Powered { order, power } => self.powered(&order, power, now),
             Event::Command(command) => self.command(command, now),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use policy::{Fact, FenceOutcome, NodeId, Power, Token, UnitName, Wish};
+use policy::{Fact, FenceOutcome, NodeId, Power, Token, UnitName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use units::systemd::{Reading, Remembered, Signal, SystemState};
@@ -59,7 +59,9 @@ pub(super) enum Event {
     /// The gate has gone.
     GateClosed { id: GateId },
     /// Some time after a gate has gone: by now the end of the start job is known.
-    GateSettled { unit: UnitName, since: Duration },
+    GateSettled { id: GateId, unit: UnitName, since: Duration, look: Result<Box<GateLook>, String> },
+    /// The cluster answered to a cancelled start: the log's index, or none if it had nothing to take back.
+    Withdrawn { id: GateId, unit: UnitName, index: Option<u64> },
     /// A fence attempt ended; `None` if it did not begin.
     Fenced { order: Box<FenceOrder>, outcome: Option<FenceOutcome> },
     /// A look at another node's power ended.
@@ -89,6 +91,9 @@ pub(super) struct Look {
     pub(super) manager: Option<SystemState>,
     /// Those of its `BindsTo=` units that are not active; asked only when it is down.
     pub(super) bonds_down: Vec<String>,
+    /// Units that may have taken it with them: those that it stops with and that are not active, and its rivals that
+    /// are. Asked only when it is down without an error.
+    pub(super) partners_gone: Vec<String>,
 }
 
 /// One look at a unit whose start waits at the gate.
@@ -237,9 +242,9 @@ pub(super) enum Action {
     /// Withdraws a gate's question.
     GateDrop { id: GateId },
     /// Comes back to a gate that has gone.
-    GateSettle { unit: UnitName, since: Duration },
-    /// Brings an operator's wish to the cluster.
-    Wish { wish: Box<Wish> },
+    GateSettle { id: GateId, unit: UnitName, since: Duration },
+    /// Takes back what a gate asked for, in a person's name.
+    Withdraw { id: GateId, unit: UnitName, by: String },
     /// An operator's stop has been answered.
     Unspool { unit: UnitName, token: Token },
     /// Runs a fence agent.

@@ -6,16 +6,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use policy::{UnitName, Wanted, Wish};
+use policy::UnitName;
 use tokio::sync::oneshot;
 use units::systemd::journal::{Kind, Priority};
 use units::systemd::starts::{self, StartBatch, StartCause};
+use units::systemd::stops::{self, StopCause};
 use units::systemd::{JobKind, JobResult};
 
 use super::core::Agent;
 use super::event::{Action, GateLook, Now};
 use super::gate::{Answer, GateId};
 use super::permit;
+use super::unit::GivenUp;
 use crate::session::message::GateAnswer;
 
 /// For how long a refusal is repeated from memory: `Upholds=` asks five times in a tenth of a second (row 8). No longer,
@@ -175,7 +177,7 @@ impl Agent {
         if wish.is_some()
             && let Some(unit) = self.units.get_mut(&unit)
         {
-            unit.unwanted_until_ms = 0;
+            unit.given_up = None;
         }
         self.actions.push(Action::GateAsk { id, unit, wish });
     }
@@ -218,31 +220,51 @@ impl Agent {
         let Some(gate) = self.gates.open.remove(&id) else { return };
         self.actions.push(Action::GateDrop { id });
         if gate.wished {
-            self.actions.push(Action::GateSettle { unit: gate.unit, since: now.mono });
+            self.actions.push(Action::GateSettle { id, unit: gate.unit, since: now.mono });
         }
     }
 
-    /// `systemctl stop` while the gate waited takes the wish back (F34). The job's end is known by now.
-    pub(super) fn gate_settled(&mut self, name: &UnitName, since: Duration, now: &Now) {
+    /// `systemctl stop` while the gate waited takes back what the gate asked for (F34). The job's end is known by now.
+    ///
+    /// A start that the system or another unit cancelled is nobody's wish, as with a stop.
+    pub(super) fn gate_settled(
+        &mut self,
+        id: GateId,
+        name: &UnitName,
+        since: Duration,
+        look: Result<Box<GateLook>, String>,
+        now: &Now,
+    ) {
         let recent = since.saturating_sub(Duration::from_secs(1));
-        let starts = |job: &&units::systemd::SeenJob| job.unit == name.0 && job.may_start();
-        let ended = self.jobs.jobs().rev().find(starts).and_then(|job| job.ended.as_ref());
-        let cancelled = ended.is_some_and(|(at, result)| *at >= recent && *result == JobResult::Canceled);
-        if !cancelled {
-            return;
+        let cancelled = self.jobs.jobs().rev().any(|job| {
+            let end = job.ended.as_ref().filter(|(at, _)| *at >= recent);
+            job.unit == name.0
+                && job.may_start()
+                && !job.ours
+                && end.is_some_and(|(_, result)| *result == JobResult::Canceled)
+        });
+        let Some(look) = look.ok().filter(|_| cancelled) else { return };
+        match stops::cancelled(&look.reading, &self.jobs, look.manager, Vec::new(), now.mono) {
+            StopCause::OperatorStop => {}
+            StopCause::Shutdown => return self.leave(),
+            _ => return,
         }
         let by = format!("operator on {} (start cancelled)", self.node_name);
-        if let Some(unit) = self.units.get_mut(name) {
-            unit.unwanted_until_ms = now.boot_ms + UNWANTED_MS;
-        }
-        let wish = Wish::SetGoal {
-            unit: name.clone(),
-            wanted: Wanted::Stopped,
-            node: Some(self.node),
-            seen: None,
-            by,
-        };
-        self.actions.push(Action::Wish { wish: Box::new(wish) });
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.given_up = Some(GivenUp { gate: id, until_ms: now.boot_ms + UNWANTED_MS, index: None });
+        self.actions.push(Action::Withdraw { id, unit: name.clone(), by });
         self.touch(name);
+    }
+
+    /// The cluster knows that the start was given up. What it grants from then on has another reason.
+    pub(super) fn withdrawn(&mut self, id: GateId, name: &UnitName, index: Option<u64>) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if let Some(given_up) = unit.given_up.as_mut().filter(|given_up| given_up.gate == id) {
+            match index {
+                Some(index) => given_up.index = Some(index),
+                None => unit.given_up = None,
+            }
+            self.touch(name);
+        }
     }
 }

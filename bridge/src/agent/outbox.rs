@@ -74,6 +74,14 @@ impl Outbox {
         })
     }
 
+    /// Whether the acknowledgement of these very terms is on its way.
+    pub(super) fn acknowledges(&self, name: &UnitName, under: Token, of: u64) -> bool {
+        self.waiting.iter().any(|waiting| {
+            matches!(&waiting.fact, Fact::TermsAcknowledged { unit, token, revision, .. }
+                if unit == name && *token == under && *revision == of)
+        })
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()

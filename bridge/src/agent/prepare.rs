@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use policy::{Incarnation, UnitName};
+use policy::{Incarnation, Token, UnitName};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use units::systemd::{ActiveState, Signal, Systemd};
@@ -44,6 +44,8 @@ pub struct Prepared {
     pub(super) systemd: Systemd,
     pub(super) signals: mpsc::Receiver<Signal>,
     pub(super) held: BTreeMap<UnitName, Permit>,
+    /// Units that are down although the file of this permit was in place: they stopped while no daemon listened.
+    pub(super) left_filed: BTreeMap<UnitName, Token>,
     pub(super) listener: UnixListener,
 }
 
@@ -58,11 +60,14 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
     let (systemd, signals) = Systemd::connect().await.map_err(PrepareError::Systemd)?;
     let boot = incarnation::boot_id(paths).map_err(PrepareError::Incarnation)?;
     let incarnation = incarnation::incarnation(paths, &systemd).await.map_err(PrepareError::Incarnation)?;
-    let mut held = BTreeMap::new();
+    let (mut held, mut left_filed) = (BTreeMap::new(), BTreeMap::new());
     for (unit, found) in permit::load(paths).map_err(files("/run/convoke/permits".to_owned()))? {
         match keeps(&systemd, &unit, found, &incarnation).await? {
-            Some(kept) => drop(held.insert(unit, kept)),
-            None => {
+            Kept::Runs(permit) => drop(held.insert(unit, permit)),
+            not => {
+                if let Kept::Down(token) = not {
+                    left_filed.insert(unit.clone(), token);
+                }
                 tracing::info!(%unit, "removed a permit that nothing runs under");
                 let path = paths.permit(unit.as_str());
                 permit::remove(paths, &unit).map_err(files(path.display().to_string()))?;
@@ -79,7 +84,15 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
     }
     let socket = paths.socket();
     let listener = gate::open(&socket).map_err(files(socket.display().to_string()))?;
-    Ok(Prepared { incarnation, boot, systemd, signals, held, listener })
+    Ok(Prepared { incarnation, boot, systemd, signals, held, left_filed, listener })
+}
+
+/// What a permit file that was found is worth.
+enum Kept {
+    Runs(Permit),
+    /// Nothing, but that the unit was not being released.
+    Down(Token),
+    Nothing,
 }
 
 /// A permit counts only for this life, and only while its unit runs, comes up or is about to restart.
@@ -88,13 +101,17 @@ async fn keeps(
     unit: &UnitName,
     found: Option<Permit>,
     incarnation: &Incarnation,
-) -> Result<Option<Permit>, PrepareError> {
+) -> Result<Kept, PrepareError> {
     let Some(permit) = found.filter(|permit| permit.incarnation == *incarnation && permit::usable(unit))
     else {
-        return Ok(None);
+        return Ok(Kept::Nothing);
     };
     let reading = systemd.read(unit.as_str()).await.map_err(PrepareError::Systemd)?;
     let frozen = reading.freezer_state == "frozen";
     let runs = reading.active_state.is_up() || reading.active_state == ActiveState::Activating;
-    Ok(Some(permit).filter(|_| runs && !frozen))
+    Ok(match runs && !frozen {
+        true => Kept::Runs(permit),
+        false if reading.active_state.is_down() => Kept::Down(permit.token),
+        false => Kept::Nothing,
+    })
 }

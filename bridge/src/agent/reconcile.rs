@@ -5,6 +5,7 @@ mod ends;
 use std::time::Duration;
 
 use policy::{Cause, Fact, OnStopFailure, PermitView, Phase, Terms, Token, UnitName};
+use units::systemd::SystemState;
 use units::systemd::journal::{Kind, Priority};
 use units::systemd::stops::{self, StopBatch, StopCause};
 
@@ -39,7 +40,7 @@ impl Agent {
         }
         if let Some(because) = unit.due.clone() {
             if self.is_its_turn(name) {
-                self.release_due(name, because);
+                self.release_due(name, because, now);
             }
             return;
         }
@@ -84,6 +85,8 @@ impl Agent {
                 None => Word::Without { stop: view.stop.contains(name) },
             },
         };
+        let given_up =
+            |permit: &PermitView| unit.given_up.is_some_and(|start| start.answers(permit.token, now.boot_ms));
         // What is being started must be stopped, even if it was not seen running yet.
         let run = if unit.op.is_some_and(|op| op.kind == OpKind::Start) { &Run::Starting } else { &unit.run };
         decide(&Case {
@@ -95,7 +98,7 @@ impl Agent {
             run,
             leased: now.leased,
             leaving: self.is_ending(),
-            unwanted: unit.unwanted_until_ms > now.boot_ms,
+            unwanted: self.permit_of(name).is_some_and(given_up),
         })
     }
 
@@ -113,10 +116,7 @@ impl Agent {
             Step::StopStray => {
                 let message = "stopped: it ran here without a permit of the cluster".to_owned();
                 self.tell(name, Kind::StoppedByCluster, Priority::Warning, message);
-                self.begin_release(
-                    name,
-                    Release { token: None, terms: None, because: Cause::Ordered, tell: false },
-                );
+                self.begin_release(name, Release::of(None, None, Cause::Ordered, false));
             }
             Step::Withdraw => self.withdraw(name),
             Step::ReportStarted(token) => self.report_started(name, token),
@@ -158,7 +158,7 @@ impl Agent {
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.held = Some(file.clone());
         unit.filed = true;
-        unit.settled = false;
+        (unit.settled, unit.missed, unit.cut_off) = (false, false, None);
         let triggers = triggers(&unit.members());
         let timeout = unit.reading.as_ref().and_then(|reading| reading.timeout_start);
         self.actions.push(Action::Start {
@@ -222,13 +222,15 @@ impl Agent {
 
     fn take_terms(&mut self, name: &UnitName, token: Token, terms: Terms) {
         let Some(held) = self.units.get_mut(name).and_then(|unit| unit.held.as_mut()) else { return };
-        if held.terms == terms {
+        let (node, revision) = (self.node, terms.revision);
+        if held.terms != terms {
+            held.terms = terms;
+            let permit = held.clone();
+            self.actions.push(Action::File { unit: name.clone(), permit });
+        } else if self.outbox.acknowledges(name, token, revision) {
             return;
         }
-        held.terms = terms.clone();
-        let permit = held.clone();
-        self.actions.push(Action::File { unit: name.clone(), permit });
-        let (node, revision) = (self.node, terms.revision);
+        // Also of terms that the file has already: a daemon may have died before it could say so.
         self.outbox.push(Fact::TermsAcknowledged { node, unit: name.clone(), token, revision });
     }
 
@@ -242,7 +244,7 @@ impl Agent {
     /// Begins a release for a reason that is not in the reading, or finds the reason there.
     fn release(&mut self, name: &UnitName, token: Token, why: &Why, now: &Now) {
         let (because, tell) = match why {
-            Why::Ordered => (Cause::Ordered, true),
+            Why::Ordered => (self.first_cause(name, Cause::Ordered, now), true),
             Why::Unused => (Cause::Unused, true),
             Why::Shutdown => (Cause::Shutdown, true),
             Why::Again => (self.floors.cause(name).cloned().unwrap_or(Cause::Unused), true),
@@ -252,9 +254,15 @@ impl Agent {
                 None => return,
             },
         };
-        if let Cause::Operator(_) = &because
-            && *why == Why::WentDown
-        {
+        if *why != Why::Again {
+            self.tell_wish(name, &because, now);
+        }
+        let terms = self.terms(name);
+        self.begin_release(name, Release::of(Some(token), terms, because, tell));
+    }
+
+    fn tell_wish(&mut self, name: &UnitName, because: &Cause, now: &Now) {
+        if let Cause::Operator(_) = because {
             let message = if now.leased {
                 "stopped by hand: the cluster leaves it stopped until it is started again (convoke start)"
             } else {
@@ -262,8 +270,25 @@ impl Agent {
             };
             self.tell(name, Kind::StopWish, Priority::Notice, message.to_owned());
         }
-        let terms = self.terms(name);
-        self.begin_release(name, Release { token: Some(token), terms, because, tell });
+    }
+
+    /// A stop that is under way already, and not ours, is why the unit stops, whatever was ordered since (S6): PID 1
+    /// merges ours into it.
+    fn first_cause(&mut self, name: &UnitName, ordered: Cause, now: &Now) -> Cause {
+        let Some(unit) = self.units.get(name) else { return ordered };
+        // Without a permit that was acted on, what stopped was an earlier run.
+        let (Some(look), Some(_)) = (&unit.look, &unit.held) else { return ordered };
+        let manager = if self.leaving { Some(SystemState::Stopping) } else { look.manager };
+        let manager = manager.unwrap_or(SystemState::Other);
+        let stop = stops::before_us(&look.reading, &self.jobs, manager, look.bonds_down.clone(), now.mono);
+        match stop.map(|stop| cause::meaning(&stop, &look.reading, &self.node_name, true)) {
+            Some(Meaning::Release(because @ (Cause::Operator(_) | Cause::Propagated(_)))) => because,
+            Some(Meaning::Shutdown) => {
+                self.leave();
+                Cause::Shutdown
+            }
+            _ => ordered,
+        }
     }
 
     fn terms(&self, name: &UnitName) -> Option<Terms> {
@@ -280,14 +305,24 @@ impl Agent {
             self.look(name, Duration::ZERO);
             return None;
         };
-        let manager = look.manager.unwrap_or(units::systemd::SystemState::Other);
-        let batch = StopBatch::gather(&look.reading, &self.jobs, manager, look.bonds_down.clone(), now.mono);
-        let stop = stops::classify(&batch);
+        let manager = look.manager.unwrap_or(SystemState::Other);
+        let (reading, bonds_down) = (&look.reading, look.bonds_down.clone());
+        let mut stop = match unit.cut_off {
+            Some(at) => stops::cancelled(reading, &self.jobs, manager, bonds_down, at),
+            None => stops::classify(&StopBatch::gather(reading, &self.jobs, manager, bonds_down, now.mono)),
+        };
+        if stop == StopCause::RestartHalf {
+            // Somebody starts it again: how that ends is another question.
+            unit.cut_off = None;
+        }
         if stop == StopCause::CleanExit && !unit.settled {
             // A job may be told a moment later than the change that it made.
             unit.settled = true;
             self.look(name, SETTLE);
             return None;
+        }
+        if stop == StopCause::CleanExit && self.went_unheard(name) {
+            stop = cause::unheard(&look);
         }
         match cause::meaning(&stop, &look.reading, &node, look.reading.job.is_none()) {
             Meaning::Returns => None,
@@ -300,7 +335,22 @@ impl Agent {
         }
     }
 
-    fn release_due(&mut self, name: &UnitName, because: Cause) {
+    /// Whether the unit ran under its permit and went down while nobody listened: the daemon was not there, or had lost
+    /// its connection. Where a release had begun, the file was gone, and it was us.
+    fn went_unheard(&self, name: &UnitName) -> bool {
+        let Some(unit) = self.units.get(name).filter(|unit| unit.missed) else { return false };
+        let held = unit.held.as_ref().map(|held| held.token);
+        let active = self.permit_of(name).filter(|permit| permit.phase == Phase::Active);
+        let active = active.map(|permit| permit.token);
+        match held {
+            Some(held) => unit.filed && (active == Some(held) || unit.started_told == Some(held)),
+            None => active.is_some() && unit.left_filed == active,
+        }
+    }
+
+    fn release_due(&mut self, name: &UnitName, because: Cause, now: &Now) {
+        let without_lease = because == Cause::LeaseEnded;
+        let because = if without_lease { self.first_cause(name, because, now) } else { because };
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.due = None;
         let Some(held) = unit.held.as_ref() else { return };
@@ -309,7 +359,9 @@ impl Agent {
             let message = "stopped: this node has no quorum (OnQuorumLoss=stop)".to_owned();
             self.tell(name, Kind::LeaseEnded, Priority::Warning, message);
         }
-        self.begin_release(name, Release { token: Some(token), terms: Some(terms), because, tell: true });
+        self.tell_wish(name, &because, now);
+        let release = Release::of(Some(token), Some(terms), because, true);
+        self.begin_release(name, Release { without_lease, ..release });
     }
 
     /// A unit stops after every unit that is to stop before it (F25). A circle is cut anywhere.
@@ -357,8 +409,8 @@ impl Agent {
             Some(terms) => Duration::from_millis(terms.stop_budget_ms),
             None => own.unwrap_or(STRAY_BUDGET),
         };
-        let if_stuck = match (&release.because, &release.terms) {
-            (Cause::LeaseEnded, _) => IfStuck::TakeDown,
+        let if_stuck = match (release.without_lease, &release.terms) {
+            (true, _) => IfStuck::TakeDown,
             (_, Some(terms)) if terms.on_stop_failure == OnStopFailure::Fence => IfStuck::TakeDownLater,
             _ => IfStuck::Report,
         };
@@ -402,9 +454,9 @@ impl Agent {
                 }
                 AtLeaseEnd::Freeze if can_freeze(unit) => freeze.push(name.clone()),
                 AtLeaseEnd::Freeze | AtLeaseEnd::Stop => match unit.release.as_mut() {
-                    // It stops already, but with more patience than is left.
+                    // It stops already, for a reason that stands, but with more patience than is left.
                     Some(release) => {
-                        release.because = Cause::LeaseEnded;
+                        release.without_lease = true;
                         unit.op = None;
                     }
                     None => unit.due = Some(Cause::LeaseEnded),

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use units::systemd::journal::Journal;
 use units::systemd::{Signal, Systemd};
 
-use asking::{ask_gate, bring, keep_pulse, reconnect};
+use asking::{ask_gate, bring, gate_look, keep_pulse, reconnect};
 
 use super::command::AgentCommand;
 use super::core::{Agent, Origin};
@@ -32,7 +32,7 @@ use super::timer::BootTimer;
 use super::wishes::Spool;
 use super::{chain, discovery, permit};
 use crate::paths::Paths;
-use crate::session::message::Request;
+use crate::session::message::{Request, gate_client};
 use crate::session::{Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
 
 /// Between two looks at what could not be done at once.
@@ -77,7 +77,7 @@ pub struct AgentSetup {
 
 /// Runs the agent until it is told to end, or the session's task has gone.
 pub async fn run(setup: AgentSetup, prepared: Prepared) {
-    let Prepared { boot, systemd, signals, held, listener, .. } = prepared;
+    let Prepared { boot, systemd, signals, held, left_filed, listener, .. } = prepared;
     let expected = setup.paths.lease_file().exists();
     let agent = Agent::new(Origin {
         node: setup.node,
@@ -85,6 +85,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         incarnation: setup.incarnation.clone(),
         floors: Floors::load(&setup.paths.floors_file(), &boot, expected),
         held,
+        left_filed,
         gated: discovery::load_gated(&setup.paths),
     });
     let (events, inbox) = mpsc::channel(QUEUE);
@@ -97,6 +98,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
     let executor = Executor::new(setup.asker.clone(), setup.lease.clone(), Some(DAEMON_UNIT.to_owned()));
     let shell = Shell {
         agent,
+        node: setup.node,
         paths: setup.paths,
         root: setup.root,
         lease: setup.lease,
@@ -115,7 +117,6 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         detect: DETECT,
         spool,
         client,
-        wishes: 0,
         looks: 0,
         looking: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
         discovering: Discovering::Idle,
@@ -134,6 +135,7 @@ enum Discovering {
 
 struct Shell {
     agent: Agent,
+    node: NodeId,
     paths: Paths,
     root: PathBuf,
     lease: Lease,
@@ -153,7 +155,6 @@ struct Shell {
     detect: Duration,
     spool: Spool,
     client: String,
-    wishes: u64,
     looks: u64,
     looking: Arc<Semaphore>,
     discovering: Discovering,
@@ -303,12 +304,8 @@ impl Shell {
                     asking.abort();
                 }
             }
-            Action::GateSettle { unit, since } => self.later(GATE_SETTLE, Event::GateSettled { unit, since }),
-            Action::Wish { wish } => {
-                let request = self.wish(*wish);
-                let asker = self.asker.clone();
-                tokio::spawn(async move { bring(&asker, request, WISH_ATTEMPTS).await });
-            }
+            Action::GateSettle { id, unit, since } => self.gate_settle(id, unit, since),
+            Action::Withdraw { id, unit, by } => self.withdraw(id, unit, by),
             Action::Unspool { unit, token } => {
                 let spool = self.spool.clone();
                 tokio::task::spawn_blocking(move || spool.forget(&unit, token));
@@ -461,38 +458,44 @@ impl Shell {
     fn gate_look(&mut self, id: GateId, unit: UnitName) {
         let (systemd, events) = (self.systemd.clone(), self.events.clone());
         tokio::spawn(async move {
-            let look = match &systemd {
-                Some(systemd) => {
-                    tasks::gate_look(systemd, unit.as_str()).await.map_err(|error| chain(&error))
-                }
-                None => Err("PID 1 is not connected".to_owned()),
-            };
-            drop(events.send(Event::GateLooked { id, look: look.map(Box::new) }).await);
+            let look = gate_look(systemd.as_ref(), &unit).await;
+            drop(events.send(Event::GateLooked { id, look }).await);
+        });
+    }
+
+    /// Looks again after a gate has gone, when the end of its start is known.
+    fn gate_settle(&self, id: GateId, unit: UnitName, since: Duration) {
+        let (systemd, events) = (self.systemd.clone(), self.events.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(GATE_SETTLE).await;
+            let look = gate_look(systemd.as_ref(), &unit).await;
+            drop(events.send(Event::GateSettled { id, unit, since, look }).await);
         });
     }
 
     fn gate_ask(&mut self, id: GateId, unit: UnitName, wish: Option<String>) {
         self.gates.retain(|_, asking| !asking.is_finished());
+        let gate = format!("{}/{id}", self.client);
         let (asker, events, in_session) =
             (self.asker.clone(), self.events.clone(), self.in_session.subscribe());
         let asking = tokio::spawn(async move {
-            let answer = ask_gate(&asker, in_session, Request::Gate { unit, wish }).await;
+            let answer = ask_gate(&asker, in_session, Request::Gate { unit, wish, gate }).await;
             drop(events.send(Event::GateAnswered { id, answer }).await);
         });
         self.gates.insert(id, asking);
     }
 
-    fn later(&self, after: Duration, event: Event) {
-        let events = self.events.clone();
+    /// Takes back what the gate asked for. However late it comes, it undoes nothing that was asked for since.
+    fn withdraw(&self, id: GateId, unit: UnitName, by: String) {
+        let name = format!("{}/{id}", self.client);
+        let gate = gate_client(self.node, &name);
+        let wish = policy::Wish::WithdrawStart { unit: unit.clone(), node: self.node, gate, by };
+        let request = Request::Wish { client: format!("{name}/withdrawn"), number: 1, wish };
+        let (asker, events) = (self.asker.clone(), self.events.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            drop(events.send(event).await);
+            let index = bring(&asker, request, WISH_ATTEMPTS).await.and_then(Result::ok);
+            drop(events.send(Event::Withdrawn { id, unit, index }).await);
         });
-    }
-
-    fn wish(&mut self, wish: policy::Wish) -> Request {
-        self.wishes += 1;
-        Request::Wish { client: self.client.clone(), number: self.wishes, wish }
     }
 
     /// Operators' stops that an earlier daemon could not bring to the cluster (F10).
@@ -510,7 +513,7 @@ impl Shell {
             let request = Request::Wish { client: format!("{}/{unit}", self.client), number: 1, wish };
             let (asker, spool) = (self.asker.clone(), self.spool.clone());
             tokio::spawn(async move {
-                if bring(&asker, request, usize::MAX).await {
+                if bring(&asker, request, usize::MAX).await.is_some() {
                     drop(tokio::task::spawn_blocking(move || spool.forget(&unit, token)).await);
                 }
             });

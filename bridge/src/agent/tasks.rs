@@ -294,6 +294,7 @@ impl Task {
             left: None,
             manager: None,
             bonds_down: Vec::new(),
+            partners_gone: Vec::new(),
         })
     }
 
@@ -347,10 +348,20 @@ enum Obstacle {
 /// One fresh look.
 pub(super) async fn look(systemd: &Systemd, unit: &str) -> Result<Look, Error> {
     let (reading, remembered) = systemd.remember(unit).await?;
-    let mut look = Look { reading, remembered, left: None, manager: None, bonds_down: Vec::new() };
+    let mut look = Look {
+        reading,
+        remembered,
+        left: None,
+        manager: None,
+        bonds_down: Vec::new(),
+        partners_gone: Vec::new(),
+    };
     if look.reading.active_state.is_down() {
         look.manager = Some(systemd.manager_state().await?);
         look.bonds_down = inactive(systemd, &look.reading.relations.binds_to).await;
+        if matches!(look.reading.result.as_str(), "" | "success") {
+            look.partners_gone = partners_gone(systemd, &look.reading).await;
+        }
         if let Err(still) = systemd.gone(unit, &look.remembered).await {
             // A start that waits at its gate is no copy: without a permit the gate refuses it.
             let waits = matches!(&still.why, Left::Job(job) if job.kind == Some(JobKind::Start));
@@ -358,6 +369,19 @@ pub(super) async fn look(systemd: &Systemd, unit: &str) -> Result<Look, Error> {
         }
     }
     Ok(look)
+}
+
+async fn partners_gone(systemd: &Systemd, reading: &Reading) -> Vec<String> {
+    let relations = &reading.relations;
+    let with =
+        [&relations.requires, &relations.requisite, &relations.part_of, &relations.stop_propagated_from];
+    // A slice stops with the last of its units, not before it.
+    let with = with.into_iter().flatten().filter(|name| !name.ends_with(".slice"));
+    let against = relations.conflicts.iter().chain(&relations.conflicted_by);
+    let (with, against): (Vec<String>, Vec<String>) = (with.cloned().collect(), against.cloned().collect());
+    let (mut gone, come) = tokio::join!(inactive(systemd, &with), active(systemd, &against));
+    gone.extend(come);
+    gone
 }
 
 /// A look at a unit whose start waits at its gate.

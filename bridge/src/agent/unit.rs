@@ -1,10 +1,13 @@
 //! What the agent knows of one unit.
 
+use std::time::Duration;
+
 use policy::{Cause, InventoryItem, Terms, Token, UnitName};
 use units::systemd::{ActiveState, Reading, Remembered};
 
 use super::decide::Run;
 use super::event::{Look, OpId};
+use super::gate::GateId;
 use super::offer::{self, Found};
 use super::permit::Permit;
 
@@ -45,6 +48,34 @@ pub(super) struct Release {
     pub(super) because: Cause,
     /// Whether the cluster is told `Released`: not for permits that it does not know any more.
     pub(super) tell: bool,
+    /// The lease has ended meanwhile, whatever the cause: a stop that hangs takes the node down (F8).
+    pub(super) without_lease: bool,
+}
+
+impl Release {
+    pub(super) fn of(token: Option<Token>, terms: Option<Terms>, because: Cause, tell: bool) -> Self {
+        let without_lease = because == Cause::LeaseEnded;
+        Self { token, terms, because, tell, without_lease }
+    }
+}
+
+/// A start that was given up at its gate: a grant that may be its late answer is given back (F34).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GivenUp {
+    pub(super) gate: GateId,
+    /// No later than this, in boot milliseconds.
+    pub(super) until_ms: u64,
+    /// Where the log took the wish back: what was granted after that has another reason.
+    pub(super) index: Option<u64>,
+}
+
+impl GivenUp {
+    /// Whether a grant is taken for the late answer.
+    pub(super) fn answers(&self, token: Token, boot_ms: u64) -> bool {
+        // Tokens carry the log's index below their generation.
+        let granted = token.0 & 0xffff_ffff_ffff;
+        boot_ms < self.until_ms && self.index.is_none_or(|index| granted < index)
+    }
 }
 
 /// One unit.
@@ -72,8 +103,14 @@ pub(super) struct Unit {
     pub(super) started_told: Option<Token>,
     pub(super) released_told: Option<Token>,
     pub(super) stuck: Option<String>,
-    /// Until when a grant is taken for the answer to a start that was cancelled, in boot milliseconds.
-    pub(super) unwanted_until_ms: u64,
+    /// The start that was cancelled last at its gate.
+    pub(super) given_up: Option<GivenUp>,
+    /// Our own start was cancelled, and not by us; when that was noticed (CLOCK_MONOTONIC).
+    pub(super) cut_off: Option<Duration>,
+    /// It was down at the first look of this connection: what took it down was not heard.
+    pub(super) missed: bool,
+    /// It was down when the daemon started, and the file of this permit was still there: no release had begun.
+    pub(super) left_filed: Option<Token>,
     /// When its gate was last mended, in boot milliseconds.
     pub(super) mended_ms: Option<u64>,
 }
@@ -84,7 +121,9 @@ impl Unit {
         self.run = run_of(&look);
         if look.reading.active_state.is_up() {
             self.settled = false;
+            self.cut_off = None;
         }
+        self.missed &= look.reading.active_state.is_down();
         if look.reading.active_state.is_down() {
             // PID 1 forgets the group of a unit that is down; what was seen before still counts.
             for (unit, groups) in &look.remembered.groups {

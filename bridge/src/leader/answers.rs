@@ -254,7 +254,7 @@ impl Core {
                 }
                 self.propose_wish(wish, client, wish_number, Ticket::Wish(id, number));
             }
-            Request::Gate { unit, wish } => self.ask_gate(id, number, peer, unit, wish),
+            Request::Gate { unit, wish, gate } => self.ask_gate((id, number), peer, unit, wish, &gate),
             Request::Enroll { attempt, wish } => {
                 let Wish::Enroll { name, .. } = &wish else {
                     let reply = Reply::Unable("not a request to join".to_owned());

@@ -7,7 +7,7 @@ use super::core::Core;
 use super::entry::Outcome;
 use super::proposals::Ticket;
 use crate::api::picture;
-use crate::session::message::{Down, GateAnswer, Number, Reply};
+use crate::session::message::{Down, GateAnswer, Number, Reply, gate_client};
 
 /// A gate that has no answer yet.
 #[derive(Debug)]
@@ -24,11 +24,11 @@ impl Core {
     /// A question never undoes a hold; a person's start is a wish, unless the unit may run elsewhere already.
     pub(super) fn ask_gate(
         &mut self,
-        connection: ConnectionId,
-        number: Number,
+        (connection, number): (ConnectionId, Number),
         node: NodeId,
         unit: UnitName,
         wish: Option<String>,
+        gate: &str,
     ) {
         let Some(known) = self.state().units.get(&unit) else {
             let why = format!("{unit} is not known to the cluster yet");
@@ -44,12 +44,9 @@ impl Core {
         reign.gates.push(WaitingGate { connection, number, node, unit: unit.clone(), wishing });
         if wishing {
             let wish = Wish::SetGoal { unit, wanted: Wanted::Started, node: Some(node), seen: None, by };
-            // The node asks again in another session under the same number, which is its own in all of this life: what
-            // was recorded once must not undo a stop that came after it (F10).
-            let life = self.state().nodes.get(&node).and_then(|node| node.life.as_ref());
-            let life = life.map_or("", |life| life.incarnation.0.as_str());
-            let client = format!("gate {node} {life} {number}");
-            self.propose_wish(wish, client, 1, Ticket::Gate(connection, number));
+            // The node asks again in another session: what was recorded once must not undo a stop that came after it
+            // (F10). By the same name the wish is taken back, where this one made it.
+            self.propose_wish(wish, gate_client(node, gate), 1, Ticket::Gate(connection, number));
         }
     }
 

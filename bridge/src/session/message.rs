@@ -211,6 +211,8 @@ pub enum Request {
         unit: UnitName,
         /// Set if a person asks for the start: who.
         wish: Option<String>,
+        /// The gate's name, which no other gate of the node ever has: asked again, it is the same question.
+        gate: String,
     },
     /// Just before the agent runs: is this attempt still to be made? (F24)
     MayFence {
@@ -244,6 +246,11 @@ pub enum Request {
     },
     /// The settings document.
     Config,
+}
+
+/// The client in whose name a gate's wish is recorded.
+pub(crate) fn gate_client(node: NodeId, gate: &str) -> String {
+    format!("gate {node} {gate}")
 }
 
 /// The leader's answer.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::joblog::{BATCH_WINDOW, JobLog, SeenJob};
 use super::reading::{ActiveState, CurrentJob, Reading, Relations};
-use super::signal::{JobKind, SystemState};
+use super::signal::{JobKind, JobResult, SystemState};
 
 /// How much later than PID 1's own time a signal may be heard.
 const HEARD_LATE: Duration = BATCH_WINDOW;
@@ -84,6 +84,54 @@ impl StopBatch {
             exec_main_status: reading.exec_main_status,
         }
     }
+}
+
+/// Who had PID 1 throw a start away that ended as `canceled`, in words of a stop. `noticed` is when that was seen.
+///
+/// The stop job that came in its place may be over too soon to be asked for its kind, and a unit that never ran has no
+/// times to compare it with: so the end of the start is itself the evidence.
+pub fn cancelled(
+    reading: &Reading,
+    log: &JobLog,
+    manager: SystemState,
+    bonds_down: Vec<String>,
+    noticed: Duration,
+) -> StopCause {
+    let ends = log.jobs().rev().filter(|job| job.unit == reading.id && job.may_start());
+    let at = ends.filter_map(|job| job.ended.as_ref()).find(|(_, result)| *result == JobResult::Canceled);
+    let at = at.map_or(noticed, |(at, _)| *at);
+    let unit = reading.id.clone();
+    let stop = SeenJob { id: 0, unit, kind: Some(JobKind::Stop), ours: false, at, ended: None };
+    classify(&StopBatch {
+        batch: log.batch(at),
+        job: Some(stop),
+        auto_restart: false,
+        ..StopBatch::gather(reading, log, manager, bonds_down, noticed)
+    })
+}
+
+/// Who is stopping a unit, or has just stopped it, before we do: `None` if nobody is known to.
+///
+/// Only the unit's latest job is looked at: what stopped an earlier run says nothing of this one.
+pub fn before_us(
+    reading: &Reading,
+    log: &JobLog,
+    manager: SystemState,
+    bonds_down: Vec<String>,
+    noticed: Duration,
+) -> Option<StopCause> {
+    let batch = StopBatch::gather(reading, log, manager, bonds_down, noticed);
+    let job = log.jobs().rev().find(|job| job.unit == reading.id).filter(|job| !job.ours)?;
+    let stops = match (job.kind, &job.ended) {
+        (Some(JobKind::Stop), ended) => ended.as_ref().is_none_or(|(_, result)| *result == JobResult::Done),
+        // Too quick to be asked: by its times it took the unit down.
+        (None, _) => reading.active_state.is_down() && batch.job.as_ref() == Some(job),
+        (Some(_), _) => false,
+    };
+    stops.then(|| {
+        let (job, jobs) = (Some(job.clone()), log.batch(job.at));
+        classify(&StopBatch { job, batch: jobs, next: None, auto_restart: false, ..batch })
+    })
 }
 
 /// Whether this job of the unit, by its times, took part in the stop. `left` is when the unit left "active".

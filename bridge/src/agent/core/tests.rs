@@ -1,5 +1,6 @@
 //! The agent driven by events alone: no systemd, no socket, no clock.
 
+mod stops;
 mod survey;
 
 use policy::{Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms, Token};
@@ -30,6 +31,7 @@ fn lab_with(held: &[(&str, Permit)]) -> Lab {
         incarnation: "boot/1/0".into(),
         floors: Floors::load(&dir.path().join("floors"), "boot", false),
         held: held.iter().map(|(unit, permit)| (UnitName::from(*unit), permit.clone())).collect(),
+        left_filed: BTreeMap::new(),
         gated: Gated::default(),
     });
     let now = Now { boot_ms: 100_000, mono: Duration::from_secs(100), leased: true };
@@ -113,7 +115,7 @@ fn look(unit: &str, (state, sub, result): State) -> Look {
     let reading = reading(unit, state, sub, result);
     let remembered = units::systemd::Remembered::of(&reading);
     let manager = state.is_down().then_some(SystemState::Running);
-    Look { reading, remembered, left: None, manager, bonds_down: Vec::new() }
+    Look { reading, remembered, left: None, manager, bonds_down: Vec::new(), partners_gone: Vec::new() }
 }
 
 fn view(unit: &str, token: u64, phase: Phase) -> PermitView {
@@ -236,10 +238,7 @@ fn tell(action: &Action) -> String {
         }
         Action::GateDrop { .. } => "withdraw".into(),
         Action::GateSettle { .. } => "settle".into(),
-        Action::Wish { wish } => match &**wish {
-            policy::Wish::SetGoal { unit, wanted, by, .. } => format!("wish {unit} {wanted:?} by {by}"),
-            other => format!("wish {other:?}"),
-        },
+        Action::Withdraw { id, unit, by } => format!("take back {id} for {unit} by {by}"),
         Action::TakeDown { why, .. } => format!("take down: {why}"),
         Action::EndLease => "end lease".into(),
         Action::Reload => "reload".into(),
@@ -860,40 +859,6 @@ fn a_section_that_goes_is_told_in_the_units_log() {
     lab.discover(&[]);
     lab.discover(&[]);
     assert_eq!(lines(&lab), 1);
-}
-
-#[test]
-fn a_cancelled_start_takes_its_wish_back_and_its_grant_is_given_back() {
-    let mut lab = lab();
-    lab.job(5, "db.service", JobKind::Start);
-    let _answer = ask(&mut lab, 1);
-    gate_look(&mut lab, 1, Some(5), SystemState::Running);
-    assert_eq!(lab.hear(Event::GateClosed { id: 1 }), "withdraw; settle");
-    let at = lab.now.mono;
-    let removed =
-        Signal::JobRemoved { id: 5, unit: "db.service".into(), result: JobResult::Canceled, ours: false, at };
-    lab.hear(Event::Signal(removed));
-    lab.look("db.service", down());
-    assert_eq!(
-        lab.hear(Event::GateSettled { unit: "db.service".into(), since: at }),
-        "wish db.service Stopped by operator on n1 (start cancelled)"
-    );
-    assert_eq!(lab.order(vec![view("db.service", 7, Phase::Granted)]), "unfile db.service; stop db.service");
-    assert_eq!(
-        lab.end("db.service", gone("db.service")),
-        "look db.service; send released db.service 7 Unused"
-    );
-}
-
-#[test]
-fn a_gate_that_ends_for_another_reason_wishes_nothing() {
-    let mut lab = lab();
-    lab.job(5, "db.service", JobKind::Start);
-    let _answer = ask(&mut lab, 1);
-    gate_look(&mut lab, 1, Some(5), SystemState::Running);
-    let at = lab.now.mono;
-    lab.hear(Event::GateClosed { id: 1 });
-    assert_eq!(lab.hear(Event::GateSettled { unit: "db.service".into(), since: at }), "");
 }
 
 #[test]

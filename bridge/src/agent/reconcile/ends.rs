@@ -1,10 +1,11 @@
 //! Takes in how operations on a unit ended.
 
 use policy::{Cause, Fact, Phase, UnitName};
+use units::systemd::JobResult;
 use units::systemd::journal::{Kind, Priority};
 
 use super::{MEND_PAUSE_MS, Release};
-use crate::agent::core::Agent;
+use crate::agent::core::{Agent, SETTLE};
 use crate::agent::decide::Run;
 use crate::agent::event::{Action, End, Failure, Look, Now, OpId};
 use crate::agent::unit::OpKind;
@@ -22,7 +23,7 @@ impl Agent {
         self.touch(name);
         match end {
             End::Looked(look) => self.looked(name, *look, now),
-            End::Started { job, look } => self.started(name, &job, *look),
+            End::Started { job, look } => self.started(name, &job, *look, now),
             End::Gone(look) => self.gone(name, *look),
             End::Froze(Ok(look)) | End::Thawed(Ok(look)) => {
                 if let Some(unit) = self.units.get_mut(name) {
@@ -42,6 +43,7 @@ impl Agent {
 
     fn looked(&mut self, name: &UnitName, look: Look, now: &Now) {
         let Some(unit) = self.units.get_mut(name) else { return };
+        unit.missed |= !unit.watched;
         unit.watched = true;
         unit.saw(look);
         let open = unit
@@ -63,12 +65,18 @@ impl Agent {
         }
     }
 
-    fn started(&mut self, name: &UnitName, job: &str, look: Look) {
+    fn started(&mut self, name: &UnitName, job: &str, look: Look, now: &Now) {
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.saw(look);
         unit.stale = true;
         let (down, token) = (unit.run.is_down(), unit.held.as_ref().map(|held| held.token));
         let (Some(token), Some(look)) = (token, unit.look.clone()) else { return };
+        // Not by us: that ends in another word. Who did it is told by jobs that may be heard a moment later.
+        if job == JobResult::Canceled.to_string() && !look.reading.active_state.is_up() {
+            unit.cut_off = Some(now.mono);
+            self.look(name, SETTLE);
+            return;
+        }
         if !down {
             let granted = self.permit_of(name).is_some_and(|permit| permit.phase == Phase::Granted);
             if granted && look.reading.active_state.is_up() {
@@ -83,7 +91,7 @@ impl Agent {
         };
         let terms = self.terms(name);
         let because = Cause::StartFailed(why);
-        self.begin_release(name, Release { token: Some(token), terms, because, tell: true });
+        self.begin_release(name, Release::of(Some(token), terms, because, true));
     }
 
     /// Verified gone: the third and fourth step of a release.
@@ -135,7 +143,7 @@ impl Agent {
                 let because =
                     if matches!(failure, Failure::NoLease) { Cause::Unused } else { Cause::StartFailed(why) };
                 let terms = self.terms(name);
-                self.begin_release(name, Release { token, terms, because, tell: true });
+                self.begin_release(name, Release::of(token, terms, because, true));
             }
             Some(OpKind::Look) => {
                 // What cannot be read counts as running; the next tick looks again.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use policy::{Refusal, UnitName};
 use tokio::sync::{mpsc, watch};
 use units::systemd::{Signal, Systemd};
 
-use crate::agent::chain;
+use crate::agent::event::GateLook;
+use crate::agent::{chain, tasks};
 use crate::session::message::{GateAnswer, Reply, Request};
 use crate::session::{AskError, Asker, Pulse};
 
@@ -87,18 +89,29 @@ pub(super) async fn ask_gate(
     }
 }
 
-/// Brings a wish to the cluster; true once it was answered, either way.
-pub(super) async fn bring(asker: &Asker, request: Request, attempts: usize) -> bool {
+/// One look at a unit whose start waits, or waited, at its gate.
+pub(super) async fn gate_look(systemd: Option<&Systemd>, unit: &UnitName) -> Result<Box<GateLook>, String> {
+    match systemd {
+        Some(systemd) => {
+            tasks::gate_look(systemd, unit.as_str()).await.map(Box::new).map_err(|error| chain(&error))
+        }
+        None => Err("PID 1 is not connected".to_owned()),
+    }
+}
+
+/// Brings a wish to the cluster, and its answer back; `None` if there was none.
+pub(super) async fn bring(asker: &Asker, request: Request, attempts: usize) -> Option<Result<u64, Refusal>> {
     for _ in 0..attempts {
         match asker.ask(request.clone(), WISH_LIMIT).await {
-            Ok(Reply::Wish(Ok(_))) => return true,
-            Ok(Reply::Wish(Err(refusal))) => {
-                tracing::info!(%refusal, "the cluster did not take a wish of this node");
-                return true;
+            Ok(Reply::Wish(outcome)) => {
+                if let Err(refusal) = &outcome {
+                    tracing::info!(%refusal, "the cluster did not take a wish of this node");
+                }
+                return Some(outcome);
             }
-            Err(AskError::Stopping) => return false,
+            Err(AskError::Stopping) => return None,
             Ok(_) | Err(_) => tokio::time::sleep(WISH_PAUSE).await,
         }
     }
-    false
+    None
 }
