@@ -23,6 +23,10 @@ fn what_an_operator_says_holds() -> Result<()> {
         scenario.part("systemctl stop of a replica holds it on that node", replica_held);
         scenario.part("a move leaves nothing behind", move_leaves_nothing);
         scenario.part("systemctl restart is a restart, not a wish", restart_in_place);
+        scenario.part(
+            "systemctl stop counts during a start, before an order, and without the daemon",
+            overlapped,
+        );
         scenario.part("commands about nothing say what is there", unknown_names);
     })
 }
@@ -199,6 +203,40 @@ fn restart_in_place(c: &Cluster) -> Result<()> {
         "the stop half was taken for a wish: {asked:#?}"
     );
     c.never_twice(UNIT)
+}
+
+fn overlapped(c: &Cluster) -> Result<()> {
+    let unit = "witness@slow.service";
+    let file = UnitFile::new(unit).key("Replicas=1");
+    c.install(&file.service("ExecStartPre=/bin/sleep 4").service("ExecStop=/bin/sleep 4"))?;
+    let by_hand = |unit: &str, what: &str| -> Result<()> {
+        is_stopped(c, unit)?;
+        let by = c.overview()?.unit(unit).and_then(|u| u.goal_by.clone()).unwrap_or_default();
+        ensure!(by.contains("systemctl stop"), "{what}: stopped by `{by}`");
+        c.stays_silent(unit, S(6))
+    };
+    c.ok(1, &format!("convoke start --no-wait {unit}"))?;
+    let home = c.wait_for("it is on its way up", LATE, || {
+        let state = |i: &usize| c.node(*i).show(unit, "ActiveState").is_ok_and(|state| state == "activating");
+        Ok((1..=3).find(state))
+    })?;
+    c.ok(home, &format!("systemctl stop {unit}"))?;
+    by_hand(unit, "during a start")?;
+
+    c.run_unit(unit, 1)?;
+    c.ok(1, &format!("systemctl stop --no-block {unit}"))?;
+    c.ok(2, &format!("convoke move --no-wait {unit} n2"))?;
+    by_hand(unit, "before a move")?;
+
+    // Nobody hears this one, but such a unit does not end by itself.
+    let quick = "witness@quick.service";
+    c.install(&UnitFile::new(quick).key("Replicas=1").service("Restart=always"))?;
+    c.run_unit(quick, 1)?;
+    c.kill_daemon(1)?;
+    c.ok(1, &format!("systemctl stop {quick}"))?;
+    by_hand(quick, "without the daemon")?;
+    c.never_twice(unit)?;
+    c.never_twice(quick)
 }
 
 fn unknown_names(c: &Cluster) -> Result<()> {
