@@ -49,7 +49,7 @@ check:
 
 scenarios: setup deb
 	@echo '== scenarios on real nodes'
-	@$(CARGO) build --release -p lab
+	@$(CARGO) build -p lab
 	@CONVOKE_DEB=$(CURDIR)/$(DEB) tests/scenarios/all $(S)
 
 test: check scenarios

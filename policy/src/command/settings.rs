@@ -49,10 +49,10 @@ impl Settings {
         lease.saturating_add(lease / 100).saturating_add(self.detect_ms / 40)
     }
 
-    /// How often a node sends a beat.
+    /// How often a node sends a beat: as rarely as leaves a lease time for an election (docs/design/0004-times.md).
     #[must_use]
     pub fn beat_ms(&self) -> Millis {
-        self.detect_ms / 8
+        self.detect_ms.saturating_mul(14) / 100
     }
 }
 
