@@ -35,6 +35,8 @@ const FAREWELL_MS: u64 = 5_000;
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) permits: BTreeMap<UnitName, PermitView>,
+    /// Every unit that the cluster knows.
+    known: BTreeSet<UnitName>,
     pub(super) stop: BTreeSet<UnitName>,
     /// Index up to which the cluster asks what runs here.
     survey: u64,
@@ -192,6 +194,7 @@ impl Agent {
             changed.insert(unit);
         }
         self.tell_inventory(&changed);
+        self.drop_forgotten(&changed);
         self.send();
         self.end(now);
     }

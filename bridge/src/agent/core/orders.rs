@@ -71,8 +71,7 @@ impl Agent {
             }
         }
         self.gate_all(view.units.iter().chain(permits.keys()));
-        self.drop_forgotten(&view.units);
-        self.view = Some(View { permits, stop: view.stop, survey: view.survey });
+        self.view = Some(View { permits, known: view.units, stop: view.stop, survey: view.survey });
         self.gates.forget_refusals();
         for unit in self.units.values_mut() {
             unit.released_told = None;

@@ -76,18 +76,15 @@ impl Agent {
         self.outbox.push(Fact::Surveyed { node, incarnation, index: due });
     }
 
-    /// Opens the gates of units that the cluster has forgotten and that nothing here speaks of any more (F12).
-    pub(super) fn drop_forgotten(&mut self, known: &BTreeSet<UnitName>) {
-        if !self.discovered || !self.inventory_told {
-            return;
-        }
-        let forgotten: Vec<UnitName> = self
-            .units
+    /// Opens the gates of those of these units that the cluster has forgotten and that nothing here speaks of any more
+    /// (F12).
+    pub(super) fn drop_forgotten(&mut self, changed: &BTreeSet<UnitName>) {
+        let Some(view) = self.view.as_ref().filter(|_| self.discovered && self.inventory_told) else { return };
+        let is_over = |unit: &Unit| unit.found.is_none() && unit.is_idle() && unit.run == Run::Down;
+        let forgotten: Vec<UnitName> = changed
             .iter()
-            .filter(|(name, unit)| {
-                !known.contains(*name) && unit.found.is_none() && unit.is_idle() && unit.run == Run::Down
-            })
-            .map(|(name, _)| name.clone())
+            .filter(|name| !view.known.contains(*name) && self.units.get(*name).is_some_and(is_over))
+            .cloned()
             .collect();
         if forgotten.is_empty() {
             return;
