@@ -79,7 +79,9 @@ impl Agent {
     /// Opens the gates of those of these units that the cluster has forgotten and that nothing here speaks of any more
     /// (F12).
     pub(super) fn drop_forgotten(&mut self, changed: &BTreeSet<UnitName>) {
-        let Some(view) = self.view.as_ref().filter(|_| self.discovered && self.inventory_told) else { return };
+        let Some(view) = self.view.as_ref().filter(|_| self.discovered && self.inventory_told) else {
+            return;
+        };
         let is_over = |unit: &Unit| unit.found.is_none() && unit.is_idle() && unit.run == Run::Down;
         let forgotten: Vec<UnitName> = changed
             .iter()
