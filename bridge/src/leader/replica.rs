@@ -86,7 +86,12 @@ pub async fn replay(
     loop {
         tokio::select! {
             request = machine.recv() => match request {
-                Some(request) => replica.serve(request),
+                Some(request) => {
+                    replica.serve(request);
+                    // What was told before is history: told again it would fill the journal, and hold up the first moments
+                    // of a leader, when leases are short.
+                    replica.happenings.clear();
+                }
                 None => return (replica, machine),
             },
             _ = &mut opened => return (replica, machine),
