@@ -130,8 +130,12 @@ pub(crate) fn fstab(c: &Cluster) -> Result<()> {
     c.ok(1, "systemctl daemon-reload")?;
     let gated =
         |unit: &str| c.run(1, &format!("test -e '/run/systemd/generator.early/{unit}.d/~convoke-gate.conf'"));
-    ensure!(!gated(plain)?.ok(), "{plain} is gated: a refusal would end the boot in emergency mode");
-    ensure!(gated(soft)?.ok(), "{soft} is not gated");
+    // convoked reloads as well once it has found the two, and a generator under way begins with what it knew before.
+    c.wait_for("the generator has spoken", SOON, || {
+        ensure!(!gated(plain)?.ok(), "{plain} is gated: a refusal would end the boot in emergency mode");
+        ensure!(gated(soft)?.ok(), "{soft} is not gated");
+        Ok(Some(()))
+    })?;
     shut(c)?;
     boot(c)?;
     becomes(c, plain, "active")?;
