@@ -466,6 +466,40 @@ async fn what_is_still_there_is_named() {
 }
 
 #[tokio::test]
+async fn a_job_that_waits_hides_nothing_of_what_is_left() {
+    let root = tree("system.slice/left.service");
+    let units = HashMap::from([
+        ("left.service", Unit { job: 3, ..down() }),
+        ("a.target", Unit { job: 4, consists_of: vec!["up.service"], ..down() }),
+        ("up.service", Unit { active: "active", sub: "running", ..down() }),
+    ]);
+    let (systemd, _signals, mut fake) = pair(root.path()).await;
+    tokio::spawn(async move { fake.serve(&units).await });
+    let verdict =
+        async |unit: &str| bounded(systemd.gone(unit, &Remembered::default())).await.unwrap_err().to_string();
+    assert_eq!(
+        verdict("left.service").await,
+        "1 process left in /system.slice/left.service: pid 4000000000 ()"
+    );
+    assert_eq!(verdict("a.target").await, "up.service (part of a.target): it is active/running");
+}
+
+#[tokio::test]
+async fn what_a_unit_left_before_anybody_looked_is_killed_too() {
+    let root = tree("system.slice/left.service");
+    let units = HashMap::from([("left.service", down())]);
+    let (systemd, _signals, mut fake) = pair(root.path()).await;
+    tokio::spawn(async move { fake.serve(&units).await });
+    let (_, remembered) = bounded(systemd.remember("left.service")).await.unwrap();
+    // The tree is no kernel's: the group stays populated, but it was asked to end.
+    assert!(!bounded(systemd.kill_group(&remembered, Duration::ZERO)).await.unwrap());
+    let killed = root.path().join("system.slice/left.service/cgroup.kill");
+    assert!(!killed.exists(), "no time, no kill");
+    assert!(!bounded(systemd.kill_group(&remembered, Duration::from_millis(5))).await.unwrap());
+    assert!(killed.exists());
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_not_gone() {
     let (systemd, _signals, mut fake) = pair(nowhere()).await;
     let units = HashMap::from([("clean.service", down())]);

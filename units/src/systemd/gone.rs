@@ -36,10 +36,12 @@ impl Remembered {
         remembered
     }
 
-    /// Adds the group of the unit or of one of its parts, keeping what was known before.
+    /// Adds the group of the unit or of one of its parts, keeping what was known before. Where PID 1 names none, the
+    /// usual one: what is found in it must be killed too, whoever missed the time when the unit was active.
     pub fn add(&mut self, reading: &Reading) {
-        if !reading.control_group.is_empty() {
-            self.groups.entry(reading.id.clone()).or_default().insert(reading.control_group.clone());
+        let named = Some(reading.control_group.clone()).filter(|group| !group.is_empty());
+        if let Some(group) = named.or_else(|| usual_group(reading)) {
+            self.groups.entry(reading.id.clone()).or_default().insert(group);
         }
     }
 }
@@ -135,9 +137,10 @@ impl Systemd {
     /// Whether nothing of the unit is left on this node, by a fresh reading of it and of its parts.
     ///
     /// # Errors
-    /// [`StillThere`] with the first reason found.
+    /// [`StillThere`] with the first reason found; a job only where there is no other.
     pub async fn gone(&self, unit: &str, remembered: &Remembered) -> Result<Gone, StillThere> {
         let mut first = None;
+        let mut queued = None;
         let mut looked = BTreeSet::new();
         let mut pending = vec![unit.to_owned()];
         while let Some(part) = pending.pop() {
@@ -160,9 +163,15 @@ impl Systemd {
             if let Some(why) = left {
                 return Err(still(why, &reading.result));
             }
+            // A job that waits is the weakest of reasons: told first, it would hide what runs beside it.
+            let job = reading.job.clone().map(|job| still(Left::Job(job), &reading.result));
+            queued = queued.or(job);
             looked.insert(reading.id.clone());
             pending.extend(parts(&reading));
             first.get_or_insert(reading);
+        }
+        if let Some(queued) = queued {
+            return Err(queued);
         }
         let unknown = || StillThere {
             unit: unit.to_owned(),
@@ -233,15 +242,13 @@ impl Systemd {
     }
 }
 
-/// What PID 1 says against it.
+/// What PID 1 says against it, jobs aside.
 fn left_of(reading: &Reading) -> Option<Left> {
     if reading.is_auto_restart() {
         return Some(Left::AutoRestart);
     }
-    if !reading.active_state.is_down() {
-        return Some(Left::State(format!("{:?}/{}", reading.active_state, reading.sub_state).to_lowercase()));
-    }
-    reading.job.clone().map(Left::Job)
+    let state = || format!("{:?}/{}", reading.active_state, reading.sub_state).to_lowercase();
+    (!reading.active_state.is_down()).then(|| Left::State(state()))
 }
 
 /// Units that a stop of this one stops too, and that therefore belong to its being gone.
