@@ -27,6 +27,7 @@ fn stopped() -> Reading {
         need_daemon_reload: false,
         invocation_id: Vec::new(),
         asserts: Vec::new(),
+        condition_result: true,
         assert_result: true,
         relations: Relations::default(),
         times: Times {

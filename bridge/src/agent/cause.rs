@@ -54,6 +54,38 @@ pub(super) fn unheard(look: &Look) -> StopCause {
     }
 }
 
+/// Why a start came to nothing, for people. `job` is systemd's word for the end of its job.
+///
+/// Only a job that came to its turn had systemd look at the conditions and asserts: what it says of them otherwise is of
+/// an earlier start, or of none.
+pub(super) fn start_failure(job: &str, look: &Look) -> String {
+    let reading = &look.reading;
+    let nothing = matches!(reading.result.as_str(), "" | "success");
+    match job {
+        "assert" => "its Assert… lines do not hold (see systemctl status)".to_owned(),
+        "dependency" => {
+            let relations = &reading.relations;
+            let needed = [&relations.requires, &relations.requisite, &relations.binds_to];
+            let gone = look.partners_gone.iter().chain(&look.bonds_down);
+            match gone.into_iter().find(|name| needed.iter().any(|list| list.contains(name))) {
+                Some(name) => format!("{name}, which it requires on this node, did not start"),
+                None => {
+                    "a unit that it requires on this node did not start (see systemctl status)".to_owned()
+                }
+            }
+        }
+        "timeout" if nothing => "its start job waited longer than its JobTimeoutSec=".to_owned(),
+        "done" | "skipped" if nothing && !reading.condition_result => {
+            "its Condition… lines do not hold on this node (see systemctl status)".to_owned()
+        }
+        "done" if nothing => "it ended by itself right after its start (what does its work once needs \
+                              RemainAfterExit=yes)"
+            .to_owned(),
+        job if nothing => format!("its start job ended as {job}"),
+        _ => ending(reading),
+    }
+}
+
 /// How the last run ended, for people.
 pub(super) fn ending(reading: &Reading) -> String {
     let status = reading.exec_main_status;
@@ -64,6 +96,7 @@ pub(super) fn ending(reading: &Reading) -> String {
         "oom-kill" => "killed because memory ran out".to_owned(),
         "watchdog" => "did not feed its watchdog".to_owned(),
         "timeout" => "timed out".to_owned(),
+        "exec-condition" => "its ExecCondition= does not hold on this node".to_owned(),
         "start-limit-hit" => match (reading.exec_main_code, status) {
             (0, _) | (1, 0) => "restarted too often".to_owned(),
             (1, status) => format!("restarted too often, the last time after exit status {status}"),

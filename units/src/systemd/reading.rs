@@ -141,6 +141,8 @@ pub struct Reading {
     /// Empty while the unit has never been active.
     pub invocation_id: Vec<u8>,
     pub asserts: Vec<Assert>,
+    /// Whether the `Condition…=` lines held when they were looked at last; false before that, as of the asserts.
+    pub condition_result: bool,
     pub assert_result: bool,
     pub relations: Relations,
     pub times: Times,
@@ -262,6 +264,7 @@ impl Bag {
                     state,
                 })
                 .collect(),
+            condition_result: self.or_empty("ConditionResult"),
             assert_result: self.or_empty("AssertResult"),
             relations: self.relations(),
             times: Times {

@@ -69,6 +69,7 @@ fn reading(unit: &str, state: ActiveState, sub: &str, result: &str) -> Reading {
             parameter: format!("/run/convoke/permits/{unit}"),
             state: 1,
         }],
+        condition_result: true,
         assert_result: true,
         relations: Relations {
             wants: vec![format!("convoke-gate@{unit}.service")],
@@ -422,6 +423,29 @@ fn a_failed_start_is_released_with_the_reason() {
         lab.end("db.service", gone("db.service")),
         "look db.service; send released db.service 7 StartFailed(\"exit status 1\")"
     );
+}
+
+#[test]
+fn a_start_that_came_to_nothing_is_explained_by_what_held_it() {
+    let why = |job: &str, state: State, change: &dyn Fn(&mut Look)| {
+        let mut look = look("db.service", state);
+        change(&mut look);
+        crate::agent::cause::start_failure(job, &look)
+    };
+    let fresh = |look: &mut Look| {
+        // PID 1 looks at neither before the job has come to its turn.
+        (look.reading.condition_result, look.reading.assert_result) = (false, false);
+        look.reading.relations.requires = vec!["mnt.mount".into()];
+        look.partners_gone = vec!["other.target".into(), "mnt.mount".into()];
+    };
+    assert_eq!(why("dependency", down(), &fresh), "mnt.mount, which it requires on this node, did not start");
+    assert!(why("timeout", down(), &fresh).contains("JobTimeoutSec="));
+    assert!(why("assert", down(), &fresh).contains("Assert… lines do not hold"));
+    let condition = |look: &mut Look| look.reading.condition_result = false;
+    assert!(why("done", down(), &condition).contains("Condition… lines do not hold"));
+    assert!(why("done", down(), &|_| {}).contains("RemainAfterExit=yes"));
+    assert_eq!(why("canceled", down(), &|_| {}), "its start job ended as canceled");
+    assert_eq!(why("failed", failed(), &|_| {}), "exit status 1");
 }
 
 #[test]

@@ -84,11 +84,7 @@ impl Agent {
             }
             return;
         }
-        let why = match (look.reading.result.as_str(), look.reading.assert_result) {
-            (_, false) => "its Assert… lines do not hold (see systemctl status)".to_owned(),
-            ("" | "success", _) => format!("its start job ended as {job}"),
-            _ => cause::ending(&look.reading),
-        };
+        let why = cause::start_failure(job, &look);
         let terms = self.terms(name);
         let because = Cause::StartFailed(why);
         self.begin_release(name, Release::of(Some(token), terms, because, true));
