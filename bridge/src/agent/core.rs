@@ -86,6 +86,8 @@ pub(super) struct Agent {
     kept: Kept,
     reload: Reload,
     lease_live: bool,
+    /// When everything must be down that had to stop at the end of the lease, in boot milliseconds.
+    pub(super) down_by_ms: Option<u64>,
     pub(super) leaving: bool,
     ending: Option<Ending>,
     errands: Errands,
@@ -147,6 +149,7 @@ impl Agent {
             kept: Kept::Yes,
             reload: Reload::Idle,
             lease_live: true,
+            down_by_ms: None,
             leaving: false,
             ending: None,
             errands: Errands::default(),
@@ -159,8 +162,9 @@ impl Agent {
     /// Decides what follows from an event.
     #[must_use]
     pub(super) fn handle(&mut self, event: Event, now: &Now) -> Vec<Action> {
-        // Whatever woke us: the lease may have ended meanwhile (F8).
+        // Whatever woke us: the lease may have ended meanwhile (F8), and the time to stop without one be over.
         self.look_at_lease(now);
+        self.look_at_overdue(now);
         match event {
             Event::Session(event) => self.hear_session(event, now),
             Event::Signal(signal) => self.hear_signal(&signal),

@@ -179,10 +179,11 @@ impl Shell {
         let mut timer = BootTimer::new().inspect_err(|error| tracing::error!(%error, "no timer")).ok();
         self.resend_spooled();
         loop {
+            // The end of the lease, or of what was left to stop after it.
+            let wanted = self.lease.left().map(|_| self.lease.ends_ms()).or(self.agent.down_by_ms);
             if let Some(timer) = timer.as_mut()
-                && timer.armed().is_none()
-                && self.lease.left().is_some()
-                && let Err(error) = timer.arm(self.lease.ends_ms())
+                && let Some(at) = wanted.filter(|at| timer.armed().is_none_or(|armed| armed > *at))
+                && let Err(error) = timer.arm(at)
             {
                 tracing::error!(%error, "the lease's timer cannot be set; the tick stands in");
             }

@@ -562,6 +562,79 @@ fn a_stop_under_way_at_the_end_of_the_lease_loses_its_patience() {
 }
 
 #[test]
+fn a_stop_that_pid_1_never_answers_takes_the_node_down_in_time() {
+    let mut lab = lab();
+    lab.running();
+    lab.now.leased = false;
+    assert!(lab.hear(Event::Tick).contains("stop db.service or take down"));
+    let silent = End::Failed(Failure::Connection("systemd did not answer StopUnit within 25000 ms".into()));
+    assert_eq!(lab.end("db.service", silent), "");
+    lab.now.boot_ms += permit(7).terms.stop_budget_ms;
+    assert_eq!(lab.hear(Event::Tick), "stop db.service or take down", "it may still succeed");
+    lab.now.boot_ms += 600;
+    let told = lab.hear(Event::Tick);
+    assert!(told.contains("take down: db.service had to stop at the end of the lease"), "{told}");
+}
+
+#[test]
+fn without_a_connection_to_pid_1_the_end_of_a_lease_is_kept_as_well() {
+    let mut lab = lab();
+    lab.running();
+    lab.hear(Event::Signal(Signal::Disconnected));
+    lab.now.leased = false;
+    assert_eq!(lab.hear(Event::Tick), "unfile db.service");
+    lab.now.boot_ms += permit(7).terms.stop_budget_ms + 600;
+    assert!(lab.hear(Event::Tick).contains("take down: db.service"));
+}
+
+#[test]
+fn what_has_stopped_in_time_takes_nobody_down() {
+    let mut lab = lab();
+    lab.running();
+    lab.now.leased = false;
+    lab.hear(Event::Tick);
+    lab.end("db.service", gone("db.service"));
+    lab.look("db.service", down());
+    lab.now.boot_ms += 1_000_000;
+    assert_eq!(lab.hear(Event::Tick), "");
+    assert_eq!(lab.agent.down_by_ms, None, "the timer has nothing left to wait for");
+}
+
+#[test]
+fn what_stops_already_is_not_frozen_in_the_midst_of_it() {
+    let mut db = permit(7);
+    db.terms.on_quorum_loss = OnQuorumLoss::Freeze;
+    let mut lab = lab_with(&[("db.service", db)]);
+    lab.discover(&["db.service"]);
+    lab.look("db.service", up());
+    lab.open(1);
+    let told = lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]);
+    assert_eq!(told, "unfile db.service; stop db.service");
+    lab.now.leased = false;
+    assert_eq!(lab.hear(Event::Tick), "unfile db.service; stop db.service or take down");
+}
+
+#[test]
+fn a_lease_that_ends_and_comes_back_does_not_undo_the_stop_of_the_daemon() {
+    let mut ip = permit(8);
+    ip.stops_before = BTreeSet::from(["db.service".into()]);
+    let mut lab = lab_with(&[("db.service", permit(7)), ("ip.service", ip)]);
+    lab.discover(&["db.service", "ip.service"]);
+    lab.look("db.service", up());
+    lab.look("ip.service", up());
+    lab.open(1);
+    let (done, _finished) = oneshot::channel();
+    lab.hear(Event::Command(AgentCommand::Shutdown { kind: Shutdown::Stop, done }));
+    lab.now.leased = false;
+    lab.hear(Event::Tick);
+    lab.now.leased = true;
+    lab.open(2);
+    let permits = vec![view("db.service", 7, Phase::Active), view("ip.service", 8, Phase::Active)];
+    assert_eq!(lab.orders(2, 5, permits, &[]), "", "nothing is given back to a daemon that ends");
+    assert!(lab.end("ip.service", gone("ip.service")).contains("stop db.service"));
+}
+
+#[test]
 fn a_unit_in_session_again_before_its_turn_goes_on() {
     let mut ip = permit(8);
     ip.stops_before = BTreeSet::from(["db.service".into()]);

@@ -32,6 +32,10 @@ impl Agent {
             }
             End::Froze(Err(why)) => {
                 tracing::warn!(unit = %name, why, "cannot be frozen; it is stopped");
+                let held = self.units.get(name).and_then(|unit| unit.held.as_ref());
+                if let Some(budget_ms) = held.map(|held| held.terms.stop_budget_ms) {
+                    self.must_be_down_in(budget_ms, now);
+                }
                 if let Some(unit) = self.units.get_mut(name) {
                     unit.due = Some(Cause::LeaseEnded);
                 }
