@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use policy::{Cause, InventoryItem, Terms, Token, UnitName};
+use policy::{Cause, InventoryItem, Offer, Terms, Token, UnitName};
 use units::systemd::{ActiveState, Reading, Remembered};
 
 use super::decide::Run;
@@ -83,6 +83,8 @@ impl GivenUp {
 pub(super) struct Unit {
     pub(super) found: Option<Found>,
     pub(super) members_stop_ms: u64,
+    /// Another of its names on this node, where the cluster knows a unit by that one too (F12).
+    pub(super) namesake: Option<UnitName>,
     pub(super) run: Run,
     pub(super) reading: Option<Reading>,
     pub(super) remembered: Remembered,
@@ -140,9 +142,16 @@ impl Unit {
     pub(super) fn item(&self, name: &UnitName) -> InventoryItem {
         let reading = self.reading.as_ref();
         let offer = self.found.as_ref().zip(reading);
+        let offer = offer.map(|(found, reading)| offer::offer(found, reading, self.members_stop_ms));
+        let twice = self.namesake.as_ref().map(|other| {
+            format!(
+                "{other} is another name of it on this node, and the cluster knows a unit by that name too: stop both, \
+                 and forget the one that is none (`convoke forget`)"
+            )
+        });
         InventoryItem {
             unit: name.clone(),
-            offer: offer.map(|(found, reading)| offer::offer(found, reading, self.members_stop_ms)),
+            offer: offer.map(|offer| Offer { fault: offer.fault.or(twice), ..offer }),
             running: self.run.may_run(),
         }
     }

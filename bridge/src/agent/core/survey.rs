@@ -23,6 +23,7 @@ impl Agent {
             return;
         }
         if self.inventory_told {
+            self.note_namesakes(changed.iter());
             for name in changed {
                 let news = self.units.get_mut(name).and_then(|unit| news(name, unit));
                 if let Some(item) = news {
@@ -37,6 +38,8 @@ impl Agent {
             return;
         }
         self.inventory_told = true;
+        let all: Vec<UnitName> = self.units.keys().cloned().collect();
+        self.note_namesakes(all.iter());
         let mut items = Vec::new();
         for (name, unit) in &mut self.units {
             let item = unit.item(name);
@@ -53,6 +56,31 @@ impl Agent {
             highest_token: self.floors.highest().max(held.unwrap_or(Token(0))),
         });
         self.tell_survey();
+    }
+
+    /// Looks whether two units of the cluster are one unit here: renamed since, or called otherwise on other nodes. Each
+    /// would be exclusive for itself, and the one service run twice (F12).
+    fn note_namesakes<'a>(&mut self, names: impl Iterator<Item = &'a UnitName>) {
+        for name in names {
+            let reading = self.units.get(name).and_then(|unit| unit.reading.as_ref());
+            let others = reading.into_iter().flat_map(|reading| &reading.names);
+            // Before the cluster speaks, what it said before counts.
+            let known = |other: &UnitName| self.view.as_ref().is_none_or(|view| view.known.contains(other));
+            let namesake = others
+                .map(|other| UnitName(other.clone()))
+                .find(|other| other != name && self.units.contains_key(other) && known(other));
+            if let Some(unit) = self.units.get_mut(name) {
+                unit.namesake = namesake;
+            }
+        }
+    }
+
+    /// Whether PID 1 knows it by another name, by which it is a unit of the cluster: a stop of it would be a stop of
+    /// that one, which has permits of its own.
+    pub(in crate::agent) fn is_other_name(&self, name: &UnitName) -> bool {
+        let reading = self.units.get(name).and_then(|unit| unit.reading.as_ref());
+        let real = reading.map(|reading| UnitName(reading.id.clone())).filter(|real| real != name);
+        real.is_some_and(|real| self.units.get(&real).is_some_and(|unit| unit.found.is_some()))
     }
 
     /// Reports one line of the inventory.

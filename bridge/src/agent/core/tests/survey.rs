@@ -117,3 +117,29 @@ fn a_forgotten_unit_loses_its_gate_once_nothing_here_speaks_of_it() {
     lab.hear(Event::Reloaded(Ok(())));
     assert_eq!(lab.knows(&[], 40), "", "the files here speak of db.service");
 }
+
+#[test]
+fn one_service_under_two_names_of_the_cluster_is_not_offered_and_not_stopped_as_a_stray() {
+    let mut lab = lab_with(&[]);
+    lab.discover(&["mariadb.service"]);
+    let both = |look: &mut Look| {
+        look.reading.id = "mariadb.service".into();
+        look.reading.names = vec!["mariadb.service".into(), "mysql.service".into()];
+    };
+    let mut seen = look("mariadb.service", up());
+    both(&mut seen);
+    lab.end("mariadb.service", End::Looked(Box::new(seen.clone())));
+    lab.open(1);
+    let fault = |lab: &Lab| {
+        let unit = &lab.agent.units[&UnitName::from("mariadb.service")];
+        unit.told.as_ref().and_then(|item| item.offer.as_ref()).and_then(|offer| offer.fault.clone())
+    };
+    assert_eq!(fault(&lab), None, "one name of two is no trouble");
+    // On other nodes it is called otherwise.
+    let told = lab.knows(&["mariadb.service", "mysql.service"], 40);
+    assert_eq!(told, "reload; look mysql.service; send observed mariadb.service running");
+    assert!(fault(&lab).expect("two units for one service").contains("mysql.service is another name of it"));
+    assert_eq!(lab.end("mysql.service", End::Looked(Box::new(seen))), "send observed mysql.service running");
+    // Nobody takes mariadb.service down because it is called mysql.service as well.
+    assert_eq!(lab.orders(1, 9, Vec::new(), &["mysql.service"]), "");
+}
