@@ -64,6 +64,7 @@ pub(super) async fn ask_gate(
     request: Request,
 ) -> Result<GateAnswer, String> {
     let none = || AskError::NoSession(GATE_SESSION_LIMIT).to_string();
+    let undecided = undecided(&request);
     let asking = async {
         match asker.ask_long(request).await {
             Ok(Reply::Gate(answer)) => Ok(answer),
@@ -85,7 +86,22 @@ pub(super) async fn ask_gate(
         biased;
         answer = asking => answer,
         () = cut_off => Err(none()),
-        () = tokio::time::sleep(GATE_LIMIT) => Err(AskError::TimedOut(GATE_LIMIT).to_string()),
+        () = tokio::time::sleep(GATE_LIMIT) => Ok(undecided),
+    }
+}
+
+/// There was a session all along: the leader waits for something itself, and goes on when that is over.
+fn undecided(request: &Request) -> GateAnswer {
+    let unit = match request {
+        Request::Gate { unit, .. } => unit.as_str(),
+        _ => "UNIT",
+    };
+    GateAnswer::Refused {
+        why: format!(
+            "the cluster has not decided within {} s; it starts it once it can",
+            GATE_LIMIT.as_secs()
+        ),
+        remedy: format!("`convoke why {unit}` shows what it waits for"),
     }
 }
 
@@ -114,4 +130,17 @@ pub(super) async fn bring(asker: &Asker, request: Request, attempts: usize) -> O
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_that_waited_too_long_is_told_where_to_look() {
+        let asked = Request::Gate { unit: "db.service".into(), wish: None, gate: "agent/1".to_owned() };
+        let GateAnswer::Refused { why, remedy } = undecided(&asked) else { panic!("refused") };
+        assert_eq!(why, "the cluster has not decided within 55 s; it starts it once it can");
+        assert!(remedy.contains("convoke why db.service"), "{remedy}");
+    }
 }
