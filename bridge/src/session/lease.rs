@@ -105,7 +105,12 @@ impl Lease {
             *open = Some((file, length));
             return Ok(());
         }
-        atomic::write(path, text.as_bytes(), atomic::PUBLIC)?;
+        if let Err(error) = atomic::write(path, text.as_bytes(), atomic::PUBLIC) {
+            // What stands there is of an earlier session, or of a lease that was taken away: the next daemon would honour
+            // it, and a leader take this machine for one that was put back to an earlier time (F8, F21).
+            drop(atomic::remove(path));
+            return Err(error);
+        }
         *open = Some((OpenOptions::new().write(true).open(path)?, text.len()));
         Ok(())
     }
@@ -114,6 +119,21 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_replaced_is_taken_away() {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let path = dir.path().join("lease");
+        let lease = Lease::default();
+        lease.extend(u64::MAX);
+        lease.keep(&path, "boot", 9).expect("kept");
+        // As on a full file system: nothing new can be written beside it.
+        std::fs::create_dir(dir.path().join("lease.tmp")).expect("in the way");
+        lease.end();
+        lease.keep(&path, "boot", 9).expect_err("cannot be written");
+        assert_eq!(Lease::load(&path, "boot").ends_ms(), 0, "a lease that was taken away is honoured");
+        assert_eq!(Lease::kept_session(&path, "boot"), 0);
+    }
 
     #[test]
     fn a_later_daemon_reads_what_was_kept_last() {
