@@ -68,6 +68,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.one_device_each(&devices, &table);
+        self.one_target_each(&devices, &table);
         if self.errors.is_empty() {
             Ok(Document { settings, devices, attributes, warnings: self.warnings })
         } else {
@@ -216,7 +217,8 @@ impl<'a> Reader<'a> {
 
     fn agent(&mut self, value: &Value<'_>) -> Option<String> {
         let agent = self.string(value)?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        // As the executor takes it: what it would refuse must not be found out in the first look.
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if agent.strip_prefix("fence_").is_none_or(|rest| rest.is_empty() || !rest.chars().all(plain)) {
             let help = "give the name of a program of the package fence-agents, like `fence_ipmilan`, without a path";
             self.wrong(value.span(), &format!("`{agent}` is not the name of a fence agent"), help);
@@ -322,6 +324,41 @@ impl<'a> Reader<'a> {
             }
         }
     }
+
+    /// Two nodes by one call: the fence of either would switch off what the other hangs on, be proven by its status, and
+    /// start the units of a node that lives.
+    fn one_target_each(&mut self, devices: &BTreeMap<String, Device>, table: &Spanned<Table<'_>>) {
+        let mut calls: BTreeMap<(String, BTreeMap<String, String>), NodeId> = BTreeMap::new();
+        for (name, device) in devices {
+            for (node, own) in &device.targets {
+                let call = (device.agent.clone(), switched(&device.options, own));
+                let Some(other) = calls.insert(call, *node).filter(|other| other != node) else { continue };
+                let place = place_of(table.get_ref(), name).unwrap_or(0..0);
+                let called = |id| {
+                    self.nodes.iter().find(|(_, known)| **known == id).map_or("a node", |(name, _)| name)
+                };
+                let message = format!(
+                    "`{name}` would switch off the same for {} and for {}",
+                    called(other),
+                    called(*node)
+                );
+                let help = "say in each of the `targets` which one it is, as in `n1 = { plug = \"3\" }`, or with an `ip` \
+                            where each has a device of its own";
+                self.wrong(place, &message, help);
+            }
+        }
+    }
+}
+
+/// What tells one call from another: all options but those that only say who asks, under their present names.
+fn switched(options: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let present = |name: &str| match name {
+        "port" => "plug".to_owned(),
+        "ipaddr" => "ip".to_owned(),
+        name => name.to_owned(),
+    };
+    let all = options.iter().chain(own).map(|(name, value)| (present(name), value.clone()));
+    all.filter(|(name, _)| !matches!(name.as_str(), "username" | "login")).collect()
 }
 
 fn place_of(table: &Table<'_>, device: &str) -> Option<Range<usize>> {

@@ -69,6 +69,12 @@ fn each_mistake_has_its_place_and_its_remedy() {
         ("[fence.d]\nagent = \"fence_x\"\n".to_owned(), 1, 8, "has no `targets`"),
         ("[fence.d]\nagent = \"/bin/sh\"\ntargets = {}\n".to_owned(), 2, 9, "not the name of a fence agent"),
         ("[fence.d]\nagent = \"fence_\"\ntargets = {}\n".to_owned(), 2, 9, "not the name of a fence agent"),
+        (
+            "[fence.d]\nagent = \"fence_X-1\"\ntargets = {}\n".to_owned(),
+            2,
+            9,
+            "not the name of a fence agent",
+        ),
         (device("plug = \"3\""), 4, 1, "unknown key `plug`"),
         (device("options = { action = \"on\" }"), 4, 13, "set by the cluster"),
         (device("options = { port = \"1\" }"), 4, 13, "which node is switched off"),
@@ -99,6 +105,30 @@ fn a_node_has_one_device() {
     let two = WHOLE.replace("n2 = { plug", "n1 = { plug");
     let findings = read(&two).expect_err("two devices");
     assert!(findings[0].message.contains("n1 is a target of `bmc-n1` and of `pdu`"), "{}", findings[0]);
+}
+
+#[test]
+fn two_nodes_are_not_switched_off_by_one_call() {
+    let pdu = |targets: &str, options: &str| {
+        format!("[fence.pdu]\nagent = \"fence_x\"\ntargets = {{ {targets} }}\noptions = {{ {options} }}\n")
+    };
+    for (text, good) in [
+        (pdu("n1 = { plug = 1 }, n2 = { plug = 2 }", "ip = \"a\""), true),
+        (pdu("n1 = { ip = \"a\" }, n2 = { ip = \"b\" }", ""), true),
+        (pdu("n1 = { plug = 1 }, n2 = { plug = 1 }", "ip = \"a\""), false),
+        (pdu("n1 = { plug = 1 }, n2 = { port = 1 }", "ip = \"a\""), false),
+        (pdu("n1 = {}, n2 = {}", "ip = \"a\""), false),
+        (pdu("n1 = { username = \"x\" }, n2 = { username = \"y\" }", "ip = \"a\""), false),
+        (
+            pdu("n1 = {}", "ip = \"a\"") + &pdu("n2 = {}", "ip = \"a\"").replace("fence.pdu", "fence.other"),
+            false,
+        ),
+    ] {
+        let findings = read(&text).err().unwrap_or_default();
+        assert_eq!(findings.is_empty(), good, "{text}: {findings:?}");
+        assert!(good || findings[0].message.contains("would switch off the same for n"), "{}", findings[0]);
+        assert!(good || findings[0].message.contains(" and for n"), "{}", findings[0]);
+    }
 }
 
 #[test]
