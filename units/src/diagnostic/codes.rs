@@ -67,6 +67,8 @@ codes! {
         "Only units of the system manager can be cluster units. The section has no effect there.";
     UnitType "U0017" "Units of this type cannot be cluster units.",
         "Use a service, socket, timer, path, mount, swap, target or slice.";
+    LongName "U0018" "A unit's name is so long that its gate cannot bear it.",
+        "Give the unit a shorter name, of 234 characters at the most. systemd allows 255, of which `convoke-gate@….service` needs 21.";
     UnknownKey "U0020" "A key in `[X-Convoke]` is not known.",
         "Correct the spelling. Unknown keys are errors, because a rule that somebody relies on would not be in force.";
     UnsupportedKey "U0021" "A key in `[X-Convoke]` is known but not supported by this version.",

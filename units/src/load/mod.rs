@@ -25,7 +25,7 @@ pub use index::SEARCH_PATH;
 pub(crate) use view::View;
 
 use crate::diagnostic::{Code, Diagnostic, has_errors};
-use crate::gate::Kind;
+use crate::gate::{Kind, gate_unit};
 use crate::name::UnitName;
 use crate::section::{self, Section};
 use boot::Held;
@@ -197,6 +197,12 @@ fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
 fn naming(index: &Index, boot: &Boot, view: &View) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let id = &view.id;
+    // systemd drops a `Wants=` that it cannot read: the unit would be shut, and nobody asked or told why.
+    if UnitName::parse(&gate_unit(id)).is_none() {
+        let message = format!("the name of `{id}` is too long for its gate");
+        let help = "give the unit a name of 234 characters at the most";
+        found.push(Diagnostic::error(Code::LongName, view.claim().cloned(), message).help(help));
+    }
     if let Some(mask) = &view.mask {
         let message = format!("the cluster unit `{id}` is masked on this node by `{mask}`");
         let help = format!("nothing starts it here; `systemctl unmask {id}` if this node is to run it");
