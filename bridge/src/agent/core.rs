@@ -423,6 +423,7 @@ impl Agent {
             self.keep_gated();
         }
         self.repeat_errands(now);
+        self.refuse_parked(now);
         // What could not be read, written or sent is tried again.
         let odd: Vec<UnitName> = self
             .units

@@ -23,6 +23,8 @@ use crate::session::message::GateAnswer;
 /// For how long a refusal is repeated from memory: `Upholds=` asks five times in a tenth of a second (row 8). No longer,
 /// for this node hears nothing of what changes elsewhere: a start that follows a `convoke stop` is a new question.
 const MEMORY: Duration = Duration::from_millis(300);
+/// How long a start waits for the end of a stop: less than the gate's own `TimeoutStartSec=60`, so that the reason is told.
+const PARKED_MAX: Duration = Duration::from_secs(50);
 /// For how long a grant after a cancelled start is taken for its late answer.
 const UNWANTED_MS: u64 = 10_000;
 /// What a person's start is called.
@@ -39,6 +41,8 @@ struct Gate {
     wished: bool,
     /// It waits for the end of a release.
     parked: bool,
+    /// When it asked (CLOCK_MONOTONIC).
+    since: Duration,
 }
 
 /// All starts that wait, and what was refused lately.
@@ -98,7 +102,9 @@ impl Agent {
         }
         // What ends is told before what begins: a start after a stop is asked for once the stop is told.
         let ends = known.is_some_and(|unit| unit.release.is_some() || unit.due.is_some());
-        self.gates.open.insert(id, Gate { unit: unit.clone(), reply, wished: false, parked: ends });
+        self.gates
+            .open
+            .insert(id, Gate { unit: unit.clone(), reply, wished: false, parked: ends, since: now.mono });
         if !ends {
             self.actions.push(Action::GateLook { id, unit });
         }
@@ -116,6 +122,27 @@ impl Agent {
         for (id, gate) in self.gates.open.iter_mut().filter(|(_, gate)| gate.parked && gate.unit == *unit) {
             gate.parked = false;
             self.actions.push(Action::GateLook { id: *id, unit: unit.clone() });
+        }
+    }
+
+    /// Starts that wait too long for a stop are told so, before systemd ends their gates without a word.
+    pub(super) fn refuse_parked(&mut self, now: &Now) {
+        let late = |gate: &Gate| gate.parked && now.mono.saturating_sub(gate.since) >= PARKED_MAX;
+        let late: Vec<(GateId, UnitName)> = self
+            .gates
+            .open
+            .iter()
+            .filter(|(_, gate)| late(gate))
+            .map(|(id, gate)| (*id, gate.unit.clone()))
+            .collect();
+        for (id, unit) in late {
+            let why = match self.units.get(&unit).and_then(|unit| unit.stuck.as_ref()) {
+                Some(what) => format!("its stop on this node hangs: {what}"),
+                None => "its stop on this node is not over".to_owned(),
+            };
+            self.refuse_gate(id, &why, format!("start it again when it is; `convoke why {unit}`"), now);
+            // It was no answer of the cluster: the next start is a new question.
+            self.gates.refused.remove(&unit);
         }
     }
 

@@ -867,6 +867,22 @@ fn a_start_after_a_stop_is_asked_for_once_the_stop_is_told() {
 }
 
 #[test]
+fn a_start_that_waits_for_a_stop_that_hangs_is_told_what_hangs() {
+    let mut lab = lab();
+    lab.running();
+    lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]);
+    let (reply, _answer) = oneshot::channel();
+    assert_eq!(lab.hear(Event::GateAsked { id: 1, unit: "db.service".into(), reply }), "");
+    let op = lab.agent.units[&UnitName::from("db.service")].op.expect("stop").id;
+    lab.hear(Event::Stuck { op, unit: "db.service".into(), what: "1 process left: pid 7 (x)".into() });
+    lab.now.mono += Duration::from_secs(49);
+    assert_eq!(lab.hear(Event::Tick), "");
+    lab.now.mono += Duration::from_secs(1);
+    let told = lab.hear(Event::Tick);
+    assert_eq!(told, "gate refused: its stop on this node hangs: 1 process left: pid 7 (x)");
+}
+
+#[test]
 fn a_boot_is_answered_at_once_and_asks_nobody() {
     let mut lab = lab();
     lab.job(5, "db.service", JobKind::Start);
