@@ -12,7 +12,7 @@ use super::core::Core;
 /// Raft's times, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Elections {
-    /// A quorum round follows each beat, 14 % of `detect` after the last and a gathering of beats later; only
+    /// A quorum round follows each beat, 18 % of `detect` after the last and a gathering of beats later; only
     /// where one does not come is a heartbeat sent.
     pub(super) heartbeat_ms: u64,
     /// Random part of an election's timer, from here …
@@ -23,18 +23,18 @@ pub(super) struct Elections {
 
 /// Raft's times for a cluster's `detect`.
 ///
-/// An election begins `max + min` to `2 × max` after the last heartbeat, 40 to 46 % of `detect`. Above the default they
+/// An election begins `max + min` to `2 × max` after the last heartbeat, 48 to 52 % of `detect`. Above the default they
 /// stay as they are: to elect later would help nobody, and a node that has not heard of the cluster's `detect` yet does
 /// not call elections earlier than the others expect.
 pub(super) fn elections(settings: &Settings) -> Elections {
     let detect = settings.detect_ms.min(Settings::default().detect_ms);
-    let (min_ms, max_ms) = ((detect * 17).div_ceil(100), (detect * 23).div_ceil(100));
-    Elections { heartbeat_ms: detect * 16 / 100, min_ms, max_ms }
+    let (min_ms, max_ms) = ((detect * 22).div_ceil(100), (detect * 26).div_ceil(100));
+    Elections { heartbeat_ms: detect * 19 / 100, min_ms, max_ms }
 }
 
 /// How long the first beat of a tick waits for the others. On a lossless network they come within two milliseconds.
 pub(super) fn gather(settings: &Settings) -> Duration {
-    Duration::from_millis(settings.beat_ms() / 8)
+    Duration::from_millis(settings.beat_ms() / 24)
 }
 
 /// Longest time between two looks at the leases, and at what waits for a moment, while leading. Longer than a beat and

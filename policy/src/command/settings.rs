@@ -39,7 +39,7 @@ impl Settings {
     /// come to `detect` at the most; the rest is room for the commit.
     #[must_use]
     pub fn lease_ms(&self) -> Millis {
-        self.detect_ms.saturating_mul(85) / 100
+        self.detect_ms.saturating_mul(92) / 100
     }
 
     /// How long after its own last answer a leader calls a node lost: the lease × 1.01 and a margin (F5).
@@ -52,7 +52,7 @@ impl Settings {
     /// How often a node sends a beat: as rarely as leaves a lease time for an election (docs/design/0004-times.md).
     #[must_use]
     pub fn beat_ms(&self) -> Millis {
-        self.detect_ms.saturating_mul(14) / 100
+        self.detect_ms.saturating_mul(18) / 100
     }
 }
 

@@ -8,8 +8,8 @@ use scenarios::{Cluster, Gauge, Moment, Plan, UnitFile, run, say};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
-/// 85 % of `detect`, which is 2 s.
-const LEASE: Duration = Duration::from_millis(1700);
+/// 92 % of `detect`, which is 2 s.
+const LEASE: Duration = Duration::from_millis(1840);
 
 #[test]
 fn a_cut_link_loses_nobody() -> Result<()> {

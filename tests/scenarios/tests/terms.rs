@@ -8,8 +8,8 @@ use scenarios::{Cluster, Moment, Plan, UnitFile, run, say};
 
 const LATE: Duration = Duration::from_secs(40);
 const S: fn(u64) -> Duration = Duration::from_secs;
-/// 85 % of `detect`, which is 2 s.
-const LEASE: Duration = Duration::from_millis(1700);
+/// 92 % of `detect`, which is 2 s.
+const LEASE: Duration = Duration::from_millis(1840);
 /// What a busy machine may add to the end of a lease.
 const SLACK: Duration = Duration::from_secs(1);
 

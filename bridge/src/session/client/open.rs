@@ -29,6 +29,21 @@ pub(super) struct Open {
     pub(super) patience: Duration,
 }
 
+impl Open {
+    /// When there is something to do without being told: the next beat, or the end of the path's patience.
+    fn due(&self) -> Instant {
+        let Some(sent) = self.beats.values().next() else { return self.next_beat };
+        let age = Duration::from_millis(boottime_ms().saturating_sub(*sent));
+        self.next_beat.min(Instant::now() + self.patience.saturating_sub(age))
+    }
+
+    /// Whether the oldest beat was left unanswered for too long.
+    fn has_stalled(&self) -> bool {
+        let age = |sent: &u64| Duration::from_millis(boottime_ms().saturating_sub(*sent));
+        self.beats.values().next().map(age).is_some_and(|age| age >= self.patience)
+    }
+}
+
 impl Client {
     pub(super) async fn serve(&mut self, mut open: Open) -> End {
         self.pending.retain(|_, pending| !pending.reply.is_closed());
@@ -41,6 +56,7 @@ impl Client {
         }
         let mut healed = self.setup.dialer.healed();
         loop {
+            let due = open.due();
             tokio::select! {
                 frame = open.read.recv::<Down>() => match self.take(frame, &mut open).await {
                     Some(end) => return end,
@@ -52,7 +68,7 @@ impl Client {
                         return end;
                     }
                 }
-                () = sleep_until(open.next_beat) => {
+                () = sleep_until(due) => {
                     if let Some(end) = self.beat(&mut open).await {
                         return end;
                     }
@@ -130,15 +146,16 @@ impl Client {
     }
 
     async fn beat(&mut self, open: &mut Open) -> Option<End> {
-        let now = boottime_ms();
-        let oldest = open.beats.values().next().copied();
-        if oldest.is_some_and(|sent| now.saturating_sub(sent) > open.patience.as_millis() as u64) {
+        if open.has_stalled() {
             let why = format!("no answer for {} ms", open.patience.as_millis());
             if open.leader != self.setup.node && !open.relayed {
                 self.setup.dialer.note_stalled(open.leader.0, why);
             }
             self.target = Some(open.leader);
             return Some(End::Again);
+        }
+        if Instant::now() < open.next_beat {
+            return None;
         }
         open.next_beat = Instant::now() + open.beat;
         let gone = self.pending.iter().filter(|(_, pending)| pending.reply.is_closed());
@@ -158,7 +175,7 @@ impl Client {
         let cut_off_from = down.map(|link| NodeId(link.peer)).collect();
         let nonce = open.next_nonce;
         open.next_nonce += 1;
-        open.beats.insert(nonce, now);
+        open.beats.insert(nonce, boottime_ms());
         open.write.send(&Up::Beat { nonce, cut_off_from }).await.is_err().then_some(End::Again)
     }
 }
