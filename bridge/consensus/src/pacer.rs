@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::serve::Acknowledged;
@@ -23,6 +24,7 @@ use crate::types::{Group, Raft};
 pub(crate) struct LastRound(Arc<Mark>);
 
 struct Mark {
+    noted: Notify,
     origin: Instant,
     /// Microseconds after `origin`, plus one; 0 means never.
     begun: AtomicU64,
@@ -30,13 +32,14 @@ struct Mark {
 
 impl LastRound {
     pub(crate) fn never() -> Self {
-        Self(Arc::new(Mark { origin: Instant::now(), begun: AtomicU64::new(0) }))
+        Self(Arc::new(Mark { noted: Notify::new(), origin: Instant::now(), begun: AtomicU64::new(0) }))
     }
 
     /// A round that began at `begun` was answered.
     pub(crate) fn note(&self, begun: Instant) {
         let after = begun.saturating_duration_since(self.0.origin).as_micros();
         self.0.begun.fetch_max(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Ordering::SeqCst);
+        self.0.noted.notify_one();
     }
 
     fn age(&self) -> Option<Duration> {
@@ -63,6 +66,7 @@ pub(crate) async fn pace(raft: Raft, acknowledged: Acknowledged, rounds: LastRou
     // One heartbeat may be late. Settings make an election begin later than this.
     let silence = 2 * heartbeat;
     let mut server = raft.server_metrics();
+    let mut ticks = None;
     loop {
         let need = need(&server.borrow_and_update());
         let mut due = false;
@@ -78,7 +82,10 @@ pub(crate) async fn pace(raft: Raft, acknowledged: Acknowledged, rounds: LastRou
                 _ => (true, Some(heartbeat)),
             },
         };
-        raft.runtime_config().tick(ticking);
+        // openraft's timers look at each change of it.
+        if ticks.replace(ticking) != Some(ticking) {
+            raft.runtime_config().tick(ticking);
+        }
         if due && raft.trigger().heartbeat().await.is_err() {
             return;
         }
@@ -91,6 +98,9 @@ pub(crate) async fn pace(raft: Raft, acknowledged: Acknowledged, rounds: LastRou
         tokio::select! {
             changed = server.changed() => if changed.is_err() { return },
             () = pause => {}
+            // A pause that begins anew with each round or acknowledgement never wakes an idle process.
+            () = rounds.0.noted.notified(), if !ticking => {}
+            () = acknowledged.sent(), if need == Need::Elections && !ticking => {}
         }
     }
 }

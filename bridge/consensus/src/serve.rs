@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use openraft::raft::AppendEntriesResponse;
@@ -22,6 +23,7 @@ const SEND_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Acknowledged(Arc<Marks>);
 
 struct Marks {
+    sent: Notify,
     origin: Instant,
     /// Microseconds after `origin`, plus one; 0 means never.
     last: AtomicU64,
@@ -30,7 +32,8 @@ struct Marks {
 
 impl Acknowledged {
     pub(crate) fn never() -> Self {
-        let marks = Marks { origin: Instant::now(), last: AtomicU64::new(0), sending: AtomicU64::new(0) };
+        let (last, sending) = (AtomicU64::new(0), AtomicU64::new(0));
+        let marks = Marks { sent: Notify::new(), origin: Instant::now(), last, sending };
         Self(Arc::new(marks))
     }
 
@@ -48,6 +51,11 @@ impl Acknowledged {
         let marks = &*self.0;
         let last = marks.last.load(Ordering::SeqCst).checked_sub(1)?;
         Some(marks.origin.elapsed().saturating_sub(Duration::from_micros(last)))
+    }
+
+    /// Waits for the next acknowledgement; for one task.
+    pub(crate) async fn sent(&self) {
+        self.0.sent.notified().await;
     }
 
     fn sending(&self) -> Sending {
@@ -69,6 +77,7 @@ impl Drop for Sending {
             self.marks.last.fetch_max(now, Ordering::SeqCst);
         }
         self.marks.sending.fetch_sub(1, Ordering::SeqCst);
+        self.marks.sent.notify_one();
     }
 }
 

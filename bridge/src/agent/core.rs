@@ -425,16 +425,15 @@ impl Agent {
         self.repeat_errands(now);
         self.refuse_parked(now);
         // What could not be read, written or sent is tried again.
-        let odd: Vec<UnitName> = self
-            .units
-            .iter()
-            .filter(|(_, unit)| {
-                unit.op.is_none()
-                    && (unit.release.is_some() || unit.stale || unit.held.is_some() != unit.filed)
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
+        let odd: Vec<UnitName> =
+            self.units.iter().filter(|(_, unit)| unit.is_odd()).map(|(name, _)| name.clone()).collect();
         self.touched.extend(odd);
+    }
+
+    /// Whether something waits for the next tick.
+    pub(super) fn is_restless(&self) -> bool {
+        let retried = self.kept == Kept::No || self.has_errands() || self.units.values().any(Unit::is_odd);
+        retried || !self.lease_live || self.down_by_ms.is_some() || self.gates.has_open()
     }
 
     fn snapshot(&self, now: &Now) -> Snapshot {

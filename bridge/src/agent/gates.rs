@@ -53,6 +53,11 @@ pub(super) struct Gates {
 }
 
 impl Gates {
+    /// Whether a start waits at its gate.
+    pub(super) fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// The state has changed: another answer may be right now.
     pub(super) fn forget_refusals(&mut self) {
         self.refused.clear();

@@ -37,6 +37,8 @@ use crate::session::{Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottim
 
 /// Between two looks at what could not be done at once.
 const TICK: Duration = Duration::from_secs(1);
+/// The same while nothing is known to wait.
+const REST: Duration = Duration::from_secs(4);
 /// After a gate has gone, its start job's end is told within this time.
 const GATE_SETTLE: Duration = Duration::from_millis(300);
 /// Attempts for a wish that is not on disk.
@@ -174,8 +176,7 @@ impl Shell {
     ) {
         let mut signals = Some(signals);
         let (connected, mut connections) = mpsc::channel(1);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticked = tokio::time::Instant::now();
         let mut timer = BootTimer::new().inspect_err(|error| tracing::error!(%error, "no timer")).ok();
         self.resend_spooled();
         loop {
@@ -187,6 +188,9 @@ impl Shell {
             {
                 tracing::error!(%error, "the lease's timer cannot be set; the tick stands in");
             }
+            // Without its timer the end of a lease is found by the tick.
+            let rests = timer.is_some() && !self.agent.is_restless();
+            let tick = ticked + if rests { REST } else { TICK };
             let event = match self.pending.pop_front() {
                 Some(event) => event,
                 None => tokio::select! {
@@ -204,7 +208,10 @@ impl Shell {
                         Event::Connected
                     },
                     () = fired(timer.as_mut()) => Event::Tick,
-                    _ = tick.tick() => Event::Tick,
+                    () = tokio::time::sleep_until(tick) => {
+                        ticked = tokio::time::Instant::now();
+                        Event::Tick
+                    }
                 },
             };
             match &event {
@@ -522,8 +529,8 @@ impl Shell {
     }
 
     fn set_beat(&self) {
-        // PID 1 may be silent for five times as long before a beat is held back.
-        let period = self.detect;
+        // PID 1 may be silent for two and a half times as long before a beat is held back.
+        let period = self.detect * 2;
         let connected = self.systemd.is_some();
         self.beat.send_if_modified(|(systemd, old)| {
             let changed =

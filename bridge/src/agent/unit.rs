@@ -118,6 +118,11 @@ pub(super) struct Unit {
 }
 
 impl Unit {
+    /// Whether something of it could not be read, written or sent, and nothing is under way.
+    pub(super) fn is_odd(&self) -> bool {
+        self.op.is_none() && (self.release.is_some() || self.stale || self.held.is_some() != self.filed)
+    }
+
     /// Takes over a look.
     pub(super) fn saw(&mut self, look: Look) {
         self.run = run_of(&look);

@@ -21,7 +21,9 @@ fn main() -> ExitCode {
     Arguments::parse();
     let paths = Paths::default();
     log(&paths);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One worker: a second one is woken, and sent to sleep again, for nearly every frame, which was a fifth of what an idle
+    // daemon costs. What may take long, a large plan or the disk, gets a thread of its own where it is called.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(daemon::run(paths)),
         Err(error) => Err(error.into()),

@@ -28,6 +28,8 @@ use crate::session::message::{Down, Up};
 pub(super) const QUEUE: usize = 1_024;
 /// Events handled before the core settles, so that a flood cannot keep it from planning.
 const BATCH: usize = 256;
+/// Units times nodes from which on a plan may take longer than a beat should wait: some milliseconds.
+const LARGE: usize = 10_000;
 /// Longest time between two looks at nothing in particular, while following.
 const IDLE: Duration = Duration::from_secs(3_600);
 
@@ -370,7 +372,12 @@ impl Core {
             return;
         }
         let now = reign.time(state.time);
-        reign.plan = policy::plan(state, now);
+        let large = state.nodes.len().saturating_mul(state.units.len()) > LARGE;
+        reign.plan = match large {
+            // The beats of this node and the sessions of the others go on meanwhile, on another thread.
+            true => tokio::task::block_in_place(|| policy::plan(state, now)),
+            false => policy::plan(state, now),
+        };
         let wait = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(now));
         reign.wake = reign.plan.wake_at.map(wait);
     }

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::links::{Link, Links};
 use super::relay::{self, RelayError};
@@ -247,17 +247,29 @@ impl Dialer {
     }
 
     /// Tries the direct paths that are down again and again, and now and then those to all voters, so that a cut link
-    /// between two that have nothing to say to each other is seen before it is needed. For ever: run it as a task.
+    /// between two that have nothing to say to each other is seen before it is needed. Of two voters one looks: a way that
+    /// carries in one direction only fails from both ends. For ever: run it as a task.
     pub async fn probe(&self) {
-        let mut looked = Instant::now();
+        let timing = &self.0.timing;
+        let mut look_at = Instant::now() + timing.look_every;
         loop {
-            sleep(self.0.timing.probe_every).await;
+            let broken = |book: &Book| self.0.links.broken(|peer| book.nodes.contains_key(&peer));
+            let mend_at = match broken(&self.0.book.load()).is_empty() {
+                true => look_at,
+                false => look_at.min(Instant::now() + timing.probe_every),
+            };
+            tokio::select! {
+                () = sleep_until(mend_at) => {}
+                () = self.0.links.broke(), if mend_at == look_at => continue,
+            }
             let book = self.0.book.load();
-            let mut tried = self.0.links.broken(|peer| book.nodes.contains_key(&peer));
-            if looked.elapsed() >= self.0.timing.look_every {
-                looked = Instant::now();
-                let others: Vec<u64> =
-                    book.voters().filter(|voter| *voter != self.me() && !tried.contains(voter)).collect();
+            let mut tried = broken(&book);
+            if Instant::now() >= look_at {
+                look_at = Instant::now() + timing.look_every;
+                let me = self.me();
+                let voting = book.voters().any(|voter| voter == me);
+                let others = book.voters().filter(|voter| *voter > me || (!voting && *voter != me));
+                let others: Vec<u64> = others.filter(|voter| !tried.contains(voter)).collect();
                 tried.extend(others);
             }
             let probes: FuturesUnordered<_> = tried

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// Whether a peer can be reached without help.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +41,10 @@ pub struct Link {
 
 /// The links of one node.
 #[derive(Debug, Default)]
-pub(super) struct Links(Mutex<BTreeMap<u64, Link>>);
+pub(super) struct Links {
+    known: Mutex<BTreeMap<u64, Link>>,
+    broke: Notify,
+}
 
 impl Links {
     pub(super) fn all(&self) -> Vec<Link> {
@@ -64,7 +68,10 @@ impl Links {
         let mut links = self.lock();
         let (since, via) = match links.get(&peer) {
             Some(Link { direct: Direct::Down { since, .. }, via, .. }) => (*since, *via),
-            _ => (SystemTime::now(), None),
+            _ => {
+                self.broke.notify_one();
+                (SystemTime::now(), None)
+            }
         };
         links.insert(peer, Link { peer, direct: Direct::Down { since, error }, via });
     }
@@ -88,9 +95,14 @@ impl Links {
         down.map(|link| link.peer).collect()
     }
 
+    /// Waits until a path that worked does not; for one task.
+    pub(super) async fn broke(&self) {
+        self.broke.notified().await;
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Link>> {
         // Every change is a single insert, so a panic elsewhere leaves the map whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -39,6 +39,12 @@ impl Agent {
         }
     }
 
+    /// Whether anything is ordered of this node.
+    pub(in crate::agent) fn has_errands(&self) -> bool {
+        let (fences, looks) = &self.errands.ordered;
+        !fences.is_empty() || !looks.is_empty()
+    }
+
     pub(in crate::agent) fn fenced(&mut self, order: &FenceOrder, outcome: Option<FenceOutcome>) {
         match outcome {
             Some(outcome) => {
