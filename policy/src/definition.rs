@@ -94,8 +94,23 @@ pub struct Definition {
     pub on_stop_failure: OnStopFailure,
     /// `Requires=`: starts only while each of these is known active somewhere.
     pub requires: BTreeSet<UnitName>,
+    /// `Wants=`: has these started where nobody decided otherwise, and needs none of them.
+    #[serde(default)]
+    pub wants: BTreeSet<UnitName>,
+    /// `BindsTo=`: as `Requires=`, and stops when one of these is known active no more, for whatever reason.
+    #[serde(default)]
+    pub binds_to: BTreeSet<UnitName>,
+    /// `PartOf=`: a stop or a restart of one of these takes it along.
+    #[serde(default)]
+    pub part_of: BTreeSet<UnitName>,
     /// `After=`: starts after these where both are to start; stops before them.
     pub after: BTreeSet<UnitName>,
+    /// `Before=`: the same edge, seen from the other end.
+    #[serde(default)]
+    pub before: BTreeSet<UnitName>,
+    /// `Conflicts=`: never runs while one of these may run, nor they while it may.
+    #[serde(default)]
+    pub conflicts: BTreeSet<UnitName>,
     /// `SameNodeAs=`: runs where these run.
     pub same_node_as: BTreeSet<UnitName>,
     /// `Nodes=`: where it may run; empty for every node that has the drop-in.
@@ -120,7 +135,12 @@ impl Definition {
             on_quorum_loss: OnQuorumLoss::Stop,
             on_stop_failure: OnStopFailure::Fence,
             requires: BTreeSet::new(),
+            wants: BTreeSet::new(),
+            binds_to: BTreeSet::new(),
+            part_of: BTreeSet::new(),
             after: BTreeSet::new(),
+            before: BTreeSet::new(),
+            conflicts: BTreeSet::new(),
             same_node_as: BTreeSet::new(),
             nodes: Vec::new(),
             prefer: Vec::new(),
@@ -146,6 +166,22 @@ impl Definition {
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.replicas == Replicas::Count(1) && self.fencing != Fencing::None
+    }
+
+    /// What has to be known active before it starts, and stops only after it (S4).
+    pub fn needs(&self) -> impl Iterator<Item = &UnitName> {
+        self.requires.iter().chain(&self.binds_to).chain(&self.same_node_as)
+    }
+
+    /// What its start asks for as well.
+    pub fn pulls_in(&self) -> impl Iterator<Item = &UnitName> {
+        self.requires.iter().chain(&self.binds_to).chain(&self.wants)
+    }
+
+    /// Whether `unit` is among its needs.
+    #[must_use]
+    pub fn needs_unit(&self, unit: &UnitName) -> bool {
+        self.requires.contains(unit) || self.binds_to.contains(unit) || self.same_node_as.contains(unit)
     }
 
     /// Whether `Nodes=` lets it run there.

@@ -23,6 +23,12 @@ pub enum StopReason {
     NotAllowed,
     /// Something that it requires is being stopped.
     RequirementStops(UnitName),
+    /// It is bound to this unit, which is known active no more.
+    BoundEnds(UnitName),
+    /// It is part of this unit, which is being stopped.
+    PartStops(UnitName),
+    /// It conflicts with this unit, which takes precedence.
+    Conflicts(UnitName),
     /// It runs beside this unit, which is not, or will not stay, on that node.
     Apart(UnitName),
     /// There are more copies than wanted.
@@ -87,7 +93,7 @@ pub enum EventKind {
     GoalSet {
         /// To what.
         wanted: Wanted,
-        /// Who asked; `None` when its enablement on the nodes decided.
+        /// Who asked, or which unit wants it; `None` when its enablement on the nodes decided.
         by: Option<String>,
     },
     /// A unit is held on a node.

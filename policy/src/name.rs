@@ -35,6 +35,14 @@ number!(
     CaseId
 );
 
+impl Token {
+    /// Index of the entry that granted it, in its generation.
+    #[must_use]
+    pub fn index(self) -> u64 {
+        self.0 & 0xffff_ffff_ffff
+    }
+}
+
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -8,6 +8,7 @@ use crate::name::{NodeId, Token, UnitName};
 use crate::node::{Life, Node, Presence};
 use crate::permit::{Permit, Phase};
 use crate::state::State;
+use crate::unit::Unit;
 
 /// Why a unit must be taken for running on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,11 +66,9 @@ impl State {
         self.nodes.get(&permit.node).is_some_and(|node| node.lost_since().is_some())
     }
 
-    /// Units that require, or run beside, `unit`: they stop before it (S4).
+    /// Units that require, are bound to, or run beside, `unit`: they stop before it (S4).
     pub fn dependents<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a UnitName> + 'a {
-        let depends = |definition: &Definition| {
-            definition.requires.contains(unit) || definition.same_node_as.contains(unit)
-        };
+        let depends = |definition: &Definition| definition.needs_unit(unit);
         self.units
             .iter()
             .filter(move |(_, other)| other.definition().is_some_and(depends))
@@ -94,6 +93,23 @@ impl State {
                 .values()
                 .find(|held| if beside { held.node == permit.node } else { !others_stay })?;
             Some((name.clone(), holder.node))
+        })
+    }
+
+    /// Units that must not run while `unit` may: those that it names, and those that name it.
+    pub fn opponents<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a UnitName> + 'a {
+        let definition = self.units.get(unit).and_then(Unit::definition);
+        let named = definition.into_iter().flat_map(|definition| &definition.conflicts);
+        let naming = self.opposed.get(unit).into_iter().flatten();
+        named.chain(naming).filter(move |other| *other != unit)
+    }
+
+    /// An opponent that is possibly running, and where (section 0).
+    #[must_use]
+    pub fn opponent_running(&self, unit: &UnitName) -> Option<(UnitName, NodeId)> {
+        self.opponents(unit).find_map(|other| {
+            let (node, _) = self.possibly_running(other).into_iter().next()?;
+            Some((other.clone(), node))
         })
     }
 

@@ -1,6 +1,6 @@
 //! The replicated state: everything that a decision may rest on.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,9 @@ pub struct State {
     pub nodes: BTreeMap<NodeId, Node>,
     /// Cluster units.
     pub units: BTreeMap<UnitName, Unit>,
+    /// Who names a unit in `Conflicts=`, by the definitions in force: for each unit, known or not, those that do.
+    #[serde(default)]
+    pub(crate) opposed: BTreeMap<UnitName, BTreeSet<UnitName>>,
     /// Fence devices.
     pub devices: BTreeMap<String, Device>,
     /// Last look at each node through each device.
@@ -135,6 +138,7 @@ impl Default for State {
             settings: Settings::default(),
             nodes: BTreeMap::new(),
             units: BTreeMap::new(),
+            opposed: BTreeMap::new(),
             devices: BTreeMap::new(),
             observations: BTreeMap::new(),
             cases: BTreeMap::new(),

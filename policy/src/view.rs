@@ -54,8 +54,11 @@ impl State {
     #[must_use]
     pub fn view(&self, id: NodeId) -> NodeView {
         let mut permits = Vec::new();
-        let mut stops_before = BTreeMap::new();
+        let mut stops_before: BTreeMap<UnitName, BTreeSet<UnitName>> = BTreeMap::new();
         for (name, unit) in &self.units {
+            for later in unit.definition().into_iter().flat_map(|definition| &definition.before) {
+                stops_before.entry(later.clone()).or_default().insert(name.clone());
+            }
             for (token, permit) in unit.permits.iter().filter(|(_, permit)| permit.node == id) {
                 let others = unit.permits.values().filter(|other| other.node != id);
                 permits.push(PermitView {
@@ -69,11 +72,13 @@ impl State {
                     peers: others.map(|other| self.node_name(other.node)).collect(),
                 });
                 if let Some(definition) = unit.definition() {
-                    let needs = definition.requires.iter().chain(&definition.same_node_as);
-                    stops_before.insert(name.clone(), needs.chain(&definition.after).cloned().collect());
+                    let earlier = definition.needs().chain(&definition.after).cloned();
+                    stops_before.entry(name.clone()).or_default().extend(earlier);
                 }
             }
         }
+        let held: BTreeSet<&UnitName> = permits.iter().map(|permit: &PermitView| &permit.unit).collect();
+        stops_before.retain(|name, _| held.contains(name));
         NodeView {
             index: self.index,
             permits,

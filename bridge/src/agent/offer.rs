@@ -75,7 +75,12 @@ pub(super) fn definition(section: &Section) -> Definition {
             section::OnStopFailure::Block => OnStopFailure::Block,
         },
         requires: names(&section.requires),
+        wants: names(&section.wants),
+        binds_to: names(&section.binds_to),
+        part_of: names(&section.part_of),
         after: names(&section.after),
+        before: names(&section.before),
+        conflicts: names(&section.conflicts),
         same_node_as: names(&section.same_node_as),
         nodes: section.nodes.iter().map(term).collect(),
         prefer: section
@@ -182,14 +187,20 @@ mod tests {
     #[test]
     fn every_key_arrives() {
         let text = "Fencing=lease\nOnQuorumLoss=stop\nOnStopFailure=block\nRequires=a.service b.service\n\
-                    After=c.service\nSameNodeAs=ip.service\nNodes=n1 rack=a\nPrefer=n2:50 ssd=yes\nStickiness=7\n\
+                    Wants=w.service\nBindsTo=bt.service\nPartOf=p.target\n\
+                    After=c.service\nBefore=d.service\nConflicts=e.service\nSameNodeAs=ip.service\nNodes=n1 rack=a\nPrefer=n2:50 ssd=yes\nStickiness=7\n\
                     FailuresMax=3\nFailureResetSec=2min\n";
         let set = |names: &[&str]| names.iter().map(|name| UnitName::from(*name)).collect();
         let expected = Definition {
             fencing: Fencing::Lease,
             on_stop_failure: OnStopFailure::Block,
             requires: set(&["a.service", "b.service"]),
+            wants: set(&["w.service"]),
+            binds_to: set(&["bt.service"]),
+            part_of: set(&["p.target"]),
             after: set(&["c.service"]),
+            before: set(&["d.service"]),
+            conflicts: set(&["e.service"]),
             same_node_as: set(&["ip.service"]),
             nodes: vec![NodeTerm::Name("n1".into()), NodeTerm::Attribute("rack".into(), "a".into())],
             prefer: vec![

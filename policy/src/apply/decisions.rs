@@ -14,7 +14,7 @@ use crate::permit::{Permit, Phase, Terms};
 use crate::query::Possibly;
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::unit::{Adopted, MoveWish, Wanted};
+use crate::unit::{Adopted, Goal, MoveWish, Wanted};
 
 use super::{Step, stale};
 
@@ -36,6 +36,7 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         self.state.free_of_cycles(unit, definition, &BTreeMap::new())?;
         let revision = self.index;
+        self.state.oppose(unit, Some(definition));
         if let Some(known) = self.state.units.get_mut(unit) {
             known.adopted = Some(Adopted { revision, definition: definition.clone() });
         }
@@ -88,6 +89,24 @@ impl Step<'_> {
         }
         let kind = if adopt { EventKind::Adopted { token } } else { EventKind::Granted { token } };
         self.record(Severity::Info, Some(id), Some(unit), kind);
+        Ok(())
+    }
+
+    /// What a started unit requires or wants is to run as well, unless somebody decided otherwise (F9).
+    pub(super) fn pull_in(&mut self, unit: &UnitName, by: &UnitName) -> Result<(), Refusal> {
+        let puller = self.state.units.get(by).ok_or_else(|| Refusal::UnknownUnit(by.clone()))?;
+        let named = puller.definition().is_some_and(|definition| definition.pulls_in().any(|it| it == unit));
+        if !named || puller.goal.wanted != Wanted::Started {
+            return Err(stale("it is not asked for by that unit"));
+        }
+        let (index, wall_ms) = (self.index, self.wall_ms);
+        let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        if known.goal.by.is_some() || known.goal.wanted == Wanted::Started {
+            return Err(stale("somebody has decided on it"));
+        }
+        known.goal = Goal { wanted: Wanted::Started, revision: index, by: None, wall_ms };
+        let kind = EventKind::GoalSet { wanted: Wanted::Started, by: Some(by.to_string()) };
+        self.record(Severity::Info, None, Some(unit), kind);
         Ok(())
     }
 
@@ -186,6 +205,17 @@ impl State {
         self.free_of_cycles(unit, definition, planned)
     }
 
+    /// Keeps the index of `Conflicts=` up to what `unit` names now.
+    pub(crate) fn oppose(&mut self, unit: &UnitName, definition: Option<&Definition>) {
+        self.opposed.retain(|_, naming| {
+            naming.remove(unit);
+            !naming.is_empty()
+        });
+        for other in definition.into_iter().flat_map(|definition| &definition.conflicts) {
+            self.opposed.entry(other.clone()).or_default().insert(unit.clone());
+        }
+    }
+
     fn free_of_cycles(
         &self,
         unit: &UnitName,
@@ -248,8 +278,12 @@ impl State {
             return no(format!("its gate is not in force on {}", node.name));
         }
         self.elsewhere(unit, id, adopt)?;
+        if let Some((other, at)) = self.opponent_running(unit) {
+            let at = self.node_name(at);
+            return no(format!("it conflicts with {other}, which is possibly running on {at}"));
+        }
         // S4
-        for required in definition.requires.iter().chain(&definition.same_node_as) {
+        for required in definition.needs() {
             if self.known_active(required).next().is_none() {
                 return no(format!("it requires {required}, which is not active"));
             }
@@ -364,9 +398,7 @@ fn cycle(
     definition: &Definition,
     planned: &BTreeMap<UnitName, Definition>,
 ) -> Option<UnitName> {
-    let edges = |definition: &Definition| -> BTreeSet<UnitName> {
-        definition.requires.union(&definition.same_node_as).cloned().collect()
-    };
+    let edges = |definition: &Definition| -> BTreeSet<UnitName> { definition.needs().cloned().collect() };
     let mut seen: BTreeMap<UnitName, UnitName> = BTreeMap::new();
     let mut open = vec![];
     for first in edges(definition) {

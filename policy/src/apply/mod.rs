@@ -174,6 +174,8 @@ impl Step<'_> {
             Decision::Grant { unit, node, incarnation, revision, adopt } => {
                 self.grant(unit, *node, incarnation, *revision, *adopt)
             }
+            // F9
+            Decision::PullIn { unit, by } => self.pull_in(unit, by),
             // S4
             Decision::Revoke { unit, token, reason } => self.revoke(unit, *token, reason),
             // F13

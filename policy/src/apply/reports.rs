@@ -211,7 +211,7 @@ impl Step<'_> {
         token: Token,
         by: &str,
     ) -> Result<(), Refusal> {
-        let granted = token.0 & 0xffff_ffff_ffff;
+        let granted = token.index();
         let known = self.state.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
         if known.last_token != Some(token) && known.goal.revision > granted {
             return Err(stale("a later wish stands"));
@@ -238,7 +238,7 @@ impl Step<'_> {
         let Some(asked) = asked.filter(|asked| *asked == known.goal.revision) else {
             return Err(stale("the cancelled start is not what was asked for last"));
         };
-        let mut earlier = known.permits.iter().filter(|(token, _)| token.0 & 0xffff_ffff_ffff < asked);
+        let mut earlier = known.permits.iter().filter(|(token, _)| token.index() < asked);
         if earlier.any(|(_, permit)| !permit.is_revoking()) {
             self.hold(unit, id, by);
         } else {

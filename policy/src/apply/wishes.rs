@@ -164,7 +164,28 @@ impl Step<'_> {
         }
         let kind = EventKind::GoalSet { wanted, by: Some(by.into()) };
         self.record(Severity::Info, node, Some(unit), kind);
+        if wanted == Wanted::Started {
+            self.stop_opponents(unit, by);
+        }
         Ok(())
+    }
+
+    /// Whoever starts a unit stops what it conflicts with, as in systemd.
+    fn stop_opponents(&mut self, unit: &UnitName, by: &str) {
+        let (revision, wall_ms) = (self.index, self.wall_ms);
+        let by = format!("{by}, by starting {unit}");
+        let opponents: BTreeSet<UnitName> = self.state.opponents(unit).cloned().collect();
+        for name in opponents {
+            let Some(other) = self.state.units.get_mut(&name) else { continue };
+            if other.goal.wanted == Wanted::Stopped {
+                continue;
+            }
+            other.goal = Goal { wanted: Wanted::Stopped, revision, by: Some(by.clone()), wall_ms };
+            other.moving = None;
+            other.asked_for = None;
+            let kind = EventKind::GoalSet { wanted: Wanted::Stopped, by: Some(by.clone()) };
+            self.record(Severity::Info, None, Some(&name), kind);
+        }
     }
 
     pub(super) fn move_unit(
@@ -318,6 +339,7 @@ impl Step<'_> {
             return Err(Refusal::Impossible(why));
         }
         self.state.units.remove(unit);
+        self.state.oppose(unit, None);
         for node in self.state.nodes.values_mut() {
             node.offers.remove(unit);
         }

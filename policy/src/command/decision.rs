@@ -9,6 +9,10 @@ use crate::name::{CaseId, Incarnation, NodeId, Token, UnitName};
 
 /// What the planner concluded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an entry is made, sent and applied one at a time: nothing holds many"
+)]
 pub enum Decision {
     /// A definition comes into force.
     AdoptDefinition {
@@ -29,6 +33,13 @@ pub enum Decision {
         revision: u64,
         /// Whether it runs there already, without a permit (F11).
         adopt: bool,
+    },
+    /// A unit that nobody decided on is to run, because one that is started requires or wants it.
+    PullIn {
+        /// Which unit.
+        unit: UnitName,
+        /// Who names it.
+        by: UnitName,
     },
     /// A node is to stop a unit.
     Revoke {

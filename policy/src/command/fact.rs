@@ -54,6 +54,10 @@ pub enum FenceOutcome {
 
 /// What was observed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an entry is made, sent and applied one at a time: nothing holds many"
+)]
 pub enum Fact {
     /// A leader's first entry.
     TermBegan {

@@ -9,7 +9,6 @@ use crate::command::Decision;
 use crate::definition::{Definition, Fencing, Replicas};
 use crate::name::{NodeId, UnitName};
 use crate::node::Node;
-use crate::permit::Phase;
 use crate::query::Possibly;
 use crate::unit::Unit;
 
@@ -83,6 +82,7 @@ impl Planner<'_> {
         for id in candidates {
             let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { continue };
             self.granted.entry(id).or_default().push(name.clone());
+            self.coming.insert(name.clone());
             self.because(name, Reason::Starting(id));
             self.plan.decisions.push(Decision::Grant {
                 unit: name.clone(),
@@ -102,22 +102,10 @@ impl Planner<'_> {
         definition: &Definition,
         suitable: &BTreeMap<NodeId, i64>,
     ) -> bool {
-        let mut hindered = false;
-        for required in definition.requires.iter().chain(&definition.same_node_as) {
-            if !self.stays_active(required, None) {
-                self.because(name, Reason::Requires(required.clone()));
-                hindered = true;
-            }
-        }
-        if hindered {
+        if self.is_out_of_order(name, unit, definition) {
             return true;
         }
-        for before in &definition.after {
-            if self.is_starting(before) {
-                self.because(name, Reason::After(before.clone()));
-                hindered = true;
-            }
-        }
+        let mut hindered = self.is_opposed(name);
         let running = self.state.possibly_running(name);
         let exclusive = unit.is_exclusive();
         for (node, how) in &running {
@@ -158,22 +146,6 @@ impl Planner<'_> {
             }
         }
         hindered || (exclusive && !running.is_empty())
-    }
-
-    /// Whether a unit is known active, there or anywhere, and not about to stop.
-    fn stays_active(&self, name: &UnitName, there: Option<NodeId>) -> bool {
-        let mut active = self.state.known_active(name);
-        active.any(|(token, permit)| {
-            there.is_none_or(|there| permit.node == there) && !self.is_leaving(name, token)
-        })
-    }
-
-    /// Whether a unit's start is under way, or begins with this plan.
-    fn is_starting(&self, name: &UnitName) -> bool {
-        let granted = self.granted.values().any(|units| units.contains(name));
-        let known = self.state.units.get(name);
-        granted
-            || known.is_some_and(|unit| unit.permits.values().any(|permit| permit.phase == Phase::Granted))
     }
 
     /// A node with a fence device takes nothing before the device was looked at once in its present life, whatever

@@ -6,11 +6,13 @@
 mod definitions;
 mod fencing;
 mod grants;
+mod order;
 mod placement;
 mod reason;
+mod sequence;
 mod strays;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::command::Decision;
@@ -18,6 +20,8 @@ use crate::definition::Definition;
 use crate::event::StopReason;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::state::State;
+
+use sequence::Sequence;
 
 pub use reason::Reason;
 
@@ -68,6 +72,9 @@ pub fn plan(state: &State, now: Millis) -> Plan {
         state,
         now,
         plan: Plan::default(),
+        sequence: Sequence::of(state),
+        coming: BTreeSet::new(),
+        pulled: BTreeSet::new(),
         leaving: BTreeMap::new(),
         granted: BTreeMap::new(),
         wanted_off: BTreeMap::new(),
@@ -88,6 +95,12 @@ struct Planner<'a> {
     state: &'a State,
     now: Millis,
     plan: Plan,
+    /// The order of starts and stops.
+    sequence: Sequence<'a>,
+    /// Units that are starting, or wait for nothing but the start of such a unit.
+    coming: BTreeSet<UnitName>,
+    /// Units that this plan has started for the sake of others.
+    pulled: BTreeSet<UnitName>,
     /// Permits that are to end, by unit.
     leaving: Leaving,
     /// Grants of this plan: how many permits a node gets.

@@ -11,17 +11,17 @@ use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
 use crate::permit::{Permit, Phase, Terms};
 use crate::query::Possibly;
-use crate::state::State;
 use crate::unit::{Unit, Wanted};
 
-use super::{Leaving, Planner, Reason};
+use super::{Planner, Reason};
 
 impl Planner<'_> {
     /// Plans every unit, what others depend on first.
     pub(super) fn units(&mut self) {
-        for name in self.in_order() {
-            if let Some(unit) = self.state.units.get(&name) {
-                self.unit(&name, unit);
+        let state = self.state;
+        for name in self.sequence.units.clone() {
+            if let Some(unit) = state.units.get(name) {
+                self.unit(name, unit);
             }
         }
         self.revoke_leaving();
@@ -61,36 +61,15 @@ impl Planner<'_> {
             }
             return;
         }
-        if !self.changing.contains_key(name) {
-            self.grant(name, unit, definition, adopted.revision, &suitable, wanted);
+        if unit.permits.values().any(|permit| permit.phase == Phase::Granted && !self.state.is_lost(permit)) {
+            self.coming.insert(name.clone());
         }
-    }
-
-    /// Units, each after those that it requires, runs beside or is ordered after.
-    fn in_order(&self) -> Vec<UnitName> {
-        let mut done: BTreeSet<&UnitName> = BTreeSet::new();
-        let mut order: Vec<UnitName> = Vec::new();
-        for name in self.state.units.keys() {
-            let mut open: Vec<(&UnitName, bool)> = alloc::vec![(name, false)];
-            while let Some((name, expanded)) = open.pop() {
-                if expanded {
-                    order.push(name.clone());
-                    continue;
-                }
-                // `After=` may run in a circle; each unit is expanded once, so the walk ends.
-                if !done.insert(name) {
-                    continue;
-                }
-                open.push((name, true));
-                let definition = self.state.units.get(name).and_then(Unit::definition);
-                for edge in definition.into_iter().flat_map(edges) {
-                    if let Some((known, _)) = self.state.units.get_key_value(edge) {
-                        open.push((known, false));
-                    }
-                }
-            }
+        if self.changing.contains_key(name) {
+            self.coming.insert(name.clone());
+            return;
         }
-        order
+        self.pull_in(name, definition);
+        self.grant(name, unit, definition, adopted.revision, &suitable, wanted);
     }
 
     /// Nodes that could run it now, other units and other copies aside, with their preference.
@@ -175,19 +154,11 @@ impl Planner<'_> {
                 return Some(StopReason::Apart(beside.clone()));
             }
         }
-        for required in &definition.requires {
-            let Some(other) = self.state.units.get(required) else { continue };
-            // systemd's `Requires=`: an explicit stop takes its dependents along, a failure does not.
-            let explicit = other.goal.wanted == Wanted::Stopped || !other.permits.is_empty();
-            let leaves = |token: &Token, permit: &Permit| {
-                self.is_leaving(required, *token) || self.state.is_lost(permit)
-            };
-            let some_leave = other.permits.keys().any(|token| self.is_leaving(required, *token));
-            let all_leave = other.permits.iter().all(|(token, permit)| leaves(token, permit))
-                && (some_leave || other.permits.is_empty());
-            if explicit && all_leave {
-                return Some(StopReason::RequirementStops(required.clone()));
-            }
+        if let Some(other) = self.overruled_by(name, unit) {
+            return Some(StopReason::Conflicts(other));
+        }
+        if let Some(reason) = self.taken_along(unit, definition) {
+            return Some(reason);
         }
         let now = self.now;
         // Only a node that could take it at once: otherwise the unit would stop and start again where it is.
@@ -229,29 +200,6 @@ impl Planner<'_> {
             .iter()
             .find(|beside| !self.state.known_active(beside).any(|(_, permit)| permit.node == id))?;
         Some(alloc::format!("it runs beside {apart}, which is not active on {}", node.name))
-    }
-
-    /// Proposes revocations, dependents first (S4).
-    fn revoke_leaving(&mut self) {
-        let state = self.state;
-        let leaving = core::mem::take(&mut self.leaving);
-        for (name, tokens) in &leaving {
-            for (token, reason) in tokens {
-                if state.permit(name, *token).is_none_or(Permit::is_revoking) {
-                    continue;
-                }
-                let blocker =
-                    state.stops_first(name, *token).or_else(|| ordered_before(state, &leaving, name));
-                if let Some((unit, node)) = blocker {
-                    self.because(name, Reason::StopsFirst { unit, node });
-                    self.waits_for(node, name);
-                    continue;
-                }
-                let (unit, token, reason) = (name.clone(), *token, reason.clone());
-                self.plan.decisions.push(Decision::Revoke { unit, token, reason });
-            }
-        }
-        self.leaving = leaving;
     }
 
     fn mark(&mut self, name: &UnitName, token: Token, reason: StopReason) {
@@ -370,23 +318,4 @@ fn wanted(unit: &Unit, definition: &Definition, suitable: &BTreeMap<NodeId, i64>
             held.chain(suitable.keys().copied()).collect::<BTreeSet<NodeId>>().len()
         }
     }
-}
-
-/// A unit that is ordered after `name` and is also to stop: it goes first.
-fn ordered_before(state: &State, leaving: &Leaving, name: &UnitName) -> Option<(UnitName, NodeId)> {
-    let others = leaving.iter().filter(|(other, _)| *other != name);
-    let mut after = others.filter(|(other, _)| {
-        let definition = state.units.get(*other).and_then(Unit::definition);
-        let mutual =
-            state.units.get(name).and_then(Unit::definition).is_some_and(|d| d.after.contains(*other));
-        definition.is_some_and(|definition| definition.after.contains(name)) && !mutual
-    });
-    after.find_map(|(other, tokens)| {
-        let holder = tokens.keys().find_map(|token| state.permit(other, *token))?;
-        Some((other.clone(), holder.node))
-    })
-}
-
-fn edges(definition: &Definition) -> impl Iterator<Item = &UnitName> {
-    definition.requires.iter().chain(&definition.same_node_as).chain(&definition.after)
 }

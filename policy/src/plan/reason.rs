@@ -46,8 +46,19 @@ pub enum Reason {
     NotAdopted(String),
     /// What it requires is not active.
     Requires(UnitName),
-    /// What it is ordered after is being started.
+    /// What it requires, or is ordered after, is being started.
     After(UnitName),
+    /// What it is ordered with, or part of, is being stopped.
+    AfterStop(UnitName),
+    /// What it is part of was stopped after it was asked to run.
+    PartStopped(UnitName),
+    /// A unit that it conflicts with is possibly running.
+    Conflicts {
+        /// Which unit.
+        unit: UnitName,
+        /// Where; `None` if it starts with this very plan.
+        node: Option<NodeId>,
+    },
     /// No node may take it: why this one may not.
     Unfit {
         /// Which node.
@@ -140,6 +151,15 @@ impl Reason {
             }
             Self::Requires(other) => format!("it requires {other}, which is not active"),
             Self::After(other) => format!("it starts after {other}, which is starting"),
+            Self::AfterStop(other) => format!("it starts after {other}, which is stopping"),
+            Self::PartStopped(whole) => {
+                let by = state.units.get(whole).and_then(|whole| whole.goal.by.clone()).unwrap_or_default();
+                format!("it is part of {whole}, which was stopped: {by}")
+            }
+            Self::Conflicts { unit, node: Some(node) } => {
+                format!("it conflicts with {unit}, which is possibly running on {}", name(node))
+            }
+            Self::Conflicts { unit, node: None } => format!("it conflicts with {unit}, which is starting"),
             Self::Unfit { why, .. } => why.clone(),
             Self::Avoided { node, why, until } => {
                 let left = until.saturating_sub(now) / 1000;
@@ -207,7 +227,15 @@ impl Reason {
                 )
             }
             Self::Requires(other) => format!("`convoke why {other}`"),
-            Self::After(_) | Self::Starting(_) | Self::Observing(_) => "the end of that".to_string(),
+            Self::PartStopped(whole) => format!("`convoke start {whole}`, or `convoke start {unit}`"),
+            Self::Conflicts { unit: other, .. } => {
+                format!(
+                    "the end of {other}: `convoke stop {other}`, or `convoke start {unit}`, which stops it too"
+                )
+            }
+            Self::After(_) | Self::AfterStop(_) | Self::Starting(_) | Self::Observing(_) => {
+                "the end of that".to_string()
+            }
             Self::Unfit { .. } => "a node that may take it".to_string(),
             Self::Avoided { .. } => format!("time, or `convoke start {unit}`"),
             Self::NotOffered => "a node in session with its drop-in".to_string(),
@@ -225,10 +253,10 @@ impl Reason {
     #[must_use]
     pub fn rule(&self) -> &'static str {
         match self {
-            Self::Stopped | Self::Held(_) => "S6",
-            Self::PossiblyRunning { .. } => "S1",
+            Self::Stopped | Self::Held(_) | Self::PartStopped(_) => "S6",
+            Self::PossiblyRunning { .. } | Self::Conflicts { .. } => "S1",
             Self::WaitsForFence { .. } | Self::Observing(_) => "S2",
-            Self::Requires(_) | Self::After(_) | Self::StopsFirst { .. } => "S4",
+            Self::Requires(_) | Self::After(_) | Self::AfterStop(_) | Self::StopsFirst { .. } => "S4",
             Self::NoDefinition | Self::Differs(_) | Self::NotAdopted(_) => "F13",
             Self::Fault { .. } => "F12",
             Self::Unheard(_) => "F11",
@@ -256,6 +284,9 @@ impl core::fmt::Display for StopReason {
             Self::Moved => f.write_str("it moves"),
             Self::NotAllowed => f.write_str("Nodes= does not let it run there"),
             Self::RequirementStops(unit) => write!(f, "{unit}, which it requires, stops"),
+            Self::BoundEnds(unit) => write!(f, "{unit}, which it is bound to, is not active any more"),
+            Self::PartStops(unit) => write!(f, "{unit}, which it is part of, stops"),
+            Self::Conflicts(unit) => write!(f, "it conflicts with {unit}"),
             Self::Apart(unit) => write!(f, "it runs beside {unit}, which leaves"),
             Self::Surplus => f.write_str("there are more copies than wanted"),
             Self::BetterNode => f.write_str("another node suits it better"),

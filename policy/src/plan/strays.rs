@@ -24,6 +24,21 @@ impl Planner<'_> {
             .any(|beside| !beside.permits.is_empty() && beside.permit_on(node).is_none())
     }
 
+    /// Whether a unit that it conflicts with stays: one that has a permit, or of two without the first by name.
+    fn yields_to_opponent(&self, name: &UnitName, unit: &Unit) -> bool {
+        let mine = (unit.permits.is_empty(), name);
+        self.state.opponents(name).any(|other| {
+            let known = self.state.units.get(other).filter(|known| known.goal.wanted == Wanted::Started);
+            let runs = |known: &&Unit| !known.permits.is_empty() || self.runs_unpermitted(other);
+            known.filter(runs).is_some_and(|known| (known.permits.is_empty(), other) < mine)
+        })
+    }
+
+    fn runs_unpermitted(&self, name: &UnitName) -> bool {
+        let mut lives = self.state.nodes.values().filter_map(Node::in_session);
+        lives.any(|life| life.strays.contains(name))
+    }
+
     /// Keeps as many copies as there is room for, the best placed first. Which one is kept does not change from
     /// plan to plan, or two planners would stop both.
     pub(super) fn strays(
@@ -50,7 +65,8 @@ impl Planner<'_> {
                 || unit.holds.contains_key(&node)
                 || machine.drained.is_some()
                 || !definition.allows(machine)
-                || self.belongs_elsewhere(definition, node);
+                || self.belongs_elsewhere(definition, node)
+                || self.yields_to_opponent(name, unit);
             let how = Possibly::Stray;
             if unwanted || room == 0 {
                 self.because(name, Reason::PossiblyRunning { node, how });

@@ -1,8 +1,8 @@
 //! What must hold after every step, one function each.
 
 use policy::{
-    AlarmKind, Command, Decision, Entry, Fact, FenceOutcome, Fencing, Goal, Phase, State, Wanted, Wish,
-    apply, plan,
+    AlarmKind, Command, Decision, Entry, Fact, FenceOutcome, Fencing, Goal, Phase, State, UnitName, Wanted,
+    Wish, apply, plan,
 };
 
 use super::World;
@@ -118,9 +118,25 @@ pub(crate) fn starts_after_what_it_requires(before: &State, entry: &Entry) -> Ch
     let Some(definition) = before.units.get(unit).and_then(|unit| unit.definition()) else {
         return broken("section 0", format!("{unit} granted without a definition"));
     };
-    for required in definition.requires.iter().chain(&definition.same_node_as) {
+    for required in definition.needs() {
         if before.known_active(required).next().is_none() {
             return broken("S4 order", format!("{unit} granted while {required} is not active"));
+        }
+    }
+    Ok(())
+}
+
+/// Section 0: nothing is granted while what it conflicts with is possibly running.
+pub(crate) fn opponents_never_meet(before: &State, entry: &Entry) -> Checked {
+    let Command::Decision(Decision::Grant { unit, .. }) = &entry.command else { return Ok(()) };
+    for (other, known) in &before.units {
+        let names = |one: &UnitName, two: &UnitName| {
+            let definition = before.units.get(one).and_then(|unit| unit.definition());
+            definition.is_some_and(|definition| definition.conflicts.contains(two))
+        };
+        let possibly = !known.permits.is_empty() || !before.possibly_running(other).is_empty();
+        if other != unit && possibly && (names(unit, other) || names(other, unit)) {
+            return broken("section 0", format!("{unit} granted while {other} is possibly running"));
         }
     }
     Ok(())
@@ -223,12 +239,11 @@ pub(crate) fn converges(world: &World) -> Checked {
             continue;
         }
         let Some(definition) = unit.definition() else { continue };
-        let needs = definition.requires.iter().chain(&definition.same_node_as);
         // Before its first start ever, every member is heard: a machine that died unheard is the operator's to remove.
         if unit.last_token.is_none() && state.unheard_members(name).next().is_some() {
             continue;
         }
-        let met = needs.clone().all(|need| state.known_active(need).next().is_some());
+        let met = definition.needs().all(|need| state.known_active(need).next().is_some());
         let able = state.nodes.iter().any(|(id, node)| {
             let offer = node.offers.get(name).filter(|offer| offer.present && offer.gated);
             offer.is_some_and(|offer| offer.definition.as_ref() == Some(definition))
@@ -247,7 +262,15 @@ pub(crate) fn converges(world: &World) -> Checked {
             let offer = node.offers.get(name).and_then(|offer| offer.definition.as_ref());
             stray && offer != Some(definition)
         });
+        // The word that came last counts, and of two that conflict one is enough.
+        let stopped_with =
+            definition.part_of.iter().filter_map(|whole| state.units.get(whole)).any(|whole| {
+                whole.goal.wanted == Wanted::Stopped && whole.goal.revision > unit.goal.revision
+            });
+        let opposed = state.opponents(name).any(|other| !state.possibly_running(other).is_empty());
         if met
+            && !stopped_with
+            && !opposed
             && able
             && !shown
             && definition.contradiction().is_none()

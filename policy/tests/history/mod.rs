@@ -257,6 +257,7 @@ impl World {
             Ok(()) => {
                 check::permits_end_by_evidence(&before, &self.state, &entry)?;
                 check::starts_after_what_it_requires(&before, &entry)?;
+                check::opponents_never_meet(&before, &entry)?;
                 self.note_words(&before, &entry);
             }
             Err(_) => check::refusals_change_nothing(&before, &self.state, &entry)?,
@@ -391,7 +392,7 @@ fn offer(definition: Definition) -> Offer {
     }
 }
 
-/// Three units that need each other in every way, each with the changes that its files may see.
+/// Units that need each other, or stand in each other's way, in every way, each with the changes that its files may see.
 fn definitions() -> BTreeMap<UnitName, Vec<Definition>> {
     let reset = |mut definition: Definition| {
         definition.failure_reset_ms = 20_000;
@@ -408,12 +409,25 @@ fn definitions() -> BTreeMap<UnitName, Vec<Definition>> {
     let ip = Definition { same_node_as: [UnitName::from("pg")].into(), ..pg.clone() };
     let app = Definition { fencing: Fencing::Lease, requires: [UnitName::from("pg")].into(), ..pg.clone() };
     let alone = Definition { fencing: Fencing::Lease, ..pg.clone() };
+    let bound = Definition {
+        binds_to: [UnitName::from("pg")].into(),
+        after: [UnitName::from("web")].into(),
+        ..pg.clone()
+    };
+    let part = Definition { part_of: [UnitName::from("pg")].into(), ..pg.clone() };
+    let rival = Definition {
+        conflicts: [UnitName::from("app")].into(),
+        before: [UnitName::from("web")].into(),
+        ..pg.clone()
+    };
+    let wanting = Definition { wants: [UnitName::from("ip")].into(), ..rival.clone() };
     let web = reset(Definition::replicated(Replicas::Count(2)));
     let all = reset(Definition::replicated(Replicas::All));
     BTreeMap::from([
         (UnitName::from("pg"), vec![pg.clone(), preferred, loose, two]),
         (UnitName::from("ip"), vec![ip]),
         (UnitName::from("app"), vec![alone, app]),
+        (UnitName::from("rival"), vec![rival, bound, part, wanting]),
         (UnitName::from("web"), vec![web, all]),
     ])
 }

@@ -487,6 +487,9 @@ impl World {
                 let (case, attempt) = self.case(self.node(name)?)?;
                 Decision::AbandonAttempt { case, attempt }
             }
+            ["pull", "in", unit, "for", by] => {
+                Decision::PullIn { unit: Self::unit(unit), by: Self::unit(by) }
+            }
             ["cancel", name] => Decision::CancelCase { case: self.case(self.node(name)?)?.0 },
             ["adopt", unit, "of", name] => {
                 let unit = Self::unit(unit);
@@ -528,6 +531,11 @@ fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("quorumloss", "continue") => definition.on_quorum_loss = OnQuorumLoss::Continue,
             ("quorumloss", "stop") => definition.on_quorum_loss = OnQuorumLoss::Stop,
             ("requires", list) => definition.requires = units(list),
+            ("wants", list) => definition.wants = units(list),
+            ("binds", list) => definition.binds_to = units(list),
+            ("part", list) => definition.part_of = units(list),
+            ("before", list) => definition.before = units(list),
+            ("conflicts", list) => definition.conflicts = units(list),
             ("after", list) => definition.after = units(list),
             ("beside", list) => definition.same_node_as = units(list),
             ("nodes", list) => definition.nodes = list.split(',').map(term).collect(),

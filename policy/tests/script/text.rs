@@ -32,6 +32,7 @@ impl World {
                 let verb = if *adopt { "adopt" } else { "grant" };
                 format!("{verb} {unit} on {}", self.name(*node))
             }
+            Decision::PullIn { unit, by } => format!("have {unit} started because {by} wants it"),
             Decision::Revoke { unit, token, reason } => {
                 let node = self.state.permit(unit, *token).map(|permit| self.name(permit.node));
                 format!("revoke {} of {unit} on {}: {reason}", self.t(*token), node.unwrap_or_default())

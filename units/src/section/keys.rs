@@ -8,7 +8,12 @@ pub(super) const SUPPORTED: &[&str] = &[
     "Fencing",
     "OnQuorumLoss",
     "Requires",
+    "Wants",
+    "BindsTo",
+    "PartOf",
     "After",
+    "Before",
+    "Conflicts",
     "Nodes",
     "Prefer",
     "Stickiness",
@@ -21,11 +26,6 @@ pub(super) const SUPPORTED: &[&str] = &[
 /// Keys of the design that this version does not act on. They are refused rather than ignored: the unit
 /// would run without a rule that somebody believes in.
 pub(super) const LATER: &[&str] = &[
-    "Wants",
-    "BindsTo",
-    "PartOf",
-    "Before",
-    "Conflicts",
     "OtherNodeThan",
     "Avoid",
     "Spread",

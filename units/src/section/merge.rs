@@ -46,7 +46,18 @@ struct Merge<'a> {
 }
 
 /// Keys that gather words over all files; the others keep their last value.
-const LISTS: &[&str] = &["Requires", "After", "Nodes", "Prefer", "SameNodeAs"];
+const LISTS: &[&str] = &[
+    "Requires",
+    "Wants",
+    "BindsTo",
+    "PartOf",
+    "After",
+    "Before",
+    "Conflicts",
+    "Nodes",
+    "Prefer",
+    "SameNodeAs",
+];
 
 impl<'a> Merge<'a> {
     fn add(&mut self, assignment: &'a Assignment) {
@@ -97,7 +108,12 @@ impl<'a> Merge<'a> {
             fencing,
             on_quorum_loss,
             requires: self.units("Requires"),
+            wants: self.units("Wants"),
+            binds_to: self.units("BindsTo"),
+            part_of: self.units("PartOf"),
             after: self.units("After"),
+            before: self.units("Before"),
+            conflicts: self.units("Conflicts"),
             nodes: self.nodes(),
             prefer: self.preferences(),
             stickiness: self.scalar("Stickiness").unwrap_or(Stickiness::Infinity),
@@ -175,8 +191,7 @@ impl<'a> Merge<'a> {
         };
         let value = T::from_value(&expanded);
         if value.is_none() {
-            let unit = ["Requires", "After", "SameNodeAs"].contains(&key);
-            let code = if unit { Code::BadUnitName } else { Code::BadValue };
+            let code = if T::IS_UNIT { Code::BadUnitName } else { Code::BadValue };
             let message = format!("`{key}=` cannot be `{expanded}`");
             self.found.push(Diagnostic::error(code, span, message).help(format!("it takes {}", T::TAKES)));
         }

@@ -25,8 +25,18 @@ pub struct Section {
     pub on_quorum_loss: OnQuorumLoss,
     /// Units that must be active somewhere in the cluster.
     pub requires: Vec<String>,
+    /// Units that are started with it.
+    pub wants: Vec<String>,
+    /// Units that it needs as those it requires, and whose end of any kind ends it.
+    pub binds_to: Vec<String>,
+    /// Units whose stop or restart takes it along.
+    pub part_of: Vec<String>,
     /// Units that start before it where both start.
     pub after: Vec<String>,
+    /// Units that start after it where both start.
+    pub before: Vec<String>,
+    /// Units that never run while it may.
+    pub conflicts: Vec<String>,
     /// Where it may run; empty means every node that offers it. Any one match is enough.
     pub nodes: Vec<NodeExpr>,
     /// Where it had better run.

@@ -16,6 +16,8 @@ const REPLICAS_MAX: u32 = 100_000;
 /// A value that can be read from the text of a key; `TAKES` tells people what it may be.
 pub(super) trait FromValue: Sized {
     const TAKES: &'static str;
+    /// Whether it names a unit.
+    const IS_UNIT: bool = false;
     fn from_value(text: &str) -> Option<Self>;
 }
 
@@ -133,6 +135,7 @@ pub(super) struct UnitRef(pub(super) String);
 
 impl FromValue for UnitRef {
     const TAKES: &'static str = "full unit names such as `db.service`";
+    const IS_UNIT: bool = true;
     fn from_value(text: &str) -> Option<UnitRef> {
         UnitName::parse(text).map(|n| UnitRef(n.full.to_owned()))
     }

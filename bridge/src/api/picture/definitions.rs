@@ -142,7 +142,12 @@ fn keys(definition: &Definition) -> Keys {
         .to_owned(),
     );
     set("Requires", list(&definition.requires));
+    set("Wants", list(&definition.wants));
+    set("BindsTo", list(&definition.binds_to));
+    set("PartOf", list(&definition.part_of));
     set("After", list(&definition.after));
+    set("Before", list(&definition.before));
+    set("Conflicts", list(&definition.conflicts));
     set("SameNodeAs", list(&definition.same_node_as));
     set("Nodes", definition.nodes.iter().map(term).collect::<Vec<_>>().join(" "));
     let prefer = definition.prefer.iter().map(|one| format!("{}:{}", term(&one.term), one.weight));

@@ -35,7 +35,7 @@ pub fn remedy(state: &State, unit: &UnitName, reason: &Reason) -> String {
 
 fn rank(reason: &Reason) -> u8 {
     match reason {
-        Reason::Stopped => 0,
+        Reason::Stopped | Reason::PartStopped(_) => 0,
         Reason::NoDefinition | Reason::NotAdopted(_) => 1,
         Reason::Stopping { stuck: Some(_), .. } => 2,
         // The fence first: it says what happens about the copy that may still run.
@@ -44,11 +44,11 @@ fn rank(reason: &Reason) -> u8 {
         Reason::PossiblyRunning { .. } => 5,
         Reason::Unheard(_) => 6,
         Reason::CannotMove { .. } => 7,
-        Reason::Requires(_) => 8,
+        Reason::Requires(_) | Reason::Conflicts { .. } => 8,
         Reason::StopsFirst { .. } => 9,
         Reason::Stopping { .. } => 10,
         Reason::Starting(_) => 11,
-        Reason::After(_) => 12,
+        Reason::After(_) | Reason::AfterStop(_) => 12,
         Reason::Observing(_) => 13,
         Reason::NotOffered => 14,
         Reason::Held(_) => 15,

@@ -1,0 +1,198 @@
+//! What units do to each other: who starts and stops with whom, before whom, and never beside whom.
+//!
+//! The words are systemd's, with systemd's meaning; `docs/design/0009-order-over-the-cluster.md` says where a cluster
+//! makes them mean something of its own. What a start rests on is checked again in `apply`; the rest is order, which
+//! costs time when it is wrong and no promise.
+
+use alloc::vec::Vec;
+
+use crate::command::Decision;
+use crate::definition::Definition;
+use crate::event::StopReason;
+use crate::name::{NodeId, Token, UnitName};
+use crate::permit::Permit;
+use crate::unit::{Unit, Wanted};
+
+use super::{Planner, Reason};
+
+impl Planner<'_> {
+    /// Has what a started unit requires or wants started too, where nobody decided on it (F9).
+    pub(super) fn pull_in(&mut self, name: &UnitName, definition: &Definition) {
+        for other in definition.pulls_in() {
+            let undecided = self.state.units.get(other).is_some_and(|unit| {
+                unit.goal.wanted == Wanted::Stopped && unit.goal.by.is_none() && !self.pulled.contains(other)
+            });
+            if undecided {
+                self.pulled.insert(other.clone());
+                self.plan.decisions.push(Decision::PullIn { unit: other.clone(), by: name.clone() });
+            }
+        }
+    }
+
+    /// Whether what it needs, or is ordered with, has to start or stop first.
+    pub(super) fn is_out_of_order(&mut self, name: &UnitName, unit: &Unit, definition: &Definition) -> bool {
+        let mut reasons: Vec<Reason> = Vec::new();
+        let mut comes = true;
+        for needed in definition.needs() {
+            // A copy that runs is enough for S4; those that are on their way are waited for, except by a neighbour,
+            // which minds its own node only.
+            let coming = self.coming.contains(needed);
+            if coming && !definition.same_node_as.contains(needed) {
+                reasons.push(Reason::After(needed.clone()));
+            } else if !self.stays_active(needed, None) {
+                comes &= coming;
+                reasons.push(if coming {
+                    Reason::After(needed.clone())
+                } else {
+                    Reason::Requires(needed.clone())
+                });
+            }
+        }
+        for earlier in self.sequence.before(name) {
+            if self.coming.contains(earlier) {
+                reasons.push(Reason::After(earlier.clone()));
+            }
+        }
+        // As in systemd, a stop goes before a start wherever the two are ordered, whichever way.
+        let ordered = self.sequence.before(name).chain(self.sequence.after(name));
+        let stopping: Vec<&UnitName> =
+            ordered.chain(&definition.part_of).filter(|other| self.is_stopping(other)).collect();
+        for other in stopping {
+            comes = false;
+            reasons.push(Reason::AfterStop(other.clone()));
+        }
+        for whole in definition.part_of.iter().filter(|whole| self.stopped_with(whole, unit)) {
+            comes = false;
+            reasons.push(Reason::PartStopped(whole.clone()));
+        }
+        let hindered = !reasons.is_empty();
+        for reason in reasons {
+            self.because(name, reason);
+        }
+        if hindered && comes {
+            self.coming.insert(name.clone());
+        }
+        hindered
+    }
+
+    /// Whether a unit that it conflicts with may run. Wants a lost node fenced if that is where.
+    pub(super) fn is_opposed(&mut self, name: &UnitName) -> bool {
+        let state = self.state;
+        let mut opposed = false;
+        for other in state.opponents(name) {
+            for (node, _) in state.possibly_running(other) {
+                self.because(name, Reason::Conflicts { unit: other.clone(), node: Some(node) });
+                self.waits_for(node, name);
+                opposed = true;
+            }
+            if !opposed && self.granted.values().any(|units| units.contains(other)) {
+                self.because(name, Reason::Conflicts { unit: other.clone(), node: None });
+                opposed = true;
+            }
+        }
+        opposed
+    }
+
+    /// The opponent that a running unit has to make room for.
+    pub(super) fn overruled_by(&self, name: &UnitName, unit: &Unit) -> Option<UnitName> {
+        let mine = precedence(name, unit);
+        let mut opponents = self.state.opponents(name);
+        let overrules = |other: &&UnitName| {
+            let known = self.state.units.get(*other);
+            known.is_some_and(|known| {
+                known.goal.wanted == Wanted::Started
+                    && !known.permits.is_empty()
+                    && precedence(other, known) < mine
+            })
+        };
+        opponents.find(overrules).cloned()
+    }
+
+    /// The stop of another unit that takes this one along.
+    pub(super) fn taken_along(&self, unit: &Unit, definition: &Definition) -> Option<StopReason> {
+        for required in &definition.requires {
+            // An explicit stop takes its dependents along, a failure does not.
+            let stopped = |other: &Unit| other.goal.wanted == Wanted::Stopped;
+            if self.state.units.get(required).is_some_and(stopped) || self.is_stopping(required) {
+                return Some(StopReason::RequirementStops(required.clone()));
+            }
+        }
+        for bound in &definition.binds_to {
+            if !self.stays_active(bound, None) {
+                return Some(StopReason::BoundEnds(bound.clone()));
+            }
+        }
+        for whole in &definition.part_of {
+            if self.stopped_with(whole, unit) || self.is_stopping(whole) {
+                return Some(StopReason::PartStops(whole.clone()));
+            }
+        }
+        None
+    }
+
+    /// Whether somebody stopped the whole after the part was last asked to run: whichever was said last counts.
+    fn stopped_with(&self, whole: &UnitName, part: &Unit) -> bool {
+        let whole = self.state.units.get(whole).map(|unit| &unit.goal);
+        whole.is_some_and(|goal| {
+            goal.wanted == Wanted::Stopped && goal.by.is_some() && goal.revision > part.goal.revision
+        })
+    }
+
+    /// Whether a unit is known active, there or anywhere, and not about to stop.
+    pub(super) fn stays_active(&self, name: &UnitName, there: Option<NodeId>) -> bool {
+        let mut active = self.state.known_active(name);
+        active.any(|(token, permit)| {
+            there.is_none_or(|there| permit.node == there) && !self.is_leaving(name, token)
+        })
+    }
+
+    /// Whether the cluster stops all of a unit, for good or to start it elsewhere. A copy on a lost node hears of no
+    /// stop and counts as stopping along with the others.
+    fn is_stopping(&self, name: &UnitName) -> bool {
+        let Some(unit) = self.state.units.get(name) else { return false };
+        if unit.goal.wanted == Wanted::Stopped && !unit.permits.is_empty() {
+            return true;
+        }
+        let leaves = |token: &Token| self.is_leaving(name, *token);
+        unit.permits.keys().any(leaves)
+            && unit.permits.iter().all(|(token, permit)| leaves(token) || self.state.is_lost(permit))
+    }
+
+    /// Proposes revocations, in the reverse of the order of starts (S4).
+    pub(super) fn revoke_leaving(&mut self) {
+        let state = self.state;
+        // Parts first: once the whole has stopped, nothing in the state says that they were to be restarted with it.
+        let is_part = |name: &&UnitName| {
+            state.units.get(*name).and_then(Unit::definition).is_some_and(|it| !it.part_of.is_empty())
+        };
+        let (parts, others): (Vec<_>, Vec<_>) = self.sequence.units.iter().copied().rev().partition(is_part);
+        for name in parts.into_iter().chain(others) {
+            let Some(tokens) = self.leaving.get(name).cloned() else { continue };
+            for (token, reason) in tokens {
+                if state.permit(name, token).is_none_or(Permit::is_revoking) {
+                    continue;
+                }
+                let blocker = state.stops_first(name, token).or_else(|| self.stops_later_than(name));
+                if let Some((unit, node)) = blocker {
+                    self.because(name, Reason::StopsFirst { unit, node });
+                    self.waits_for(node, name);
+                    continue;
+                }
+                self.plan.decisions.push(Decision::Revoke { unit: name.clone(), token, reason });
+            }
+        }
+    }
+
+    /// A unit that is ordered after `name` and is also to stop: it goes first.
+    fn stops_later_than(&self, name: &UnitName) -> Option<(UnitName, NodeId)> {
+        self.sequence.after(name).find_map(|other| {
+            let token = self.leaving.get(other)?.keys().next()?;
+            Some((other.clone(), self.state.permit(other, *token)?.node))
+        })
+    }
+}
+
+/// Of two units that conflict, the smaller one stays: whoever has run for longer.
+fn precedence<'a>(name: &'a UnitName, unit: &Unit) -> (Token, &'a UnitName) {
+    (unit.permits.keys().next().copied().unwrap_or(Token(u64::MAX)), name)
+}
