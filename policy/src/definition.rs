@@ -1,6 +1,6 @@
 //! What a drop-in's `[X-Convoke]` section asks of the cluster, after parsing.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -111,12 +111,27 @@ pub struct Definition {
     /// `Conflicts=`: never runs while one of these may run, nor they while it may.
     #[serde(default)]
     pub conflicts: BTreeSet<UnitName>,
+    /// `OtherNodeThan=`: never on a node where one of these may run, nor they where it may.
+    #[serde(default)]
+    pub other_node_than: BTreeSet<UnitName>,
     /// `SameNodeAs=`: runs where these run.
     pub same_node_as: BTreeSet<UnitName>,
     /// `Nodes=`: where it may run; empty for every node that has the drop-in.
     pub nodes: Vec<NodeTerm>,
-    /// `Prefer=`.
+    /// `Prefer=`, and `Avoid=` with weights below zero.
     pub prefer: Vec<Preference>,
+    /// `Spread=`: the attribute over whose values copies are spread.
+    #[serde(default)]
+    pub spread: Option<String>,
+    /// `Uses=`: what a copy takes of its node's capacity, which is the attribute of that name.
+    #[serde(default)]
+    pub uses: BTreeMap<String, u64>,
+    /// `Priority=`: who is placed first, and stays where there is not enough for all.
+    #[serde(default)]
+    pub priority: i64,
+    /// `StartOneAtATime=`: a copy starts when the one before it is active.
+    #[serde(default)]
+    pub start_one_at_a_time: bool,
     /// `Stickiness=` in points of preference; `None` for `infinity`: never moves without need.
     pub stickiness: Option<i64>,
     /// `FailuresMax=`: failures on a node before it is avoided.
@@ -141,9 +156,14 @@ impl Definition {
             after: BTreeSet::new(),
             before: BTreeSet::new(),
             conflicts: BTreeSet::new(),
+            other_node_than: BTreeSet::new(),
             same_node_as: BTreeSet::new(),
             nodes: Vec::new(),
             prefer: Vec::new(),
+            spread: None,
+            uses: BTreeMap::new(),
+            priority: 0,
+            start_one_at_a_time: false,
             stickiness: None,
             failures_max: 1,
             failure_reset_ms: 600_000,

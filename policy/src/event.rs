@@ -29,6 +29,12 @@ pub enum StopReason {
     PartStops(UnitName),
     /// It conflicts with this unit, which takes precedence.
     Conflicts(UnitName),
+    /// It must not share the node with this unit, which stays there.
+    SharesNode(UnitName),
+    /// The node has less of this than it gives.
+    NoRoom(String),
+    /// A unit of higher priority needs its room.
+    Outranked(UnitName),
     /// It runs beside this unit, which is not, or will not stay, on that node.
     Apart(UnitName),
     /// There are more copies than wanted.

@@ -42,6 +42,7 @@ mod permit;
 mod plan;
 mod query;
 mod refusal;
+mod room;
 mod state;
 mod unit;
 mod view;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::Definition;
 use crate::evidence::Class;
 use crate::name::{Incarnation, Millis, Token, UnitName};
+use crate::room::quantity;
 
 /// What a node is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +105,7 @@ pub struct Node {
     pub addresses: Vec<String>,
     /// What it is for.
     pub role: Role,
-    /// Operator's attributes for `Nodes=` and `Prefer=`.
+    /// Operator's attributes for `Nodes=`, `Prefer=` and `Spread=`; those that are numbers are capacities for `Uses=`.
     pub attributes: BTreeMap<String, String>,
     /// The machine id it was enrolled with (F3).
     pub machine: String,
@@ -129,6 +130,12 @@ impl Node {
     #[must_use]
     pub fn in_session(&self) -> Option<&Life> {
         self.life.as_ref().filter(|life| life.presence == Presence::InSession && life.gone.is_none())
+    }
+
+    /// How much of something the node has to give: the attribute of that name, if it is a number.
+    #[must_use]
+    pub fn capacity(&self, of: &str) -> Option<u64> {
+        quantity(self.attributes.get(of)?)
     }
 
     /// When its lease ended, whether or not it was proven gone since.

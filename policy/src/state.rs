@@ -108,6 +108,9 @@ pub struct State {
     /// Who names a unit in `Conflicts=`, by the definitions in force: for each unit, known or not, those that do.
     #[serde(default)]
     pub(crate) opposed: BTreeMap<UnitName, BTreeSet<UnitName>>,
+    /// The same for `OtherNodeThan=`.
+    #[serde(default)]
+    pub(crate) parted: BTreeMap<UnitName, BTreeSet<UnitName>>,
     /// Fence devices.
     pub devices: BTreeMap<String, Device>,
     /// Last look at each node through each device.
@@ -139,6 +142,7 @@ impl Default for State {
             nodes: BTreeMap::new(),
             units: BTreeMap::new(),
             opposed: BTreeMap::new(),
+            parted: BTreeMap::new(),
             devices: BTreeMap::new(),
             observations: BTreeMap::new(),
             cases: BTreeMap::new(),

@@ -82,12 +82,13 @@ pub(super) fn definition(section: &Section) -> Definition {
         before: names(&section.before),
         conflicts: names(&section.conflicts),
         same_node_as: names(&section.same_node_as),
+        other_node_than: names(&section.other_node_than),
         nodes: section.nodes.iter().map(term).collect(),
-        prefer: section
-            .prefer
-            .iter()
-            .map(|wish| Preference { term: term(&wish.node), weight: i64::from(wish.weight) })
-            .collect(),
+        prefer: weighted(&section.prefer, 1).chain(weighted(&section.avoid, -1)).collect(),
+        spread: section.spread.clone(),
+        uses: section.uses.clone(),
+        priority: section.priority,
+        start_one_at_a_time: section.start_one_at_a_time,
         stickiness: match section.stickiness {
             Stickiness::Weight(weight) => Some(i64::from(weight)),
             Stickiness::Infinity => None,
@@ -96,6 +97,14 @@ pub(super) fn definition(section: &Section) -> Definition {
         // For ever: longer than any cluster runs, and far from overflow.
         failure_reset_ms: section.failure_reset_ms.unwrap_or(u64::MAX / 4),
     }
+}
+
+fn weighted(list: &[section::Preference], sign: i64) -> impl Iterator<Item = Preference> {
+    let weighted = move |wish: &section::Preference| Preference {
+        term: term(&wish.node),
+        weight: i64::from(wish.weight) * sign,
+    };
+    list.iter().map(weighted)
 }
 
 fn term(expr: &NodeExpr) -> NodeTerm {
@@ -189,7 +198,8 @@ mod tests {
         let text = "Fencing=lease\nOnQuorumLoss=stop\nOnStopFailure=block\nRequires=a.service b.service\n\
                     Wants=w.service\nBindsTo=bt.service\nPartOf=p.target\n\
                     After=c.service\nBefore=d.service\nConflicts=e.service\nSameNodeAs=ip.service\nNodes=n1 rack=a\nPrefer=n2:50 ssd=yes\nStickiness=7\n\
-                    FailuresMax=3\nFailureResetSec=2min\n";
+                    OtherNodeThan=f.service\nAvoid=n3:20\nSpread=rack\nUses=memory=4K licences=1\nPriority=-3\n\
+                    StartOneAtATime=yes\nFailuresMax=3\nFailureResetSec=2min\n";
         let set = |names: &[&str]| names.iter().map(|name| UnitName::from(*name)).collect();
         let expected = Definition {
             fencing: Fencing::Lease,
@@ -206,7 +216,13 @@ mod tests {
             prefer: vec![
                 Preference { term: NodeTerm::Name("n2".into()), weight: 50 },
                 Preference { term: NodeTerm::Attribute("ssd".into(), "yes".into()), weight: 100 },
+                Preference { term: NodeTerm::Name("n3".into()), weight: -20 },
             ],
+            other_node_than: set(&["f.service"]),
+            spread: Some("rack".into()),
+            uses: [("memory".to_owned(), 4096), ("licences".to_owned(), 1)].into(),
+            priority: -3,
+            start_one_at_a_time: true,
             stickiness: Some(7),
             failures_max: 3,
             failure_reset_ms: 120_000,

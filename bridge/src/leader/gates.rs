@@ -110,10 +110,12 @@ fn decide(state: &policy::State, reign: &super::reign::Reign, gate: &WaitingGate
         return None;
     }
     let reasons = reign.plan.reasons.get(&gate.unit).map(Vec::as_slice).unwrap_or_default();
-    if reasons
-        .iter()
-        .any(|reason| matches!(reason, Reason::Observing(_) | Reason::After(_) | Reason::AfterStop(_)))
-    {
+    if reasons.iter().any(|reason| {
+        matches!(
+            reason,
+            Reason::Observing(_) | Reason::After(_) | Reason::AfterStop(_) | Reason::TooManyStarts(_)
+        )
+    }) {
         return None;
     }
     Some(refusal(state, reign, gate, unit, reasons))

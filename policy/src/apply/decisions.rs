@@ -13,8 +13,9 @@ use crate::node::Node;
 use crate::permit::{Permit, Phase, Terms};
 use crate::query::Possibly;
 use crate::refusal::Refusal;
+use crate::room::lack;
 use crate::state::State;
-use crate::unit::{Adopted, Goal, MoveWish, Wanted};
+use crate::unit::{Adopted, Goal, MoveWish, Unit, Wanted};
 
 use super::{Step, stale};
 
@@ -205,14 +206,21 @@ impl State {
         self.free_of_cycles(unit, definition, planned)
     }
 
-    /// Keeps the index of `Conflicts=` up to what `unit` names now.
+    /// Keeps the indexes of `Conflicts=` and `OtherNodeThan=` up to what `unit` names now.
     pub(crate) fn oppose(&mut self, unit: &UnitName, definition: Option<&Definition>) {
-        self.opposed.retain(|_, naming| {
-            naming.remove(unit);
-            !naming.is_empty()
-        });
-        for other in definition.into_iter().flat_map(|definition| &definition.conflicts) {
-            self.opposed.entry(other.clone()).or_default().insert(unit.clone());
+        let nobody = BTreeSet::new();
+        let named = [
+            (&mut self.opposed, definition.map_or(&nobody, |definition| &definition.conflicts)),
+            (&mut self.parted, definition.map_or(&nobody, |definition| &definition.other_node_than)),
+        ];
+        for (index, names) in named {
+            index.retain(|_, naming| {
+                naming.remove(unit);
+                !naming.is_empty()
+            });
+            for other in names {
+                index.entry(other.clone()).or_default().insert(unit.clone());
+            }
         }
     }
 
@@ -231,9 +239,34 @@ impl State {
         }
     }
 
-    /// Everything that a grant needs, or the fact that is missing. The planner asks this too, so that it never
-    /// proposes what would be refused.
+    /// Everything that a grant needs, or the fact that is missing.
     pub(crate) fn grant_terms(
+        &self,
+        unit: &UnitName,
+        id: NodeId,
+        revision: u64,
+        adopt: bool,
+        now: Millis,
+    ) -> Result<Terms, Refusal> {
+        let terms = self.grant_terms_but_room(unit, id, revision, adopt, now)?;
+        // What was found running takes its room already; keeping it adds nothing.
+        if let (Some(definition), Some(node), false) =
+            (self.units.get(unit).and_then(Unit::definition), self.nodes.get(&id), adopt)
+        {
+            if let Some(other) = self.stranger_on(unit, id, node) {
+                let why = format!("it must not share a node with {other}, which is on {}", node.name);
+                return Err(Refusal::Unsafe(why));
+            }
+            if let Some(why) = lack(node, definition, |of| self.taken(id, node, of, unit)) {
+                return Err(Refusal::Unsafe(why));
+            }
+        }
+        Ok(terms)
+    }
+
+    /// The same without what else is on the node: that the planner counts for itself, with what it is about to grant.
+    /// It asks this so that it never proposes what would be refused.
+    pub(crate) fn grant_terms_but_room(
         &self,
         unit: &UnitName,
         id: NodeId,

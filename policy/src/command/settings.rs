@@ -30,6 +30,12 @@ pub struct Settings {
     pub detect_ms: Millis,
     /// How long power is unknown after an attempt that was cut off.
     pub quarantine_ms: Millis,
+    /// How many starts may be under way on one node; `None` for any number.
+    #[serde(default)]
+    pub starts_per_node: Option<u32>,
+    /// How many in the whole cluster.
+    #[serde(default)]
+    pub starts_per_cluster: Option<u32>,
 }
 
 impl Settings {
@@ -59,6 +65,6 @@ impl Settings {
 impl Default for Settings {
     /// `detect` 2 s; quarantine 30 s (field notes: the last queued power-off struck 12 s after the first).
     fn default() -> Self {
-        Self { detect_ms: 2_000, quarantine_ms: 30_000 }
+        Self { detect_ms: 2_000, quarantine_ms: 30_000, starts_per_node: None, starts_per_cluster: None }
     }
 }

@@ -3,7 +3,6 @@
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 use crate::command::Decision;
 use crate::definition::{Definition, Fencing, Replicas};
@@ -12,6 +11,7 @@ use crate::node::Node;
 use crate::query::Possibly;
 use crate::unit::Unit;
 
+use super::room::Copies;
 use super::{Planner, Reason};
 
 impl Planner<'_> {
@@ -36,7 +36,13 @@ impl Planner<'_> {
         if self.is_hindered(name, unit, definition, suitable) {
             return;
         }
-        let mut candidates: Vec<NodeId> = Vec::new();
+        let allowed = self.starts_allowed(name, unit, definition);
+        if allowed == 0 {
+            self.coming.insert(name.clone());
+            return;
+        }
+        let (mut candidates, mut short): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
+        let mut soon = false;
         for (id, node) in &self.state.nodes {
             if unit.permit_on(*id).is_some() || !node.offers.contains_key(name) {
                 continue;
@@ -45,7 +51,8 @@ impl Planner<'_> {
                 let why = unit.failures.get(id).map(|failures| failures.why.clone()).unwrap_or_default();
                 self.because(name, Reason::Avoided { node: *id, why, until });
                 self.wake(until);
-            } else if let Err(refusal) = self.state.grant_terms(name, *id, revision, false, self.now) {
+            } else if let Err(refusal) = self.state.grant_terms_but_room(name, *id, revision, false, self.now)
+            {
                 self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
                 self.wake(node.quarantined_until);
             } else if let Some(apart) =
@@ -54,21 +61,26 @@ impl Planner<'_> {
                 self.because(name, Reason::Requires(apart.clone()));
             } else if self.awaits_observation(*id, node) {
                 self.because(name, Reason::Observing(*id));
+                soon = true;
+            } else if let Some(why) = self.crowd(name, *id, node) {
+                self.because(name, Reason::Unfit { node: *id, why });
+            } else if let Some(why) = self.room.lack(*id, node, definition) {
+                self.because(name, Reason::Unfit { node: *id, why });
+                short.push(*id);
+            } else if self.room.is_busy(*id, self.state.settings.starts_per_node) {
+                self.because(name, Reason::TooManyStarts(Some(*id)));
+                self.coming.insert(name.clone());
+                soon = true;
             } else {
                 candidates.push(*id);
             }
         }
-        let moving = unit.moving.as_ref().filter(|moving| moving.to.is_none());
-        let leaving_from = moving.map(|moving| moving.leaving);
-        candidates.sort_by_key(|id| {
-            let asked = unit.asked_for == Some(*id);
-            let target = unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));
-            let failed = unit.failures.contains_key(id);
-            let load = self.permits_on(*id);
-            let preference = suitable.get(id).copied().unwrap_or(0);
-            (!asked, !target, leaving_from == Some(*id), Reverse(preference), failed, load, *id)
-        });
-        candidates.truncate(self.room(name, unit, definition, wanted).min(wanted.saturating_sub(held)));
+        // Nobody makes room for what a little patience does as well.
+        if candidates.is_empty() && !soon {
+            self.make_room(name, definition, &short);
+        }
+        let most = self.room(name, unit, definition, wanted).min(wanted.saturating_sub(held)).min(allowed);
+        let candidates = self.chosen(name, unit, definition, candidates, most);
         if candidates.is_empty() {
             if unit.permits.is_empty() && !self.plan.reasons.contains_key(name) {
                 self.because(name, Reason::NotOffered);
@@ -82,6 +94,7 @@ impl Planner<'_> {
         for id in candidates {
             let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { continue };
             self.granted.entry(id).or_default().push(name.clone());
+            self.room.grant(id, definition);
             self.coming.insert(name.clone());
             self.because(name, Reason::Starting(id));
             self.plan.decisions.push(Decision::Grant {
@@ -158,9 +171,42 @@ impl Planner<'_> {
         others && seen.map(|seen| &seen.incarnation) != incarnation
     }
 
-    fn permits_on(&self, id: NodeId) -> usize {
-        let held = self.state.units.values().filter(|unit| unit.permit_on(id).is_some()).count();
-        held.saturating_add(self.granted.get(&id).map_or(0, Vec::len))
+    /// The best of the candidates, best first: the one asked for, the target of a move, one to which its companions
+    /// can follow, the least used value of `Spread=`, preference, no failures, fewest units, oldest node (P32).
+    fn chosen(
+        &self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        mut candidates: Vec<NodeId>,
+        most: usize,
+    ) -> Vec<NodeId> {
+        let moving = unit.moving.as_ref().filter(|moving| moving.to.is_none());
+        let leaving_from = moving.map(|moving| moving.leaving);
+        let companions = self.companions(name);
+        let mut copies = self.copies(unit, definition, None);
+        let key = |id: &NodeId, copies: &Copies| {
+            let asked = unit.asked_for == Some(*id);
+            let target = unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));
+            let left = leaving_from == Some(*id);
+            let merit = self.merit(definition, &companions, copies, *id);
+            (!asked, !target, left, merit, unit.failures.contains_key(id), self.room.load(*id), *id)
+        };
+        if definition.spread.is_none() {
+            candidates.sort_by_cached_key(|id| key(id, &copies));
+            candidates.truncate(most);
+            return candidates;
+        }
+        let mut chosen = Vec::new();
+        while let Some(best) =
+            candidates.iter().copied().min_by_key(|id| key(id, &copies)).filter(|_| chosen.len() < most)
+        {
+            candidates.retain(|id| *id != best);
+            let count = copies.entry(self.spread_value(definition, best)).or_default();
+            *count = count.saturating_add(1);
+            chosen.push(best);
+        }
+        chosen
     }
 
     /// How many copies may begin with one plan: `apply` counts those that are ending as possibly running.

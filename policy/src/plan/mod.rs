@@ -9,6 +9,7 @@ mod grants;
 mod order;
 mod placement;
 mod reason;
+mod room;
 mod sequence;
 mod strays;
 
@@ -21,6 +22,7 @@ use crate::event::StopReason;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::state::State;
 
+use room::Room;
 use sequence::Sequence;
 
 pub use reason::Reason;
@@ -73,6 +75,7 @@ pub fn plan(state: &State, now: Millis) -> Plan {
         now,
         plan: Plan::default(),
         sequence: Sequence::of(state),
+        room: Room::of(state),
         coming: BTreeSet::new(),
         pulled: BTreeSet::new(),
         leaving: BTreeMap::new(),
@@ -97,6 +100,8 @@ struct Planner<'a> {
     plan: Plan,
     /// The order of starts and stops.
     sequence: Sequence<'a>,
+    /// What the nodes have to give.
+    room: Room<'a>,
     /// Units that are starting, or wait for nothing but the start of such a unit.
     coming: BTreeSet<UnitName>,
     /// Units that this plan has started for the sake of others.

@@ -5,6 +5,7 @@
 //! costs time when it is wrong and no promise.
 
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use crate::command::Decision;
 use crate::definition::Definition;
@@ -95,17 +96,40 @@ impl Planner<'_> {
 
     /// The opponent that a running unit has to make room for.
     pub(super) fn overruled_by(&self, name: &UnitName, unit: &Unit) -> Option<UnitName> {
-        let mine = precedence(name, unit);
+        let mine = self.precedence(name, unit.permits.keys().next());
         let mut opponents = self.state.opponents(name);
         let overrules = |other: &&UnitName| {
             let known = self.state.units.get(*other);
             known.is_some_and(|known| {
                 known.goal.wanted == Wanted::Started
                     && !known.permits.is_empty()
-                    && precedence(other, known) < mine
+                    && self.precedence(other, known.permits.keys().next()) < mine
             })
         };
         opponents.find(overrules).cloned()
+    }
+
+    /// The unit that this permit's node must not have beside it, where that one is to stay.
+    pub(super) fn shares_with(&self, name: &UnitName, permit: &Permit) -> Option<UnitName> {
+        let token = self.state.units.get(name)?.permit_on(permit.node)?.0;
+        let (name, _) = self.state.units.get_key_value(name)?;
+        let stays = |other: &&UnitName| {
+            let held = self.state.units.get(*other).and_then(|unit| unit.permit_on(permit.node));
+            held.is_some_and(|(held, _)| {
+                !self.is_leaving(other, held)
+                    && self.precedence(other, Some(&held)) < self.precedence(name, Some(&token))
+            })
+        };
+        self.state.strangers(name).find(stays).cloned()
+    }
+
+    /// Of two that cannot both stay, the smaller one does: the higher priority, then who has run for longer.
+    fn precedence<'b>(
+        &self,
+        name: &'b UnitName,
+        oldest: Option<&Token>,
+    ) -> (Reverse<i64>, Token, &'b UnitName) {
+        (Reverse(self.sequence.priority(name)), oldest.copied().unwrap_or(Token(u64::MAX)), name)
     }
 
     /// The stop of another unit that takes this one along.
@@ -190,9 +214,4 @@ impl Planner<'_> {
             Some((other.clone(), self.state.permit(other, *token)?.node))
         })
     }
-}
-
-/// Of two units that conflict, the smaller one stays: whoever has run for longer.
-fn precedence<'a>(name: &'a UnitName, unit: &Unit) -> (Token, &'a UnitName) {
-    (unit.permits.keys().next().copied().unwrap_or(Token(u64::MAX)), name)
 }

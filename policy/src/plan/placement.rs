@@ -160,17 +160,23 @@ impl Planner<'_> {
         if let Some(reason) = self.taken_along(unit, definition) {
             return Some(reason);
         }
+        if let Some(of) = self.exceeds(name, token, permit.node, node) {
+            return Some(StopReason::NoRoom(of));
+        }
+        if let Some(other) = self.shares_with(name, permit) {
+            return Some(StopReason::SharesNode(other));
+        }
         let now = self.now;
         // Only a node that could take it at once: otherwise the unit would stop and start again where it is.
         let other = |node: &NodeId| {
             unit.permit_on(*node).is_none()
                 && unit.avoided_until(*node, now).is_none()
-                && self.refuses(definition, *node).is_none()
+                && self.refuses(name, definition, *node).is_none()
         };
         let moving = unit.moving.as_ref().filter(|moving| moving.from == token);
         if let Some(moving) = moving {
             let hindrance = match moving.to {
-                Some(to) if suitable.contains_key(&to) => self.refuses(definition, to),
+                Some(to) if suitable.contains_key(&to) => self.refuses(name, definition, to),
                 Some(to) => Some(self.unfit(name, unit, definition, to)),
                 None if suitable.keys().any(other) => None,
                 None => Some("no other node may take it now".to_string()),
@@ -179,21 +185,29 @@ impl Planner<'_> {
             self.because(name, Reason::CannotMove { to: moving.to, why });
             return None;
         }
+        // Its own wish alone moves it, never a companion's; but not to where all of them together would not stay.
         let stickiness = definition.stickiness?;
         let here = suitable.get(&permit.node).copied().unwrap_or(0).saturating_add(stickiness);
-        let best =
-            suitable.iter().filter(|(node, _)| other(node)).map(|(_, preference)| *preference).max()?;
-        (permit.phase == Phase::Active && best > here).then_some(StopReason::BetterNode)
+        let companions = self.companions(name);
+        let copies = self.copies(unit, definition, Some(token));
+        let merit = |id: NodeId| self.merit(definition, &companions, &copies, id);
+        let better = suitable
+            .iter()
+            .any(|(node, preference)| *preference > here && other(node) && merit(*node) < merit(permit.node));
+        (permit.phase == Phase::Active && better).then_some(StopReason::BetterNode)
     }
 
     /// Why a suitable node could not take the unit at this moment.
-    fn refuses(&self, definition: &Definition, id: NodeId) -> Option<String> {
+    fn refuses(&self, name: &UnitName, definition: &Definition, id: NodeId) -> Option<String> {
         let node = self.state.nodes.get(&id)?;
         if let Err(refusal) = self.state.node_accepts(id, node, self.now) {
             return Some(refusal.to_string());
         }
         if self.awaits_observation(id, node) {
             return Some(alloc::format!("the fence device of {} was not looked at yet", node.name));
+        }
+        if let Some(why) = self.crowd(name, id, node).or_else(|| self.room.lack(id, node, definition)) {
+            return Some(why);
         }
         let apart = definition
             .same_node_as
@@ -202,7 +216,7 @@ impl Planner<'_> {
         Some(alloc::format!("it runs beside {apart}, which is not active on {}", node.name))
     }
 
-    fn mark(&mut self, name: &UnitName, token: Token, reason: StopReason) {
+    pub(super) fn mark(&mut self, name: &UnitName, token: Token, reason: StopReason) {
         self.leaving.entry(name.clone()).or_default().insert(token, reason.clone());
         if let Some(permit) = self.state.permit(name, token) {
             let node = permit.node;

@@ -52,6 +52,8 @@ pub enum Reason {
     AfterStop(UnitName),
     /// What it is part of was stopped after it was asked to run.
     PartStopped(UnitName),
+    /// As many starts are under way as may be: on the node, or in the whole cluster.
+    TooManyStarts(Option<NodeId>),
     /// A unit that it conflicts with is possibly running.
     Conflicts {
         /// Which unit.
@@ -152,6 +154,10 @@ impl Reason {
             Self::Requires(other) => format!("it requires {other}, which is not active"),
             Self::After(other) => format!("it starts after {other}, which is starting"),
             Self::AfterStop(other) => format!("it starts after {other}, which is stopping"),
+            Self::TooManyStarts(Some(node)) => {
+                format!("{} has as many starts under way as it may", name(node))
+            }
+            Self::TooManyStarts(None) => "the cluster has as many starts under way as it may".to_string(),
             Self::PartStopped(whole) => {
                 let by = state.units.get(whole).and_then(|whole| whole.goal.by.clone()).unwrap_or_default();
                 format!("it is part of {whole}, which was stopped: {by}")
@@ -233,6 +239,7 @@ impl Reason {
                     "the end of {other}: `convoke stop {other}`, or `convoke start {unit}`, which stops it too"
                 )
             }
+            Self::TooManyStarts(_) => "the end of one of them".to_string(),
             Self::After(_) | Self::AfterStop(_) | Self::Starting(_) | Self::Observing(_) => {
                 "the end of that".to_string()
             }
@@ -263,6 +270,7 @@ impl Reason {
             Self::Unfit { .. }
             | Self::Avoided { .. }
             | Self::NotOffered
+            | Self::TooManyStarts(_)
             | Self::Starting(_)
             | Self::Stopping { .. }
             | Self::CannotMove { .. } => "L1",
@@ -287,6 +295,9 @@ impl core::fmt::Display for StopReason {
             Self::BoundEnds(unit) => write!(f, "{unit}, which it is bound to, is not active any more"),
             Self::PartStops(unit) => write!(f, "{unit}, which it is part of, stops"),
             Self::Conflicts(unit) => write!(f, "it conflicts with {unit}"),
+            Self::SharesNode(unit) => write!(f, "it must not share a node with {unit}"),
+            Self::NoRoom(of) => write!(f, "the node has less `{of}` than its units take"),
+            Self::Outranked(unit) => write!(f, "{unit}, which has a higher priority, needs its room"),
             Self::Apart(unit) => write!(f, "it runs beside {unit}, which leaves"),
             Self::Surplus => f.write_str("there are more copies than wanted"),
             Self::BetterNode => f.write_str("another node suits it better"),

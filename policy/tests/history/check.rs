@@ -142,6 +142,36 @@ pub(crate) fn opponents_never_meet(before: &State, entry: &Entry) -> Checked {
     Ok(())
 }
 
+/// Section 0: nothing is granted beside a unit that it must not share a node with, nor beyond what the node has to
+/// give. Counted anew here, from permits, strays and what `Uses=` says.
+pub(crate) fn nodes_are_not_overfull(before: &State, entry: &Entry) -> Checked {
+    let Command::Decision(Decision::Grant { unit, node: id, adopt: false, .. }) = &entry.command else {
+        return Ok(());
+    };
+    let definition = |name: &UnitName| before.units.get(name).and_then(|unit| unit.definition());
+    let (Some(mine), Some(node)) = (definition(unit), before.nodes.get(id)) else { return Ok(()) };
+    let mut taken = mine.uses.clone();
+    for other in before.units.keys().filter(|other| *other != unit) {
+        if before.possibly_running_on(other, *id, node).is_none() {
+            continue;
+        }
+        let Some(theirs) = definition(other) else { continue };
+        if mine.other_node_than.contains(other) || theirs.other_node_than.contains(unit) {
+            return broken("section 0", format!("{unit} granted on {} beside {other}", node.name));
+        }
+        for (of, amount) in &theirs.uses {
+            *taken.entry(of.clone()).or_default() += amount;
+        }
+    }
+    for of in mine.uses.keys() {
+        let (taken, capacity) = (taken.get(of).copied().unwrap_or(0), node.capacity(of).unwrap_or(0));
+        if taken > capacity {
+            return broken("section 0", format!("{} gives {taken} of {capacity} `{of}`", node.name));
+        }
+    }
+    Ok(())
+}
+
 /// S6: what an operator stopped stays stopped until an operator starts it.
 pub(crate) fn the_word_holds(world: &World, before: &State, entry: &Entry) -> Checked {
     for (name, unit) in &world.state.units {
@@ -244,6 +274,8 @@ pub(crate) fn converges(world: &World) -> Checked {
             continue;
         }
         let met = definition.needs().all(|need| state.known_active(need).next().is_some());
+        // On a shortage somebody has to wait.
+        let short = !definition.uses.is_empty() || state.strangers(name).next().is_some();
         let able = state.nodes.iter().any(|(id, node)| {
             let offer = node.offers.get(name).filter(|offer| offer.present && offer.gated);
             offer.is_some_and(|offer| offer.definition.as_ref() == Some(definition))
@@ -256,11 +288,11 @@ pub(crate) fn converges(world: &World) -> Checked {
                     .iter()
                     .all(|beside| state.known_active(beside).any(|(_, permit)| permit.node == *id))
         });
-        // A copy found running where the files differ is neither adopted nor stopped: an operator has to mend them.
+        // A copy found running where the files differ, or the gate is not in force, is neither adopted nor stopped: an operator has to mend them.
         let shown = state.nodes.values().any(|node| {
             let stray = node.in_session().is_some_and(|life| life.strays.contains(name));
-            let offer = node.offers.get(name).and_then(|offer| offer.definition.as_ref());
-            stray && offer != Some(definition)
+            let offer = node.offers.get(name).filter(|offer| offer.gated);
+            stray && offer.and_then(|offer| offer.definition.as_ref()) != Some(definition)
         });
         // The word that came last counts, and of two that conflict one is enough.
         let stopped_with =
@@ -271,6 +303,7 @@ pub(crate) fn converges(world: &World) -> Checked {
         if met
             && !stopped_with
             && !opposed
+            && !short
             && able
             && !shown
             && definition.contradiction().is_none()

@@ -1,6 +1,7 @@
 //! A model of the world around the state machine: machines, networks, devices, operators, all of them unreliable.
 
 mod check;
+mod laws;
 mod machine;
 mod rng;
 mod steps;
@@ -69,6 +70,8 @@ pub(crate) struct World {
     liar: bool,
     /// No more faults, no more operators.
     calm: bool,
+    /// How often it was checked.
+    checked: u32,
     index: u64,
     session: u64,
     term: u64,
@@ -117,6 +120,7 @@ impl World {
             broken,
             liar,
             calm: false,
+            checked: 0,
             index: 0,
             session: 0,
             term: 0,
@@ -181,7 +185,15 @@ impl World {
             devices.insert(format!("bmc-{}", machine.name), device);
         }
         let settings = Settings { quarantine_ms: 10_000, ..Settings::default() };
-        self.wish(Wish::Configure { settings, devices, attributes: BTreeMap::new(), by: "o".into() })?;
+        // One node has room for three, the others for one or two at a time, and there are two racks.
+        let capacity = |(at, machine): (usize, &Machine)| {
+            let rack = if at % 2 == 0 { "x" } else { "y" };
+            let slots = ["3", "2", "1"].get(at % 3).copied().unwrap_or("1");
+            let attributes = [("rack", rack), ("slots", slots)];
+            (machine.id, attributes.map(|(key, value)| (key.to_string(), value.to_string())).into())
+        };
+        let attributes = self.machines.iter().enumerate().map(capacity).collect();
+        self.wish(Wish::Configure { settings, devices, attributes, by: "o".into() })?;
         self.elect()?;
         let definitions = self.definitions.clone();
         for machine in &mut self.machines {
@@ -258,6 +270,7 @@ impl World {
                 check::permits_end_by_evidence(&before, &self.state, &entry)?;
                 check::starts_after_what_it_requires(&before, &entry)?;
                 check::opponents_never_meet(&before, &entry)?;
+                check::nodes_are_not_overfull(&before, &entry)?;
                 self.note_words(&before, &entry);
             }
             Err(_) => check::refusals_change_nothing(&before, &self.state, &entry)?,
@@ -367,7 +380,15 @@ impl World {
 
     pub(crate) fn check(&mut self) -> Checked {
         self.check_truth()?;
-        check::plans_settle(self)
+        check::plans_settle(self)?;
+        // States change little from step to step, and each law costs many plans.
+        self.checked += 1;
+        match self.checked % 48 {
+            0 => laws::names_decide_nothing(self),
+            16 => laws::a_stranger_moves_nobody(self),
+            32 => laws::a_ban_only_removes_choices(self),
+            _ => Ok(()),
+        }
     }
 
     fn check_truth(&self) -> Checked {
@@ -423,11 +444,21 @@ fn definitions() -> BTreeMap<UnitName, Vec<Definition>> {
     let wanting = Definition { wants: [UnitName::from("ip")].into(), ..rival.clone() };
     let web = reset(Definition::replicated(Replicas::Count(2)));
     let all = reset(Definition::replicated(Replicas::All));
+    let one_slot = BTreeMap::from([("slots".to_string(), 1)]);
+    let small = Definition {
+        uses: one_slot.clone(),
+        spread: Some("rack".into()),
+        start_one_at_a_time: true,
+        ..reset(Definition::replicated(Replicas::Count(3)))
+    };
+    let big = Definition { uses: BTreeMap::from([("slots".to_string(), 2)]), priority: 10, ..pg.clone() };
+    let apart = Definition { other_node_than: [UnitName::from("pg")].into(), uses: one_slot, ..pg.clone() };
     BTreeMap::from([
         (UnitName::from("pg"), vec![pg.clone(), preferred, loose, two]),
         (UnitName::from("ip"), vec![ip]),
         (UnitName::from("app"), vec![alone, app]),
+        (UnitName::from("big"), vec![big, apart]),
         (UnitName::from("rival"), vec![rival, bound, part, wanting]),
-        (UnitName::from("web"), vec![web, all]),
+        (UnitName::from("web"), vec![web, all, small]),
     ])
 }

@@ -417,6 +417,10 @@ impl World {
         for word in rest {
             if let Some(ms) = word.strip_prefix("detect=") {
                 settings.detect_ms = ms.parse().map_err(|_| "no number")?;
+            } else if let Some(most) = word.strip_prefix("starts-per-node=") {
+                settings.starts_per_node = Some(most.parse().map_err(|_| "no number")?);
+            } else if let Some(most) = word.strip_prefix("starts-per-cluster=") {
+                settings.starts_per_cluster = Some(most.parse().map_err(|_| "no number")?);
             } else if let Some((name, (key, value))) =
                 word.split_once('.').and_then(|(name, rest)| Some((name, rest.split_once('=')?)))
             {
@@ -536,6 +540,16 @@ fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("part", list) => definition.part_of = units(list),
             ("before", list) => definition.before = units(list),
             ("conflicts", list) => definition.conflicts = units(list),
+            ("apart", list) => definition.other_node_than = units(list),
+            ("spread", attribute) => definition.spread = Some((*attribute).into()),
+            ("uses", list) => {
+                for item in list.split(',') {
+                    let (of, amount) = item.split_once(':').ok_or("uses=WHAT:AMOUNT")?;
+                    definition.uses.insert(of.into(), number(amount)? as u64);
+                }
+            }
+            ("priority", text) => definition.priority = number(text)?,
+            ("oneatatime", _) => definition.start_one_at_a_time = true,
             ("after", list) => definition.after = units(list),
             ("beside", list) => definition.same_node_as = units(list),
             ("nodes", list) => definition.nodes = list.split(',').map(term).collect(),

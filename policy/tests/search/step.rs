@@ -437,7 +437,8 @@ impl World {
             machine: "machine-a".into(),
         };
         wish(found, 1, &mut state);
-        let settings = policy::Settings { detect_ms: 1_000, quarantine_ms: 2 * TICK_MS };
+        let settings =
+            policy::Settings { detect_ms: 1_000, quarantine_ms: 2 * TICK_MS, ..policy::Settings::default() };
         let configure = |devices| Wish::Configure {
             settings: settings.clone(),
             devices,

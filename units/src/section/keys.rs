@@ -17,7 +17,13 @@ pub(super) const SUPPORTED: &[&str] = &[
     "Nodes",
     "Prefer",
     "Stickiness",
+    "Avoid",
+    "Spread",
+    "Uses",
+    "Priority",
     "SameNodeAs",
+    "OtherNodeThan",
+    "StartOneAtATime",
     "OnStopFailure",
     "FailuresMax",
     "FailureResetSec",
@@ -26,11 +32,6 @@ pub(super) const SUPPORTED: &[&str] = &[
 /// Keys of the design that this version does not act on. They are refused rather than ignored: the unit
 /// would run without a rule that somebody believes in.
 pub(super) const LATER: &[&str] = &[
-    "OtherNodeThan",
-    "Avoid",
-    "Spread",
-    "Uses",
-    "StartOneAtATime",
     "Assembly",
     "Position",
     "Ready",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::keys::{LATER, SUPPORTED, nearest};
 use super::specifier;
-use super::value::{Failures, FromValue, Reset, UnitRef};
+use super::value::{Attribute, Failures, FromValue, Priority, Reset, UnitRef, Use, YesNo};
 use super::{Fencing, NodeExpr, OnQuorumLoss, OnStopFailure, Preference, Replicas, Section, Stickiness};
 use crate::diagnostic::{Code, Diagnostic, Span, has_errors};
 use crate::name::UnitName;
@@ -56,7 +56,10 @@ const LISTS: &[&str] = &[
     "Conflicts",
     "Nodes",
     "Prefer",
+    "Avoid",
+    "Uses",
     "SameNodeAs",
+    "OtherNodeThan",
 ];
 
 impl<'a> Merge<'a> {
@@ -115,9 +118,15 @@ impl<'a> Merge<'a> {
             before: self.units("Before"),
             conflicts: self.units("Conflicts"),
             nodes: self.nodes(),
-            prefer: self.preferences(),
+            prefer: self.preferences("Prefer"),
+            avoid: self.preferences("Avoid"),
+            spread: self.scalar("Spread").map(|attribute: Attribute| attribute.0),
+            uses: self.uses(),
+            priority: self.scalar("Priority").map_or(0, |priority: Priority| priority.0),
             stickiness: self.scalar("Stickiness").unwrap_or(Stickiness::Infinity),
             same_node_as: self.units("SameNodeAs"),
+            other_node_than: self.units("OtherNodeThan"),
+            start_one_at_a_time: self.scalar("StartOneAtATime").is_some_and(|yes: YesNo| yes.0),
             on_stop_failure,
             failures_max: self.scalar("FailuresMax").map_or(1, |f: Failures| f.0),
             failure_reset_ms: self.scalar("FailureResetSec").map_or(Some(FAILURE_RESET_MS), |r: Reset| r.0),
@@ -231,14 +240,24 @@ impl<'a> Merge<'a> {
         out
     }
 
-    fn preferences(&mut self) -> Vec<Preference> {
+    fn preferences(&mut self, key: &'static str) -> Vec<Preference> {
         let mut out: Vec<Preference> = Vec::new();
-        for (preference, span) in self.words::<Preference>("Prefer") {
+        for (preference, span) in self.words::<Preference>(key) {
             if let Some(before) = out.iter_mut().find(|p| p.node == preference.node) {
                 before.weight = preference.weight;
-                self.repeated("Prefer", &span_text(&span), span);
+                self.repeated(key, &span_text(&span), span);
             } else {
                 out.push(preference);
+            }
+        }
+        out
+    }
+
+    fn uses(&mut self) -> BTreeMap<String, u64> {
+        let mut out = BTreeMap::new();
+        for (Use { of, amount }, span) in self.words("Uses") {
+            if out.insert(of.clone(), amount).is_some() {
+                self.repeated("Uses", &of, span);
             }
         }
         out

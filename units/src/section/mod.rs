@@ -9,6 +9,8 @@ pub(crate) mod specifier;
 pub(crate) mod timespan;
 mod value;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use merge::parse;
@@ -41,10 +43,22 @@ pub struct Section {
     pub nodes: Vec<NodeExpr>,
     /// Where it had better run.
     pub prefer: Vec<Preference>,
+    /// Where it had better not run.
+    pub avoid: Vec<Preference>,
+    /// The attribute of nodes over whose values its copies are spread.
+    pub spread: Option<String>,
+    /// What a copy takes of its node's capacities.
+    pub uses: BTreeMap<String, u64>,
+    /// Who is placed first, and stays where there is not enough for all.
+    pub priority: i64,
     /// How much better another node must be before it moves.
     pub stickiness: Stickiness,
     /// Cluster units on whose node it must run.
     pub same_node_as: Vec<String>,
+    /// Cluster units that it must not share a node with.
+    pub other_node_than: Vec<String>,
+    /// Whether a copy starts only when the one before it is active.
+    pub start_one_at_a_time: bool,
     /// What follows when it cannot be stopped.
     pub on_stop_failure: OnStopFailure,
     /// How many failures on a node before that node is avoided.
@@ -135,7 +149,7 @@ pub enum NodeExpr {
     },
 }
 
-/// One word of `Prefer=`.
+/// One word of `Prefer=` or `Avoid=`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preference {
     /// Which nodes.

@@ -108,9 +108,7 @@ impl FromValue for Reset {
 impl FromValue for NodeExpr {
     const TAKES: &'static str = "names of nodes, or attributes such as `rack=a`";
     fn from_value(text: &str) -> Option<NodeExpr> {
-        let word = |s: &str| {
-            !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        };
+        let word = is_word;
         match text.split_once('=') {
             Some((key, value)) => (word(key) && word(value))
                 .then(|| NodeExpr::Attribute { key: key.to_owned(), value: value.to_owned() }),
@@ -130,6 +128,70 @@ impl FromValue for Preference {
     }
 }
 
+/// `Spread=`: the name of an attribute.
+pub(super) struct Attribute(pub(super) String);
+
+impl FromValue for Attribute {
+    const TAKES: &'static str = "the name of an attribute of nodes, such as `rack`";
+    fn from_value(text: &str) -> Option<Attribute> {
+        is_word(text).then(|| Attribute(text.to_owned()))
+    }
+}
+
+/// One word of `Uses=`.
+pub(super) struct Use {
+    pub(super) of: String,
+    pub(super) amount: u64,
+}
+
+impl FromValue for Use {
+    const TAKES: &'static str =
+        "what a copy takes of its node, such as `memory=4G licences=1`; K, M, G and T count in 1024s";
+    fn from_value(text: &str) -> Option<Use> {
+        let (of, amount) = text.split_once('=')?;
+        let suffix = amount.find(|c: char| !c.is_ascii_digit()).unwrap_or(amount.len());
+        let (digits, suffix) = amount.split_at(suffix);
+        let factor = match suffix {
+            "" => 1,
+            "K" => 1 << 10,
+            "M" => 1 << 20,
+            "G" => 1 << 30,
+            "T" => 1u64 << 40,
+            _ => return None,
+        };
+        let amount = digits.parse::<u64>().ok()?.checked_mul(factor)?;
+        (is_word(of) && amount > 0).then(|| Use { of: of.to_owned(), amount })
+    }
+}
+
+/// `Priority=`.
+pub(super) struct Priority(pub(super) i64);
+
+impl FromValue for Priority {
+    const TAKES: &'static str = "a number from -1000000 to 1000000";
+    fn from_value(text: &str) -> Option<Priority> {
+        let (digits, sign) = match text.strip_prefix('-') {
+            Some(digits) => (digits, -1),
+            None => (text, 1),
+        };
+        number(digits).filter(|n| *n <= WEIGHT_MAX).map(|n| Priority(i64::from(n) * sign))
+    }
+}
+
+/// A switch, in systemd's words.
+pub(super) struct YesNo(pub(super) bool);
+
+impl FromValue for YesNo {
+    const TAKES: &'static str = "`yes` or `no`";
+    fn from_value(text: &str) -> Option<YesNo> {
+        match text {
+            "1" | "yes" | "true" | "on" => Some(YesNo(true)),
+            "0" | "no" | "false" | "off" => Some(YesNo(false)),
+            _ => None,
+        }
+    }
+}
+
 /// Name of another unit.
 pub(super) struct UnitRef(pub(super) String);
 
@@ -139,6 +201,11 @@ impl FromValue for UnitRef {
     fn from_value(text: &str) -> Option<UnitRef> {
         UnitName::parse(text).map(|n| UnitRef(n.full.to_owned()))
     }
+}
+
+/// A name of a node or an attribute, or a value.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 /// Plain decimal digits; Rust's own parser would take a sign.

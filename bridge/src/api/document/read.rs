@@ -19,7 +19,10 @@ const TIMEOUT_RANGE: std::ops::RangeInclusive<Millis> = 1_000..=600_000;
 const DETECT_RANGE: std::ops::RangeInclusive<Millis> = 500..=60_000;
 const QUARANTINE_RANGE: std::ops::RangeInclusive<Millis> = 0..=3_600_000;
 
-const TOP: &str = "the document has `detect`, `quarantine`, tables `[fence.NAME]` and tables `[node.NAME]`";
+/// A cap that is never reached is left out of the document.
+const STARTS_RANGE: std::ops::RangeInclusive<u32> = 1..=100_000;
+
+const TOP: &str = "the document has `detect`, `quarantine`, `starts_per_node`, `starts_per_cluster`, tables `[fence.NAME]` and tables `[node.NAME]`";
 const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets` and `timeout`";
 
 type Table<'t> = DeTable<'t>;
@@ -62,6 +65,8 @@ impl<'a> Reader<'a> {
                         settings.quarantine_ms = ms;
                     }
                 }
+                "starts_per_node" => settings.starts_per_node = self.count(value),
+                "starts_per_cluster" => settings.starts_per_cluster = self.count(value),
                 "fence" => devices = self.devices(value),
                 "node" => attributes = self.attributes(value),
                 other => self.wrong(key.span(), &format!("unknown key `{other}`"), TOP),
@@ -125,6 +130,16 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(ms)
+    }
+
+    fn count(&mut self, value: &Value<'_>) -> Option<u32> {
+        let number = value.get_ref().as_integer().and_then(|number| number.to_string().parse::<u32>().ok());
+        let number = number.filter(|number| STARTS_RANGE.contains(number));
+        if number.is_none() {
+            let help = format!("write a number from {} to {}", STARTS_RANGE.start(), STARTS_RANGE.end());
+            self.wrong(value.span(), "this is not a number of starts", &help);
+        }
+        number
     }
 
     fn attributes(&mut self, value: &Value<'_>) -> BTreeMap<NodeId, BTreeMap<String, String>> {

@@ -14,6 +14,14 @@ pub fn render(settled: &Settled) -> String {
     let name = |id: &NodeId| settled.nodes.get(id).map_or_else(|| id.to_string(), |(name, _)| name.clone());
     let _ = writeln!(out, "detect = {}", quoted(&span(settled.settings.detect_ms)));
     let _ = writeln!(out, "quarantine = {}", quoted(&span(settled.settings.quarantine_ms)));
+    for (key, most) in [
+        ("starts_per_node", settled.settings.starts_per_node),
+        ("starts_per_cluster", settled.settings.starts_per_cluster),
+    ] {
+        if let Some(most) = most {
+            let _ = writeln!(out, "{key} = {most}");
+        }
+    }
     for (device, Device { agent, options, secrets, targets, timeout_ms }) in &settled.devices {
         let _ = writeln!(out, "\n[fence.{}]", key(device));
         let _ = writeln!(out, "agent = {}", quoted(agent));

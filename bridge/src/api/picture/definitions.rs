@@ -149,9 +149,25 @@ fn keys(definition: &Definition) -> Keys {
     set("Before", list(&definition.before));
     set("Conflicts", list(&definition.conflicts));
     set("SameNodeAs", list(&definition.same_node_as));
+    set("OtherNodeThan", list(&definition.other_node_than));
     set("Nodes", definition.nodes.iter().map(term).collect::<Vec<_>>().join(" "));
-    let prefer = definition.prefer.iter().map(|one| format!("{}:{}", term(&one.term), one.weight));
-    set("Prefer", prefer.collect::<Vec<_>>().join(" "));
+    let weights = |sign: i64| {
+        let mine = definition.prefer.iter().filter(|one| one.weight.signum() == sign);
+        let words: Vec<_> =
+            mine.map(|one| format!("{}:{}", term(&one.term), one.weight.unsigned_abs())).collect();
+        words.join(" ")
+    };
+    set("Prefer", weights(1));
+    set("Avoid", weights(-1));
+    set("Spread", definition.spread.clone().unwrap_or_default());
+    let uses = definition.uses.iter().map(|(of, amount)| format!("{of}={amount}"));
+    set("Uses", uses.collect::<Vec<_>>().join(" "));
+    if definition.priority != 0 {
+        set("Priority", definition.priority.to_string());
+    }
+    if definition.start_one_at_a_time {
+        set("StartOneAtATime", "yes".to_owned());
+    }
     set(
         "Stickiness",
         definition.stickiness.map_or_else(|| "infinity".to_owned(), |points| points.to_string()),

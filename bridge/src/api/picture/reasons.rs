@@ -49,7 +49,7 @@ fn rank(reason: &Reason) -> u8 {
         Reason::Stopping { .. } => 10,
         Reason::Starting(_) => 11,
         Reason::After(_) | Reason::AfterStop(_) => 12,
-        Reason::Observing(_) => 13,
+        Reason::Observing(_) | Reason::TooManyStarts(_) => 13,
         Reason::NotOffered => 14,
         Reason::Held(_) => 15,
         Reason::Avoided { .. } => 16,

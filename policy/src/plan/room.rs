@@ -1,0 +1,310 @@
+//! What nodes have to give, counted once per plan, and who makes room for whom.
+//!
+//! Priority decides who is placed first and who stays on a shortage; of equals, whoever came first.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use crate::definition::Definition;
+use crate::event::StopReason;
+use crate::name::{NodeId, Token, UnitName};
+use crate::node::Node;
+use crate::permit::{Permit, Phase};
+use crate::room::lack;
+use crate::state::State;
+use crate::unit::Unit;
+
+use super::{Planner, Reason};
+
+/// What is held on the nodes.
+pub(super) struct Room<'a> {
+    /// Permits on each node, those of this plan among them.
+    load: BTreeMap<NodeId, usize>,
+    /// Starts under way on each node.
+    starting: BTreeMap<NodeId, u32>,
+    /// How much of each capacity is possibly taken.
+    taken: BTreeMap<NodeId, BTreeMap<String, u64>>,
+    /// Permits of units that take any of it.
+    users: BTreeMap<NodeId, Vec<(&'a UnitName, Token)>>,
+}
+
+/// How well a node suits.
+pub(super) type Merit = (usize, usize, Reverse<i64>);
+
+/// Permits that make room for another.
+type Victims = Vec<(UnitName, Token)>;
+
+/// Copies on each value of `Spread=`.
+pub(super) type Copies<'a> = BTreeMap<Option<&'a str>, usize>;
+
+impl<'a> Room<'a> {
+    pub(super) fn of(state: &'a State) -> Self {
+        let mut room = Self {
+            load: BTreeMap::new(),
+            starting: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            users: BTreeMap::new(),
+        };
+        for (name, unit) in &state.units {
+            for permit in unit.permits.values() {
+                room.count(permit, state.is_lost(permit));
+            }
+            let Some(definition) = unit.definition().filter(|definition| !definition.uses.is_empty()) else {
+                continue;
+            };
+            for (node, _) in state.possibly_running(name) {
+                room.take(node, definition);
+            }
+            for (token, permit) in &unit.permits {
+                room.users.entry(permit.node).or_default().push((name, *token));
+            }
+        }
+        room
+    }
+
+    fn count(&mut self, permit: &Permit, lost: bool) {
+        let load = self.load.entry(permit.node).or_default();
+        *load = load.saturating_add(1);
+        if permit.phase == Phase::Granted && !lost {
+            self.start(permit.node);
+        }
+    }
+
+    fn start(&mut self, node: NodeId) {
+        let starting = self.starting.entry(node).or_default();
+        *starting = starting.saturating_add(1);
+    }
+
+    fn take(&mut self, node: NodeId, definition: &Definition) {
+        let taken = self.taken.entry(node).or_default();
+        for (of, amount) in &definition.uses {
+            let sum = taken.entry(of.clone()).or_default();
+            *sum = sum.saturating_add(*amount);
+        }
+    }
+
+    /// Notes a grant of this plan.
+    pub(super) fn grant(&mut self, node: NodeId, definition: &Definition) {
+        let load = self.load.entry(node).or_default();
+        *load = load.saturating_add(1);
+        self.start(node);
+        self.take(node, definition);
+    }
+
+    pub(super) fn load(&self, node: NodeId) -> usize {
+        self.load.get(&node).copied().unwrap_or(0)
+    }
+
+    fn taken(&self, node: NodeId, of: &str) -> u64 {
+        self.taken.get(&node).and_then(|taken| taken.get(of)).copied().unwrap_or(0)
+    }
+
+    /// What the node lacks for the unit, in words.
+    pub(super) fn lack(&self, id: NodeId, node: &Node, definition: &Definition) -> Option<String> {
+        lack(node, definition, |of| self.taken(id, of))
+    }
+
+    /// How many starts may still begin in the whole cluster.
+    pub(super) fn starts_left(&self, most: Option<u32>) -> usize {
+        let under_way = self.starting.values().fold(0u32, |sum, starting| sum.saturating_add(*starting));
+        most.map_or(usize::MAX, |most| most.saturating_sub(under_way) as usize)
+    }
+
+    /// Whether the node has as many starts under way as it may.
+    pub(super) fn is_busy(&self, node: NodeId, most: Option<u32>) -> bool {
+        most.is_some_and(|most| self.starting.get(&node).copied().unwrap_or(0) >= most)
+    }
+}
+
+impl Planner<'_> {
+    /// Why a node that could take the unit must not have it beside what is there, or comes there with this plan.
+    pub(super) fn crowd(&self, name: &UnitName, id: NodeId, node: &Node) -> Option<String> {
+        let state = self.state;
+        let (name, _) = state.units.get_key_value(name)?;
+        let granted = self.granted.get(&id);
+        let stranger = state.strangers(name).find(|other| {
+            state.possibly_running_on(other, id, node).is_some()
+                || granted.is_some_and(|units| units.contains(*other))
+        })?;
+        Some(alloc::format!("it must not share a node with {stranger}, which is on {}", node.name))
+    }
+
+    /// Marks what has to leave so that a unit finds room on one of these nodes: as few and as unimportant as will do,
+    /// the youngest first. Nothing, if it would not do, or what leaves already will.
+    pub(super) fn make_room(&mut self, name: &UnitName, definition: &Definition, short: &[NodeId]) {
+        let mut best: Option<((i64, usize, NodeId), Victims)> = None;
+        for id in short {
+            let Some(node) = self.state.nodes.get(id) else { continue };
+            let Some(victims) = self.victims(name, definition, *id, node) else { continue };
+            let Some(highest) = victims.iter().map(|(unit, _)| self.sequence.priority(unit)).max() else {
+                return;
+            };
+            let key = (highest, victims.len(), *id);
+            if best.as_ref().is_none_or(|(before, _)| key < *before) {
+                best = Some((key, victims));
+            }
+        }
+        for (unit, token) in best.into_iter().flat_map(|(_, victims)| victims) {
+            self.mark(&unit, token, StopReason::Outranked(name.clone()));
+        }
+    }
+
+    fn victims(&self, name: &UnitName, definition: &Definition, id: NodeId, node: &Node) -> Option<Victims> {
+        let mut freed: BTreeMap<String, u64> = BTreeMap::new();
+        let give = |uses: &BTreeMap<String, u64>, freed: &mut BTreeMap<String, u64>| {
+            for of in definition.uses.keys() {
+                let sum = freed.entry(of.clone()).or_default();
+                *sum = sum.saturating_add(uses.get(of).copied().unwrap_or(0));
+            }
+        };
+        let fits = |freed: &BTreeMap<String, u64>| {
+            let left = |of: &str| self.room.taken(id, of).saturating_sub(freed.get(of).copied().unwrap_or(0));
+            lack(node, definition, left).is_none()
+        };
+        let (mut able, mut victims) = (Vec::new(), Vec::new());
+        for (unit, token) in self.room.users.get(&id).into_iter().flatten() {
+            let Some(user) = self.state.units.get(*unit).and_then(Unit::definition) else { continue };
+            let priority = self.sequence.priority(unit);
+            if self.is_leaving(unit, *token) {
+                give(&user.uses, &mut freed);
+            } else if priority < self.sequence.priority(name) && self.sequence.is_later(unit, name) {
+                able.push((priority, Reverse(*token), *unit, user));
+            }
+        }
+        able.sort_by_key(|(priority, token, unit, _)| (*priority, *token, *unit));
+        for (_, Reverse(token), unit, user) in able {
+            if fits(&freed) {
+                break;
+            }
+            if user.uses.keys().any(|of| definition.uses.contains_key(of)) {
+                give(&user.uses, &mut freed);
+                victims.push((unit.clone(), token));
+            }
+        }
+        fits(&freed).then_some(victims)
+    }
+
+    /// Whether a node gives more than it has, since its capacity was lowered, and this permit is the one to end.
+    pub(super) fn exceeds(&self, name: &UnitName, token: Token, id: NodeId, node: &Node) -> Option<String> {
+        let definition = self.state.units.get(name).and_then(Unit::definition)?;
+        definition.uses.keys().find_map(|of| {
+            let capacity = node.capacity(of)?;
+            let mut users: Vec<(Reverse<i64>, Token, u64)> = Vec::new();
+            for (unit, token) in self.room.users.get(&id).into_iter().flatten() {
+                let used = self.state.units.get(*unit).and_then(Unit::definition)?.uses.get(of).copied();
+                users.push((Reverse(self.sequence.priority(unit)), *token, used.unwrap_or(0)));
+            }
+            users.sort();
+            let mut sum = 0u64;
+            let over = users.into_iter().find(|(_, user, amount)| {
+                sum = sum.saturating_add(*amount);
+                *user == token && sum > capacity
+            });
+            over.map(|_| of.to_string())
+        })
+    }
+
+    /// Units tied to this one by `SameNodeAs=`, directly or through others, that are to run.
+    pub(super) fn companions(&self, name: &UnitName) -> Vec<(&UnitName, &Unit)> {
+        let mut found: Vec<(&UnitName, &Unit)> = Vec::new();
+        let mut open: Vec<&UnitName> = self.sequence.beside(name).collect();
+        while let Some(other) = open.pop() {
+            let Some((other, unit)) = self.state.units.get_key_value(other) else { continue };
+            let started = unit.goal.wanted == crate::unit::Wanted::Started;
+            if started && !found.iter().any(|(known, _)| *known == other) {
+                found.push((other, unit));
+                open.extend(self.sequence.beside(other));
+            }
+        }
+        found
+    }
+
+    /// How well a node suits a unit and its companions, the smaller the better: how many could not follow it there, how
+    /// many other copies have its value of `Spread=`, what they all prefer.
+    pub(super) fn merit(
+        &self,
+        definition: &Definition,
+        companions: &[(&UnitName, &Unit)],
+        copies: &Copies,
+        id: NodeId,
+    ) -> Merit {
+        let Some(node) = self.state.nodes.get(&id) else { return (usize::MAX, 0, Reverse(0)) };
+        let (unfit, theirs) =
+            if companions.is_empty() { (0, 0) } else { self.company(definition, companions, id, node) };
+        let same = copies.get(&self.spread_value(definition, id)).copied().unwrap_or(0);
+        let spread = if definition.spread.is_some() { same } else { 0 };
+        (unfit, spread, Reverse(definition.preference(node).saturating_add(theirs)))
+    }
+
+    /// How many copies there are on each value of `Spread=`, one of them aside.
+    pub(super) fn copies(&self, unit: &Unit, definition: &Definition, aside: Option<Token>) -> Copies<'_> {
+        let mut copies = Copies::new();
+        for (_, permit) in unit.permits.iter().filter(|(token, _)| Some(**token) != aside) {
+            let count = copies.entry(self.spread_value(definition, permit.node)).or_default();
+            *count = count.saturating_add(1);
+        }
+        copies
+    }
+
+    /// A node's value of `Spread=`. Nodes that have none are together, as one value.
+    pub(super) fn spread_value(&self, definition: &Definition, id: NodeId) -> Option<&str> {
+        let attribute = definition.spread.as_ref()?;
+        self.state.nodes.get(&id)?.attributes.get(attribute).map(String::as_str)
+    }
+
+    /// How many of a unit's companions could not follow it to a node, and what the others prefer of it.
+    fn company(
+        &self,
+        definition: &Definition,
+        companions: &[(&UnitName, &Unit)],
+        id: NodeId,
+        node: &Node,
+    ) -> (usize, i64) {
+        let (mut unfit, mut preference) = (0usize, 0i64);
+        let mut together = Definition { uses: definition.uses.clone(), ..Definition::exclusive() };
+        for (name, unit) in companions {
+            let Some(wanted) = unit.definition() else { continue };
+            let offer = node.offers.get(*name).filter(|offer| offer.present && offer.gated);
+            let fits = offer.is_some_and(|offer| offer.definition.as_ref() == Some(wanted))
+                && wanted.allows(node)
+                && !unit.holds.contains_key(&id)
+                && unit.avoided_until(id, self.now).is_none()
+                && self.crowd(name, id, node).is_none();
+            if !fits {
+                unfit = unfit.saturating_add(1);
+                continue;
+            }
+            preference = preference.saturating_add(wanted.preference(node));
+            for (of, amount) in wanted.uses.iter().filter(|_| unit.permit_on(id).is_none()) {
+                let sum = together.uses.entry(of.clone()).or_default();
+                *sum = sum.saturating_add(*amount);
+            }
+        }
+        if self.room.lack(id, node, &together).is_some() {
+            unfit = unfit.saturating_add(1);
+        }
+        (unfit, preference)
+    }
+
+    /// How many starts of a unit may begin now, by `StartOneAtATime=` and the cluster's cap.
+    pub(super) fn starts_allowed(&mut self, name: &UnitName, unit: &Unit, definition: &Definition) -> usize {
+        let left = self.room.starts_left(self.state.settings.starts_per_cluster);
+        if left == 0 {
+            self.because(name, Reason::TooManyStarts(None));
+            return 0;
+        }
+        if !definition.start_one_at_a_time {
+            return left;
+        }
+        let starting = |permit: &&Permit| permit.phase == Phase::Granted && !self.state.is_lost(permit);
+        match unit.permits.values().find(starting).map(|permit| permit.node) {
+            Some(node) => {
+                self.because(name, Reason::Starting(node));
+                0
+            }
+            None => left.min(1),
+        }
+    }
+}

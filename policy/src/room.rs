@@ -1,0 +1,86 @@
+//! Who may share a node: `Uses=` against its capacities, `OtherNodeThan=` against its other units.
+//!
+//! Both count what is possibly running (section 0). A capacity is a node's attribute that is a number; of one that a node
+//! does not have it has nothing to give.
+
+use alloc::format;
+use alloc::string::String;
+
+use crate::definition::Definition;
+use crate::name::{NodeId, UnitName};
+use crate::node::Node;
+use crate::state::State;
+use crate::unit::Unit;
+
+/// A number with a suffix of systemd's, to the base 1024: `4G`, `512M`, `3`.
+#[must_use]
+pub(crate) fn quantity(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
+        Some(digits) if text.ends_with('K') => (digits, 10),
+        Some(digits) if text.ends_with('M') => (digits, 20),
+        Some(digits) if text.ends_with('G') => (digits, 30),
+        Some(digits) => (digits, 40),
+        None => (text, 0u32),
+    };
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = plain.then(|| digits.parse::<u64>().ok()).flatten()?;
+    number.checked_mul(1u64.checked_shl(shift)?)
+}
+
+/// What a node lacks for a unit, in words; `taken` says how much of a capacity is spoken for.
+pub(crate) fn lack(node: &Node, definition: &Definition, taken: impl Fn(&str) -> u64) -> Option<String> {
+    definition.uses.iter().find_map(|(of, amount)| {
+        let name = &node.name;
+        let Some(capacity) = node.capacity(of) else {
+            return Some(format!("{name} has no `{of}` to give"));
+        };
+        let free = capacity.saturating_sub(taken(of));
+        (*amount > free)
+            .then(|| format!("{name} has {free} of {capacity} `{of}` free, and it takes {amount}"))
+    })
+}
+
+impl State {
+    /// How much of a node's capacity is taken by what is possibly running there, `unit` itself aside.
+    #[must_use]
+    pub fn taken(&self, id: NodeId, node: &Node, of: &str, unit: &UnitName) -> u64 {
+        let others = self.units.iter().filter(|(name, _)| *name != unit);
+        others.fold(0u64, |sum, (name, other)| {
+            let amount = other.definition().and_then(|definition| definition.uses.get(of)).copied();
+            match amount.filter(|_| self.possibly_running_on(name, id, node).is_some()) {
+                Some(amount) => sum.saturating_add(amount),
+                None => sum,
+            }
+        })
+    }
+
+    /// Units that must not share a node with `unit`: those that it names, and those that name it.
+    pub fn strangers<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a UnitName> + 'a {
+        let definition = self.units.get(unit).and_then(Unit::definition);
+        let named = definition.into_iter().flat_map(|definition| &definition.other_node_than);
+        let naming = self.parted.get(unit).into_iter().flatten();
+        named.chain(naming).filter(move |other| *other != unit)
+    }
+
+    /// A unit that is possibly running on the node and must not share it.
+    pub(crate) fn stranger_on(&self, unit: &UnitName, id: NodeId, node: &Node) -> Option<&UnitName> {
+        let units = self.units.get_key_value(unit).map(|(name, _)| name)?;
+        self.strangers(units).find(|other| self.possibly_running_on(other, id, node).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantity;
+
+    #[test]
+    fn quantities_are_systemds() {
+        let table = [("3", Some(3)), ("2K", Some(2048)), ("4G", Some(4 << 30)), ("1T", Some(1 << 40))];
+        for (text, expected) in table {
+            assert_eq!(quantity(text), expected, "{text}");
+        }
+        for text in ["", "G", "-1", "+1", "4g", "1.5", "a", "99999999T", "4 G"] {
+            assert_eq!(quantity(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Laws that hold between plans of states that differ in one thing.
+
+use std::collections::BTreeMap;
+
+use policy::{
+    Command, Decision, Definition, Entry, Goal, NodeTerm, State, Unit, UnitName, Wanted, apply, plan,
+};
+
+use super::check::{Checked, Violation};
+use super::{World, offer};
+
+fn broken(what: String) -> Checked {
+    Err(Violation { rule: "law", what })
+}
+
+/// Renaming the nodes renames the plan, and changes nothing else.
+pub(crate) fn names_decide_nothing(world: &World) -> Checked {
+    // Backwards, so that the order of names is another one.
+    let renamed = |name: &str| format!("{}-{name}", 1_000 - name.bytes().map(u32::from).sum::<u32>());
+    let term = |term: &mut NodeTerm| {
+        if let NodeTerm::Name(name) = term {
+            *name = renamed(name);
+        }
+    };
+    let in_definition = |definition: &mut Definition| {
+        definition.nodes.iter_mut().for_each(term);
+        definition.prefer.iter_mut().for_each(|preference| term(&mut preference.term));
+    };
+    let mut other = world.state.clone();
+    for node in other.nodes.values_mut() {
+        node.name = renamed(&node.name);
+        node.offers.values_mut().filter_map(|offer| offer.definition.as_mut()).for_each(in_definition);
+    }
+    other
+        .units
+        .values_mut()
+        .filter_map(|unit| unit.adopted.as_mut())
+        .for_each(|adopted| in_definition(&mut adopted.definition));
+    let mut expected = plan(&world.state, world.now).decisions;
+    for decision in &mut expected {
+        if let Decision::AdoptDefinition { definition, .. } = decision {
+            in_definition(definition);
+        }
+    }
+    let found = plan(&other, world.now).decisions;
+    if found == expected {
+        Ok(())
+    } else {
+        broken(format!("renamed, the plan is {found:?}, not {expected:?}"))
+    }
+}
+
+/// A unit that nobody names and that takes nothing stops nobody.
+pub(crate) fn a_stranger_moves_nobody(world: &World) -> Checked {
+    let stops = |state: &State| -> Vec<Decision> {
+        let decisions = plan(state, world.now).decisions;
+        decisions.into_iter().filter(|decision| matches!(decision, Decision::Revoke { .. })).collect()
+    };
+    let expected = stops(&world.state);
+    for name in ["aaa", "zzz"] {
+        let mut other = world.state.clone();
+        let name = UnitName::from(name);
+        let definition = Definition::exclusive();
+        for node in other.nodes.values_mut() {
+            node.offers.insert(name.clone(), offer(definition.clone()));
+        }
+        let mut unit = Unit::new(1, 0);
+        unit.adopted = Some(policy::Adopted { revision: 1, definition });
+        unit.goal = Goal { wanted: Wanted::Started, revision: 1, by: None, wall_ms: 0 };
+        other.units.insert(name.clone(), unit);
+        let found = stops(&other);
+        if found != expected {
+            return broken(format!("with {name} beside them the stops are {found:?}, not {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What may be granted while a node is drained may be granted while it is not.
+pub(crate) fn a_ban_only_removes_choices(world: &World) -> Checked {
+    for banned in world.state.nodes.keys() {
+        let drained = |by: Option<String>| {
+            let mut state = world.state.clone();
+            state.nodes.get_mut(banned).into_iter().for_each(|node| node.drained.clone_from(&by));
+            choices(&state, world.now)
+        };
+        let (with, without) = (drained(Some("o".into())), drained(None));
+        for (choice, _) in with.into_iter().filter(|(_, free)| *free) {
+            if !without.get(&choice).copied().unwrap_or(false) {
+                return broken(format!("{choice:?} may be granted only because {banned} is drained"));
+            }
+            if choice.1 == *banned {
+                return broken(format!("{choice:?} may be granted though {banned} is drained"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether each unit may be granted to each node now, as `apply` says.
+fn choices(state: &State, now: u64) -> BTreeMap<(UnitName, policy::NodeId), bool> {
+    let mut choices = BTreeMap::new();
+    for (name, unit) in &state.units {
+        for (id, node) in &state.nodes {
+            let (Some(adopted), Some(life)) = (&unit.adopted, &node.life) else { continue };
+            let decision = Decision::Grant {
+                unit: name.clone(),
+                node: *id,
+                incarnation: life.incarnation.clone(),
+                revision: adopted.revision,
+                adopt: false,
+            };
+            let command = Command::Decision(decision);
+            let entry = Entry { index: state.index + 1, time: now, wall_ms: 0, origin: None, command };
+            choices.insert((name.clone(), *id), apply(&mut state.clone(), &entry).is_ok());
+        }
+    }
+    choices
+}
