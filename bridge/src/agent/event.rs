@@ -201,6 +201,7 @@ pub(super) struct Spooled {
 
 /// What the agent does. Carried out in order, each to its end or to a task that reports back.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made, sent and taken one at a time: nothing holds many")]
 pub(super) enum Action {
     /// Writes a permit file for what runs already, if there is a lease.
     File { unit: UnitName, permit: Permit },

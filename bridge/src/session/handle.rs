@@ -15,6 +15,7 @@ pub const QUEUE: usize = 256;
 
 /// From this node's tasks to the task that keeps the session.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made, sent and taken one at a time: nothing holds many")]
 pub enum ToSession {
     /// Reports a fact. The agent keeps it, and reports it again in the next session, until it is taken.
     Fact {

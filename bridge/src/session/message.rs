@@ -17,6 +17,7 @@ pub type Number = u64;
 
 /// From a node to the leader.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "made, sent and taken one at a time: nothing holds many")]
 pub enum Up {
     /// Who it is; the answer to [`Down::Challenge`].
     Hello {

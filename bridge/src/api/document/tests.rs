@@ -10,6 +10,8 @@ fn read(text: &str) -> Result<Document, Vec<Finding>> {
 
 const WHOLE: &str = r#"detect = "2s"
 quarantine = "30s"
+starts_per_node = 4
+starts_per_cluster = 20
 
 [fence.bmc-n1]
 agent = "fence_ipmilan"
@@ -33,6 +35,8 @@ fn what_is_shown_is_what_was_applied() {
     let document = read(WHOLE).expect("a good document");
     assert_eq!(document.warnings, []);
     assert_eq!(render(&document.settle(&nodes())), WHOLE);
+    let settings = &document.settings;
+    assert_eq!((settings.starts_per_node, settings.starts_per_cluster), (Some(4), Some(20)));
     let device = &document.devices["bmc-n1"];
     assert_eq!(device.timeout_ms, 60_000);
     assert_eq!(device.targets[&NodeId(1)]["ip"], "10.0.0.1");
