@@ -21,7 +21,7 @@ use crate::pacer::{self, LastRound};
 use crate::propose::{Proposal, Proposer};
 use crate::serve::{self, Acknowledged};
 use crate::settings::Settings;
-use crate::store::disk::{self, Disk, OpenError};
+use crate::store::disk::{self, Contents, Disk, OpenError};
 use crate::store::log::LogStore;
 use crate::store::record::IdentityRecord;
 use crate::store::writer::Writer;
@@ -174,25 +174,50 @@ impl Consensus {
     ) -> Result<Consensus, OpenError> {
         let config = Arc::new(settings.config()?);
         let (path, identity) = (dir.to_owned(), identity(&settings));
-        let (disk, mut contents) = blocking(move || Disk::open(&path, &identity)).await?;
-        let starts = contents.starts;
+        let (disk, contents) = blocking(move || Disk::open(&path, &identity)).await?;
         let (writer, thread) =
             Writer::start(disk).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
-        let started = async {
-            let snapshot = contents.snapshot.take();
-            let machine = Machine::start(machine, writer.clone(), snapshot).await.map_err(start_error)?;
-            let log = LogStore::new(contents, writer.clone());
-            let network = Network::new(dial, settings.request_limit());
-            Raft::new(settings.node, config, network, log, machine).await.map_err(start_error)
-        };
-        let raft = match started.await {
-            Ok(raft) => raft,
+        let part = Self::start(&settings, config, contents, writer.clone(), machine, dial).await;
+        match part {
+            Ok(part) => {
+                *part.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+                Ok(part)
+            }
             Err(error) => {
                 writer.close().await;
                 join(thread).await;
-                return Err(error);
+                Err(error)
             }
-        };
+        }
+    }
+
+    /// Starts this node's part on a disk in memory, and without a thread; else as [`open`](Self::open).
+    #[cfg(feature = "simulated")]
+    pub async fn open_simulated(
+        disk: crate::MemoryDisk,
+        settings: Settings,
+        machine: mpsc::Sender<MachineRequest>,
+        dial: Arc<dyn Dial>,
+    ) -> Result<Consensus, OpenError> {
+        let config = Arc::new(settings.config()?);
+        let contents = disk.open()?;
+        Self::start(&settings, config, contents, Writer::simulated(disk), machine, dial).await
+    }
+
+    async fn start(
+        settings: &Settings,
+        config: Arc<openraft::Config>,
+        mut contents: Contents,
+        writer: Writer,
+        machine: mpsc::Sender<MachineRequest>,
+        dial: Arc<dyn Dial>,
+    ) -> Result<Consensus, OpenError> {
+        let starts = contents.starts;
+        let snapshot = contents.snapshot.take();
+        let machine = Machine::start(machine, writer.clone(), snapshot).await.map_err(start_error)?;
+        let log = LogStore::new(contents, writer.clone());
+        let network = Network::new(dial, settings.request_limit());
+        let raft = Raft::new(settings.node, config, network, log, machine).await.map_err(start_error)?;
         let (show, leadership) = watch::channel(Leadership::default());
         let (end, ended) = watch::channel(None);
         let acknowledged = Acknowledged::never();
@@ -204,7 +229,7 @@ impl Consensus {
             proposer: Proposer::start(raft.clone()),
             raft,
             writer,
-            thread: Arc::new(Mutex::new(Some(thread))),
+            thread: Arc::default(),
             leadership,
             ended,
             acknowledged,

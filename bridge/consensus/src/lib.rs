@@ -36,6 +36,8 @@ pub use membership::MembershipError;
 pub use propose::{Applied, Proposal, ProposeError};
 pub use settings::{Settings, SettingsError};
 pub use store::OpenError;
+#[cfg(feature = "simulated")]
+pub use store::memory::{MemoryDisk, Pace};
 pub use tokio_util::bytes::Bytes;
 pub use watch::Leadership;
 pub use wire::{BoxStream, Duplex};

@@ -13,6 +13,8 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::disk::{Change, Disk};
+#[cfg(feature = "simulated")]
+use crate::store::memory::MemoryDisk;
 use crate::types::Group;
 
 /// Changes that may wait for the disk. openraft has a few in flight; a full queue makes it wait.
@@ -50,6 +52,18 @@ impl Writer {
             .name("raft-store".to_owned())
             .spawn(move || run(disk, orders, &failed))?;
         Ok((Writer { queue, failure }, thread))
+    }
+
+    /// Writes to a disk in memory, by a task that dies with the machine's runtime.
+    #[cfg(feature = "simulated")]
+    pub(crate) fn simulated(disk: MemoryDisk) -> Writer {
+        let (queue, orders) = mpsc::channel(QUEUE);
+        let (failed, failure) = watch::channel(None);
+        tokio::spawn(async move {
+            simulate(disk, orders).await;
+            drop(failed);
+        });
+        Writer { queue, failure }
     }
 
     /// Queues `change`; `done` hears of it in any case.
@@ -97,23 +111,29 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the store is closed")
 }
 
-fn run(disk: Disk, mut orders: mpsc::Receiver<Order>, failed: &watch::Sender<Option<String>>) {
-    let mut changes = Vec::new();
-    let mut waiting = Vec::new();
-    let mut open = true;
-    while open {
-        let mut next = orders.blocking_recv();
+/// What goes to disk in one commit.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    waiting: Vec<Done>,
+    closed: bool,
+}
+
+impl Batch {
+    /// Takes this order, and what waits in the queue behind it; says whether the batch is to be written now. Changes
+    /// that nobody waits for stay here until something else goes to disk.
+    fn take(&mut self, mut next: Option<Order>, orders: &mut mpsc::Receiver<Order>) -> bool {
         let mut urgent = false;
         loop {
             match next {
                 Some(Order::Write(change, done)) => {
                     urgent |= !matches!(done, Done::Lazy);
-                    changes.push(change);
-                    waiting.push(done);
+                    self.changes.push(change);
+                    self.waiting.push(done);
                 }
-                Some(Order::Close) | None => open = false,
+                Some(Order::Close) | None => self.closed = true,
             }
-            if !open || changes.len() >= BATCH {
+            if self.closed || self.changes.len() >= BATCH {
                 break;
             }
             match orders.try_recv() {
@@ -121,16 +141,40 @@ fn run(disk: Disk, mut orders: mpsc::Receiver<Order>, failed: &watch::Sender<Opt
                 Err(_) => break,
             }
         }
-        // Changes that nobody waits for stay here until something else goes to disk.
-        if changes.is_empty() || (open && !urgent && changes.len() < BATCH) {
-            continue;
-        }
-        if let Err(error) = disk.commit(&changes) {
-            return fail(error, waiting, orders, failed);
-        }
-        changes.clear();
-        for done in waiting.drain(..) {
+        !self.changes.is_empty() && (self.closed || urgent || self.changes.len() >= BATCH)
+    }
+
+    /// It is on disk.
+    fn written(&mut self) {
+        self.changes.clear();
+        for done in self.waiting.drain(..) {
             done.tell(Ok(()));
+        }
+    }
+}
+
+fn run(disk: Disk, mut orders: mpsc::Receiver<Order>, failed: &watch::Sender<Option<String>>) {
+    let mut batch = Batch::default();
+    while !batch.closed {
+        let next = orders.blocking_recv();
+        if batch.take(next, &mut orders) {
+            if let Err(error) = disk.commit(&batch.changes) {
+                return fail(error, batch.waiting, orders, failed);
+            }
+            batch.written();
+        }
+    }
+}
+
+/// The same on a disk in memory, without a thread.
+#[cfg(feature = "simulated")]
+async fn simulate(disk: MemoryDisk, mut orders: mpsc::Receiver<Order>) {
+    let mut batch = Batch::default();
+    while !batch.closed {
+        let next = orders.recv().await;
+        if batch.take(next, &mut orders) {
+            disk.commit(std::mem::take(&mut batch.changes)).await;
+            batch.written();
         }
     }
 }
