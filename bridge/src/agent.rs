@@ -34,10 +34,16 @@ mod timer;
 mod unit;
 mod wishes;
 
+pub use self::core::{Agent, Origin};
 pub use command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
-pub use gate::Answer as GateReply;
+pub use event::{
+    Action, Discovery, End, Event, Failure, GateLook, IfStuck, Look, Now, OpId, Spooled, Stop, Work,
+};
+pub use floors::Floors;
+pub use gate::{Answer as GateReply, GateId};
 pub use incarnation::{IncarnationError, boot_id, incarnation};
-pub use permit::{Permit as PermitFile, ends_with_lease};
+pub use offer::Found;
+pub use permit::{Environment, Permit as PermitFile, ends_with_lease};
 pub use prepare::{PrepareError, Prepared, prepare};
 pub use run::{AgentSetup, run};
 

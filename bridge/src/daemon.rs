@@ -78,7 +78,7 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
     let book = AddressBook::new(Book::load(&paths.peers_file()).context("cannot read the address book")?);
     let guests: Arc<ArcSwap<Guests>> = Arc::default();
     let listener = listen(&config, &tls, &guests)?;
-    let dialer = Dialer::new(Arc::clone(&tls), book.clone(), DialTiming::default());
+    let dialer = Dialer::new(tls.clone(), book.clone(), DialTiming::default());
     let advertised = advertised(&config, listener.local_addr());
 
     let (streams, accepted) = mpsc::channel(QUEUE);
@@ -135,7 +135,7 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
     tokio::spawn(client::run(session));
 
     let doors = doors::Doors {
-        node,
+        wire: tls,
         cluster: enrolled.identity.cluster,
         book,
         consensus: consensus.clone(),

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::identity;
 use crate::join::{self, Approval, JoinRequest, RefusalKind};
-use crate::net::{AddressBook, Incoming, Listener, Relay, Stream};
+use crate::net::{AddressBook, Incoming, Listener, Relay, Stream, Wire};
 use crate::pki::{Authority, ClusterId, hex};
 use crate::session::Asker;
 use crate::session::message::{Reply, Request};
@@ -50,8 +50,8 @@ impl Guests {
 
 /// Who takes what.
 pub struct Doors {
-    /// This node.
-    pub node: NodeId,
+    /// This node's way to others, for relaying.
+    pub wire: Arc<dyn Wire>,
     /// Its cluster.
     pub cluster: ClusterId,
     /// Nodes and addresses, for relaying.
@@ -68,7 +68,7 @@ pub struct Doors {
 
 /// Serves the port until the daemon ends.
 pub async fn serve(mut listener: Listener, doors: Doors) {
-    let relay = Arc::new(Relay::new(doors.node.0, doors.book.clone()));
+    let relay = Arc::new(Relay::new(Arc::clone(&doors.wire), doors.book.clone()));
     while let Some(incoming) = listener.accept().await {
         match incoming.alpn {
             Alpn::Raft => doors.raft(incoming),

@@ -22,4 +22,4 @@ pub use core::{Core, Event, Setup, run};
 pub use entry::{Stamped, decode, encode};
 pub use memory::Asked;
 pub use replica::{Replica, replay};
-pub use store::{Opened, open};
+pub use store::{Opened, open, path, raft};

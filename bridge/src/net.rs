@@ -14,6 +14,7 @@ pub mod listener;
 pub mod relay;
 mod socket;
 mod turned;
+mod wire;
 
 pub use book::{AddressBook, Book, BookEntry};
 pub use dialer::{DialError, DialTiming, Dialed, Dialer, Failure, Path, PathError};
@@ -21,6 +22,7 @@ pub use frames::{FrameError, FrameReader, FrameWriter, Frames};
 pub use links::{Direct, Link};
 pub use listener::{Admission, Incoming, Listener};
 pub use relay::{Relay, RelayError};
+pub use wire::Wire;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

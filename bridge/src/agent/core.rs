@@ -52,19 +52,20 @@ struct Ending {
 
 /// Who this node is, and what an earlier daemon left.
 #[derive(Debug)]
-pub(super) struct Origin {
-    pub(super) node: NodeId,
-    pub(super) node_name: String,
-    pub(super) incarnation: Incarnation,
-    pub(super) floors: Floors,
-    pub(super) held: BTreeMap<UnitName, Permit>,
-    pub(super) left_filed: BTreeMap<UnitName, policy::Token>,
-    pub(super) gated: Gated,
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub struct Origin {
+    pub node: NodeId,
+    pub node_name: String,
+    pub incarnation: Incarnation,
+    pub floors: Floors,
+    pub held: BTreeMap<UnitName, Permit>,
+    pub left_filed: BTreeMap<UnitName, policy::Token>,
+    pub gated: Gated,
 }
 
 /// The agent.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub struct Agent {
     pub(super) node: NodeId,
     pub(super) node_name: String,
     pub(super) incarnation: Incarnation,
@@ -115,7 +116,9 @@ enum Kept {
 }
 
 impl Agent {
-    pub(super) fn new(origin: Origin) -> Self {
+    /// An agent that has seen and heard nothing yet.
+    #[must_use]
+    pub fn new(origin: Origin) -> Self {
         let mut units: BTreeMap<UnitName, Unit> = BTreeMap::new();
         for name in origin.gated.units.iter().map(|name| UnitName(name.clone())) {
             if permit::usable(&name) {
@@ -161,7 +164,7 @@ impl Agent {
 
     /// Decides what follows from an event.
     #[must_use]
-    pub(super) fn handle(&mut self, event: Event, now: &Now) -> Vec<Action> {
+    pub fn handle(&mut self, event: Event, now: &Now) -> Vec<Action> {
         // Whatever woke us: the lease may have ended meanwhile (F8), and the time to stop without one be over.
         self.look_at_lease(now);
         self.look_at_overdue(now);
@@ -470,8 +473,16 @@ impl Agent {
         self.units.values().any(|unit| unit.held.is_some())
     }
 
+    /// Writes the floors. Nothing that rests on them may be sent before (F2).
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn save_floors(&mut self) -> std::io::Result<()> {
+        self.floors.save()
+    }
+
     /// What the shell could not send is sent again at the next tick.
-    pub(super) fn unsend(&mut self) {
+    pub fn unsend(&mut self) {
         self.outbox.unsend();
     }
 }

@@ -16,22 +16,23 @@ use crate::session::FromSession;
 use crate::session::message::{AgentCall, FenceOrder, GateAnswer, LookOrder, Number};
 
 /// Number of an operation. What a replaced operation still reports is dropped by it.
-pub(super) type OpId = u64;
+pub type OpId = u64;
 
 /// The moment of an event.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
+pub struct Now {
     /// CLOCK_BOOTTIME, in milliseconds.
-    pub(super) boot_ms: u64,
+    pub boot_ms: u64,
     /// CLOCK_MONOTONIC, the clock of systemd's signals.
-    pub(super) mono: Duration,
+    pub mono: Duration,
     /// Whether the lease is valid.
-    pub(super) leased: bool,
+    pub leased: bool,
 }
 
 /// What the agent hears.
 #[derive(Debug)]
-pub(super) enum Event {
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub enum Event {
     /// From the session.
     Session(FromSession),
     /// From PID 1.
@@ -74,40 +75,44 @@ pub(super) enum Event {
 
 /// What the unit files say.
 #[derive(Debug, Default)]
-pub(super) struct Discovery {
-    pub(super) found: BTreeMap<UnitName, Found>,
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub struct Discovery {
+    pub found: BTreeMap<UnitName, Found>,
     /// What the stops of each unit's members take, in milliseconds.
-    pub(super) members_stop_ms: BTreeMap<UnitName, u64>,
+    pub members_stop_ms: BTreeMap<UnitName, u64>,
 }
 
 /// One look at a unit.
 #[derive(Clone, Debug)]
-pub(super) struct Look {
-    pub(super) reading: Reading,
-    pub(super) remembered: Remembered,
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub struct Look {
+    pub reading: Reading,
+    pub remembered: Remembered,
     /// What is left of a unit that is down, in words.
-    pub(super) left: Option<String>,
+    pub left: Option<String>,
     /// State of the manager; asked only when the unit is down.
-    pub(super) manager: Option<SystemState>,
+    pub manager: Option<SystemState>,
     /// Those of its `BindsTo=` units that are not active; asked only when it is down.
-    pub(super) bonds_down: Vec<String>,
+    pub bonds_down: Vec<String>,
     /// Units that may have taken it with them: those that it stops with and that are not active, and its rivals that
     /// are. Asked only when it is down without an error.
-    pub(super) partners_gone: Vec<String>,
+    pub partners_gone: Vec<String>,
 }
 
 /// One look at a unit whose start waits at the gate.
 #[derive(Debug)]
-pub(super) struct GateLook {
-    pub(super) reading: Reading,
-    pub(super) manager: SystemState,
-    pub(super) upheld_by_active: Vec<String>,
-    pub(super) active_triggers: Vec<String>,
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub struct GateLook {
+    pub reading: Reading,
+    pub manager: SystemState,
+    pub upheld_by_active: Vec<String>,
+    pub active_triggers: Vec<String>,
 }
 
 /// How an operation ended.
 #[derive(Debug)]
-pub(super) enum End {
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub enum End {
     /// It was looked at.
     Looked(Box<Look>),
     /// The start's job is over; whether the unit runs says the look.
@@ -128,7 +133,7 @@ pub(super) enum End {
 
 /// Why an operation was not carried out.
 #[derive(Clone, Debug)]
-pub(super) enum Failure {
+pub enum Failure {
     /// The connection to PID 1 is lost: everything will be looked at again.
     Connection(String),
     /// There was no lease just before the start (F8).
@@ -139,7 +144,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// For people.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             Self::NoLease => "this node's lease has ended: it has no session with a leader".to_owned(),
             Self::Connection(why) | Self::Other(why) => why.clone(),
@@ -149,7 +154,8 @@ impl Failure {
 
 /// An operation on one unit.
 #[derive(Clone, Debug)]
-pub(super) enum Work {
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub enum Work {
     /// Looks at it, after a pause.
     Look { watch: bool, after: Duration },
     /// Starts it; the permit file is in place.
@@ -164,24 +170,25 @@ pub(super) enum Work {
 
 /// A stop and its verification.
 #[derive(Clone, Debug)]
-pub(super) struct Stop {
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub struct Stop {
     /// Units that are gated on the same permit and go with it.
-    pub(super) members: Vec<String>,
-    pub(super) remembered: Remembered,
+    pub members: Vec<String>,
+    pub remembered: Remembered,
     /// After this the group is killed.
-    pub(super) budget: Duration,
-    pub(super) if_stuck: IfStuck,
+    pub budget: Duration,
+    pub if_stuck: IfStuck,
     /// Whether it was seen to be down.
-    pub(super) down: bool,
+    pub down: bool,
     /// Whether it is frozen: then it is killed, and never stopped (F26).
-    pub(super) frozen: bool,
+    pub frozen: bool,
     /// An operator's stop, to be on disk before the release is told (F10).
-    pub(super) spool: Option<Spooled>,
+    pub spool: Option<Spooled>,
 }
 
 /// What follows when a stop does not end within its budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IfStuck {
+pub enum IfStuck {
     /// It is told, and tried again.
     Report,
     /// The same, and after a while the node is taken down.
@@ -192,17 +199,19 @@ pub(super) enum IfStuck {
 
 /// An operator's stop on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Spooled {
-    pub(super) unit: UnitName,
-    pub(super) node: NodeId,
-    pub(super) token: Token,
-    pub(super) by: String,
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub struct Spooled {
+    pub unit: UnitName,
+    pub node: NodeId,
+    pub token: Token,
+    pub by: String,
 }
 
 /// What the agent does. Carried out in order, each to its end or to a task that reports back.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "made, sent and taken one at a time: nothing holds many")]
-pub(super) enum Action {
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub enum Action {
     /// Writes a permit file for what runs already, if there is a lease.
     File { unit: UnitName, permit: Permit },
     /// Writes the files, answers the gates, and begins the start; each step only if there is a lease.

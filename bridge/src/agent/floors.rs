@@ -33,7 +33,7 @@ struct Kept {
 
 /// The floors of all units.
 #[derive(Debug)]
-pub(super) struct Floors {
+pub struct Floors {
     path: PathBuf,
     kept: Kept,
     /// Nobody knows what was released before this daemon started.
@@ -43,7 +43,7 @@ pub(super) struct Floors {
 
 impl Floors {
     /// Reads them. `expected` says that a daemon of this boot has had a lease, and so must have left a file.
-    pub(super) fn load(path: &Path, boot: &str, expected: bool) -> Self {
+    pub fn load(path: &Path, boot: &str, expected: bool) -> Self {
         let (kept, lost) = match std::fs::read(path) {
             Ok(text) => match serde_json::from_slice::<Kept>(&text) {
                 Ok(kept) if kept.boot == boot => (kept, false),

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::event::Event;
 
 /// Number of a connection.
-pub(super) type GateId = u64;
+pub type GateId = u64;
 
 /// Longest question. A unit's name has 255 characters at the most.
 const LINE_MAX: u64 = 1_024;

@@ -24,12 +24,13 @@ const STOP_ENDLESS_MS: u64 = 86_400_000;
 
 /// What the files say of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) definition: Option<Definition>,
-    pub(super) fault: Option<String>,
-    pub(super) pulled_in: bool,
+#[allow(missing_docs, reason = "each field is named after what it holds")]
+pub struct Found {
+    pub definition: Option<Definition>,
+    pub fault: Option<String>,
+    pub pulled_in: bool,
     /// Units that are gated on its permit.
-    pub(super) members: Vec<String>,
+    pub members: Vec<String>,
 }
 
 impl Found {

@@ -32,13 +32,13 @@ pub struct Permit {
 
 /// What a started unit finds in its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Environment {
+pub struct Environment {
     /// `CONVOKE_TOKEN`.
-    pub(super) token: Token,
+    pub token: Token,
     /// `CONVOKE_NODE`.
-    pub(super) node: String,
+    pub node: String,
     /// `CONVOKE_PEERS`.
-    pub(super) peers: Vec<String>,
+    pub peers: Vec<String>,
 }
 
 impl Environment {

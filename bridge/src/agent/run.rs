@@ -365,7 +365,7 @@ impl Shell {
     }
 
     fn save_floors(&mut self) -> bool {
-        let saved = self.agent.floors.save();
+        let saved = self.agent.save_floors();
         if let Err(error) = &saved {
             tracing::error!(%error, "the floors cannot be written; nothing is reported until they can");
         }

@@ -66,8 +66,7 @@ async fn begin(
     let (opened, wait) = oneshot::channel();
     let replay = tokio::spawn(replay(machine, wait));
     let settings = group(enrolled, times);
-    let path = Arc::new(Path(dialer));
-    let consensus = Consensus::open(&paths.state_dir(), settings, requests, path).await?;
+    let consensus = Consensus::open(&paths.state_dir(), settings, requests, path(dialer)).await?;
     // The other end waits for exactly this.
     let _ = opened.send(());
     let (mut replica, machine) = replay.await?;
@@ -76,9 +75,19 @@ async fn begin(
 }
 
 fn group(enrolled: &Enrolled, times: Elections) -> Group {
+    group_at(enrolled.identity.node, enrolled.identity.cluster.to_string(), times)
+}
+
+/// The settings of Raft on this node, in a cluster with these settings.
+#[must_use]
+pub fn raft(node: u64, cluster: String, settings: &policy::Settings) -> Group {
+    group_at(node, cluster, times::elections(settings))
+}
+
+fn group_at(node: u64, cluster: String, times: Elections) -> Group {
     Group {
-        node: enrolled.identity.node,
-        cluster: enrolled.identity.cluster.to_string(),
+        node,
+        cluster,
         heartbeat_ms: times.heartbeat_ms,
         election_min_ms: times.min_ms,
         election_max_ms: times.max_ms,
@@ -88,6 +97,10 @@ fn group(enrolled: &Enrolled, times: Elections) -> Group {
 }
 
 /// Raft's way to other voters.
+pub fn path(dialer: Dialer) -> Arc<dyn Dial> {
+    Arc::new(Path(dialer))
+}
+
 struct Path(Dialer);
 
 impl Dial for Path {

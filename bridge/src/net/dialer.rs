@@ -11,15 +11,14 @@ use std::{fmt, io};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::links::{Link, Links};
 use super::relay::{self, RelayError};
 use super::turned::Turned;
-use super::{AddressBook, Book, Stream, greeting, socket};
-use crate::tls::{Alpn, HandshakeError, NodeTls};
+use super::{AddressBook, Book, Stream, Wire};
+use crate::tls::{Alpn, HandshakeError};
 
 /// The waits of a dialler.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +138,7 @@ pub struct Dialer(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    tls: Arc<NodeTls>,
+    wire: Arc<dyn Wire>,
     book: AddressBook,
     timing: DialTiming,
     links: Links,
@@ -151,11 +150,11 @@ struct Inner {
 const HEALED_QUEUE: usize = 64;
 
 impl Dialer {
-    /// Dials the nodes of `book` as the owner of `tls`.
-    pub fn new(tls: Arc<NodeTls>, book: AddressBook, timing: DialTiming) -> Self {
+    /// Dials the nodes of `book` as the owner of `wire`.
+    pub fn new(wire: Arc<dyn Wire>, book: AddressBook, timing: DialTiming) -> Self {
         let (healed, _) = broadcast::channel(HEALED_QUEUE);
         let (links, turned) = (Links::default(), Turned::default());
-        Self(Arc::new(Inner { tls, book, timing, links, turned, healed }))
+        Self(Arc::new(Inner { wire, book, timing, links, turned, healed }))
     }
 
     /// The book it dials from.
@@ -314,7 +313,7 @@ impl Dialer {
     }
 
     fn me(&self) -> u64 {
-        self.0.tls.name().node
+        self.0.wire.me()
     }
 
     fn note_up(&self, node: u64) {
@@ -352,17 +351,14 @@ impl Dialer {
     }
 
     async fn attempt(&self, address: SocketAddr, node: u64, alpn: Alpn) -> Result<Stream, PathError> {
-        let tcp = TcpStream::connect(address).await.map_err(PathError::Tcp)?;
-        socket::prepare(&tcp).map_err(PathError::Tcp)?;
-        let mut stream = self.0.tls.connect(tcp, node, alpn).await?;
-        self.greeted(node, greeting::await_acceptance(&mut stream).await)?;
-        Ok(Box::new(stream))
+        let raw = self.0.wire.reach(address).await.map_err(PathError::Tcp)?;
+        Ok(self.greeted(node, self.0.wire.secure(raw, node, alpn).await)?)
     }
 
     /// Keeps in mind whether `node` lets this node in.
-    fn greeted(&self, node: u64, greeting: Result<(), HandshakeError>) -> Result<(), HandshakeError> {
+    fn greeted(&self, node: u64, greeting: Result<Stream, HandshakeError>) -> Result<Stream, HandshakeError> {
         match &greeting {
-            Ok(()) => self.0.turned.welcome(node),
+            Ok(_) => self.0.turned.welcome(node),
             Err(HandshakeError::Refused { reason }) => {
                 self.0.turned.note(node, reason, std::time::Instant::now())
             }
@@ -387,9 +383,7 @@ impl Dialer {
                 }
             };
             relay::request(&mut outer, node).await?;
-            let mut stream = self.0.tls.connect(outer, node, alpn).await?;
-            self.greeted(node, greeting::await_acceptance(&mut stream).await)?;
-            Ok(Box::new(stream) as Stream)
+            Ok(self.greeted(node, self.0.wire.secure(outer, node, alpn).await)?)
         };
         (voter, timeout(self.0.timing.attempt, attempt).await.unwrap_or(Err(PathError::TimedOut)))
     }

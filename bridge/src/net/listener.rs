@@ -64,7 +64,7 @@ impl fmt::Debug for Incoming {
 pub struct Listener {
     local: SocketAddr,
     incoming: mpsc::Receiver<Incoming>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Listener {
@@ -75,7 +75,12 @@ impl Listener {
         let (sender, incoming) = mpsc::channel(QUEUE);
         let door = Door { tls, admission, sender, counts: Counts::default() };
         let task = tokio::spawn(serve(listener, Arc::new(door)));
-        Ok(Self { local, incoming, task })
+        Ok(Self { local, incoming, task: Some(task) })
+    }
+
+    /// Takes connections that somebody else has accepted, at `local`.
+    pub fn fed(local: SocketAddr, incoming: mpsc::Receiver<Incoming>) -> Self {
+        Self { local, incoming, task: None }
     }
 
     /// Where it listens.
@@ -91,7 +96,9 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

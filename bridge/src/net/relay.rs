@@ -13,11 +13,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use tokio::io::copy_bidirectional;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{AddressBook, Incoming, Stream, greeting, socket};
+use super::{AddressBook, Incoming, Stream, Wire, greeting};
 use crate::tls::Alpn;
 
 /// Pairs carried at once by one voter; each costs two sockets and 16 KiB.
@@ -62,15 +61,15 @@ pub enum RelayError {
 /// The carrying side of a node.
 #[derive(Clone, Debug)]
 pub struct Relay {
-    me: u64,
+    wire: Arc<dyn Wire>,
     book: AddressBook,
     slots: Arc<Semaphore>,
 }
 
 impl Relay {
-    /// Carries for the nodes of this book, in the name of `me`.
-    pub fn new(me: u64, book: AddressBook) -> Self {
-        Self { me, book, slots: Arc::new(Semaphore::new(CARRIED)) }
+    /// Carries for the nodes of this book, in the name of the owner of `wire`.
+    pub fn new(wire: Arc<dyn Wire>, book: AddressBook) -> Self {
+        Self { wire, book, slots: Arc::new(Semaphore::new(CARRIED)) }
     }
 
     /// Serves one connection to its end. Gives the bytes carried to and from the target.
@@ -98,9 +97,9 @@ impl Relay {
         &self,
         from: u64,
         target: u64,
-    ) -> Result<(tokio::sync::OwnedSemaphorePermit, TcpStream), String> {
+    ) -> Result<(tokio::sync::OwnedSemaphorePermit, Stream), String> {
         let book = self.book.load();
-        if target == self.me || target == from {
+        if target == self.wire.me() || target == from {
             return Err(format!("a relay to node {target} makes no sense here"));
         }
         if !book.nodes.contains_key(&target) {
@@ -108,12 +107,25 @@ impl Relay {
         }
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let slot = slot.map_err(|_| format!("{CARRIED} connections are carried already"))?;
-        let connected = timeout(LIMIT, first_tcp(book.route(self.me, target))).await;
+        let connected = timeout(LIMIT, self.first(book.route(self.wire.me(), target))).await;
         match connected {
             Ok(Ok(far)) => Ok((slot, far)),
             Ok(Err(error)) => Err(format!("node {target} cannot be reached from here either ({error})")),
             Err(_) => Err(format!("node {target} does not answer here either")),
         }
+    }
+
+    async fn first(&self, addresses: Vec<SocketAddr>) -> io::Result<Stream> {
+        let mut attempts: FuturesUnordered<_> =
+            addresses.into_iter().map(|address| self.wire.reach(address)).collect();
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no address known");
+        while let Some(attempt) = attempts.next().await {
+            match attempt {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 }
 
@@ -124,21 +136,6 @@ pub(super) async fn request(stream: &mut Stream, target: u64) -> Result<(), Rela
         Answer::Connected => Ok(()),
         Answer::Refused { reason } => Err(RelayError::Refused { reason }),
     }
-}
-
-async fn first_tcp(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut attempts: FuturesUnordered<_> = addresses.into_iter().map(TcpStream::connect).collect();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address known");
-    while let Some(attempt) = attempts.next().await {
-        match attempt {
-            Ok(stream) => {
-                socket::prepare(&stream)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// Says yes to any request, as a rogue relay would.

@@ -121,7 +121,7 @@ impl Node {
                 Arc::new(move |node| guests.load().admit(node))
             })
             .expect("listener");
-        let dialer = Dialer::new(tls, book.clone(), DialTiming::default());
+        let dialer = Dialer::new(tls.clone(), book.clone(), DialTiming::default());
         let (streams, accepted) = mpsc::channel(16);
         let (leader_now, leader) = watch::channel(None);
         let (to_session, requests) = mpsc::channel(64);
@@ -161,7 +161,7 @@ impl Node {
         tasks.push(tokio::spawn(doors::serve(
             listener,
             Doors {
-                node: id,
+                wire: tls,
                 cluster: enrolled.identity.cluster,
                 book,
                 consensus: consensus.clone(),

@@ -2,13 +2,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::*;
 use crate::net::{BookEntry, Direct, Listener, Relay};
 use crate::pki::{Authority, ClusterId, Credentials, NodeKey, NodeName};
+use crate::tls::NodeTls;
 
 const CLUSTER: ClusterId = ClusterId::from_bytes([5; 16]);
 const BOUND: Duration = Duration::from_secs(20);
@@ -51,7 +52,7 @@ impl Site {
         let loopback = "127.0.0.1:0".parse().expect("address");
         let mut listener = Listener::bind(loopback, self.tls(node), admission).expect("bound");
         let address = listener.local_addr();
-        let relay = Relay::new(node, self.book.clone());
+        let relay = Relay::new(self.tls(node), self.book.clone());
         let relayed = Arc::clone(&self.relayed);
         let task = self.tasks.spawn(async move {
             let mut inner = JoinSet::new();
