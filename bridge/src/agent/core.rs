@@ -346,7 +346,11 @@ impl Agent {
 
     fn look_at_lease(&mut self, now: &Now) {
         if now.leased {
-            self.lease_live = true;
+            if !self.lease_live {
+                self.lease_live = true;
+                // Over a slow network orders come before the lease does: what waited for it is looked at again.
+                self.touch_all();
+            }
         } else if self.lease_live {
             self.lease_live = false;
             self.lease_ended(now);

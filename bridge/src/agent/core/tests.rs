@@ -550,6 +550,16 @@ fn the_end_of_a_lease_cancels_a_start_and_starts_nothing_after() {
 }
 
 #[test]
+fn a_grant_that_came_before_the_lease_is_used_when_the_lease_is_there() {
+    let mut lab = lab();
+    lab.now.leased = false;
+    lab.hear(Event::Tick);
+    assert_eq!(lab.order(vec![view("db.service", 7, Phase::Granted)]), "", "the welcome took too long");
+    lab.now.leased = true;
+    assert_eq!(lab.hear(Event::Tick), "start db.service 7");
+}
+
+#[test]
 fn a_stop_under_way_at_the_end_of_the_lease_loses_its_patience() {
     let mut lab = lab();
     lab.running();
