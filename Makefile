@@ -1,5 +1,5 @@
 # What people and CI type. Everything that a machine needs is installed by the targets themselves.
-.PHONY: help setup build deb demo demo-shell demo-clean test check scenarios bench clean
+.PHONY: help setup build deb demo demo-shell demo-clean test check scenarios bench soak clean
 
 CARGO ?= cargo
 DEB = target/debian/convoke.deb
@@ -12,6 +12,7 @@ help:
 	@echo 'make check        the part of `make test` that needs no nodes'
 	@echo 'make scenarios    the part that does; S=failover for one topic'
 	@echo 'make bench        the scenarios that measure, judged by the goals themselves'
+	@echo 'make soak         simulated clusters, seed after seed; tests/sim/README.md says how'
 	@echo 'make deb          the Debian package'
 
 setup:
@@ -46,6 +47,8 @@ check:
 	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
 	@echo '== units, scripts and random histories'
 	@$(CARGO) test --quiet
+	@echo '== simulated clusters'
+	@$(CARGO) test --release --quiet -p sim
 
 scenarios: setup deb
 	@echo '== scenarios on real nodes'
@@ -57,6 +60,10 @@ test: check scenarios
 # The scenarios that measure, judged by the goals themselves; docs/measurements.md says what they showed.
 bench:
 	@CONVOKE_STRICT=1 $(MAKE) --no-print-directory scenarios S='failover network idle'
+
+# 10,000 seeds unless SIM_FROM and SIM_COUNT, or SIM_SEED, say otherwise.
+soak:
+	@$(CARGO) run --release --quiet -p sim --bin soak
 
 clean: demo-clean
 	@$(CARGO) clean

@@ -1,0 +1,252 @@
+//! One daemon on one machine: the parts of convoked that do not touch the kernel, put together as `bridge/src/daemon.rs`
+//! does it, in a tokio runtime of its own with a clock of its own. Dropping it is `kill -9`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge::agent::{Agent, Floors, Origin, PermitFile};
+use bridge::doors::{self, Doors};
+use bridge::leader;
+use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener};
+use bridge::paths::Paths;
+use bridge::session::client::{self, Local};
+use bridge::session::{Asker, Lease, Pulse, QUEUE, Standing};
+use consensus::{Consensus, MemoryDisk};
+use policy::{Incarnation, NodeId, Settings, Token, UnitName, Wish};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot, watch};
+use units::generator::Gated;
+
+use crate::clock;
+use crate::flaw::Flaw;
+use crate::ledger::Ledger;
+use crate::machine::Doing;
+use crate::net::Net;
+use crate::power::Switch;
+use crate::shell::{Shared, Shell, lock};
+use crate::wire::{CLUSTER, SimWire, accept, address};
+
+/// Everything that a daemon finds when it starts.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) machine: usize,
+    pub(crate) node: u64,
+    pub(crate) votes: bool,
+    pub(crate) paths: Paths,
+    pub(crate) book: Book,
+    pub(crate) disk: MemoryDisk,
+    pub(crate) settings: Settings,
+    pub(crate) shared: Shared,
+    pub(crate) net: Net,
+    pub(crate) ledger: Ledger,
+    pub(crate) switch: Switch,
+    pub(crate) flaw: Option<Flaw>,
+    pub(crate) found: Option<Wish>,
+}
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    pub(crate) asker: Asker,
+    runtime: Runtime,
+    origin: tokio::time::Instant,
+    /// The machine's monotonic clock when the daemon started.
+    begun: Duration,
+    passed_ms: u64,
+}
+
+impl Daemon {
+    /// Starts it on a machine whose monotonic clock shows `begun`.
+    pub(crate) fn start(place: Place, begun: Duration) -> Self {
+        let runtime = clock::at(begun, || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .expect("a runtime")
+        });
+        let (to_session, requests) = mpsc::channel(QUEUE);
+        let asker = Asker::new(to_session.clone());
+        let origin = runtime.block_on(async { tokio::time::Instant::now() });
+        let daemon = Self { asker: asker.clone(), runtime, origin, begun, passed_ms: 0 };
+        daemon.inside(|| {
+            daemon.runtime.spawn(run(place, asker, to_session, requests));
+        });
+        daemon
+    }
+
+    /// Runs a task beside the daemon, which dies with it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inside(|| drop(self.runtime.spawn(task)));
+    }
+
+    /// Lets so many milliseconds of its clock pass.
+    pub(crate) fn step(&mut self, ms: u64, slept: Duration) {
+        self.passed_ms += ms;
+        let until = self.origin + Duration::from_millis(self.passed_ms);
+        clock::on_machine(self.origin, self.begun, slept, || {
+            self.runtime.block_on(async { tokio::time::sleep_until(until).await });
+        });
+    }
+
+    fn inside<T>(&self, body: impl FnOnce() -> T) -> T {
+        let _entered = self.runtime.enter();
+        clock::on_machine(self.origin, self.begun, Duration::ZERO, body)
+    }
+}
+
+/// Which life of the machine it is.
+pub(crate) fn boot(machine: usize, boots: u32) -> String {
+    format!("boot {boots} of n{}", machine + 1)
+}
+
+async fn run(
+    place: Place,
+    asker: Asker,
+    to_session: mpsc::Sender<bridge::session::ToSession>,
+    requests: mpsc::Receiver<bridge::session::ToSession>,
+) {
+    let id = NodeId(place.node);
+    let name = format!("n{}", place.machine + 1);
+    let wire = Arc::new(SimWire { net: place.net.clone(), machine: place.machine, node: place.node });
+    let book = AddressBook::new(place.book.clone());
+    let dialer = Dialer::new(wire.clone(), book.clone(), DialTiming::default());
+    let listener = Listener::fed(address(place.machine), accept(place.node, place.net.listen(place.machine)));
+    let (streams, accepted) = mpsc::channel(16);
+    let (leader_now, leader) = watch::channel(None);
+    let (to_agent, from_session) = mpsc::channel(QUEUE);
+    let mut consensus = None;
+    if place.votes {
+        let opened = open(&place, dialer.clone()).await;
+        consensus = Some(opened.consensus.clone());
+        let (fatal, shared) = (opened.consensus.fatal(), place.shared.clone());
+        tokio::spawn(async move { lock(&shared).daemon_ended = Some(fatal.await) });
+        tokio::spawn(leader::run(leader::Setup {
+            node: id,
+            consensus: opened.consensus,
+            replica: opened.replica,
+            found: place.found.clone(),
+            machine: opened.machine,
+            streams: accepted,
+            book: book.clone(),
+            guests: Arc::default(),
+            leader: leader_now,
+            applied: watch::channel(0).0,
+            asked: mpsc::channel(1).1,
+        }));
+    }
+    let (own_end, own_streams) = mpsc::channel(4);
+    tokio::spawn(doors::own(id, own_streams, streams.clone()));
+    tokio::spawn(doors::serve(
+        listener,
+        Doors {
+            wire,
+            cluster: CLUSTER,
+            book,
+            consensus: consensus.clone(),
+            streams,
+            authority: None,
+            asker: asker.clone(),
+        },
+    ));
+    let prober = dialer.clone();
+    tokio::spawn(async move { prober.probe().await });
+
+    let boots = lock(&place.shared).boots;
+    let boot = boot(place.machine, boots);
+    let incarnation = Incarnation(boot.clone());
+    let expected = place.paths.lease_file().exists();
+    let floors = Floors::load(&place.paths.floors_file(), &boot, expected);
+    let lease = Lease::load(&place.paths.lease_file(), &boot);
+    let last_session = Lease::kept_session(&place.paths.lease_file(), &boot);
+    let pulse = Pulse::default();
+    pulse.felt();
+    tokio::spawn({
+        let pulse = pulse.clone();
+        async move {
+            loop {
+                pulse.felt();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    });
+    let (held, left_filed) = prepare(&place.shared);
+    let (events, inbox) = mpsc::unbounded_channel();
+    let signals = lock(&place.shared).subscribe();
+    let agent = Agent::new(Origin {
+        node: id,
+        node_name: name.clone(),
+        incarnation: incarnation.clone(),
+        floors,
+        held,
+        left_filed,
+        gated: Gated::default(),
+    });
+    tokio::spawn(client::run(client::Setup {
+        node: id,
+        incarnation,
+        machine: format!("machine of {name}"),
+        addresses: vec![address(place.machine).to_string()],
+        last_session,
+        boot,
+        lease_file: place.paths.lease_file(),
+        peers_file: place.paths.peers_file(),
+        lease: lease.clone(),
+        pulse: pulse.clone(),
+        standing: Standing::default(),
+        dialer,
+        local: consensus.is_some().then(|| Local { leader, accept: own_end }),
+        requests,
+        agent: to_agent,
+    }));
+    let shell = Shell {
+        name,
+        agent,
+        machine: place.shared,
+        lease,
+        pulse,
+        to_session,
+        asker,
+        switch: place.switch,
+        flaw: place.flaw,
+        events,
+        pending: VecDeque::new(),
+        operations: BTreeMap::new(),
+        blocked: false,
+    };
+    shell.run(from_session, signals, inbox).await;
+}
+
+async fn open(place: &Place, dialer: Dialer) -> leader::Opened {
+    let (requests, machine) = place.ledger.between(place.machine);
+    let (opened, wait) = oneshot::channel();
+    let replay = tokio::spawn(leader::replay(machine, wait));
+    let settings = leader::raft(place.node, CLUSTER.to_string(), &place.settings);
+    let path = leader::path(dialer);
+    let consensus =
+        Consensus::open_simulated(place.disk.clone(), settings, requests, path).await.expect("a store");
+    // The other end waits for exactly this.
+    let _ = opened.send(());
+    let (replica, machine) = replay.await.expect("a replay");
+    if place.found.is_some() && consensus.start_count() == 1 {
+        consensus.initialize().await.expect("a new log");
+    }
+    leader::Opened { consensus, replica, machine }
+}
+
+/// As `bridge/src/agent/prepare.rs`: a permit counts only while its unit runs, comes up or is about to restart.
+fn prepare(machine: &Shared) -> (BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, Token>) {
+    let mut machine = lock(machine);
+    let (mut held, mut left_filed) = (BTreeMap::new(), BTreeMap::new());
+    for (name, permit) in std::mem::take(&mut machine.permits) {
+        match machine.units.get(&name).map(|unit| unit.doing) {
+            Some(Doing::Up | Doing::Starting { .. } | Doing::Restarting { .. }) => {
+                machine.permits.insert(name.clone(), permit.clone());
+                held.insert(name, permit);
+            }
+            Some(Doing::Down | Doing::Failed) => drop(left_filed.insert(name, permit.token)),
+            _ => {}
+        }
+    }
+    (held, left_filed)
+}

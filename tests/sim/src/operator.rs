@@ -1,0 +1,164 @@
+//! The people: they form the cluster, ask for this and that while it is broken, and tidy up when it is mended.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bridge::session::Asker;
+use bridge::session::message::{Reply, Request};
+use policy::{Device, NodeId, Role, Settings, UnitName, Wanted, Wish};
+use tokio::time::sleep;
+
+use crate::ledger::Ledger;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(300);
+const BY: &str = "simulated operator";
+
+/// Something that runs beside a daemon.
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How far the forming is.
+#[derive(Clone, Default)]
+pub(crate) struct Formed(Arc<Mutex<(BTreeMap<usize, u64>, bool)>>);
+
+impl Formed {
+    fn lock(&self) -> MutexGuard<'_, (BTreeMap<usize, u64>, bool)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Machines that were enrolled, and their ids.
+    pub(crate) fn joined(&self) -> BTreeMap<usize, u64> {
+        self.lock().0.clone()
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.lock().1
+    }
+}
+
+/// What is to be formed.
+pub(crate) struct Plan {
+    /// Name and address of every other machine.
+    pub(crate) machines: Vec<(String, String)>,
+    pub(crate) settings: Settings,
+    pub(crate) units: Vec<UnitName>,
+}
+
+/// Enrols the other machines, configures the fence device, and asks for every unit.
+pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
+    let mut number = 0;
+    for (at, (name, address)) in plan.machines.iter().enumerate() {
+        let token = format!("token of {name}");
+        let issue = Wish::IssueToken {
+            id: token.clone(),
+            secret_hash: "secret".to_owned(),
+            valid_ms: 60_000,
+            by: BY.to_owned(),
+        };
+        insist(&asker, "founder", &mut number, issue).await;
+        let enroll = Wish::Enroll {
+            token,
+            secret_hash: "secret".to_owned(),
+            name: name.clone(),
+            addresses: vec![address.clone()],
+            machine: format!("machine of {name}"),
+            role: Some(Role::Voter),
+        };
+        let request = Request::Enroll { attempt: format!("attempt of {name}"), wish: enroll };
+        let node = loop {
+            match asker.ask(request.clone(), PATIENCE).await {
+                Ok(Reply::Enrolled { node, .. }) => break node,
+                _ => sleep(PAUSE).await,
+            }
+        };
+        formed.lock().0.insert(at + 1, node.0);
+    }
+    let mut targets = BTreeMap::from([(NodeId(bridge::init::FIRST_NODE), plug(0))]);
+    targets.extend(formed.joined().into_iter().map(|(at, node)| (NodeId(node), plug(at))));
+    let device = Device {
+        agent: "fence_sim".to_owned(),
+        options: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        targets,
+        timeout_ms: 3_000,
+    };
+    let configure = Wish::Configure {
+        settings: plan.settings,
+        devices: BTreeMap::from([("switch".to_owned(), device)]),
+        attributes: BTreeMap::new(),
+        by: BY.to_owned(),
+    };
+    insist(&asker, "founder", &mut number, configure).await;
+    for unit in plan.units {
+        insist(&asker, "founder", &mut number, goal(&unit, Wanted::Started)).await;
+    }
+    formed.lock().1 = true;
+}
+
+fn plug(machine: usize) -> BTreeMap<String, String> {
+    BTreeMap::from([("plug".to_owned(), machine.to_string())])
+}
+
+pub(crate) fn goal(unit: &UnitName, wanted: Wanted) -> Wish {
+    Wish::SetGoal { unit: unit.clone(), wanted, node: None, seen: None, by: BY.to_owned() }
+}
+
+/// Asks until it is recorded; what is refused is asked anew, as what it needs may not be there yet.
+async fn insist(asker: &Asker, client: &str, number: &mut u64, wish: Wish) -> u64 {
+    loop {
+        *number += 1;
+        let request = Request::Wish { client: client.to_owned(), number: *number, wish: wish.clone() };
+        match asker.ask(request, PATIENCE).await {
+            Ok(Reply::Wish(Ok(index))) => return index,
+            _ => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Asks once for a unit to be started or stopped, and takes note of the answer.
+pub(crate) async fn wish_goal(asker: Asker, client: String, unit: UnitName, wanted: Wanted, ledger: Ledger) {
+    let request = Request::Wish { client, number: 1, wish: goal(&unit, wanted) };
+    // Without an answer it stays in doubt for ever: it may be recorded at any time.
+    match asker.ask(request, PATIENCE).await {
+        Ok(Reply::Wish(Ok(index))) => {
+            let mut ledger = ledger.lock();
+            ledger.acknowledge(&unit, index, wanted);
+            ledger.settle(&unit);
+        }
+        Ok(Reply::Wish(Err(_))) => ledger.lock().settle(&unit),
+        _ => {}
+    }
+}
+
+/// Asks once for something that no invariant follows from.
+pub(crate) async fn wish(asker: Asker, client: String, wish: Wish) {
+    let request = Request::Wish { client, number: 1, wish };
+    drop(asker.ask(request, PATIENCE).await);
+}
+
+/// After the mending: no node is drained, no failure counts, and every unit is to run.
+pub(crate) async fn tidy(
+    asker: Asker,
+    client: String,
+    nodes: Vec<u64>,
+    units: Vec<UnitName>,
+    ledger: Ledger,
+    done: Arc<AtomicBool>,
+) {
+    let mut number = 0;
+    for node in nodes {
+        let undrain = Wish::SetDrained { node: NodeId(node), drained: false, by: BY.to_owned() };
+        insist(&asker, &client, &mut number, undrain).await;
+    }
+    for unit in units {
+        let reset = Wish::ResetFailed { unit: unit.clone(), node: None };
+        insist(&asker, &client, &mut number, reset).await;
+        let index = insist(&asker, &client, &mut number, goal(&unit, Wanted::Started)).await;
+        ledger.lock().acknowledge(&unit, index, Wanted::Started);
+    }
+    done.store(true, Ordering::Relaxed);
+}
