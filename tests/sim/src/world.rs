@@ -485,8 +485,8 @@ impl World {
             while looked < reached.len() {
                 let from = reached[looked];
                 looked += 1;
-                for to in 0..self.sites.len() {
-                    if alive[to] && !reached.contains(&to) && self.net.is_open(from, to) {
+                for (to, alive) in alive.iter().enumerate() {
+                    if *alive && !reached.contains(&to) && self.net.is_open(from, to) {
                         reached.push(to);
                     }
                 }
