@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::Assembly;
 use crate::name::{Millis, UnitName};
 use crate::node::Node;
 
@@ -138,6 +139,8 @@ pub struct Definition {
     pub failures_max: u32,
     /// `FailureResetSec=`, in milliseconds.
     pub failure_reset_ms: Millis,
+    /// `Assembly=` and its keys, of a clustered service.
+    pub assembly: Option<Assembly>,
 }
 
 impl Definition {
@@ -167,6 +170,7 @@ impl Definition {
             stickiness: None,
             failures_max: 1,
             failure_reset_ms: 600_000,
+            assembly: None,
         }
     }
 
@@ -224,6 +228,7 @@ impl Definition {
             || self.fencing != other.fencing
             || self.on_quorum_loss != other.on_quorum_loss
             || self.on_stop_failure != other.on_stop_failure
+            || self.assembly != other.assembly
     }
 
     /// Why no permit may ever carry these terms (F7), if so.
@@ -233,6 +238,14 @@ impl Definition {
     pub fn contradiction(&self) -> Option<&'static str> {
         if self.fencing == Fencing::Watchdog {
             return Some("Fencing=watchdog: no node has an armed self-fencing chain");
+        }
+        if let Some(assembly) = &self.assembly {
+            if self.replicas == Replicas::Count(1) {
+                return Some("Assembly= is for a unit of several replicas");
+            }
+            if let Some(why) = assembly.contradiction() {
+                return Some(why);
+            }
         }
         let waits = matches!(self.fencing, Fencing::Lease | Fencing::Watchdog);
         let ends = matches!(self.on_quorum_loss, OnQuorumLoss::Stop | OnQuorumLoss::Reboot);

@@ -1,8 +1,10 @@
 //! The history that operators read: what happened, in terms, not in prose.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::{Ground, Start, Word};
 use crate::command::Cause;
 use crate::evidence::Evidence;
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
@@ -43,6 +45,10 @@ pub enum StopReason {
     BetterNode,
     /// A proof of fencing was contradicted while this start was under way (F18).
     ProofContradicted,
+    /// It waits for others in vain, and was elected to start alone.
+    Elected,
+    /// Whoever was elected to start alone did not become ready: all begin anew.
+    Reassembled,
 }
 
 /// How much an event matters.
@@ -118,6 +124,50 @@ pub enum EventKind {
     Granted {
         /// The permit.
         token: Token,
+    },
+    /// Positions of a clustered service's data are gathered.
+    GatherOpened {
+        /// The gathering.
+        epoch: u64,
+    },
+    /// An operator's word for a gathering.
+    AssemblyWord {
+        /// What was said.
+        word: Word,
+        /// Who.
+        by: String,
+    },
+    /// Who is to start a clustered service alone.
+    Elected {
+        /// The gathering.
+        epoch: u64,
+        /// The history of its data, if there is any.
+        identity: Option<String>,
+        /// How far its data is.
+        rank: i64,
+        /// Nodes that were live last and were not heard.
+        absent: Vec<NodeId>,
+        /// Why those that were heard were enough.
+        ground: Ground,
+    },
+    /// A node may start a copy of a clustered service.
+    GrantedAs {
+        /// The permit.
+        token: Token,
+        /// How.
+        start: Start,
+    },
+    /// A copy of a clustered service is ready.
+    Ready {
+        /// By which permit.
+        token: Token,
+    },
+    /// A copy of a clustered service is not ready any more.
+    NotReady {
+        /// By which permit.
+        token: Token,
+        /// What it lacks.
+        lacks: String,
     },
     /// A running copy was adopted.
     Adopted {

@@ -31,6 +31,7 @@ extern crate alloc;
 extern crate std;
 
 mod apply;
+mod assembly;
 mod command;
 mod definition;
 mod event;
@@ -48,6 +49,10 @@ mod unit;
 mod view;
 
 pub use apply::apply;
+pub use assembly::{
+    Assembly, AssemblyStyle, BootUp, Duty, Election, Formation, Found, GatherThen, Ground, Heard, Member,
+    Start, Word, Words,
+};
 pub use command::{
     Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin, Settings, Wish,
 };

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::BootUp;
 use crate::definition::{Definition, Fencing, Replicas};
 use crate::name::{Millis, NodeId, Token};
 use crate::permit::Permit;
@@ -95,6 +96,8 @@ pub struct Unit {
     pub last_token: Option<Token>,
     /// Where it last ran.
     pub last_node: Option<NodeId>,
+    /// What is remembered of its boot-up, if it is a clustered service.
+    pub boot_up: Option<BootUp>,
 }
 
 impl Unit {
@@ -112,6 +115,7 @@ impl Unit {
             failures: BTreeMap::new(),
             last_token: None,
             last_node: None,
+            boot_up: None,
         }
     }
 

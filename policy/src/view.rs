@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::Duty;
 use crate::name::{Incarnation, NodeId, Token, UnitName};
 use crate::permit::{Phase, Terms};
 use crate::state::State;
@@ -47,6 +48,8 @@ pub struct NodeView {
     /// Units that the node's units require or run beside, for the order of stops at the end of a lease (F25):
     /// a unit and what it stops before.
     pub stops_before: BTreeMap<UnitName, BTreeSet<UnitName>>,
+    /// What the node owes to clustered services (F16).
+    pub assembly: BTreeMap<UnitName, Duty>,
 }
 
 impl State {
@@ -79,6 +82,7 @@ impl State {
         }
         let held: BTreeSet<&UnitName> = permits.iter().map(|permit: &PermitView| &permit.unit).collect();
         stops_before.retain(|name, _| held.contains(name));
+        let duties = self.units.keys().filter_map(|name| Some((name.clone(), self.duty(name, id)?)));
         NodeView {
             index: self.index,
             permits,
@@ -86,6 +90,7 @@ impl State {
             survey: self.units.values().map(|unit| unit.since).max().unwrap_or(0),
             stop: BTreeSet::new(),
             stops_before,
+            assembly: duties.collect(),
         }
     }
 }

@@ -97,6 +97,8 @@ pub(super) fn definition(section: &Section) -> Definition {
         failures_max: section.failures_max,
         // For ever: longer than any cluster runs, and far from overflow.
         failure_reset_ms: section.failure_reset_ms.unwrap_or(u64::MAX / 4),
+        // Its keys are errors in this version (U0021): the agent does not read positions yet.
+        assembly: None,
     }
 }
 

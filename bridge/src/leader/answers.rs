@@ -76,6 +76,8 @@ impl Core {
             | Fact::UnitObserved { node, .. }
             | Fact::Surveyed { node, .. }
             | Fact::Started { node, .. }
+            | Fact::PositionReported { node, .. }
+            | Fact::ReadyReported { node, .. }
             | Fact::TermsAcknowledged { node, .. }
             | Fact::Released { node, .. }
             | Fact::StopStuck { node, .. }

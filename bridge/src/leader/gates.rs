@@ -103,7 +103,10 @@ fn decide(state: &policy::State, reign: &super::reign::Reign, gate: &WaitingGate
         return (!permit.is_revoking()).then_some(GateAnswer::Granted { token });
     }
     let concerns = |decision: &Decision| match decision {
-        Decision::Grant { unit, .. } | Decision::AdoptDefinition { unit, .. } => *unit == gate.unit,
+        Decision::Grant { unit, .. }
+        | Decision::AdoptDefinition { unit, .. }
+        | Decision::OpenGather { unit }
+        | Decision::Elect { unit, .. } => *unit == gate.unit,
         _ => false,
     };
     if reign.deciding.iter().chain(&reign.plan.decisions).any(concerns) {

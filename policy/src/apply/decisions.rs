@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 
+use crate::assembly::Start;
 use crate::definition::{Definition, Fencing, Replicas};
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::Evidence;
@@ -41,6 +42,7 @@ impl Step<'_> {
         if let Some(known) = self.state.units.get_mut(unit) {
             known.adopted = Some(Adopted { revision, definition: definition.clone() });
         }
+        self.remember_boot_ups(unit);
         self.record(Severity::Info, None, Some(unit), EventKind::DefinitionAdopted);
         Ok(())
     }
@@ -53,9 +55,13 @@ impl Step<'_> {
         incarnation: &Incarnation,
         revision: u64,
         adopt: bool,
+        start: Option<Start>,
     ) -> Result<(), Refusal> {
         let terms = self.state.grant_terms(unit, id, revision, adopt, self.time)?;
         self.life(id, incarnation)?;
+        if !adopt {
+            self.state.may_start(unit, id, incarnation, start)?;
+        }
         let token = Token(self.state.number(self.index));
         // A node that runs a copy already does not know yet that its lease ends it: time alone proves nothing of it
         // before the node has acknowledged the terms.
@@ -88,7 +94,12 @@ impl Step<'_> {
         if adopt {
             self.life_mut(id, incarnation)?.strays.remove(unit);
         }
-        let kind = if adopt { EventKind::Adopted { token } } else { EventKind::Granted { token } };
+        self.member_granted(unit, id, incarnation, token, start);
+        let kind = match start {
+            _ if adopt => EventKind::Adopted { token },
+            Some(start) => EventKind::GrantedAs { token, start },
+            None => EventKind::Granted { token },
+        };
         self.record(Severity::Info, Some(id), Some(unit), kind);
         Ok(())
     }
@@ -370,6 +381,9 @@ impl State {
         }
         if adopt && here != Some(Possibly::Stray) {
             return no("it does not run there".to_string());
+        }
+        if adopt {
+            self.may_keep(unit, id)?;
         }
         let others = running.iter().filter(|(node, _)| *node != id);
         if known.is_exclusive() {

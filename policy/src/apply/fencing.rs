@@ -333,6 +333,9 @@ impl Step<'_> {
                 known.permits.insert(token, permit);
             }
         }
+        for unit in self.members_contradicted(id, incarnation) {
+            self.withdraw_unused(&unit, id);
+        }
         let detail = format!("it spoke after it was proven gone ({:?})", gone.class);
         self.state.alarms.insert(AlarmKind::ProofContradicted(id), Alarm { wall_ms, detail });
         self.record(Severity::Alert, Some(id), None, EventKind::ProofContradicted { case });

@@ -5,8 +5,10 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod assembly;
 mod decisions;
 mod fencing;
+mod members;
 mod nodes;
 mod reports;
 mod void;
@@ -103,6 +105,14 @@ impl Step<'_> {
             Fact::Started { node, incarnation, unit, token } => {
                 self.started(*node, incarnation, unit, *token)
             }
+            // F16
+            Fact::PositionReported { node, incarnation, unit, epoch, seen, found } => {
+                self.position_reported(*node, incarnation, unit, *epoch, *seen, found)
+            }
+            // F16
+            Fact::ReadyReported { node, incarnation, unit, token, seen, lacks } => {
+                self.ready_reported(*node, incarnation, unit, *token, *seen, lacks.as_deref())
+            }
             // F13
             Fact::TermsAcknowledged { node, unit, token, revision } => {
                 self.terms_acknowledged(*node, unit, *token, *revision)
@@ -161,6 +171,8 @@ impl Step<'_> {
             }
             // F13
             Wish::AdoptFrom { unit, node, by } => self.adopt_from(unit, *node, by),
+            // F16
+            Wish::Assemble { unit, epoch, word, by } => self.assemble(unit, *epoch, *word, by),
             // F9, F12
             Wish::Forget { unit, by } => self.forget(unit, by),
         }
@@ -170,12 +182,16 @@ impl Step<'_> {
         match decision {
             // F13
             Decision::AdoptDefinition { unit, definition } => self.adopt_definition(unit, definition),
-            // S1, S2, S4, S6, F11
-            Decision::Grant { unit, node, incarnation, revision, adopt } => {
-                self.grant(unit, *node, incarnation, *revision, *adopt)
+            // S1, S2, S4, S6, F11, F16
+            Decision::Grant { unit, node, incarnation, revision, adopt, start } => {
+                self.grant(unit, *node, incarnation, *revision, *adopt, *start)
             }
             // F9
             Decision::PullIn { unit, by } => self.pull_in(unit, by),
+            // F16
+            Decision::OpenGather { unit } => self.open_gather(unit),
+            // F16
+            Decision::Elect { unit, epoch, election } => self.elect(unit, *epoch, election),
             // S4
             Decision::Revoke { unit, token, reason } => self.revoke(unit, *token, reason),
             // F13

@@ -94,10 +94,14 @@ impl Step<'_> {
             self.record(Severity::Info, Some(id), Some(&item.unit), kind);
         }
         let life = self.life_mut(id, incarnation)?;
-        if item.running && !permitted {
+        let touched = if item.running && !permitted {
             life.strays.insert(item.unit.clone());
+            true
         } else {
-            life.strays.remove(&item.unit);
+            life.strays.remove(&item.unit)
+        };
+        if touched {
+            self.data_touched(&item.unit, id);
         }
         Ok(())
     }
@@ -117,6 +121,7 @@ impl Step<'_> {
         permit.phase = Phase::Active;
         permit.active_at = Some(time);
         let after_ms = time.saturating_sub(permit.granted_at);
+        self.data_touched(unit, id);
         self.record(Severity::Info, Some(id), Some(unit), EventKind::Started { token, after_ms });
         Ok(())
     }
@@ -151,11 +156,13 @@ impl Step<'_> {
         because: &Cause,
     ) -> Result<(), Refusal> {
         if self.permit_held(id, incarnation, unit, token).is_err() {
+            let ended = self.late_release(unit, id, incarnation, token);
             // The permit has ended by other evidence; what the operator did there still counts (F10).
             if let Cause::Operator(by) = because {
-                return self.stopped_by_hand(unit, id, token, by);
+                let stopped = self.stopped_by_hand(unit, id, token, by);
+                return if ended { Ok(()) } else { stopped };
             }
-            return Err(stale("no such permit"));
+            return if ended { Ok(()) } else { Err(stale("no such permit")) };
         }
         self.void(unit, token, Evidence::Released);
         let node = self.node_mut(id)?;
@@ -287,7 +294,7 @@ impl Step<'_> {
     }
 
     /// The live permit of exactly this token, node and incarnation.
-    fn permit_held(
+    pub(super) fn permit_held(
         &mut self,
         id: NodeId,
         incarnation: &Incarnation,

@@ -20,6 +20,7 @@ impl Step<'_> {
         }
         let permit = known.permits.remove(&token)?;
         self.state.alarms.remove(&AlarmKind::StopStuck(unit.clone(), permit.node));
+        self.member_ended(unit, &permit, token, evidence);
         if evidence != Evidence::Released {
             let kind = EventKind::Voided { token, evidence };
             self.record(Severity::Info, Some(permit.node), Some(unit), kind);
@@ -47,6 +48,8 @@ impl Step<'_> {
             let permit = self.void(&unit, token, evidence)?;
             Some((unit, token, permit))
         };
-        held.into_iter().filter_map(void).collect()
+        let voided = held.into_iter().filter_map(void).collect();
+        self.members_gone(node, incarnation);
+        voided
     }
 }

@@ -104,6 +104,13 @@ impl Step<'_> {
             );
             return Err(Refusal::Impossible(why));
         }
+        if let Some(unit) = self.state.live_last(id) {
+            let why = format!(
+                "{name} was live last of {unit}, and may have its latest data; it can be taken out once another copy \
+                 is ready without it"
+            );
+            return Err(Refusal::Impossible(why));
+        }
         if self.state.open_case(id).is_some() {
             let why = format!("{name} is being fenced; wait for the end of it (`convoke fence`)");
             return Err(Refusal::Impossible(why));
@@ -124,6 +131,9 @@ impl Step<'_> {
         for unit in self.state.units.values_mut() {
             unit.holds.remove(&id);
             unit.failures.remove(&id);
+            if let Some(boot_up) = &mut unit.boot_up {
+                boot_up.forget_node(id);
+            }
         }
         self.record(Severity::Info, Some(id), None, EventKind::NodeRemoved { by: by.into() });
         Ok(())

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::{Election, Start};
 use crate::definition::Definition;
 use crate::event::StopReason;
 use crate::name::{CaseId, Incarnation, NodeId, Token, UnitName};
@@ -33,6 +34,22 @@ pub enum Decision {
         revision: u64,
         /// Whether it runs there already, without a permit (F11).
         adopt: bool,
+        /// How a clustered service is started; `None` for all others, and for a copy that runs already.
+        start: Option<Start>,
+    },
+    /// Positions of a clustered service's data are gathered anew: the entry's index is the epoch (F16).
+    OpenGather {
+        /// Which unit.
+        unit: UnitName,
+    },
+    /// Who is to start alone, committed before it does (F16).
+    Elect {
+        /// Which unit.
+        unit: UnitName,
+        /// In which epoch.
+        epoch: u64,
+        /// Who, with everything that the choice rests on.
+        election: Election,
     },
     /// A unit that nobody decided on is to run, because one that is started requires or wants it.
     PullIn {

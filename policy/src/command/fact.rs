@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::Found;
 use crate::fence::Power;
 use crate::name::{CaseId, Incarnation, NodeId, Token, UnitName};
 use crate::node::Offer;
@@ -128,6 +129,36 @@ pub enum Fact {
         unit: UnitName,
         /// By which permit.
         token: Token,
+    },
+    /// How a node's data of a clustered service stands (F16). Read with no copy running on it: the node says so too.
+    PositionReported {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which unit.
+        unit: UnitName,
+        /// For which gathering.
+        epoch: u64,
+        /// Index that the node knew when it began to look.
+        seen: u64,
+        /// What it found.
+        found: Found,
+    },
+    /// Whether a copy of a clustered service is ready: what others may join, and what has the latest data (F16).
+    ReadyReported {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which unit.
+        unit: UnitName,
+        /// By which permit.
+        token: Token,
+        /// Index that the node knew when it began to look.
+        seen: u64,
+        /// What it lacks; `None` if it is ready.
+        lacks: Option<String>,
     },
     /// A node acknowledged new terms of a permit (F13).
     TermsAcknowledged {

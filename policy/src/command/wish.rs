@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::assembly::Word;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::Role;
 use crate::unit::Wanted;
@@ -152,6 +153,17 @@ pub enum Wish {
         unit: UnitName,
         /// Whose offer.
         node: NodeId,
+        /// Who.
+        by: String,
+    },
+    /// `convoke assemble`: an operator's word for one gathering of a clustered service.
+    Assemble {
+        /// Which unit.
+        unit: UnitName,
+        /// The gathering that the operator was shown.
+        epoch: u64,
+        /// What is said.
+        word: Word,
         /// Who.
         by: String,
     },

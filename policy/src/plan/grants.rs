@@ -103,12 +103,13 @@ impl Planner<'_> {
                 incarnation: life.incarnation.clone(),
                 revision,
                 adopt: false,
+                start: None,
             });
         }
     }
 
     /// Reasons that hold for every node: other copies, requirements, order. Wants lost nodes fenced where that helps.
-    fn is_hindered(
+    pub(super) fn is_hindered(
         &mut self,
         name: &UnitName,
         unit: &Unit,

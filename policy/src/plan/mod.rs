@@ -3,6 +3,7 @@
 //! Level-triggered: reads the state, never an event; planning twice on one state gives the same plan. Free to
 //! change in any release, because [`crate::apply`] refuses whatever would be unsafe.
 
+mod assembly;
 mod definitions;
 mod fencing;
 mod grants;

@@ -14,6 +14,7 @@ use crate::name::{NodeId, Token, UnitName};
 use crate::permit::Permit;
 use crate::unit::{Unit, Wanted};
 
+use super::assembly::stops_before;
 use super::{Planner, Reason};
 
 impl Planner<'_> {
@@ -192,7 +193,8 @@ impl Planner<'_> {
         let (parts, others): (Vec<_>, Vec<_>) = self.sequence.units.iter().copied().rev().partition(is_part);
         for name in parts.into_iter().chain(others) {
             let Some(tokens) = self.leaving.get(name).cloned() else { continue };
-            for (token, reason) in tokens {
+            for (token, reason) in &tokens {
+                let (token, reason) = (*token, reason.clone());
                 if state.permit(name, token).is_none_or(Permit::is_revoking) {
                     continue;
                 }
@@ -200,6 +202,10 @@ impl Planner<'_> {
                 if let Some((unit, node)) = blocker {
                     self.because(name, Reason::StopsFirst { unit, node });
                     self.waits_for(node, name);
+                    continue;
+                }
+                if let Some(node) = stops_before(state, name, token, &tokens) {
+                    self.because(name, Reason::OneByOne(node));
                     continue;
                 }
                 self.plan.decisions.push(Decision::Revoke { unit: name.clone(), token, reason });

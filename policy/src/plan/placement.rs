@@ -13,6 +13,7 @@ use crate::permit::{Permit, Phase, Terms};
 use crate::query::Possibly;
 use crate::unit::{Unit, Wanted};
 
+use super::assembly::Service;
 use super::{Planner, Reason};
 
 impl Planner<'_> {
@@ -69,7 +70,14 @@ impl Planner<'_> {
             return;
         }
         self.pull_in(name, definition);
-        self.grant(name, unit, definition, adopted.revision, &suitable, wanted);
+        match (&definition.assembly, &unit.boot_up) {
+            (Some(assembly), Some(boot_up)) => {
+                let service =
+                    Service { name, unit, definition, assembly, boot_up, revision: adopted.revision };
+                self.assemble(&service, &suitable, wanted);
+            }
+            _ => self.grant(name, unit, definition, adopted.revision, &suitable, wanted),
+        }
     }
 
     /// Nodes that could run it now, other units and other copies aside, with their preference.

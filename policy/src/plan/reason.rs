@@ -106,6 +106,46 @@ pub enum Reason {
     },
     /// The power of a node that could take it is being looked at for the first time.
     Observing(NodeId),
+    /// How a node's data stands has not been heard: why not.
+    Position {
+        /// Which node.
+        node: NodeId,
+        /// Why not.
+        why: String,
+        /// Whether it was live last, so that everybody waits for it.
+        needed: bool,
+    },
+    /// Neither a release nor a proof says that a node does not run it still: nobody starts alone beside it.
+    Unproven(NodeId),
+    /// It was never formed: an operator says whose data it begins with.
+    FirstFormation,
+    /// Nobody can be elected to start alone, by what was heard: why not.
+    NoElection(String),
+    /// A node has the latest data, and cannot start now.
+    CannotBegin {
+        /// Which node.
+        node: NodeId,
+        /// Why not.
+        why: String,
+    },
+    /// It is active on a node, and not ready.
+    NotReady {
+        /// Which node.
+        node: NodeId,
+        /// What it lacks, if that was said.
+        lacks: Option<String>,
+    },
+    /// The next joins when this one is ready.
+    JoinsAfter(NodeId),
+    /// A node's data is not a part of what is live: it does not just join.
+    Diverged {
+        /// Which node.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// Its copies stop one after another, and this node's is first.
+    OneByOne(NodeId),
 }
 
 impl Reason {
@@ -186,6 +226,22 @@ impl Reason {
                 None => format!("it cannot move: {why}"),
             },
             Self::Observing(node) => format!("the fence device of {} is being looked at first", name(node)),
+            Self::Position { why, .. } | Self::NoElection(why) | Self::Diverged { why, .. } => why.clone(),
+            Self::Unproven(node) => {
+                format!("no release and no proof says that {} does not run it still", name(node))
+            }
+            Self::FirstFormation => "it was never formed: whose data does it begin with?".to_string(),
+            Self::CannotBegin { node, why } => {
+                format!("{} has the latest data, and cannot start now: {why}", name(node))
+            }
+            Self::NotReady { node, lacks } => match lacks {
+                Some(lacks) => format!("it is active on {}, and not ready: {lacks}", name(node)),
+                None => format!("it is active on {}, which has not said that it is ready", name(node)),
+            },
+            Self::JoinsAfter(node) => format!("the next joins when the copy on {} is ready", name(node)),
+            Self::OneByOne(node) => {
+                format!("its copies stop one by one, and that on {} is first", name(node))
+            }
         }
     }
 
@@ -253,6 +309,34 @@ impl Reason {
                 format!("the end of what is left on {}, or the node's reboot", name(node))
             }
             Self::CannotMove { .. } => "another target, or that fact's end".to_string(),
+            Self::Position { node, needed: true, .. } => {
+                let node = name(node);
+                format!("the word of {node} on its data, or `convoke assemble {unit} --without {node}`")
+            }
+            Self::Position { node, needed: false, .. } => format!("the word of {} on its data", name(node)),
+            Self::Unproven(node) => {
+                let node = name(node);
+                format!(
+                    "its return; or do without its data (`convoke assemble {unit} --without {node}`), and it is fenced, \
+                     or you confirm that it is off (`convoke fence confirm {node}`)"
+                )
+            }
+            Self::FirstFormation => format!("`convoke assemble {unit} --from NODE`"),
+            Self::NoElection(_) => {
+                format!("the word of others on their data, or yours: `convoke assemble {unit} --from NODE`")
+            }
+            Self::CannotBegin { node, .. } => {
+                let node = name(node);
+                format!(
+                    "the end of that, or `convoke assemble {unit} --without {node}`, which gives up its data"
+                )
+            }
+            Self::NotReady { .. } => "Ready= of it, or its end".to_string(),
+            Self::JoinsAfter(node) | Self::OneByOne(node) => format!("the end of that on {}", name(node)),
+            Self::Diverged { node, .. } => {
+                let node = name(node);
+                format!("`convoke assemble {unit} --resync {node}`, which throws the data of {node} away")
+            }
         }
     }
 
@@ -267,6 +351,15 @@ impl Reason {
             Self::NoDefinition | Self::Differs(_) | Self::NotAdopted(_) => "F13",
             Self::Fault { .. } => "F12",
             Self::Unheard(_) => "F11",
+            Self::Position { .. }
+            | Self::Unproven(_)
+            | Self::FirstFormation
+            | Self::NoElection(_)
+            | Self::CannotBegin { .. }
+            | Self::NotReady { .. }
+            | Self::JoinsAfter(_)
+            | Self::Diverged { .. }
+            | Self::OneByOne(_) => "F16",
             Self::Unfit { .. }
             | Self::Avoided { .. }
             | Self::NotOffered
@@ -302,6 +395,8 @@ impl core::fmt::Display for StopReason {
             Self::Surplus => f.write_str("there are more copies than wanted"),
             Self::BetterNode => f.write_str("another node suits it better"),
             Self::ProofContradicted => f.write_str("the proof it started on was contradicted"),
+            Self::Elected => f.write_str("it waits for others in vain, and is to start alone"),
+            Self::Reassembled => f.write_str("who was to start first did not: all begin anew"),
         }
     }
 }

@@ -66,7 +66,8 @@ impl Planner<'_> {
                 || machine.drained.is_some()
                 || !definition.allows(machine)
                 || self.belongs_elsewhere(definition, node)
-                || self.yields_to_opponent(name, unit);
+                || self.yields_to_opponent(name, unit)
+                || self.state.may_keep(name, node).is_err();
             let how = Possibly::Stray;
             if unwanted || room == 0 {
                 self.because(name, Reason::PossiblyRunning { node, how });
@@ -84,6 +85,7 @@ impl Planner<'_> {
                         incarnation,
                         revision,
                         adopt: true,
+                        start: None,
                     });
                 }
                 Err(refusal) => {

@@ -109,6 +109,7 @@ fn choices(state: &State, now: u64) -> BTreeMap<(UnitName, policy::NodeId), bool
                 incarnation: life.incarnation.clone(),
                 revision: adopted.revision,
                 adopt: false,
+                start: None,
             };
             let command = Command::Decision(decision);
             let entry = Entry { index: state.index + 1, time: now, wall_ms: 0, origin: None, command };

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     Cause, Decision, Definition, Device, Fact, FenceOutcome, Fencing, Incarnation, InventoryItem, NodeTerm,
-    Offer, OnQuorumLoss, Origin, Power, Preference, Replicas, Role, Settings, Token, UnitName, Wanted, Wish,
+    Offer, OnQuorumLoss, Origin, Power, Preference, Replicas, Role, Settings, Start, Token, UnitName, Wanted,
+    Wish,
 };
 
 use super::{Lines, World};
@@ -114,6 +115,14 @@ impl World {
                 let (token, what) = (self.token(&unit, node)?, text(4));
                 self.fact(Fact::StopStuck { node, incarnation, unit, token, what })
             }
+            // Clustered services
+            ["position", unit, "on", name, rest @ ..] => self.position(unit, name, rest)?,
+            ["ready", unit, "on", name, rest @ ..] => self.ready(unit, name, rest)?,
+            ["assemble", unit, rest @ ..] => self.assemble(unit, rest)?,
+            ["bring", "up", unit, "on", names, rank, identity] => {
+                self.bring_up(unit, names, rank, identity)?
+            }
+            ["duties", name] => self.duties(name)?,
             // Operators
             ["start", unit, rest @ ..] => self.goal(unit, Wanted::Started, rest)?,
             ["cancel", "the", "start", "of", unit, "on", name, "by", gate] => {
@@ -452,7 +461,15 @@ impl World {
                 let revision = self.state.units.get(&unit).and_then(|unit| unit.adopted.as_ref());
                 let revision = revision.map_or(0, |adopted| adopted.revision) - u64::from(has("before"));
                 let incarnation = value("as").map_or_else(|| self.incarnation(name), Incarnation::from);
-                Decision::Grant { unit, node: self.node(name)?, incarnation, revision, adopt: has("running") }
+                let node = self.node(name)?;
+                let start = [("alone", Start::Alone), ("join", Start::Join), ("resync", Start::Resync)];
+                let start = start.iter().find(|(word, _)| has(word)).map(|(_, start)| *start);
+                Decision::Grant { unit, node, incarnation, revision, adopt: has("running"), start }
+            }
+            ["gather", unit] => Decision::OpenGather { unit: Self::unit(unit) },
+            ["elect", name, "for", unit, ..] => {
+                let election = self.election(name, rest)?;
+                Decision::Elect { unit: Self::unit(unit), epoch: self.epoch(unit, rest)?, election }
             }
             ["revoke", unit, "on", name] => {
                 let unit = Self::unit(unit);
@@ -563,6 +580,7 @@ fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("failures", text) => definition.failures_max = number(text)? as u32,
             ("reset", text) => definition.failure_reset_ms = number(text)? as u64 * 1_000,
             ("budget", text) => offer.stop_budget_ms = number(text)? as u64 * 1_000,
+            ("assembly" | "without" | "wait" | "then" | "resync", _) => {}
             ("ungated", _) => offer.gated = false,
             ("enabled", _) => offer.enabled = true,
             ("withdrawn", _) => offer.present = false,
@@ -570,6 +588,7 @@ fn offer(keys: &[&str]) -> Result<Offer, String> {
             other => return Err(format!("no key {other:?}")),
         }
     }
+    definition.assembly = super::assembly::keys(keys)?;
     offer.definition = offer.fault.is_none().then_some(definition);
     Ok(offer)
 }

@@ -3,6 +3,7 @@
 //! The world knows what an agent knows (which permit it holds, what its files say), so that a line need only say what
 //! differs from the usual.
 
+mod assembly;
 mod lines;
 mod text;
 

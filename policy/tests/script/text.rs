@@ -1,8 +1,8 @@
 //! What happened, as golden text.
 
 use policy::{
-    Cause, Class, Decision, Event, EventKind, Evidence, FencePhase, Life, Node, Phase, Presence, Token, Unit,
-    Wanted,
+    Cause, Class, Decision, Event, EventKind, Evidence, FencePhase, Life, Node, Phase, Presence, Start,
+    Token, Unit, Wanted, Word,
 };
 
 use super::World;
@@ -28,9 +28,14 @@ impl World {
     pub(super) fn decision(&self, decision: &Decision) -> String {
         match decision {
             Decision::AdoptDefinition { unit, .. } => format!("adopt the definition of {unit}"),
-            Decision::Grant { unit, node, adopt, .. } => {
+            Decision::Grant { unit, node, adopt, start, .. } => {
                 let verb = if *adopt { "adopt" } else { "grant" };
-                format!("{verb} {unit} on {}", self.name(*node))
+                let how = start.map_or(String::new(), |start| format!(", {}", start_text(start)));
+                format!("{verb} {unit} on {}{how}", self.name(*node))
+            }
+            Decision::OpenGather { unit } => format!("gather the positions of {unit}"),
+            Decision::Elect { unit, election, .. } => {
+                format!("elect {} for {unit}", self.name(election.node))
             }
             Decision::PullIn { unit, by } => format!("have {unit} started because {by} wants it"),
             Decision::Revoke { unit, token, reason } => {
@@ -100,6 +105,26 @@ impl World {
                 format!("{unit}: to leave {node} for {}", to.map_or("anywhere".into(), |to| self.name(to)))
             }
             EventKind::Granted { token } => format!("{unit}: {} granted to {node}", t(token)),
+            EventKind::GatherOpened { .. } => format!("{unit}: positions are gathered"),
+            EventKind::AssemblyWord { word, by } => match word {
+                Word::Without(_) => format!("{unit}: {by} does without the data of {node}"),
+                Word::From(_) => format!("{unit}: {by} begins with the data of {node}"),
+                Word::Resync(_) => format!("{unit}: {by} throws the data of {node} away"),
+            },
+            EventKind::Elected { identity, rank, absent, ground, .. } => {
+                let absent: Vec<String> = absent.iter().map(|node| self.name(*node)).collect();
+                let without =
+                    if absent.is_empty() { String::new() } else { format!(", without {}", absent.join(" ")) };
+                let data = identity.as_ref().map_or("no data".into(), |one| format!("{one} {rank}"));
+                format!("{unit}: {node} elected, {data}{without} ({ground:?})")
+            }
+            EventKind::GrantedAs { token, start } => {
+                format!("{unit}: {} granted to {node}, {}", t(token), start_text(*start))
+            }
+            EventKind::Ready { token } => format!("{unit}: {} is ready on {node}", t(token)),
+            EventKind::NotReady { token, lacks } => {
+                format!("{unit}: {} is not ready any more on {node}: {lacks}", t(token))
+            }
             EventKind::Adopted { token } => format!("{unit}: {} adopted on {node}", t(token)),
             EventKind::Started { token, after_ms } => {
                 format!("{unit}: {} started on {node}{}", t(token), ms(after_ms))
@@ -195,6 +220,21 @@ impl World {
                 line += " (adopted)";
             }
         }
+        if let Some(boot_up) = &unit.boot_up {
+            let live: Vec<String> = boot_up
+                .members
+                .iter()
+                .map(|(node, member)| {
+                    let how = match (member.ready, member.ended) {
+                        (_, Some(_)) => "ended",
+                        (Some(_), _) => "ready",
+                        _ => "not ready",
+                    };
+                    format!("{} ({how})", self.name(*node))
+                })
+                .collect();
+            line += &format!(", live last: {}", if live.is_empty() { "none".into() } else { live.join(" ") });
+        }
         for (node, hold) in &unit.holds {
             line += &format!(", held on {} by {}", self.name(*node), hold.by);
         }
@@ -245,6 +285,14 @@ fn class_text(class: Class) -> &'static str {
         Class::Released => "released",
         Class::Expired => "expired",
         Class::Word => "word",
+    }
+}
+
+fn start_text(start: Start) -> &'static str {
+    match start {
+        Start::Join => "to join",
+        Start::Alone => "alone",
+        Start::Resync => "to copy all anew",
     }
 }
 

@@ -123,6 +123,7 @@ impl World {
                 incarnation: life.incarnation(),
                 revision: revision(unit)?,
                 adopt,
+                start: None,
             },
             Choice::Revoke { unit, token } => Decision::Revoke {
                 unit: unit_name(unit),

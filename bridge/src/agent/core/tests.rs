@@ -161,7 +161,15 @@ impl Lab {
     fn orders(&mut self, session: u64, index: u64, permits: Vec<PermitView>, stop: &[&str]) -> String {
         let units = self.agent.units.keys().cloned().collect();
         let stop = stop.iter().map(|name| UnitName::from(*name)).collect();
-        let view = NodeView { index, permits, units, survey: 0, stop, stops_before: BTreeMap::new() };
+        let view = NodeView {
+            index,
+            permits,
+            units,
+            survey: 0,
+            stop,
+            stops_before: BTreeMap::new(),
+            assembly: BTreeMap::new(),
+        };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session, orders }))
     }
@@ -769,6 +777,7 @@ fn a_new_cluster_unit_is_gated_by_one_reload() {
         survey: 0,
         stop: BTreeSet::new(),
         stops_before: BTreeMap::new(),
+        assembly: BTreeMap::new(),
     };
     let orders = |view: &NodeView| {
         let orders = Box::new(Orders { view: view.clone(), fences: Vec::new(), looks: Vec::new() });
@@ -1025,6 +1034,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
             survey: 0,
             stop: BTreeSet::new(),
             stops_before: BTreeMap::new(),
+            assembly: BTreeMap::new(),
         };
         let orders = Box::new(Orders { view, fences: vec![fence.clone()], looks: vec![look.clone()] });
         lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    Definition, Fencing, Node, NodeId, NodeTerm, OnQuorumLoss, OnStopFailure, Replicas, Unit, UnitName,
+    Assembly, AssemblyStyle, Definition, Fencing, GatherThen, Node, NodeId, NodeTerm, OnQuorumLoss,
+    OnStopFailure, Replicas, Unit, UnitName,
 };
 
 use super::View;
@@ -174,7 +175,30 @@ fn keys(definition: &Definition) -> Keys {
     );
     set("FailuresMax", definition.failures_max.to_string());
     set("FailureResetSec", time(definition.failure_reset_ms));
+    if let Some(assembly) = &definition.assembly {
+        set_assembly(&mut set, assembly);
+    }
     keys
+}
+
+/// The keys of a clustered service; of its programs and variables the cluster knows only that they are there.
+fn set_assembly(set: &mut impl FnMut(&str, String), assembly: &Assembly) {
+    let there = |there: bool| if there { "(set)".to_owned() } else { String::new() };
+    let style = match assembly.style {
+        AssemblyStyle::OneThenSerial => "one-then-serial",
+        AssemblyStyle::AllTogether => "all-together",
+    };
+    set("Assembly", style.to_owned());
+    set("Position", there(assembly.position));
+    set("Ready", there(assembly.ready));
+    set("GatherWaitSec", assembly.gather_wait_ms.map_or_else(|| "infinity".to_owned(), time));
+    let then = match assembly.gather_then {
+        GatherThen::Refuse => "refuse",
+        GatherThen::Best => "best",
+    };
+    set("GatherThen", then.to_owned());
+    set("StartAlone", there(assembly.alone));
+    set("StartResync", there(assembly.resync));
 }
 
 fn list(units: &BTreeSet<UnitName>) -> String {

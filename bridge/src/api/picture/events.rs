@@ -1,6 +1,6 @@
 //! Every kind of event as a stable word for scripts and a sentence for people.
 
-use policy::{Cause, Event, EventKind, Evidence, NodeId, Severity, State, Wanted};
+use policy::{Cause, Event, EventKind, Evidence, Ground, NodeId, Severity, Start, State, Wanted, Word};
 
 use super::departed::{name_of, unmarked};
 use crate::api::model::HistoryLine;
@@ -43,6 +43,12 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::HeldOnNode { .. } => "unit-held",
         EventKind::MoveAsked { .. } => "unit-move-asked",
         EventKind::Granted { .. } => "unit-granted",
+        EventKind::GatherOpened { .. } => "unit-gather-opened",
+        EventKind::AssemblyWord { .. } => "unit-assembly-word",
+        EventKind::Elected { .. } => "unit-elected",
+        EventKind::GrantedAs { .. } => "unit-granted",
+        EventKind::Ready { .. } => "unit-ready",
+        EventKind::NotReady { .. } => "unit-not-ready",
         EventKind::Adopted { .. } => "unit-adopted",
         EventKind::Started { .. } => "unit-started",
         EventKind::Revoked { .. } => "unit-revoked",
@@ -106,6 +112,40 @@ pub fn sentence(state: &State, event: &Event) -> String {
         }
         EventKind::MoveAsked { to: None, by } => format!("{unit}: asked to move away from {node} by {by}"),
         EventKind::Granted { token } => format!("{unit}: {node} may start it (permit {token})"),
+        EventKind::GatherOpened { .. } => {
+            format!("{unit}: nothing of it is live; all are asked for their data")
+        }
+        EventKind::AssemblyWord { word, by } => match word {
+            Word::Without(_) => format!("{unit}: the data of {node} is done without, by the word of {by}"),
+            Word::From(_) => format!("{unit}: it is to begin with the data of {node}, by the word of {by}"),
+            Word::Resync(_) => format!("{unit}: the data of {node} may be thrown away, by the word of {by}"),
+        },
+        EventKind::Elected { identity, rank, absent, ground, .. } => {
+            let data = match identity {
+                Some(identity) => format!("its data stands at {rank} of {identity}"),
+                None => "there is no data yet".to_owned(),
+            };
+            let absent: Vec<String> = absent.iter().map(|id| name(*id)).collect();
+            let why = match ground {
+                Ground::AllHeard => "all that were live last were heard".to_owned(),
+                Ground::Word if absent.is_empty() => "an operator chose".to_owned(),
+                Ground::Word => format!("an operator gave up {}", absent.join(", ")),
+                Ground::Best => format!("{} did not come in time", absent.join(", ")),
+            };
+            format!("{unit}: {node} is elected to start alone: {data}; {why}")
+        }
+        EventKind::GrantedAs { token, start } => {
+            let how = match start {
+                Start::Join => "to join the others",
+                Start::Alone => "alone",
+                Start::Resync => "and copy its data anew",
+            };
+            format!("{unit}: {node} may start it {how} (permit {token})")
+        }
+        EventKind::Ready { token } => format!("{unit}: ready on {node} (permit {token})"),
+        EventKind::NotReady { token, lacks } => {
+            format!("{unit}: not ready any more on {node}: {lacks} (permit {token})")
+        }
         EventKind::Adopted { token } => {
             format!("{unit}: the copy that runs on {node} was taken over (permit {token})")
         }

@@ -42,12 +42,19 @@ fn rank(reason: &Reason) -> u8 {
         Reason::WaitsForFence { .. } => 3,
         Reason::PossiblyRunning { how: Possibly::Stray, .. } => 4,
         Reason::PossiblyRunning { .. } => 5,
+        // Of a clustered service: what an operator has to say first, then whose word is waited for.
+        Reason::FirstFormation
+        | Reason::NoElection(_)
+        | Reason::Diverged { .. }
+        | Reason::CannotBegin { .. } => 5,
+        Reason::Unproven(_) | Reason::Position { .. } => 6,
         Reason::Unheard(_) => 6,
         Reason::CannotMove { .. } => 7,
         Reason::Requires(_) | Reason::Conflicts { .. } => 8,
-        Reason::StopsFirst { .. } => 9,
+        Reason::StopsFirst { .. } | Reason::OneByOne(_) => 9,
         Reason::Stopping { .. } => 10,
         Reason::Starting(_) => 11,
+        Reason::NotReady { .. } | Reason::JoinsAfter(_) => 12,
         Reason::After(_) | Reason::AfterStop(_) => 12,
         Reason::Observing(_) | Reason::TooManyStarts(_) => 13,
         Reason::NotOffered => 14,

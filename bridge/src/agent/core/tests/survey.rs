@@ -13,6 +13,7 @@ impl Lab {
             survey: newest,
             stop: BTreeSet::new(),
             stops_before: BTreeMap::new(),
+            assembly: BTreeMap::new(),
         };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session: 1, orders }))

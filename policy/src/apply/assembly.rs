@@ -1,0 +1,225 @@
+//! The boot-up of clustered services: what was heard and said, and who was elected (F16).
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use crate::assembly::{BootUp, Election, Formation, Found, Heard, Word, Words};
+use crate::event::{EventKind, Severity};
+use crate::name::{Incarnation, NodeId, Token, UnitName};
+use crate::permit::Phase;
+use crate::refusal::Refusal;
+
+use super::{Step, stale};
+
+impl Step<'_> {
+    /// A position counts for its epoch, its life and its session, and for data that nothing touched since the look began.
+    pub(super) fn position_reported(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        epoch: u64,
+        seen: u64,
+        found: &Found,
+    ) -> Result<(), Refusal> {
+        let (index, state) = (self.index, &self.state);
+        let session = self.heard(id, incarnation)?.session;
+        let (known, _, boot_up) = state.assembled(unit)?;
+        if boot_up.epoch != epoch {
+            return Err(stale("another gathering is under way"));
+        }
+        if known.permit_on(id).is_some() {
+            return Err(stale("it holds a permit: its data may change"));
+        }
+        let stray = self.life(id, incarnation)?.strays.contains(unit);
+        if stray && found.is_told() {
+            return Err(stale("a copy runs on its data"));
+        }
+        if boot_up.touched.get(&id).is_some_and(|touched| seen < *touched) {
+            return Err(stale("a copy ran on its data since the look began"));
+        }
+        let boot_up = self.boot_up(unit)?;
+        let heard = Heard { incarnation: incarnation.clone(), session, found: found.clone(), void: false };
+        boot_up.heard.insert(id, heard);
+        // The node looked with no copy running and none that could start: its word is a release, if one was due.
+        if let Some(member) = boot_up.members.get_mut(&id)
+            && found.is_told()
+            && member.incarnation == *incarnation
+        {
+            member.ended.get_or_insert(index);
+        }
+        Ok(())
+    }
+
+    /// Whoever ended is forgotten as soon as another is found ready by a look that began after that (F16).
+    pub(super) fn ready_reported(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        token: Token,
+        seen: u64,
+        lacks: Option<&str>,
+    ) -> Result<(), Refusal> {
+        self.heard(id, incarnation)?;
+        if seen > self.index || seen < token.index() {
+            return Err(stale("it looked before it could know of the permit"));
+        }
+        if self.permit_held(id, incarnation, unit, token)?.phase != Phase::Active {
+            return Err(stale("the copy is not active"));
+        }
+        let boot_up = self.boot_up(unit)?;
+        let member = boot_up.members.get_mut(&id).filter(|member| member.token == token);
+        let member = member.ok_or_else(|| stale("no such permit"))?;
+        let before = member.ready;
+        if before.is_some_and(|before| seen <= before) {
+            return Err(stale("a later look is known"));
+        }
+        member.lacks = lacks.map(String::from);
+        member.ready = lacks.is_none().then_some(seen);
+        if let Some(lacks) = lacks {
+            if before.is_some() {
+                let kind = EventKind::NotReady { token, lacks: lacks.into() };
+                self.record(Severity::Warning, Some(id), Some(unit), kind);
+            }
+            return Ok(());
+        }
+        form(boot_up, id);
+        boot_up.members.retain(|_, member| member.ended.is_none_or(|ended| ended > seen));
+        if before.is_none() {
+            self.record(Severity::Info, Some(id), Some(unit), EventKind::Ready { token });
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_gather(&mut self, unit: &UnitName) -> Result<(), Refusal> {
+        self.state.may_gather(unit)?;
+        let (epoch, time) = (self.index, self.time);
+        let boot_up = self.boot_up(unit)?;
+        boot_up.epoch = epoch;
+        boot_up.opened_at = time;
+        boot_up.heard.clear();
+        boot_up.words = Words::none();
+        boot_up.election = None;
+        self.record(Severity::Info, None, Some(unit), EventKind::GatherOpened { epoch });
+        Ok(())
+    }
+
+    /// The decision before the deed. What is elected joins the last active set at once: it may write before anybody
+    /// hears that it is ready.
+    pub(super) fn elect(&mut self, unit: &UnitName, epoch: u64, election: &Election) -> Result<(), Refusal> {
+        let (_, _, boot_up) = self.state.assembled(unit)?;
+        if boot_up.epoch != epoch {
+            return Err(stale("another gathering is under way"));
+        }
+        let known = self.state.may_elect(unit, election.node, self.time)?;
+        if known != *election {
+            return Err(stale("what was heard has changed"));
+        }
+        let kind = EventKind::Elected {
+            epoch,
+            identity: known.identity.clone(),
+            rank: known.rank,
+            absent: known.absent.iter().copied().collect(),
+            ground: known.ground.clone(),
+        };
+        let severity = if known.absent.is_empty() { Severity::Info } else { Severity::Warning };
+        self.boot_up(unit)?.election = Some(known);
+        self.record(severity, Some(election.node), Some(unit), kind);
+        Ok(())
+    }
+
+    pub(super) fn assemble(
+        &mut self,
+        unit: &UnitName,
+        epoch: u64,
+        word: Word,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        let (_, assembly, boot_up) = self.state.assembled(unit)?;
+        if boot_up.epoch != epoch {
+            let why = format!(
+                "{unit} is in another gathering than you were shown; `convoke why {unit}` shows the present one"
+            );
+            return Err(Refusal::Impossible(why));
+        }
+        let impossible = |why: String| Err(Refusal::Impossible(why));
+        let elects = boot_up.is_gathering() && boot_up.election.is_none();
+        match word {
+            Word::Without(_) | Word::From(_) if !elects => {
+                return impossible(format!(
+                    "{unit} is not waiting to be assembled; `convoke why {unit}` says what it waits for"
+                ));
+            }
+            Word::Without(node) if !boot_up.members.contains_key(&node) => {
+                let name = self.state.node_name(node);
+                return impossible(format!("{name} was not live last: nobody waits for its data"));
+            }
+            Word::From(node) => {
+                if let Err(refusal) = self.state.chosen(boot_up, node) {
+                    return impossible(refusal.to_string());
+                }
+            }
+            Word::Resync(_) if !assembly.resync => {
+                return impossible(format!("no StartResync= of {unit} says how data is replaced"));
+            }
+            Word::Without(_) | Word::Resync(_) => {}
+        }
+        let words = &mut self.boot_up(unit)?.words;
+        let node = match word {
+            Word::Without(node) => {
+                words.without.insert(node, by.into());
+                node
+            }
+            Word::From(node) => {
+                words.from = Some((node, by.into()));
+                node
+            }
+            Word::Resync(node) => {
+                words.resync.insert(node);
+                node
+            }
+        };
+        self.record(
+            Severity::Warning,
+            Some(node),
+            Some(unit),
+            EventKind::AssemblyWord { word, by: by.into() },
+        );
+        Ok(())
+    }
+
+    pub(super) fn boot_up(&mut self, unit: &UnitName) -> Result<&mut BootUp, Refusal> {
+        let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        known.boot_up.as_mut().ok_or_else(|| stale("it is no clustered service"))
+    }
+}
+
+/// The first copy that is ready in an epoch makes what others are compared with.
+fn form(boot_up: &mut BootUp, id: NodeId) {
+    boot_up.formed = true;
+    if boot_up.is_gathering() {
+        boot_up.election = None;
+        let epoch = boot_up.epoch;
+        let member = boot_up.members.get(&id);
+        let began = member.and_then(|member| member.began.clone());
+        let together = member.is_some_and(|member| member.token.index() > epoch);
+        let told = boot_up.heard.get(&id).and_then(|heard| {
+            let Found::Data { identity, .. } = &heard.found else { return None };
+            Some(identity.clone())
+        });
+        let fresh = |identity, rank| Formation { epoch, identity, rank, joined: BTreeSet::new() };
+        boot_up.formation = Some(match (began, boot_up.formation.take()) {
+            (Some((identity, rank)), _) => fresh(identity, Some(rank)),
+            // Those that were started together found each other.
+            (None, _) if together => fresh(told, None),
+            // One that was taken for lost is back, and the service with it, as it was.
+            (None, Some(before)) => Formation { epoch, ..before },
+            (None, None) => fresh(None, None),
+        });
+    }
+    if let Some(formation) = &mut boot_up.formation {
+        formation.joined.insert(id);
+    }
+}

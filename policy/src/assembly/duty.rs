@@ -1,0 +1,46 @@
+//! What one node's agent owes to a clustered service.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{NodeId, UnitName};
+use crate::node::Node;
+use crate::state::State;
+use crate::unit::Wanted;
+
+use super::boot_up::Start;
+
+/// What a node has to say, or to heed, of one clustered service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duty {
+    /// How to start the copy that it holds a permit for. Every such start is made once: the permit file and the
+    /// environment go as soon as PID 1 has dispatched it, and the agent remembers that before it asks for it.
+    pub start: Option<Start>,
+    /// The epoch for which to read the position of its data, with no copy running on it.
+    pub position: Option<u64>,
+    /// Say whether the copy is ready, by a look that began with a view of this index or later.
+    pub ready: Option<u64>,
+}
+
+impl State {
+    /// What a node owes to a unit, if the unit is assembled and the node has anything to do with it.
+    #[must_use]
+    pub fn duty(&self, name: &UnitName, id: NodeId) -> Option<Duty> {
+        let unit = self.units.get(name)?;
+        let boot_up = unit.boot_up.as_ref()?;
+        let life = self.nodes.get(&id).and_then(Node::in_session)?;
+        let member = boot_up.members.get(&id);
+        if let Some((token, permit)) = unit.permit_on(id) {
+            let member = member.filter(|member| member.token == token)?;
+            // Whoever ended since is forgotten once somebody is found ready after that.
+            let latest = boot_up.members.values().filter_map(|member| member.ended).max().unwrap_or(0);
+            let due = member.ready.is_none_or(|ready| ready < latest);
+            let active = permit.active_at.is_some() && !permit.is_revoking();
+            let ready = (active && due).then_some(latest);
+            return Some(Duty { start: member.start, position: None, ready });
+        }
+        let wanted = unit.goal.wanted == Wanted::Started && !life.strays.contains(name);
+        let offered = self.nodes.get(&id).is_some_and(|node| node.offers.contains_key(name));
+        let asked = wanted && (offered || member.is_some()) && self.position(boot_up, id).is_none();
+        asked.then_some(Duty { start: None, position: Some(boot_up.epoch), ready: None })
+    }
+}

@@ -1,0 +1,271 @@
+//! When positions are gathered anew, and who may be elected by what was heard.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::definition::Definition;
+use crate::name::{Millis, NodeId, Token, UnitName};
+use crate::node::Node;
+use crate::permit::Phase;
+use crate::query::Possibly;
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::unit::{Unit, Wanted};
+
+use super::boot_up::{BootUp, Election, Found, Ground, Heard, Start};
+use super::definition::{Assembly, AssemblyStyle, GatherThen};
+
+fn no<T>(why: String) -> Result<T, Refusal> {
+    Err(Refusal::Unsafe(why))
+}
+
+impl State {
+    /// The unit with what is remembered of its boot-up, if it is a clustered service.
+    pub(crate) fn assembled(&self, name: &UnitName) -> Result<(&Unit, &Assembly, &BootUp), Refusal> {
+        let unit = self.units.get(name).ok_or_else(|| Refusal::UnknownUnit(name.clone()))?;
+        let assembly = unit.definition().and_then(|definition| definition.assembly.as_ref());
+        match (assembly, unit.boot_up.as_ref()) {
+            (Some(assembly), Some(boot_up)) => Ok((unit, assembly, boot_up)),
+            _ => Err(Refusal::Impossible(format!("{name} has no Assembly=: each copy starts by itself"))),
+        }
+    }
+
+    /// What a node said of its data, if it said so in its present session and nothing touched the data since.
+    pub(crate) fn position<'a>(&self, boot_up: &'a BootUp, id: NodeId) -> Option<&'a Found> {
+        self.still_heard(boot_up, id).map(|heard| &heard.found).filter(|found| found.is_told())
+    }
+
+    /// The latest word of a node on its data, failed looks among them.
+    pub(crate) fn still_heard<'a>(&self, boot_up: &'a BootUp, id: NodeId) -> Option<&'a Heard> {
+        let life = self.nodes.get(&id).and_then(Node::in_session)?;
+        let heard = boot_up.heard.get(&id)?;
+        let same = heard.incarnation == life.incarnation && heard.session == life.session;
+        (same && !heard.void).then_some(heard)
+    }
+
+    /// Whether a copy waits for others to come: all of them were started in this epoch, and none was active yet.
+    pub(crate) fn waits_together(
+        &self,
+        assembly: &Assembly,
+        boot_up: &BootUp,
+        unit: &Unit,
+        token: Token,
+    ) -> bool {
+        let Some(permit) = unit.permits.get(&token) else { return false };
+        let life = self.nodes.get(&permit.node).and_then(Node::in_session);
+        assembly.style == AssemblyStyle::AllTogether
+            && permit.phase == Phase::Granted
+            && !permit.contradicted
+            && token.index() > boot_up.epoch
+            && life.is_some_and(|life| life.incarnation == permit.incarnation)
+    }
+
+    /// Whether a member's copy has ended by a release or a proof: no permit of it is left, and time alone, or a
+    /// loss, did not end it.
+    pub(crate) fn has_ended(&self, boot_up: &BootUp, unit: &Unit, id: NodeId) -> bool {
+        unit.permit_on(id).is_none() && boot_up.members.get(&id).is_none_or(|member| member.ended.is_some())
+    }
+
+    /// Whether a new gathering may begin: nothing is live, and the one before has come to its end (F16).
+    pub(crate) fn may_gather(&self, name: &UnitName) -> Result<(), Refusal> {
+        let (unit, _, boot_up) = self.assembled(name)?;
+        if unit.goal.wanted != Wanted::Started {
+            return no("the unit is stopped".to_string());
+        }
+        if let Some(why) = unit.definition().and_then(Definition::contradiction) {
+            return no(why.to_string());
+        }
+        let held = unit.permits.values().find(|permit| !self.is_lost(permit));
+        if let Some(permit) = held {
+            return no(format!("{} holds a permit", self.node_name(permit.node)));
+        }
+        for (id, how) in self.possibly_running(name) {
+            if how == Possibly::Stray && self.may_keep(name, id).is_ok() {
+                return no(format!("it runs on {} already", self.node_name(id)));
+            }
+        }
+        self.first_is_asked_of_all(name, boot_up)?;
+        if !boot_up.is_gathering() {
+            return Ok(());
+        }
+        match &boot_up.election {
+            None => Err(Refusal::Stale("positions are being gathered already".to_string())),
+            // Whoever was elected and got no permit did nothing; one that got it has ended, for nobody holds one now.
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Before the first start ever, every member has said whether it runs there (F11).
+    fn first_is_asked_of_all(&self, name: &UnitName, boot_up: &BootUp) -> Result<(), Refusal> {
+        if boot_up.formed || !boot_up.members.is_empty() {
+            return Ok(());
+        }
+        match self.unheard_members(name).next() {
+            Some((_, node)) => no(format!("{} has not said yet whether it runs there", node.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody may be running it who could not be told: every copy has ended by a release or a proof, whatever
+    /// `Fencing=` says, or waits for others (F16).
+    pub(crate) fn nobody_else_runs(&self, name: &UnitName) -> Result<(), Refusal> {
+        let (unit, assembly, boot_up) = self.assembled(name)?;
+        for (id, how) in self.possibly_running(name) {
+            let waits = match how {
+                Possibly::Permit(token) => self.waits_together(assembly, boot_up, unit, token),
+                Possibly::Stray | Possibly::Unheard => false,
+            };
+            if !waits {
+                return no(format!("it is possibly running on {}", self.node_name(id)));
+            }
+        }
+        for (id, member) in &boot_up.members {
+            let waits = self.waits_together(assembly, boot_up, unit, member.token);
+            if !waits && !self.has_ended(boot_up, unit, *id) {
+                let name = self.node_name(*id);
+                return no(format!(
+                    "{name} ran it last, and was not proven gone since: no release, no proof"
+                ));
+            }
+        }
+        self.first_is_asked_of_all(name, boot_up)
+    }
+
+    /// From when on the best of those heard may be taken: counted within one leader's term (F6).
+    pub(crate) fn gather_ends(&self, assembly: &Assembly, boot_up: &BootUp) -> Option<Millis> {
+        let wait = assembly.gather_wait_ms.filter(|_| assembly.gather_then == GatherThen::Best)?;
+        Some(boot_up.opened_at.max(self.tenure?.since).saturating_add(wait))
+    }
+
+    /// Members of the last active set that have not said how their data stands.
+    pub(crate) fn absent(&self, boot_up: &BootUp) -> BTreeSet<NodeId> {
+        let members = boot_up.members.keys().copied();
+        members.filter(|id| self.position(boot_up, *id).is_none()).collect()
+    }
+
+    /// Whom the present epoch elects if it elects this node, or the fact that is missing.
+    pub(crate) fn may_elect(&self, name: &UnitName, id: NodeId, now: Millis) -> Result<Election, Refusal> {
+        let (unit, assembly, boot_up) = self.assembled(name)?;
+        if unit.goal.wanted != Wanted::Started {
+            return no("the unit is stopped".to_string());
+        }
+        if !boot_up.is_gathering() || boot_up.election.is_some() {
+            return Err(Refusal::Stale("this epoch elects nobody any more".to_string()));
+        }
+        self.nobody_else_runs(name)?;
+        let absent = self.absent(boot_up);
+        let (ground, (identity, rank)) = match &boot_up.words.from {
+            Some((from, _)) if *from != id => {
+                return no(format!("an operator chose {}", self.node_name(*from)));
+            }
+            Some(_) => (Ground::Word, self.chosen(boot_up, id)?),
+            None => {
+                let ground = self.enough_heard(assembly, boot_up, &absent, now)?;
+                (ground, self.best(boot_up, id)?)
+            }
+        };
+        let life = self.nodes.get(&id).and_then(Node::in_session).ok_or(Refusal::NotInSession(id))?;
+        let incarnation = life.incarnation.clone();
+        Ok(Election { node: id, incarnation, identity, rank, absent, ground, token: None })
+    }
+
+    /// Whether those that are absent may be done without.
+    fn enough_heard(
+        &self,
+        assembly: &Assembly,
+        boot_up: &BootUp,
+        absent: &BTreeSet<NodeId>,
+        now: Millis,
+    ) -> Result<Ground, Refusal> {
+        if !boot_up.formed {
+            return no("it was never formed: an operator says whose data it begins with".to_string());
+        }
+        let words = &boot_up.words.without;
+        let missing: Vec<NodeId> = absent.iter().copied().filter(|id| !words.contains_key(id)).collect();
+        let Some(first) = missing.first() else {
+            return Ok(if words.is_empty() { Ground::AllHeard } else { Ground::Word });
+        };
+        let name = self.node_name(*first);
+        let Some(ends) = self.gather_ends(assembly, boot_up) else {
+            return no(format!("{name} was live last, and has not said how its data stands"));
+        };
+        if ends > now {
+            let left = ends.saturating_sub(now);
+            return no(format!("{name} was live last, and is waited for another {left} ms"));
+        }
+        let members = boot_up.members.len();
+        let heard = members.saturating_sub(absent.len());
+        if heard.saturating_mul(2) <= members {
+            return no(format!("only {heard} of the {members} that were live last were heard"));
+        }
+        // What one wrote that started alone, nobody else has before somebody was ready after it.
+        let alone = |id: &&NodeId| boot_up.members.get(*id).is_some_and(|m| m.start == Some(Start::Alone));
+        match missing.iter().find(alone) {
+            Some(id) => {
+                no(format!("{} was the last to start alone: only a word gives it up", self.node_name(*id)))
+            }
+            None => Ok(Ground::Best),
+        }
+    }
+
+    /// The data of the node that an operator chose. It may be behind, but not nothing where there is something.
+    pub(crate) fn chosen(&self, boot_up: &BootUp, id: NodeId) -> Result<(Option<String>, i64), Refusal> {
+        let name = self.node_name(id);
+        match self.position(boot_up, id) {
+            Some(Found::Data { rank, identity, .. }) => Ok((Some(identity.clone()), *rank)),
+            Some(Found::Empty) => {
+                let data = boot_up.heard.keys().find(|other| {
+                    let found = self.position(boot_up, **other);
+                    matches!(found, Some(Found::Data { .. } | Found::Unusable))
+                });
+                if let Some(other) = data {
+                    return no(format!("{name} is empty, and {} has data", self.node_name(*other)));
+                }
+                if boot_up.formed {
+                    return no(format!("{name} is empty, and there was data once"));
+                }
+                let words = &boot_up.words.without;
+                match self.absent(boot_up).into_iter().find(|other| !words.contains_key(other)) {
+                    Some(other) => {
+                        no(format!("{name} is empty, and {} may have data", self.node_name(other)))
+                    }
+                    None => Ok((None, 0)),
+                }
+            }
+            Some(_) => no(format!("the data of {name} is unusable")),
+            None => no(format!("{name} has not said how its data stands")),
+        }
+    }
+
+    /// The node's data, if nobody's of those that count is later and all are of one history.
+    fn best(&self, boot_up: &BootUp, id: NodeId) -> Result<(Option<String>, i64), Refusal> {
+        let mut histories: Vec<(NodeId, &str, i64)> = Vec::new();
+        for member in boot_up.members.keys().filter(|member| !boot_up.words.without.contains_key(member)) {
+            if let Some(Found::Data { rank, identity, .. }) = self.position(boot_up, *member) {
+                histories.push((*member, identity, *rank));
+            }
+        }
+        let Some((first, one, _)) = histories.first() else {
+            return no("all that were heard are empty or unusable, and there was data once".to_string());
+        };
+        if let Some((other, another, _)) = histories.iter().find(|(_, identity, _)| identity != one) {
+            let (a, b) = (self.node_name(*first), self.node_name(*other));
+            return no(format!(
+                "the data of {a} and {b} has two histories ({one}, {another}): ranks say nothing"
+            ));
+        }
+        let own = histories.iter().find(|(member, _, _)| *member == id);
+        let Some((_, identity, rank)) = own else {
+            return no(format!("{} has no data that counts", self.node_name(id)));
+        };
+        match histories.iter().find(|(_, _, other)| other > rank) {
+            Some((other, _, later)) => {
+                let (here, there) = (self.node_name(id), self.node_name(*other));
+                no(format!("the data of {there} is later than that of {here} ({later} > {rank})"))
+            }
+            None => Ok((Some((*identity).to_string()), *rank)),
+        }
+    }
+}

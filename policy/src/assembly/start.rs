@@ -1,0 +1,200 @@
+//! Which start a node may be given: to join, to begin alone, or to copy everything anew.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use crate::name::{Incarnation, NodeId, UnitName};
+use crate::refusal::Refusal;
+use crate::state::State;
+
+use super::boot_up::{BootUp, Election, Found, Start};
+use super::definition::{Assembly, AssemblyStyle};
+
+fn no<T>(why: String) -> Result<T, Refusal> {
+    Err(Refusal::Unsafe(why))
+}
+
+impl State {
+    /// Whether a copy that was found running without a permit may be kept.
+    ///
+    /// Of a service that ran before the cluster knew it, every one, as long as one of them is live. Later only one whose
+    /// permit merely ran out: any other was started behind the gate, and may have begun a history of its own.
+    pub(crate) fn may_keep(&self, name: &UnitName, id: NodeId) -> Result<(), Refusal> {
+        let Some(boot_up) = self.units.get(name).and_then(|unit| unit.boot_up.as_ref()) else {
+            return Ok(());
+        };
+        let life = self.nodes.get(&id).and_then(|node| node.life.as_ref());
+        let member = boot_up.members.get(&id).filter(|member| member.ended.is_none());
+        let same =
+            member.is_some_and(|member| life.is_some_and(|life| life.incarnation == member.incarnation));
+        let ran_before = boot_up.epoch == 0 && (!boot_up.formed || self.is_live(name));
+        if ran_before || same {
+            return Ok(());
+        }
+        no(format!(
+            "it was started on {} behind the gate, and may have begun a history of its own",
+            self.node_name(id)
+        ))
+    }
+
+    /// Whether a grant may have a unit started in this way.
+    pub(crate) fn may_start(
+        &self,
+        name: &UnitName,
+        id: NodeId,
+        incarnation: &Incarnation,
+        start: Option<Start>,
+    ) -> Result<(), Refusal> {
+        let clustered = self.units.get(name).is_some_and(|unit| unit.boot_up.is_some());
+        let Some(start) = start else {
+            return if clustered {
+                no("a clustered service starts by joining, or alone".to_string())
+            } else {
+                Ok(())
+            };
+        };
+        let (_, assembly, boot_up) = self.assembled(name)?;
+        match start {
+            Start::Alone => self.may_start_alone(name, boot_up, id, incarnation),
+            Start::Join if self.is_live(name) => self.returns_well(boot_up, id),
+            Start::Join => self.may_start_together(name, assembly, boot_up, id),
+            Start::Resync => self.may_resync(name, assembly, boot_up, id),
+        }
+    }
+
+    /// Whether a copy is known active and ready: what the others may join.
+    pub(crate) fn is_live(&self, name: &UnitName) -> bool {
+        let Some(boot_up) = self.units.get(name).and_then(|unit| unit.boot_up.as_ref()) else { return false };
+        self.known_active(name).any(|(token, permit)| {
+            let member = boot_up.members.get(&permit.node).filter(|member| member.token == token);
+            member.is_some_and(|member| member.ready.is_some())
+        })
+    }
+
+    /// Exactly what the present epoch decided, and once (F16).
+    fn may_start_alone(
+        &self,
+        name: &UnitName,
+        boot_up: &BootUp,
+        id: NodeId,
+        incarnation: &Incarnation,
+    ) -> Result<(), Refusal> {
+        let election = boot_up.election.as_ref().filter(|_| boot_up.is_gathering());
+        match election {
+            None => return no("nobody is elected to start alone".to_string()),
+            Some(Election { node, .. }) if *node != id => {
+                return no(format!("{} is elected to start alone", self.node_name(*node)));
+            }
+            Some(Election { token: Some(_), .. }) => {
+                return no("it was let start alone in this epoch already".to_string());
+            }
+            Some(election) if election.incarnation != *incarnation => {
+                return no("another life of it was elected".to_string());
+            }
+            Some(_) => {}
+        }
+        self.nobody_else_runs(name)
+    }
+
+    /// Of a service that comes up together, those that were live last and have data, once it was formed.
+    fn may_start_together(
+        &self,
+        name: &UnitName,
+        assembly: &Assembly,
+        boot_up: &BootUp,
+        id: NodeId,
+    ) -> Result<(), Refusal> {
+        if assembly.style == AssemblyStyle::OneThenSerial || !boot_up.is_gathering() {
+            return no(format!("no copy of {name} is live and ready to be joined"));
+        }
+        if !boot_up.formed {
+            return no("it was never formed: an operator says whose data it begins with".to_string());
+        }
+        if boot_up.election.is_some() {
+            return no("one is elected to start alone: the others wait until it is ready".to_string());
+        }
+        let node = self.node_name(id);
+        if !boot_up.members.contains_key(&id) {
+            return no(format!("{node} was not live last: it joins those that were"));
+        }
+        let Some(found) = self.position(boot_up, id) else {
+            return no(format!("{node} has not said how its data stands"));
+        };
+        let Found::Data { identity: own, .. } = found else {
+            return no(format!("{node} has no data: it joins those that have"));
+        };
+        for other in boot_up.members.keys() {
+            let found = boot_up.heard.get(other).map(|heard| &heard.found);
+            if let Some(Found::Data { identity, .. }) = found
+                && identity != own
+            {
+                let other = self.node_name(*other);
+                return no(format!("the data of {node} and {other} has two histories ({own}, {identity})"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The return check: a node's own data is a part of what is live, or it has none.
+    pub(crate) fn returns_well(&self, boot_up: &BootUp, id: NodeId) -> Result<(), Refusal> {
+        let node = self.node_name(id);
+        let Some(found) = self.position(boot_up, id) else {
+            return no(format!("{node} has not said how its data stands"));
+        };
+        match self.divergence(boot_up, id, found) {
+            Some(why) => no(why),
+            None => Ok(()),
+        }
+    }
+
+    /// Why a node's data is not a part of what is live.
+    pub(crate) fn divergence(&self, boot_up: &BootUp, id: NodeId, found: &Found) -> Option<String> {
+        let node = self.node_name(id);
+        let Found::Data { rank, identity, .. } = found else {
+            return (*found != Found::Empty).then(|| format!("the data of {node} is unusable"));
+        };
+        let formation = boot_up.formation.as_ref()?;
+        let joined = formation.joined.contains(&id);
+        match &formation.identity {
+            Some(one) if one != identity => {
+                return Some(format!(
+                    "the data of {node} has another history ({identity}) than what is live ({one})"
+                ));
+            }
+            None if !joined => {
+                return Some(format!(
+                    "{node} has data of its own ({identity}), and what is live began without any"
+                ));
+            }
+            _ => {}
+        }
+        let began = formation.rank.filter(|began| rank > began && !joined)?;
+        Some(format!(
+            "{node} was absent when the service came up, and its data is ahead of that ({rank} > {began})"
+        ))
+    }
+
+    /// An operator said that the node's data may go, and there is something to take it from.
+    fn may_resync(
+        &self,
+        name: &UnitName,
+        assembly: &Assembly,
+        boot_up: &BootUp,
+        id: NodeId,
+    ) -> Result<(), Refusal> {
+        let node = self.node_name(id);
+        if !boot_up.words.resync.contains(&id) {
+            return no(format!("nobody said that the data of {node} may be thrown away"));
+        }
+        if !assembly.resync {
+            return no("no StartResync= says how its data is replaced".to_string());
+        }
+        if !self.is_live(name) {
+            return no(format!("no copy of {name} is live and ready to be copied"));
+        }
+        match self.position(boot_up, id) {
+            Some(_) => Ok(()),
+            None => no(format!("{node} has not said how its data stands")),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! How a clustered service is brought up: positions gathered, one elected, the others let join.
+//!
+//! Proposes only what `apply` takes, and says for each wait whose word would end it.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+use crate::assembly::{Assembly, AssemblyStyle, BootUp, Election, Found, Start};
+use crate::command::Decision;
+use crate::definition::Definition;
+use crate::event::StopReason;
+use crate::name::{NodeId, Token, UnitName};
+use crate::node::Node;
+use crate::permit::{Permit, Phase};
+use crate::query::Possibly;
+use crate::state::State;
+use crate::unit::Unit;
+
+use super::{Planner, Reason};
+
+/// One clustered service, with everything that its plan reads.
+pub(super) struct Service<'a> {
+    pub(super) name: &'a UnitName,
+    pub(super) unit: &'a Unit,
+    pub(super) definition: &'a Definition,
+    pub(super) assembly: &'a Assembly,
+    pub(super) boot_up: &'a BootUp,
+    pub(super) revision: u64,
+}
+
+impl Planner<'_> {
+    pub(super) fn assemble(
+        &mut self,
+        service: &Service<'_>,
+        suitable: &BTreeMap<NodeId, i64>,
+        wanted: usize,
+    ) {
+        let Service { name, unit, definition, assembly, boot_up, .. } = service;
+        self.shown_unready(service);
+        if self.is_hindered(name, unit, definition, suitable) {
+            return;
+        }
+        if let Some(why) = definition.contradiction() {
+            for (id, _) in self.state.nodes.iter().filter(|(_, node)| node.offers.contains_key(*name)) {
+                self.because(name, Reason::Unfit { node: *id, why: why.to_string() });
+            }
+            return;
+        }
+        if self.state.is_live(name) {
+            self.join(service, suitable, wanted);
+            return;
+        }
+        let heard = unit.permits.iter().filter(|(_, permit)| !self.state.is_lost(permit));
+        let heard: Vec<(Token, &Permit)> = heard.map(|(token, permit)| (*token, permit)).collect();
+        let waits =
+            |(token, _): &(Token, &Permit)| self.state.waits_together(assembly, boot_up, unit, *token);
+        if !heard.iter().all(waits) {
+            // One is on its way up or down: what it comes to decides what follows.
+            return;
+        }
+        if self.begins_anew(service, &heard) || !boot_up.is_gathering() {
+            return;
+        }
+        match &boot_up.election {
+            Some(election) => self.begin_alone(service, election),
+            None => {
+                self.start_together(service, suitable);
+                self.elect(service, suitable);
+            }
+        }
+    }
+
+    /// What is active and not ready, with what it lacks.
+    fn shown_unready(&mut self, service: &Service<'_>) {
+        for (token, permit) in &service.unit.permits {
+            let member = service.boot_up.members.get(&permit.node).filter(|member| member.token == *token);
+            let unready = member.filter(|member| member.ready.is_none());
+            if permit.phase == Phase::Active
+                && !self.state.is_lost(permit)
+                && let Some(member) = unready
+            {
+                let (node, lacks) = (permit.node, member.lacks.clone());
+                self.because(service.name, Reason::NotReady { node, lacks });
+            }
+        }
+    }
+
+    /// Opens a gathering where the last one is over; those that wait for one that failed are stopped first.
+    fn begins_anew(&mut self, service: &Service<'_>, waiting: &[(Token, &Permit)]) -> bool {
+        let Service { name, unit, boot_up, .. } = service;
+        let election = boot_up.election.as_ref().filter(|_| boot_up.is_gathering());
+        let failed = election.is_some_and(|election| match election.token {
+            Some(token) => unit.permits.get(&token).is_none_or(|permit| self.state.is_lost(permit)),
+            None => unit.permit_on(election.node).is_none() && !self.can_begin(service, election),
+        });
+        if failed && !waiting.is_empty() {
+            for (token, _) in waiting {
+                self.mark(name, *token, StopReason::Reassembled);
+            }
+            return true;
+        }
+        if !failed && boot_up.is_gathering() {
+            return false;
+        }
+        match self.state.may_gather(name) {
+            Ok(()) => self.plan.decisions.push(Decision::OpenGather { unit: (*name).clone() }),
+            Err(_) => self.shown_unheard(name),
+        }
+        true
+    }
+
+    /// Whether the node that was elected can be given its start.
+    fn can_begin(&self, service: &Service<'_>, election: &Election) -> bool {
+        let life = self.state.nodes.get(&election.node).and_then(Node::in_session);
+        let same = life.is_some_and(|life| life.incarnation == election.incarnation);
+        let (name, revision) = (service.name, service.revision);
+        same && self.state.grant_terms(name, election.node, revision, false, self.now).is_ok()
+            && self.state.may_start(name, election.node, &election.incarnation, Some(Start::Alone)).is_ok()
+    }
+
+    /// Members that have not said whether they run it, before its first start ever.
+    fn shown_unheard(&mut self, name: &UnitName) {
+        let unheard: Vec<NodeId> = self.state.unheard_members(name).map(|(id, _)| id).collect();
+        for id in unheard {
+            self.because(name, Reason::Unheard(id));
+            if self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some()) {
+                self.because(name, Reason::WaitsForFence { node: id });
+                self.waits_for(id, name);
+            }
+        }
+    }
+
+    /// The one that was elected, and nobody else.
+    fn begin_alone(&mut self, service: &Service<'_>, election: &Election) {
+        let Service { name, unit, revision, .. } = service;
+        let id = election.node;
+        if election.token.is_some() {
+            return;
+        }
+        if let Some((token, _)) = unit.permit_on(id) {
+            self.mark(name, token, StopReason::Elected);
+            return;
+        }
+        let fits = self.state.grant_terms(name, id, *revision, false, self.now);
+        match fits.and_then(|_| self.state.may_start(name, id, &election.incarnation, Some(Start::Alone))) {
+            Ok(()) => self.start(service, id, Start::Alone),
+            Err(refusal) => self.because(name, Reason::CannotBegin { node: id, why: refusal.to_string() }),
+        }
+    }
+
+    /// All that were live last start at once and find each other.
+    fn start_together(&mut self, service: &Service<'_>, suitable: &BTreeMap<NodeId, i64>) {
+        if service.assembly.style != AssemblyStyle::AllTogether {
+            return;
+        }
+        for id in suitable.keys() {
+            if service.unit.permit_on(*id).is_none() && self.may_take(service, *id, Start::Join, false) {
+                self.start(service, *id, Start::Join);
+            }
+        }
+    }
+
+    /// The one whose data is the latest, once everybody that matters was heard; or what is missing for that.
+    fn elect(&mut self, service: &Service<'_>, suitable: &BTreeMap<NodeId, i64>) {
+        let Service { name, unit, assembly, boot_up, revision, .. } = service;
+        let together = assembly.style == AssemblyStyle::AllTogether;
+        let absent = self.state.absent(boot_up);
+        let unproven = self.shown_unproven(service, &absent);
+        for id in &absent {
+            if !boot_up.words.without.contains_key(id) {
+                self.shown_position(service, *id, true);
+            }
+        }
+        let ends = self.state.gather_ends(assembly, boot_up);
+        if let Some(ends) = ends {
+            self.wake(ends);
+        }
+        // Those that come up together need nobody alone while all are there, unless an operator says so.
+        if together && absent.is_empty() && boot_up.words.from.is_none() && boot_up.formed {
+            return;
+        }
+        let mut candidates: Vec<NodeId> = boot_up.heard.keys().copied().collect();
+        candidates.sort_by_key(|id| {
+            let (rank, safe) = match self.state.position(boot_up, *id) {
+                Some(Found::Data { rank, safe, .. }) => (*rank, *safe),
+                _ => (i64::MIN, false),
+            };
+            let preference = suitable.get(id).copied().unwrap_or(i64::MIN);
+            (Reverse(rank), Reverse(safe), Reverse(boot_up.stops.get(id).copied()), Reverse(preference), *id)
+        });
+        let mut hindrance: Option<Reason> = None;
+        for id in candidates {
+            let election = match self.state.may_elect(name, id, self.now) {
+                Ok(election) => election,
+                Err(refusal) => {
+                    hindrance.get_or_insert(Reason::NoElection(refusal.to_string()));
+                    continue;
+                }
+            };
+            let held = unit.permit_on(id).is_some();
+            let fits = self.state.grant_terms(name, id, *revision, false, self.now);
+            let why = match fits {
+                _ if held => None,
+                Err(refusal) => Some(refusal.to_string()),
+                Ok(_) => self.shunned(service, id),
+            };
+            let Some(why) = why else {
+                let (unit, epoch) = ((*name).clone(), boot_up.epoch);
+                self.plan.decisions.push(Decision::Elect { unit, epoch, election });
+                return;
+            };
+            hindrance = Some(Reason::CannotBegin { node: id, why });
+        }
+        let given_up = absent.iter().all(|id| boot_up.words.without.contains_key(id));
+        let settled = given_up || ends.is_some_and(|ends| ends <= self.now);
+        match hindrance {
+            _ if !boot_up.formed && boot_up.words.from.is_none() => {
+                self.because(name, Reason::FirstFormation)
+            }
+            Some(hindrance @ Reason::CannotBegin { .. }) => self.because(name, hindrance),
+            // Who is waited for was named above.
+            Some(hindrance) if settled && !unproven => self.because(name, hindrance),
+            _ => {}
+        }
+    }
+
+    /// Members that may be running it still. They are fenced once nothing but the proof is waited for: as long as their
+    /// data is wanted, it is their return that helps, and a machine that is just booting is left alone (F16, F22).
+    fn shown_unproven(&mut self, service: &Service<'_>, absent: &BTreeSet<NodeId>) -> bool {
+        let Service { name, unit, assembly, boot_up, .. } = service;
+        let over = self.state.gather_ends(assembly, boot_up).is_some_and(|ends| ends <= self.now);
+        let chosen = over || boot_up.words.from.is_some();
+        let given_up = |id: &NodeId| chosen || boot_up.words.without.contains_key(id);
+        let mut unproven: BTreeMap<NodeId, bool> = BTreeMap::new();
+        for (id, member) in &boot_up.members {
+            let held = unit.permits.get(&member.token).is_some_and(|permit| !self.state.is_lost(permit));
+            if !held && !self.state.has_ended(boot_up, unit, *id) {
+                unproven.insert(*id, given_up(id));
+            }
+        }
+        for (id, how) in self.state.possibly_running(name) {
+            if how == Possibly::Unheard
+                || self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some())
+            {
+                unproven.entry(id).or_insert_with(|| absent.iter().all(given_up));
+            }
+        }
+        for (id, fence) in &unproven {
+            self.because(name, Reason::Unproven(*id));
+            if *fence && self.state.nodes.get(id).is_some_and(|node| node.lost_since().is_some()) {
+                self.because(name, Reason::WaitsForFence { node: *id });
+                self.waits_for(*id, name);
+            }
+        }
+        !unproven.is_empty()
+    }
+
+    /// The others follow: one after another, or all at once.
+    fn join(&mut self, service: &Service<'_>, suitable: &BTreeMap<NodeId, i64>, wanted: usize) {
+        let Service { name, unit, assembly, boot_up, .. } = service;
+        let held = unit
+            .permits
+            .iter()
+            .filter(|(token, permit)| !self.is_leaving(name, **token) && !self.state.is_lost(permit));
+        let held: Vec<&Permit> = held.map(|(_, permit)| permit).collect();
+        if held.len() >= wanted {
+            return;
+        }
+        let unready = |permit: &&&Permit| {
+            let member = boot_up.members.get(&permit.node);
+            member.is_none_or(|member| member.ready.is_none())
+        };
+        let coming = held.iter().find(unready).map(|permit| permit.node);
+        let serial = assembly.style == AssemblyStyle::OneThenSerial;
+        let empty = |id: &NodeId| self.state.position(boot_up, *id) == Some(&Found::Empty);
+        let offering = self.state.nodes.iter().filter(|(_, node)| node.offers.contains_key(*name));
+        let weighed = offering.map(|(id, _)| (*id, suitable.get(id).copied().unwrap_or(i64::MIN)));
+        let mut candidates: Vec<(NodeId, i64)> = weighed.collect();
+        candidates.retain(|(id, _)| unit.permit_on(*id).is_none());
+        // Data that is there already costs no copy.
+        candidates.sort_by_key(|(id, weight)| (empty(id), Reverse(*weight), *id));
+        let mut room = wanted.saturating_sub(held.len());
+        for (id, _) in candidates {
+            if room == 0 {
+                break;
+            }
+            let start = if boot_up.words.resync.contains(&id) { Start::Resync } else { Start::Join };
+            if !self.may_take(service, id, start, true) {
+                continue;
+            }
+            if let Some(first) = coming.filter(|_| serial || empty(&id)) {
+                self.because(name, Reason::JoinsAfter(first));
+                break;
+            }
+            self.start(service, id, start);
+            room = if serial { 0 } else { room.saturating_sub(1) };
+        }
+    }
+
+    /// Whether a node can be given a start now; says why not.
+    fn may_take(&mut self, service: &Service<'_>, id: NodeId, start: Start, live: bool) -> bool {
+        let Service { name, boot_up, revision, .. } = service;
+        if let Err(refusal) = self.state.grant_terms(name, id, *revision, false, self.now) {
+            self.because(name, Reason::Unfit { node: id, why: refusal.to_string() });
+            return false;
+        }
+        if let Some(until) = service.unit.avoided_until(id, self.now) {
+            let why = service.unit.failures.get(&id).map(|failures| failures.why.clone()).unwrap_or_default();
+            self.because(name, Reason::Avoided { node: id, why, until });
+            self.wake(until);
+            return false;
+        }
+        if self.shunned(service, id).is_some() {
+            self.because(name, Reason::Observing(id));
+            return false;
+        }
+        let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { return false };
+        let Err(refusal) = self.state.may_start(name, id, &life.incarnation, Some(start)) else {
+            return true;
+        };
+        match self.state.position(boot_up, id) {
+            None => self.shown_position(service, id, !live && boot_up.members.contains_key(&id)),
+            Some(found) if live && self.state.divergence(boot_up, id, found).is_some() => {
+                self.because(name, Reason::Diverged { node: id, why: refusal.to_string() });
+            }
+            Some(Found::Data { .. }) if !live => self.because(name, Reason::NoElection(refusal.to_string())),
+            Some(_) => self.because(name, Reason::Unfit { node: id, why: refusal.to_string() }),
+        }
+        false
+    }
+
+    /// Why a node that may take it should not, now.
+    fn shunned(&mut self, service: &Service<'_>, id: NodeId) -> Option<String> {
+        let node = self.state.nodes.get(&id)?;
+        if self.awaits_observation(id, node) {
+            return Some(format!("the fence device of {} was not looked at yet", node.name));
+        }
+        let until = service.unit.avoided_until(id, self.now)?;
+        self.wake(until);
+        let left = until.saturating_sub(self.now) / 1000;
+        let why = service.unit.failures.get(&id).map(|failures| failures.why.clone()).unwrap_or_default();
+        Some(format!("it is avoided for another {left} s after a failure: {why}"))
+    }
+
+    /// What is known of a node that has not said how its data stands.
+    fn shown_position(&mut self, service: &Service<'_>, id: NodeId, needed: bool) {
+        let Some(node) = self.state.nodes.get(&id) else { return };
+        let name = &node.name;
+        let found = self.state.still_heard(service.boot_up, id).map(|heard| &heard.found);
+        let why = match found {
+            _ if node.in_session().is_none() => format!("{name} was live last, and is silent"),
+            Some(Found::Failed(why)) => {
+                format!("Position= failed on {name}, which says nothing of its data: {why}")
+            }
+            Some(Found::Live | Found::LiveWithoutQuorum | Found::Busy) => {
+                format!("{name} says that a copy runs on its data")
+            }
+            _ => format!("{name} has not said how its data stands"),
+        };
+        self.because(service.name, Reason::Position { node: id, why, needed });
+    }
+
+    fn start(&mut self, service: &Service<'_>, id: NodeId, start: Start) {
+        let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { return };
+        self.granted.entry(id).or_default().push(service.name.clone());
+        self.because(service.name, Reason::Starting(id));
+        self.plan.decisions.push(Decision::Grant {
+            unit: service.name.clone(),
+            node: id,
+            incarnation: life.incarnation.clone(),
+            revision: service.revision,
+            adopt: false,
+            start: Some(start),
+        });
+    }
+}
+
+/// Copies of a clustered service stop one after another, the latest first: whoever is left sees each of them leave,
+/// and the last has all the data. The node of one that stops before this one.
+pub(super) fn stops_before(
+    state: &State,
+    name: &UnitName,
+    token: Token,
+    leaving: &BTreeMap<Token, StopReason>,
+) -> Option<NodeId> {
+    let unit = state.units.get(name)?;
+    unit.boot_up.as_ref()?;
+    let live = |other: &Token| unit.permits.get(other).filter(|permit| !state.is_lost(permit));
+    let stopping = leaving.keys().filter_map(live).find(|permit| permit.is_revoking());
+    let later = leaving.keys().rev().find(|other| live(other).is_some()).filter(|other| **other != token);
+    let first = stopping.or_else(|| later.and_then(live))?;
+    Some(first.node)
+}
