@@ -339,6 +339,7 @@ impl Machine {
                 parameter: format!("/run/convoke/permits/{name}"),
                 state: 1,
             }],
+            condition_result: true,
             assert_result: true,
             relations: Relations {
                 wants: vec![format!("convoke-gate@{name}.service")],
