@@ -17,6 +17,9 @@ use super::reading::{CurrentJob, Reading};
 const PARTS_MAX: usize = 512;
 /// Gates ask for permission and run nothing of the unit.
 const GATE_PREFIX: &str = "convoke-gate@";
+/// Files of the kernel in a control group begin with one of these and a dot (`cgroup.procs` with the first).
+const CONTROLLERS: [&str; 9] =
+    ["cgroup", "cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "devices", "pids"];
 
 /// What must be kept from the time when the unit was active, because PID 1 forgets it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,9 +42,12 @@ impl Remembered {
     /// Adds the group of the unit or of one of its parts, keeping what was known before. Where PID 1 names none, the
     /// usual one: what is found in it must be killed too, whoever missed the time when the unit was active.
     pub fn add(&mut self, reading: &Reading) {
-        let named = Some(reading.control_group.clone()).filter(|group| !group.is_empty());
-        if let Some(group) = named.or_else(|| usual_group(reading)) {
-            self.groups.entry(reading.id.clone()).or_default().insert(group);
+        let groups = match reading.control_group.as_str() {
+            "" => usual_groups(&reading.id, &reading.slice),
+            named => BTreeSet::from([named.to_owned()]),
+        };
+        if !groups.is_empty() {
+            self.groups.entry(reading.id.clone()).or_default().extend(groups);
         }
     }
 }
@@ -217,8 +223,8 @@ impl Systemd {
         let known =
             [asked, &reading.id].map(|name| remembered.groups.get(name)).into_iter().flatten().flatten();
         let now = Some(&reading.control_group).filter(|group| !group.is_empty());
-        let usual = usual_group(reading);
-        let groups: BTreeSet<&String> = known.chain(now).chain(usual.as_ref()).collect();
+        let usual = usual_groups(&reading.id, &reading.slice);
+        let groups: BTreeSet<&String> = known.chain(now).chain(&usual).collect();
         for group in groups {
             match self.shared.cgroups.is_populated(group) {
                 Ok(false) => {}
@@ -262,17 +268,29 @@ fn parts(reading: &Reading) -> Vec<String> {
         .collect()
 }
 
-/// Where systemd puts a unit's group; PID 1 forgets the path once it believes the group to be gone, and
-/// somebody may have missed the time when the unit was active.
-fn usual_group(reading: &Reading) -> Option<String> {
-    let slice = reading.slice.strip_suffix(".slice")?;
-    let mut group = String::new();
+/// Where systemd may have put a unit's group; PID 1 forgets the path once it believes the group to be gone, and
+/// somebody may have missed the time when the unit was active. A name that could be taken for a file of the kernel
+/// (`memory.service`) gets an underscore in front; for which names differs between versions of systemd, so both places
+/// are looked at.
+fn usual_groups(id: &str, slice: &str) -> BTreeSet<String> {
+    let Some(slice) = slice.strip_suffix(".slice") else { return BTreeSet::new() };
+    let (mut plain, mut escaped) = (String::new(), String::new());
     if slice != "-" {
         for (at, _) in slice.match_indices('-').chain([(slice.len(), "")]) {
-            group.push_str(&format!("/{}.slice", &slice[..at]));
+            let level = format!("{}.slice", &slice[..at]);
+            let escape = if may_be_escaped(&level) { "_" } else { "" };
+            plain.push_str(&format!("/{level}"));
+            escaped.push_str(&format!("/{escape}{level}"));
         }
     }
-    Some(format!("{group}/{}", reading.id))
+    let places = [plain, escaped];
+    places.iter().flat_map(|place| ["", "_"].map(|escape| format!("{place}/{escape}{id}"))).collect()
+}
+
+/// Whether some version of systemd puts an underscore before this name of a control group.
+fn may_be_escaped(name: &str) -> bool {
+    let controller = name.split_once('.').is_some_and(|(first, _)| CONTROLLERS.contains(&first));
+    controller || name.starts_with(['_', '.'])
 }
 
 /// Looks in the mount table of PID 1, and in our own if that differs or cannot be read.
@@ -330,6 +348,19 @@ mod tests {
         assert!(names_mount(table, "/mnt/c"));
         assert!(!names_mount(table, "/mnt"));
         assert_eq!(unescape("a\\134b\\9"), b"a\\b\\9");
+    }
+
+    #[test]
+    fn groups_are_looked_for_under_escaped_names_too() {
+        let groups = |id: &str, slice: &str| usual_groups(id, slice).into_iter().collect::<Vec<_>>();
+        assert_eq!(groups("db.service", "-.slice"), ["/_db.service", "/db.service"]);
+        assert_eq!(
+            groups("memory.service", "a-b.slice"),
+            ["/a.slice/a-b.slice/_memory.service", "/a.slice/a-b.slice/memory.service"]
+        );
+        let io = groups("cpu.service", "io-x.slice");
+        assert!(io.contains(&"/_io.slice/io-x.slice/_cpu.service".to_owned()), "{io:?}");
+        assert!(groups("db.service", "").is_empty());
     }
 
     #[test]
