@@ -227,7 +227,7 @@ impl Task {
     async fn stop_until(&self, stop: &Stop, deadline: Instant) -> Result<Look, Obstacle> {
         let mut patience: Option<Instant> = None;
         loop {
-            self.ask_stops(stop, deadline.saturating_duration_since(Instant::now())).await?;
+            self.ask_stops(stop, deadline).await?;
             let mut pause = VERIFY_PAUSE;
             loop {
                 let still = match self.verify(stop).await {
@@ -257,11 +257,13 @@ impl Task {
         }
     }
 
-    /// What would start the unit again stops first, what it stands on last.
-    async fn ask_stops(&self, stop: &Stop, within: Duration) -> Result<(), Obstacle> {
+    /// What would start the unit again stops first, what it stands on last. One deadline for all of them: a socket
+    /// that hangs takes its time from the unit, and not from the leader's patience. Each is asked for all the same.
+    async fn ask_stops(&self, stop: &Stop, deadline: Instant) -> Result<(), Obstacle> {
         let systemd = &self.hands.systemd;
         let (first, last): (Vec<_>, Vec<_>) = stop.members.iter().partition(|name| is_trigger(name));
         for batch in [first, vec![&self.unit.0], last] {
+            let within = deadline.saturating_duration_since(Instant::now());
             let stops = batch.into_iter().map(|name| systemd.stop(name, within));
             for end in futures_util::future::join_all(stops).await {
                 match end {
