@@ -78,10 +78,11 @@ pub(super) async fn join(asked: &Join) -> Result<(), Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let joined = join::request(&token, &joiner, now).await.map_err(|error| not_joined(&error))?;
-    settings.write(&paths)?;
-    joined.install(&paths).map_err(|error| refused(&error))?;
-    start(&systemd).await?;
     let name = joiner.name.as_str();
+    let installed =
+        settings.write(&paths).and_then(|()| joined.install(&paths).map_err(|error| refused(&error)));
+    installed.map_err(|failure| half_joined(failure, name))?;
+    start(&systemd).await?;
     let online = |picture: &Overview| {
         picture.quorum && picture.nodes.iter().any(|node| node.name == name && node.state == "online")
     };
@@ -111,6 +112,17 @@ fn refused(error: &IdentityError) -> Failure {
         );
     }
     failure
+}
+
+/// The cluster has said yes, and would refuse the same machine a second time.
+fn half_joined(failure: Failure, name: &str) -> Failure {
+    let text = format!(
+        "the cluster has taken this machine in as {name}, but it cannot be set up here: {}",
+        failure.text
+    );
+    Failure::new(failure.code, text).hint(format!(
+        "mend that; then `convoke leave {name}` on a node of the cluster, and join again with the same token"
+    ))
 }
 
 /// The node's settings together with what the command line says of addresses.
@@ -335,6 +347,17 @@ mod tests {
         let settings = settle(&paths, &Machine { address: Vec::new(), port: None }).expect("defaults");
         settings.write(&paths).expect("nothing to write");
         assert!(!paths.config_file().exists());
+    }
+
+    #[test]
+    fn a_join_that_broke_off_names_the_way_back() {
+        let failure = half_joined(Failure::new(Code::Failed, "no space left").hint("try again"), "n2");
+        assert!(
+            failure.text.contains("as n2") && failure.text.ends_with("no space left"),
+            "{}",
+            failure.text
+        );
+        assert!(failure.hint.expect("a hint").contains("`convoke leave n2`"));
     }
 
     #[test]

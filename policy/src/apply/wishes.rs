@@ -68,18 +68,20 @@ impl Step<'_> {
             let why = "the token is expired; get a new one with `convoke token`";
             return Err(Refusal::Impossible(why.to_string()));
         }
+        // First the machine: another name would not help one that is a node already, as after a join that was cut short.
+        if let Some((_, other)) = self.state.nodes.iter().find(|(_, node)| node.machine == machine) {
+            let why = format!(
+                "this machine id belongs to {0} already; if this is {0}, take it out with `convoke leave {0}` on a node \
+                 of the cluster and join again; a cloned machine needs a machine id of its own \
+                 (`systemd-machine-id-setup` after removing /etc/machine-id)",
+                other.name
+            );
+            return Err(Refusal::Impossible(why));
+        }
         if self.state.node_named(name).is_some() {
             let why = format!(
                 "a node named {name} is in the cluster already; choose another name with --name, \
                  or take the old one out with `convoke leave {name}`"
-            );
-            return Err(Refusal::Impossible(why));
-        }
-        if let Some((_, other)) = self.state.nodes.iter().find(|(_, node)| node.machine == machine) {
-            let why = format!(
-                "this machine id belongs to {} already; a cloned machine needs a machine id of its own \
-                 (`systemd-machine-id-setup` after removing /etc/machine-id)",
-                other.name
             );
             return Err(Refusal::Impossible(why));
         }
