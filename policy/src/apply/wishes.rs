@@ -100,10 +100,12 @@ impl Step<'_> {
         let running =
             self.state.units.keys().find(|unit| self.state.possibly_running_on(unit, id, node).is_some());
         if let Some(unit) = running {
-            let why = format!(
-                "{unit} is possibly running on {name}; drain it (`convoke drain {name}`), or vouch that it is \
-                 off (`convoke fence confirm {name}`)"
-            );
+            // A node that is silent cannot be emptied.
+            let remedy = match node.in_session() {
+                Some(_) => format!("drain it (`convoke drain {name}`)"),
+                None => format!("start it again, or vouch that it is off (`convoke fence confirm {name}`)"),
+            };
+            let why = format!("{unit} is possibly running on {name}; {remedy}");
             return Err(Refusal::Impossible(why));
         }
         if let Some(unit) = self.state.live_last(id) {
