@@ -177,6 +177,7 @@ impl Agent {
             Event::GatedKept { text, ok } => self.gated_kept(&text, ok),
             Event::Done { op, unit, end } => self.done(op, &unit, end, now),
             Event::Stuck { op, unit, what } => self.stuck(op, &unit, what),
+            Event::NotSpooled { unit, why } => self.not_spooled(&unit, &why),
             Event::NotFiled { unit, why } => self.not_filed(&unit, &why),
             Event::GateAsked { id, unit, reply } => self.gate_asked(id, unit, reply, now),
             Event::GateLooked { id, look } => self.gate_looked(id, look, now),
@@ -214,6 +215,10 @@ impl Agent {
     /// Leaves the unit alone until the next tick, so that what fails at once is not repeated at once.
     pub(super) fn untouch(&mut self, unit: &UnitName) {
         self.touched.remove(unit);
+    }
+
+    pub(super) fn is_in_session(&self) -> bool {
+        self.session.is_some()
     }
 
     pub(super) fn touch_all(&mut self) {

@@ -49,6 +49,8 @@ pub enum Event {
     Done { op: OpId, unit: UnitName, end: End },
     /// A stop does not come to its end.
     Stuck { op: OpId, unit: UnitName, what: String },
+    /// An operator's stop could not be written to disk; the release that tells of it follows.
+    NotSpooled { unit: UnitName, why: String },
     /// A permit file could not be written, or there was no lease to write it under.
     NotFiled { unit: UnitName, why: String },
     /// A gate asked.

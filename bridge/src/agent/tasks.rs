@@ -217,8 +217,10 @@ impl Task {
         if let Some(spooling) = spooling
             && let Ok(Err(error)) = spooling.await
         {
-            // The release says the same; only a crash in this very moment would forget the stop.
-            tracing::error!(unit = %self.unit, %error, "an operator's stop could not be written to disk");
+            let unspooled = Event::NotSpooled { unit: self.unit.clone(), why: error.to_string() };
+            if self.hands.events.send(unspooled).await.is_err() {
+                return End::Failed(Failure::Other("the agent has ended".to_owned()));
+            }
         }
         End::Gone(Box::new(gone))
     }

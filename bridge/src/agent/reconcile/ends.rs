@@ -173,4 +173,18 @@ impl Agent {
             self.outbox.push(Fact::StopStuck { node, incarnation, unit: name.clone(), token, what });
         }
     }
+    /// An operator's stop is known to this daemon alone until the cluster has answered (F10).
+    pub(in crate::agent) fn not_spooled(&mut self, name: &UnitName, why: &str) {
+        tracing::error!(unit = %name, why, "an operator's stop could not be written to disk");
+        // With a session the release says the same in a moment.
+        if self.is_in_session() {
+            return;
+        }
+        let message = format!(
+            "stopped by hand, but that could not be written to disk ({why}): a reboot of this node before it is in \
+             session again forgets it. Make room under /var/lib/convoke, or repeat the stop on a node with a quorum \
+             (convoke stop {name})"
+        );
+        self.tell(name, Kind::StopWish, Priority::Error, message);
+    }
 }

@@ -151,6 +151,23 @@ fn a_slow_stop_by_hand_is_not_renamed_by_the_end_of_the_lease() {
 }
 
 #[test]
+fn a_stop_by_hand_that_is_not_on_disk_is_told_where_nobody_else_knows_of_it() {
+    let mut lab = lab();
+    lab.running();
+    let unspooled = || Event::NotSpooled { unit: "db.service".into(), why: "No space left on device".into() };
+    let warned = |lab: &Lab| {
+        let told =
+            |action: &&Action| matches!(action, Action::Tell(line) if line.message.contains("No space left"));
+        lab.done.iter().filter(told).count()
+    };
+    lab.hear(unspooled());
+    assert_eq!(warned(&lab), 0, "the cluster hears of it in a moment");
+    lab.hear(Event::Session(FromSession::Closed));
+    lab.hear(unspooled());
+    assert_eq!(warned(&lab), 1);
+}
+
+#[test]
 fn the_end_of_a_lease_hurries_a_release_and_leaves_its_cause() {
     let mut lab = lab();
     lab.running();
