@@ -1,17 +1,24 @@
 //! What somebody should look at, and what to do about it.
 //!
-//! An alarm is derived from the state as it is: it goes when its cause goes, and nobody has to acknowledge it.
+//! An alarm is derived from the state as it is: it goes when its cause goes, and nobody has to acknowledge it. Only what
+//! may have damaged data outlasts its cause, by a day.
 
-use policy::{AlarmKind, FencePhase, Fencing, Node, NodeId, Reason, Wanted};
+use std::collections::BTreeSet;
+
+use policy::{AlarmKind, EventKind, FencePhase, Fencing, Node, NodeId, Reason, Wanted};
 
 use super::View;
 use crate::api::model::AlarmLine;
+
+/// How long it is shown that units may have run twice: until somebody who was asleep has seen it.
+const CONTRADICTED_SHOWN_MS: policy::Millis = 86_400_000;
 
 impl View<'_> {
     /// All alarms, alerts first.
     pub(super) fn alarms(&self) -> Vec<AlarmLine> {
         let mut alarms = self.standing();
         alarms.extend(self.fences_in_trouble());
+        alarms.extend(self.contradicted_lately());
         alarms.extend(self.lost_nodes());
         alarms.extend(self.strays());
         alarms.extend(self.units_in_trouble());
@@ -57,7 +64,35 @@ impl View<'_> {
                 "look at the network and the power of the site first; fencing goes on by itself".to_owned(),
             ),
         };
-        self.state.alarms.iter().map(line).collect()
+        let held = self.state.fencing_held_until().is_some_and(|until| until > self.now);
+        // What fencing waited for is over by itself, long before the nodes are back.
+        self.state.alarms.iter().filter(|(kind, _)| held || **kind != AlarmKind::ManyLost).map(line).collect()
+    }
+
+    /// A node that spoke after its proof is told to reboot and does so in a second. What it may have written before
+    /// does not go with that, and the person who has to look is not there yet.
+    fn contradicted_lately(&self) -> Vec<AlarmLine> {
+        let stands = |id: NodeId| self.state.alarms.contains_key(&AlarmKind::ProofContradicted(id));
+        let mut told = BTreeSet::new();
+        let events = self.state.history.iter().rev();
+        let lately = events.take_while(|event| self.now.saturating_sub(event.time) < CONTRADICTED_SHOWN_MS);
+        let nodes = lately.filter(|event| matches!(event.kind, EventKind::ProofContradicted { .. }));
+        let nodes = nodes.filter_map(|event| event.node.map(|id| (id, event.time)));
+        let last_of_each = nodes.filter(|(id, _)| !stands(*id) && told.insert(*id));
+        let line = |(id, time): (NodeId, policy::Millis)| {
+            let (name, minutes) = (self.state.node_name(id), self.now.saturating_sub(time) / 60_000);
+            alert(
+                format!(
+                    "{name} was proven off and then spoke, {minutes} min ago: its units may have run twice; it has \
+                     booted since"
+                ),
+                format!(
+                    "check the data of the units that {name} ran (`convoke events --node {name}`), and its fence \
+                     device; this is shown for a day"
+                ),
+            )
+        };
+        last_of_each.map(line).collect()
     }
 
     fn fences_in_trouble(&self) -> Vec<AlarmLine> {

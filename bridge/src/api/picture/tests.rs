@@ -349,16 +349,31 @@ fn every_standing_alarm_has_a_remedy() {
         AlarmKind::OtherMachine(NodeId(1)),
         AlarmKind::WrongPlug(NodeId(1), "bmc-n1".to_owned()),
         AlarmKind::StopStuck(DB.into(), NodeId(1)),
-        AlarmKind::ManyLost,
     ] {
         state.alarms.insert(kind, alarm());
     }
     let alarms = show(&state).alarms;
-    assert_eq!(alarms.iter().filter(|alarm| alarm.severity == "alert").count(), 5);
+    assert_eq!(alarms.iter().filter(|alarm| alarm.severity == "alert").count(), 4);
     assert!(
         alarms.iter().all(|alarm| alarm.text.contains("detail") && !alarm.remedy.is_empty()),
         "{alarms:?}"
     );
+}
+
+#[test]
+fn that_fencing_waits_is_said_as_long_as_it_does() {
+    let mut state = state();
+    state.alarms.insert(AlarmKind::ManyLost, Alarm { wall_ms: 0, detail: "a slow leader".to_owned() });
+    let told = |since, state: &mut State| {
+        for id in [1, 2] {
+            lose(state, id);
+            let life = state.nodes.get_mut(&NodeId(id)).and_then(|node| node.life.as_mut()).expect("heard");
+            life.presence = Presence::Lost { since };
+        }
+        show(state).alarms.into_iter().find(|alarm| alarm.text.contains("a slow leader"))
+    };
+    assert!(!told(NOW - 100, &mut state).expect("it waits").remedy.is_empty());
+    assert_eq!(told(NOW - 5_000, &mut state).map(|alarm| alarm.text), None);
 }
 
 #[test]
@@ -486,6 +501,24 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         assert_eq!((line.kind.as_str(), line.text.as_str()), (word, text));
         assert!(line.kind.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
     }
+}
+
+#[test]
+fn units_that_may_have_run_twice_are_shown_for_a_day() {
+    let mut state = state();
+    state.history.push_back(Event {
+        time: NOW,
+        ..event(1, Some(2), None, EventKind::ProofContradicted { case: Some(CaseId(1)) })
+    });
+    let told = |state: &State, now| {
+        let alarms = overview(state, &plan(state, now), now, &live()).alarms;
+        alarms.into_iter().filter(|alarm| alarm.text.starts_with("n2 was proven off and then spoke")).count()
+    };
+    assert_eq!(told(&state, NOW + 3_600_000), 1, "it has rebooted long ago");
+    assert_eq!(told(&state, NOW + 86_400_000), 0);
+    let alarm = Alarm { wall_ms: 0, detail: "bmc-n2".to_owned() };
+    state.alarms.insert(AlarmKind::ProofContradicted(NodeId(2)), alarm);
+    assert_eq!(told(&state, NOW + 1), 1, "not twice");
 }
 
 #[test]
