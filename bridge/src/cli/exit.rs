@@ -143,7 +143,7 @@ pub(super) fn not_running() -> Failure {
     let enrolled = crate::paths::Paths::default().identity_file().exists();
     let failure = Failure::new(Code::NoQuorum, "convoked is not running on this node");
     if enrolled || !rustix::process::geteuid().is_root() {
-        failure.hint("see `systemctl status convoked`; start it with `systemctl start convoked`")
+        failure.hint("see `systemctl status convoked`; start it with `systemctl enable --now convoked`")
     } else {
         failure.hint(
             "this machine is in no cluster: `convoke init` makes one, `convoke join TOKEN` joins one that there is",

@@ -69,7 +69,7 @@ pub enum FromSession {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// There is no session with a leader, and none came in time.
-    #[error("no quorum: this node has had no session with a leader for {} s", .0.as_secs())]
+    #[error("no quorum: this node waited {} s for a session with a leader, and got none", .0.as_secs())]
     NoSession(Duration),
     /// The leader took too long.
     #[error("the leader did not answer within {} s", .0.as_secs())]
