@@ -113,6 +113,11 @@ impl Paths {
         self.permits_dir().join(unit)
     }
 
+    /// Where a permit file lies while its unit is being released: out of the gate's sight, and known to the next daemon.
+    pub fn releasing_dir(&self) -> PathBuf {
+        self.run_dir().join("releasing")
+    }
+
     /// The directory of environment files of started units.
     pub fn env_dir(&self) -> PathBuf {
         self.run_dir().join("env")

@@ -59,6 +59,7 @@ pub struct Origin {
     pub incarnation: Incarnation,
     pub floors: Floors,
     pub held: BTreeMap<UnitName, Permit>,
+    pub releasing: BTreeMap<UnitName, Permit>,
     pub left_filed: BTreeMap<UnitName, policy::Token>,
     pub gated: Gated,
 }
@@ -129,6 +130,12 @@ impl Agent {
             let unit = units.entry(name).or_default();
             unit.held = Some(held);
             unit.filed = true;
+        }
+        for (name, released) in origin.releasing {
+            // It may have been over when that daemon was killed.
+            if released.token > origin.floors.of(&name) {
+                units.entry(name).or_default().held = Some(released);
+            }
         }
         for (name, token) in origin.left_filed {
             units.entry(name).or_default().left_filed = Some(token);

@@ -132,9 +132,10 @@ pub(super) fn decide(case: &Case<'_>) -> Step {
         }
         Word::Permit(permit) => with(case, permit),
         Word::Without { stop } => without(case, stop),
-        // Until the cluster speaks, a permit goes on under its terms; one whose unit went down is given back.
+        // Until the cluster speaks, a permit goes on under its terms; one whose unit went down is given back. Why one that
+        // was being released went down, the cluster knows.
         Word::None => match case.held {
-            Some(held) if case.run.is_down() => Step::Release(held.token, Why::WentDown),
+            Some(held) if case.filed && case.run.is_down() => Step::Release(held.token, Why::WentDown),
             _ => Step::Wait,
         },
     }

@@ -27,6 +27,8 @@ pub struct Now {
     pub mono: Duration,
     /// Whether the lease is valid.
     pub leased: bool,
+    /// When it ends or ended, in milliseconds of CLOCK_BOOTTIME; 0 where nobody knows.
+    pub ends_ms: u64,
 }
 
 /// What the agent hears.
@@ -227,8 +229,10 @@ pub enum Action {
         timeout: Option<Duration>,
         gates: Vec<oneshot::Sender<Answer>>,
     },
-    /// Removes a permit file.
+    /// Takes a permit file out of the gate's sight; what it says is kept until the unit is gone.
     Unfile { unit: UnitName },
+    /// Forgets a permit that was taken out of sight.
+    Forget { unit: UnitName },
     /// Begins an operation; what is under way on the unit is ended first.
     Begin { op: OpId, unit: UnitName, work: Work },
     /// Sends a fact, after the floors were saved.

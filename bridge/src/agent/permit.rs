@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use policy::{Incarnation, OnQuorumLoss, Terms, Token, UnitName};
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,7 @@ pub(super) fn usable(unit: &UnitName) -> bool {
 /// Makes the directories.
 pub(super) fn prepare(paths: &Paths) -> io::Result<()> {
     fs::create_dir_all(paths.permits_dir())?;
+    fs::create_dir_all(paths.releasing_dir())?;
     fs::create_dir_all(paths.env_dir())
 }
 
@@ -86,7 +88,25 @@ pub(super) fn write(
     }
     let prepared = paths.run_dir().join("permit.new");
     atomic::write(&prepared, &serde_json::to_vec(permit).map_err(io::Error::other)?, atomic::PUBLIC)?;
-    fs::rename(&prepared, paths.permit(unit.as_str()))
+    fs::rename(&prepared, paths.permit(unit.as_str()))?;
+    forget(paths, unit)
+}
+
+/// Shuts the gate, and keeps what the permit said for as long as its unit is being released: a daemon that is killed
+/// meanwhile leaves one that knows what has to stop, and by when (F8).
+pub(super) fn set_aside(paths: &Paths, unit: &UnitName) -> io::Result<()> {
+    // Where it cannot be kept it is at least removed.
+    let kept = usable(unit) && fs::rename(paths.permit(unit.as_str()), releasing(paths, unit)).is_ok();
+    if kept { atomic::remove(&paths.env(unit.as_str())) } else { remove(paths, unit) }
+}
+
+/// Forgets a permit that was set aside.
+pub(super) fn forget(paths: &Paths, unit: &UnitName) -> io::Result<()> {
+    if usable(unit) { atomic::remove(&releasing(paths, unit)) } else { Ok(()) }
+}
+
+fn releasing(paths: &Paths, unit: &UnitName) -> PathBuf {
+    paths.releasing_dir().join(unit.as_str())
 }
 
 /// Removes the permit, and then what only a start with it may use.
@@ -100,8 +120,17 @@ pub(super) fn remove(paths: &Paths, unit: &UnitName) -> io::Result<()> {
 
 /// All permit files by unit; `None` for those that cannot be read, which are no permits.
 pub(super) fn load(paths: &Paths) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
+    load_from(&paths.permits_dir())
+}
+
+/// The same, of those that were set aside.
+pub(super) fn load_releasing(paths: &Paths) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
+    load_from(&paths.releasing_dir())
+}
+
+fn load_from(dir: &Path) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(paths.permits_dir())? {
+    for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let permit = fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -115,7 +144,8 @@ pub(super) fn load(paths: &Paths) -> io::Result<Vec<(UnitName, Option<Permit>)>>
 #[must_use]
 pub fn ends_with_lease(paths: &Paths) -> Vec<UnitName> {
     let ends = |permit: &Permit| permit.terms.on_quorum_loss != OnQuorumLoss::Continue;
-    let permits = load(paths).unwrap_or_default().into_iter();
+    let permits =
+        load(paths).unwrap_or_default().into_iter().chain(load_releasing(paths).unwrap_or_default());
     permits.filter(|(_, permit)| permit.as_ref().is_some_and(ends)).map(|(unit, _)| unit).collect()
 }
 
@@ -194,6 +224,34 @@ pub(super) mod tests {
         write(&paths, &"b.service".into(), &permit(2), None).expect("written");
         fs::write(paths.permit("c.service"), "").expect("empty");
         assert_eq!(ends_with_lease(&paths), [UnitName::from("b.service")]);
+    }
+
+    #[test]
+    fn what_is_being_released_opens_no_gate_and_is_known_until_it_is_over() {
+        let (_dir, paths) = scratch();
+        let unit = UnitName::from("db.service");
+        write(&paths, &unit, &permit(7), None).expect("written");
+        set_aside(&paths, &unit).expect("set aside");
+        set_aside(&paths, &unit).expect("nothing left to set aside");
+        assert_eq!(load(&paths).expect("loaded"), []);
+        assert_eq!(load_releasing(&paths).expect("loaded"), [(unit.clone(), Some(permit(7)))]);
+        assert_eq!(ends_with_lease(&paths), [UnitName::from("db.service")]);
+        // A later permit takes its place.
+        write(&paths, &unit, &permit(9), None).expect("written");
+        assert_eq!(load_releasing(&paths).expect("loaded"), []);
+        set_aside(&paths, &unit).expect("set aside");
+        forget(&paths, &unit).expect("released");
+        assert_eq!(ends_with_lease(&paths), []);
+    }
+
+    #[test]
+    fn a_permit_that_cannot_be_set_aside_is_removed() {
+        let (_dir, paths) = scratch();
+        let unit = UnitName::from("db.service");
+        write(&paths, &unit, &permit(7), None).expect("written");
+        fs::remove_dir(paths.releasing_dir()).expect("gone");
+        set_aside(&paths, &unit).expect("removed");
+        assert!(!paths.permit("db.service").exists());
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Prepared {
     pub(super) systemd: Systemd,
     pub(super) signals: mpsc::Receiver<Signal>,
     pub(super) held: BTreeMap<UnitName, Permit>,
+    /// Permits whose release an earlier daemon had begun, or whose unit is stopping: nothing starts under them.
+    pub(super) releasing: BTreeMap<UnitName, Permit>,
     /// Units that are down although the file of this permit was in place: they stopped while no daemon listened.
     pub(super) left_filed: BTreeMap<UnitName, Token>,
     pub(super) listener: UnixListener,
@@ -60,10 +62,24 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
     let (systemd, signals) = Systemd::connect().await.map_err(PrepareError::Systemd)?;
     let boot = incarnation::boot_id(paths).map_err(PrepareError::Incarnation)?;
     let incarnation = incarnation::incarnation(paths, &systemd).await.map_err(PrepareError::Incarnation)?;
-    let (mut held, mut left_filed) = (BTreeMap::new(), BTreeMap::new());
+    let (mut held, mut releasing, mut left_filed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let aside = |unit: &UnitName| files(paths.releasing_dir().join(unit.as_str()).display().to_string());
+    for (unit, found) in permit::load_releasing(paths).map_err(files("/run/convoke/releasing".to_owned()))? {
+        match keeps(&systemd, &unit, found, &incarnation).await? {
+            Kept::Runs(permit) | Kept::Stops(permit) => drop(releasing.insert(unit, permit)),
+            Kept::Down(_) | Kept::Nothing => permit::forget(paths, &unit).map_err(aside(&unit))?,
+        }
+    }
     for (unit, found) in permit::load(paths).map_err(files("/run/convoke/permits".to_owned()))? {
         match keeps(&systemd, &unit, found, &incarnation).await? {
-            Kept::Runs(permit) => drop(held.insert(unit, permit)),
+            Kept::Runs(permit) => {
+                releasing.remove(&unit);
+                held.insert(unit, permit);
+            }
+            Kept::Stops(permit) => {
+                permit::set_aside(paths, &unit).map_err(aside(&unit))?;
+                releasing.insert(unit, permit);
+            }
             not => {
                 if let Kept::Down(token) = not {
                     left_filed.insert(unit.clone(), token);
@@ -84,12 +100,14 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
     }
     let socket = paths.socket();
     let listener = gate::open(&socket).map_err(files(socket.display().to_string()))?;
-    Ok(Prepared { incarnation, boot, systemd, signals, held, left_filed, listener })
+    Ok(Prepared { incarnation, boot, systemd, signals, held, releasing, left_filed, listener })
 }
 
 /// What a permit file that was found is worth.
 enum Kept {
     Runs(Permit),
+    /// What is left of its unit, which stops, runs on its terms until it is gone.
+    Stops(Permit),
     /// Nothing, but that the unit was not being released.
     Down(Token),
     Nothing,
@@ -109,9 +127,10 @@ async fn keeps(
     let reading = systemd.read(unit.as_str()).await.map_err(PrepareError::Systemd)?;
     let frozen = reading.freezer_state == "frozen";
     let runs = reading.active_state.is_up() || reading.active_state == ActiveState::Activating;
-    Ok(match runs && !frozen {
+    Ok(match runs {
+        _ if frozen => Kept::Nothing,
         true => Kept::Runs(permit),
         false if reading.active_state.is_down() => Kept::Down(permit.token),
-        false => Kept::Nothing,
+        false => Kept::Stops(permit),
     })
 }

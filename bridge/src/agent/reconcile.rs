@@ -198,6 +198,7 @@ impl Agent {
         if let Some(held) = unit.held.take() {
             unit.filed = false;
             self.actions.push(Action::Unfile { unit: name.clone() });
+            self.actions.push(Action::Forget { unit: name.clone() });
             self.floors.raise(name, held.token, Cause::Ordered);
         }
     }

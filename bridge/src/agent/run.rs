@@ -79,7 +79,7 @@ pub struct AgentSetup {
 
 /// Runs the agent until it is told to end, or the session's task has gone.
 pub async fn run(setup: AgentSetup, prepared: Prepared) {
-    let Prepared { boot, systemd, signals, held, left_filed, listener, .. } = prepared;
+    let Prepared { boot, systemd, signals, held, releasing, left_filed, listener, .. } = prepared;
     let expected = setup.paths.lease_file().exists();
     let agent = Agent::new(Origin {
         node: setup.node,
@@ -87,6 +87,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         incarnation: setup.incarnation.clone(),
         floors: Floors::load(&setup.paths.floors_file(), &boot, expected),
         held,
+        releasing,
         left_filed,
         gated: discovery::load_gated(&setup.paths),
     });
@@ -229,8 +230,8 @@ impl Shell {
                 Event::Discovered(_) => self.discovery_ended(),
                 _ => {}
             }
-            let now =
-                Now { boot_ms: boottime_ms(), mono: tasks::monotonic(), leased: self.lease.left().is_some() };
+            let (ends_ms, leased) = (self.lease.ends_ms(), self.lease.left().is_some());
+            let now = Now { boot_ms: boottime_ms(), mono: tasks::monotonic(), leased, ends_ms };
             self.blocked = false;
             for action in self.agent.handle(event, &now) {
                 if let Action::Exit(done) = action {
@@ -270,10 +271,15 @@ impl Shell {
                 }
             }
             Action::Unfile { unit } => {
-                if let Err(error) = permit::remove(&self.paths, &unit) {
+                if let Err(error) = permit::set_aside(&self.paths, &unit) {
                     // With the file in place the unit can start at any moment, and nothing we say of it would hold.
                     let why = format!("the permit of {unit} cannot be removed: {error}");
                     take_down(Some(unit.as_str()), why).await;
+                }
+            }
+            Action::Forget { unit } => {
+                if let Err(error) = permit::forget(&self.paths, &unit) {
+                    tracing::error!(%unit, %error, "a permit that was released stays in /run/convoke/releasing");
                 }
             }
             Action::Begin { op, unit, work } => self.begin(op, unit, work).await,

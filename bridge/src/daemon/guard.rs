@@ -26,13 +26,14 @@ const MORE_LOOKS: usize = 300;
 
 /// Applies `OnQuorumLoss=` if the lease has ended and anything is left to be stopped; comes back when that is done.
 pub(super) async fn keep_lease(paths: &Paths, obstacle: &anyhow::Error) {
-    let ending = match agent::boot_id(paths) {
+    let (lease, ending) = match agent::boot_id(paths) {
         Ok(boot) => {
+            let lease = Lease::load(&paths.lease_file(), &boot);
             // Not ended yet: PID 1 starts the next daemon long before, and that looks again.
-            if Lease::load(&paths.lease_file(), &boot).left().is_some() {
+            if lease.left().is_some() {
                 return;
             }
-            agent::ends_with_lease(paths)
+            (lease, agent::ends_with_lease(paths))
         }
         Err(why) => {
             error!(%why, "nobody knows whether the lease has ended");
@@ -59,7 +60,7 @@ pub(super) async fn keep_lease(paths: &Paths, obstacle: &anyhow::Error) {
         node_name,
         paths: paths.clone(),
         incarnation: prepared.incarnation.clone(),
-        lease: Lease::default(),
+        lease,
         pulse: Pulse::default(),
         asker: Asker::new(to_session.clone()),
         to_session,

@@ -170,7 +170,7 @@ async fn run(
             }
         }
     });
-    let (held, left_filed) = prepare(&place.shared);
+    let (held, releasing, left_filed) = prepare(&place.shared);
     let (events, inbox) = mpsc::unbounded_channel();
     let signals = lock(&place.shared).subscribe();
     let agent = Agent::new(Origin {
@@ -179,6 +179,7 @@ async fn run(
         incarnation: incarnation.clone(),
         floors,
         held,
+        releasing,
         left_filed,
         gated: Gated::default(),
     });
@@ -234,19 +235,30 @@ async fn open(place: &Place, dialer: Dialer) -> leader::Opened {
     leader::Opened { consensus, replica, machine }
 }
 
-/// As `bridge/src/agent/prepare.rs`: a permit counts only while its unit runs, comes up or is about to restart.
-fn prepare(machine: &Shared) -> (BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, Token>) {
+/// What an earlier daemon left: permits in force, those being released, and those whose unit went down unheard.
+type Left = (BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, Token>);
+
+/// As `bridge/src/agent/prepare.rs`: a permit counts only while its unit runs, comes up or is about to restart; one whose
+/// unit stops, or was to stop, is held until it is gone.
+fn prepare(machine: &Shared) -> Left {
     let mut machine = lock(machine);
+    let mut releasing = std::mem::take(&mut machine.releasing);
+    releasing.retain(|name, _| {
+        machine.units.get(name).is_some_and(|unit| !matches!(unit.doing, Doing::Down | Doing::Failed))
+    });
     let (mut held, mut left_filed) = (BTreeMap::new(), BTreeMap::new());
     for (name, permit) in std::mem::take(&mut machine.permits) {
         match machine.units.get(&name).map(|unit| unit.doing) {
             Some(Doing::Up | Doing::Starting { .. } | Doing::Restarting { .. }) => {
                 machine.permits.insert(name.clone(), permit.clone());
+                releasing.remove(&name);
                 held.insert(name, permit);
             }
             Some(Doing::Down | Doing::Failed) => drop(left_filed.insert(name, permit.token)),
-            _ => {}
+            Some(_) => drop(releasing.insert(name, permit)),
+            None => {}
         }
     }
-    (held, left_filed)
+    machine.releasing.clone_from(&releasing);
+    (held, releasing, left_filed)
 }

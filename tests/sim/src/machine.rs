@@ -70,6 +70,8 @@ pub(crate) struct Machine {
     pub(crate) units: BTreeMap<UnitName, Unit>,
     /// Below /run/convoke/permits.
     pub(crate) permits: BTreeMap<UnitName, PermitFile>,
+    /// Below /run/convoke/releasing.
+    pub(crate) releasing: BTreeMap<UnitName, PermitFile>,
     pub(crate) births: Vec<Birth>,
     /// A fault that was put in: gates do not look for a permit.
     pub(crate) gates_open: bool,
@@ -91,6 +93,7 @@ impl Machine {
             boots: 0,
             units: BTreeMap::new(),
             permits: BTreeMap::new(),
+            releasing: BTreeMap::new(),
             births: Vec::new(),
             gates_open: false,
             must_reboot: None,
@@ -121,6 +124,7 @@ impl Machine {
         self.signals = None;
         self.must_reboot = None;
         self.permits.clear();
+        self.releasing.clear();
         for unit in self.units.values_mut() {
             (unit.doing, unit.alive, unit.job, unit.entered, unit.runs) =
                 (Doing::Down, false, None, [None; 4], 0);

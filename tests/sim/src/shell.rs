@@ -80,7 +80,7 @@ impl Shell {
             let mono = Duration::from_millis(lock(&self.machine).now);
             let leased = self.is_leased();
             self.blocked = false;
-            let now = Now { boot_ms: boottime_ms(), mono, leased };
+            let now = Now { boot_ms: boottime_ms(), mono, leased, ends_ms: self.lease.ends_ms() };
             tracing::trace!(node = self.name, leased, ?event, "heard");
             for action in self.agent.handle(event, &now) {
                 tracing::trace!(node = self.name, ?action, "does");
@@ -112,9 +112,13 @@ impl Shell {
             }
             Action::Unfile { unit } => {
                 if self.flaw != Some(Flaw::PermitKept) {
-                    lock(&self.machine).permits.remove(&unit);
+                    let mut machine = lock(&self.machine);
+                    if let Some(permit) = machine.permits.remove(&unit) {
+                        machine.releasing.insert(unit, permit);
+                    }
                 }
             }
+            Action::Forget { unit } => drop(lock(&self.machine).releasing.remove(&unit)),
             Action::Begin { op, unit, work } => self.begin(op, unit, work),
             Action::Send { number, fact } => {
                 let saved = !self.blocked && self.agent.save_floors().is_ok();
@@ -174,7 +178,9 @@ impl Shell {
         if !self.is_leased() {
             return Err(Failure::NoLease);
         }
-        lock(&self.machine).permits.insert(unit.clone(), permit);
+        let mut machine = lock(&self.machine);
+        machine.permits.insert(unit.clone(), permit);
+        machine.releasing.remove(unit);
         Ok(())
     }
 

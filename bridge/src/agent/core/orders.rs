@@ -90,7 +90,8 @@ impl Agent {
             "the record of released permits is lost; all that is not seen running is released again"
         );
         for permit in permits.iter().filter(|permit| permit.incarnation == self.incarnation) {
-            let held = self.units.get(&permit.unit).and_then(|unit| unit.held.as_ref());
+            let unit = self.units.get(&permit.unit).filter(|unit| unit.filed);
+            let held = unit.and_then(|unit| unit.held.as_ref());
             if held.is_none_or(|held| held.token != permit.token) {
                 self.floors.raise(&permit.unit, permit.token, Cause::Unused);
             }

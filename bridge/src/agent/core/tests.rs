@@ -24,18 +24,7 @@ struct Lab {
 }
 
 fn lab_with(held: &[(&str, Permit)]) -> Lab {
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let agent = Agent::new(Origin {
-        node: NodeId(1),
-        node_name: "n1".into(),
-        incarnation: "boot/1/0".into(),
-        floors: Floors::load(&dir.path().join("floors"), "boot", false),
-        held: held.iter().map(|(unit, permit)| (UnitName::from(*unit), permit.clone())).collect(),
-        left_filed: BTreeMap::new(),
-        gated: Gated::default(),
-    });
-    let now = Now { boot_ms: 100_000, mono: Duration::from_secs(100), leased: true };
-    let mut lab = Lab { agent, now, index: 0, done: Vec::new(), _dir: dir };
+    let mut lab = Lab::new(held, &[]);
     lab.hear(Event::Connected);
     lab
 }
@@ -134,6 +123,26 @@ fn view(unit: &str, token: u64, phase: Phase) -> PermitView {
 }
 
 impl Lab {
+    /// Not connected yet.
+    fn new(held: &[(&str, Permit)], releasing: &[(&str, Permit)]) -> Self {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let named = |permits: &[(&str, Permit)]| {
+            permits.iter().map(|(unit, permit)| (UnitName::from(*unit), permit.clone())).collect()
+        };
+        let agent = Agent::new(Origin {
+            node: NodeId(1),
+            node_name: "n1".into(),
+            incarnation: "boot/1/0".into(),
+            floors: Floors::load(&dir.path().join("floors"), "boot", false),
+            held: named(held),
+            releasing: named(releasing),
+            left_filed: BTreeMap::new(),
+            gated: Gated::default(),
+        });
+        let now = Now { boot_ms: 100_000, mono: Duration::from_secs(100), leased: true, ends_ms: 0 };
+        Self { agent, now, index: 0, done: Vec::new(), _dir: dir }
+    }
+
     fn hear(&mut self, event: Event) -> String {
         let actions = self.agent.handle(event, &self.now);
         let told = actions.iter().map(tell).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
@@ -227,6 +236,7 @@ fn tell(action: &Action) -> String {
             format!("start {unit} {}{gates}", permit.token)
         }
         Action::Unfile { unit } => format!("unfile {unit}"),
+        Action::Forget { .. } => String::new(),
         Action::Begin { unit, work: Work::Look { .. }, .. } => format!("look {unit}"),
         Action::Begin { unit, work: Work::Start { .. }, .. } => format!("start {unit}"),
         Action::Begin { unit, work: Work::Stop(stop), .. } => match stop.if_stuck {
@@ -603,6 +613,39 @@ fn without_a_connection_to_pid_1_the_end_of_a_lease_is_kept_as_well() {
     assert_eq!(lab.hear(Event::Tick), "unfile db.service");
     lab.now.boot_ms += permit(7).terms.stop_budget_ms + 600;
     assert!(lab.hear(Event::Tick).contains("take down: db.service"));
+}
+
+#[test]
+fn a_stop_that_others_count_from_the_end_of_the_lease_gets_no_time_anew() {
+    let mut db = permit(7);
+    db.terms.fencing = policy::Fencing::Lease;
+    let (budget, told_late) = (db.terms.stop_budget_ms, 3_000);
+    for (fencing, overdue) in [(policy::Fencing::Lease, true), (policy::Fencing::Required, false)] {
+        db.terms.fencing = fencing;
+        // As after a restart in the midst of the stops: nothing is filed, and the lease is over.
+        let mut lab = Lab::new(&[], &[("db.service", db.clone())]);
+        lab.now.leased = false;
+        lab.now.ends_ms = lab.now.boot_ms - told_late;
+        let told = lab.hear(Event::Connected);
+        assert_eq!(told, "unfile db.service; unfile db.service; stop db.service or take down");
+        lab.now.boot_ms += budget + 600 - told_late;
+        assert_eq!(lab.hear(Event::Tick).contains("take down: db.service"), overdue, "{fencing:?}");
+    }
+}
+
+#[test]
+fn what_was_being_released_is_forgotten_once_it_is_gone() {
+    let mut lab = Lab::new(&[], &[("db.service", permit(7))]);
+    lab.hear(Event::Connected);
+    lab.discover(&["db.service"]);
+    lab.look("db.service", (ActiveState::Deactivating, "stop-sigterm", "success"));
+    lab.changes("db.service", down());
+    assert_eq!(lab.hear(Event::Tick), "", "why it stopped, the cluster knows");
+    lab.open(1);
+    let told = lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]);
+    assert_eq!(told, "unfile db.service; stop db.service");
+    assert!(lab.end("db.service", gone("db.service")).contains("released db.service 7 Ordered"));
+    assert!(lab.done.iter().any(|action| matches!(action, Action::Forget { .. })));
 }
 
 #[test]

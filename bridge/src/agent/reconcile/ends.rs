@@ -34,7 +34,7 @@ impl Agent {
                 tracing::warn!(unit = %name, why, "cannot be frozen; it is stopped");
                 let held = self.units.get(name).and_then(|unit| unit.held.as_ref());
                 if let Some(budget_ms) = held.map(|held| held.terms.stop_budget_ms) {
-                    self.must_be_down_in(budget_ms, now);
+                    self.must_be_down_in(budget_ms, now.boot_ms);
                 }
                 if let Some(unit) = self.units.get_mut(name) {
                     unit.due = Some(Cause::LeaseEnded);
@@ -105,6 +105,7 @@ impl Agent {
         let Some(release) = unit.release.take() else { return };
         let item = unit.item(name);
         unit.told = Some(item.clone());
+        self.actions.push(Action::Forget { unit: name.clone() });
         if let Some(token) = release.token {
             self.floors.raise(name, token, release.because.clone());
         }

@@ -1,6 +1,6 @@
 //! The end of this node's lease: files first, then stops in their order, and the time by which all must be down (F8).
 
-use policy::Cause;
+use policy::{Cause, Fencing};
 
 use crate::agent::core::Agent;
 use crate::agent::decide::{AtLeaseEnd, Run, at_lease_end};
@@ -20,6 +20,7 @@ impl Agent {
         }
         let mut freeze = Vec::new();
         let mut budget_ms: u64 = 0;
+        let mut from_ms = now.boot_ms;
         for (name, unit) in &mut self.units {
             let Some(held) = unit.held.as_ref() else { continue };
             let fate = at_lease_end(&held.terms);
@@ -29,6 +30,11 @@ impl Agent {
             self.actions.push(Action::Unfile { unit: name.clone() });
             unit.filed = false;
             budget_ms = budget_ms.saturating_add(held.terms.stop_budget_ms);
+            // Others count from the end of the lease (F7), which a daemon that was killed or halted hears of late. What
+            // is fenced by its power has the time that an orderly stop takes.
+            if held.terms.fencing == Fencing::Lease && now.ends_ms > 0 {
+                from_ms = from_ms.min(now.ends_ms);
+            }
             match fate {
                 AtLeaseEnd::TakeDown => {
                     let why = format!("{name} must not run without a quorum (OnQuorumLoss=reboot)");
@@ -52,13 +58,13 @@ impl Agent {
         for name in freeze {
             self.begin(&name, OpKind::Freeze, Work::Freeze);
         }
-        self.must_be_down_in(budget_ms, now);
+        self.must_be_down_in(budget_ms, from_ms);
         self.touch_all();
     }
 
     /// Sets the time by which what stops without a lease is down.
-    pub(super) fn must_be_down_in(&mut self, budget_ms: u64, now: &Now) {
-        let by = now.boot_ms.saturating_add(budget_ms).saturating_add(OVERDUE_SLACK_MS);
+    pub(super) fn must_be_down_in(&mut self, budget_ms: u64, from_ms: u64) {
+        let by = from_ms.saturating_add(budget_ms).saturating_add(OVERDUE_SLACK_MS);
         self.down_by_ms = Some(self.down_by_ms.map_or(by, |before| before.max(by)));
     }
 
