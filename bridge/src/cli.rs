@@ -50,6 +50,11 @@ pub fn command() -> clap::Command {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
+    tell(failure);
+    failure.code.into()
+}
+
+fn tell(failure: &Failure) {
     if !failure.text.is_empty() {
         // Findings bring their own heading.
         let heading = if failure.text.starts_with("error") { "" } else { "error: " };
@@ -58,7 +63,6 @@ fn fail(failure: &Failure) -> ExitCode {
     if let Some(hint) = &failure.hint {
         out::note(&format!("hint: {hint}"));
     }
-    failure.code.into()
 }
 
 async fn run(verb: Verb) -> Result<(), Failure> {

@@ -24,32 +24,61 @@ const LINES: u64 = 20;
 
 pub(super) async fn start(bus: &Bus, units: &[String], on: Option<&str>, wait: &Wait) -> Result<(), Failure> {
     let until = Instant::now() + wait.timeout;
-    let mut asked = Vec::new();
-    for unit in units {
-        let unit = full(unit)?;
-        let index = answer(until, wait, bus.0.start(&unit, on.unwrap_or_default())).await?;
-        asked.push((unit, index));
+    let (mut asked, mut failures) = (Vec::new(), Failures::default());
+    for unit in all(units)? {
+        match answer(until, wait, bus.0.start(&unit, on.unwrap_or_default())).await {
+            Ok(index) => asked.push((unit, index)),
+            Err(failure) => failures.add(failure),
+        }
     }
     for (unit, index) in asked {
-        let text = follow(bus, wait, until, &unit, |picture| judge::started(picture, &unit, on)).await?;
-        finish(bus, &unit, index, text, "unit-start-asked", "unit-started").await;
+        match follow(bus, wait, until, &unit, |picture| judge::started(picture, &unit, on)).await {
+            Ok(text) => finish(bus, &unit, index, text, "unit-start-asked", "unit-started").await,
+            Err(failure) => failures.add(failure),
+        }
     }
-    Ok(())
+    failures.end()
 }
 
 pub(super) async fn stop(bus: &Bus, units: &[String], wait: &Wait) -> Result<(), Failure> {
     let until = Instant::now() + wait.timeout;
-    let mut asked = Vec::new();
-    for unit in units {
-        let unit = full(unit)?;
-        let index = answer(until, wait, bus.0.stop(&unit)).await?;
-        asked.push((unit, index));
+    let (mut asked, mut failures) = (Vec::new(), Failures::default());
+    for unit in all(units)? {
+        match answer(until, wait, bus.0.stop(&unit)).await {
+            Ok(index) => asked.push((unit, index)),
+            Err(failure) => failures.add(failure),
+        }
     }
     for (unit, index) in asked {
-        let text = follow(bus, wait, until, &unit, |picture| judge::stopped(picture, &unit)).await?;
-        finish(bus, &unit, index, text, "unit-stop-asked", "unit-released").await;
+        match follow(bus, wait, until, &unit, |picture| judge::stopped(picture, &unit)).await {
+            Ok(text) => finish(bus, &unit, index, text, "unit-stop-asked", "unit-released").await,
+            Err(failure) => failures.add(failure),
+        }
     }
-    Ok(())
+    failures.end()
+}
+
+/// What became of several wishes: one that failed leaves the others to be asked, followed and told all the same.
+#[derive(Default)]
+struct Failures(Option<Failure>);
+
+impl Failures {
+    /// Keeps the first, whose code the command ends with, and tells the others at once.
+    fn add(&mut self, failure: Failure) {
+        match &self.0 {
+            Some(_) => super::tell(&failure),
+            None => self.0 = Some(failure),
+        }
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
+/// The units' whole names. With a mistake in one of them nothing is asked.
+fn all(units: &[String]) -> Result<Vec<String>, Failure> {
+    units.iter().map(|unit| full(unit)).collect()
 }
 
 pub(super) async fn move_unit(
@@ -218,6 +247,22 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(5));
         assert_eq!(failure.code, Code::NoQuorum);
         assert!(failure.text.contains("within 0.04 s"), "{}", failure.text);
+    }
+
+    #[test]
+    fn the_first_failure_of_several_decides_the_exit_code() {
+        let mut failures = Failures::default();
+        failures.add(Failure::new(Code::NotDone, "a"));
+        failures.add(Failure::new(Code::NotFound, "b"));
+        assert_eq!(failures.end().expect_err("both failed").code, Code::NotDone);
+        assert!(Failures::default().end().is_ok());
+    }
+
+    #[test]
+    fn no_unit_is_asked_for_when_one_has_no_name() {
+        let units = ["db".to_owned(), "a/b".to_owned()];
+        assert_eq!(all(&units).expect_err("no name of a unit").code, Code::Usage);
+        assert_eq!(all(&units[..1]).expect("a name"), ["db.service"]);
     }
 
     #[test]
