@@ -121,6 +121,8 @@ codes! {
         "Give it an `[X-Convoke]` section of its own. It is NOT gated until then.";
     Automounted "U0050" "An automount unit starts a mount that is a cluster unit.",
         "Remove the automount: each access asks the cluster, and waits for its answer.";
+    EndsByItself "U0051" "A service with `Type=oneshot` is over when its work is done, which the cluster takes for a failure.",
+        "Add `RemainAfterExit=yes`, so that it counts as active from then on; else it is tried on one node after another.";
 }
 
 impl fmt::Display for Code {

@@ -56,6 +56,20 @@ pub(crate) fn stopping(view: &View) -> Vec<Diagnostic> {
     found
 }
 
+/// What would have failed for the cluster although it did its work.
+pub(crate) fn ending(view: &View) -> Option<Diagnostic> {
+    let oneshot = view.last("Service", "Type").filter(|v| v.text == "oneshot")?;
+    if view.last("Service", "RemainAfterExit").is_some_and(|v| is_yes(&v.text)) {
+        return None;
+    }
+    let message = format!(
+        "`{}` is over as soon as it has done its work: the cluster takes that for a failure",
+        view.id
+    );
+    let found = Diagnostic::warning(Code::EndsByItself, oneshot.span(), message);
+    Some(found.help("add `RemainAfterExit=yes` if it is to count as active from then on"))
+}
+
 /// Whether and how the gate is in force.
 pub(crate) fn gating(view: &View, exclusive: bool, rootless: Option<&Value>) -> Vec<Diagnostic> {
     let mut found = Vec::new();

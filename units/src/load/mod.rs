@@ -157,6 +157,7 @@ fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
         found.push(Diagnostic::error(Code::UnitType, view.claim().cloned(), message));
     } else {
         found.extend(hazards::gating(view, exclusive, hides_permit(view)));
+        found.extend(hazards::ending(view));
     }
     if exclusive {
         found.extend(hazards::stopping(view));
