@@ -252,7 +252,8 @@ fn wrong_plug(c: &Cluster) -> Result<()> {
     let (victim, leader) = placed(c)?;
     let name = c.node(victim).name();
     let other = c.follower(&[victim])?;
-    let (right, wrong) = (c.lab.bmc(victim).address(), c.lab.bmc(other).address());
+    // By its other name: the same call for two nodes would be refused when it is configured.
+    let (right, wrong) = (c.lab.bmc(victim).address(), format!("{}-bmc", c.node(other).name()));
     // The victim's device is wired to a switch that says off.
     let document = c.settings();
     c.lab.bmc(other).set_faults(&[Fault::LieOff])?;

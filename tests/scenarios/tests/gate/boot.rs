@@ -151,13 +151,14 @@ pub(crate) fn soft_reboot(c: &Cluster) -> Result<()> {
     c.run_unit(unit, 1)?;
     let permit = format!("/run/convoke/permits/{unit}");
     let (before, boot_id) = (c.ok(1, &format!("cat {permit}"))?, c.node(1).boot_id()?);
-    let count = || c.ok(1, "systemctl show --property=SoftRebootsCount --value");
+    // A question that PID 1 goes away under may never be answered.
+    let count = || c.ok(1, "timeout 5 systemctl show --property=SoftRebootsCount --value");
     let earlier = count()?;
     // The soft-reboot kills who asked for it.
     let _ = c.node(1).run_for("systemctl --no-block soft-reboot", SOON);
     c.wait_for("the soft-reboot is over", BOOT, || {
         ensure!(count()? != earlier, "not begun");
-        let state = c.run(1, "systemctl is-system-running")?.stdout;
+        let state = c.run(1, "timeout 5 systemctl is-system-running")?.stdout;
         ensure!(state.trim() == "running", "{state}");
         Ok(Some(()))
     })?;
