@@ -99,7 +99,7 @@ pub(crate) async fn pace(raft: Raft, acknowledged: Acknowledged, rounds: LastRou
             changed = server.changed() => if changed.is_err() { return },
             () = pause => {}
             // A pause that begins anew with each round or acknowledgement never wakes an idle process.
-            () = rounds.0.noted.notified(), if !ticking => {}
+            () = rounds.0.noted.notified(), if need == Need::Heartbeats => {}
             () = acknowledged.sent(), if need == Need::Elections && !ticking => {}
         }
     }

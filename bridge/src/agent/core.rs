@@ -452,7 +452,8 @@ impl Agent {
     /// Whether something waits for the next tick.
     pub(super) fn is_restless(&self) -> bool {
         let retried = self.kept == Kept::No || self.has_errands() || self.units.values().any(Unit::is_odd);
-        retried || !self.lease_live || self.down_by_ms.is_some() || self.gates.has_open()
+        let untold = self.outbox.has_unsent();
+        retried || untold || !self.lease_live || self.down_by_ms.is_some() || self.gates.has_open()
     }
 
     fn snapshot(&self, now: &Now) -> Snapshot {

@@ -56,6 +56,11 @@ impl Outbox {
         }
     }
 
+    /// Whether the present session lacks a fact.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.waiting.iter().any(|waiting| !waiting.sent)
+    }
+
     /// The next fact that the present session does not have.
     pub(super) fn next(&mut self) -> Option<&mut Waiting> {
         self.waiting.iter_mut().find(|waiting| !waiting.sent)

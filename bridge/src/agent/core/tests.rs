@@ -578,6 +578,17 @@ fn a_grant_that_came_before_the_lease_is_used_when_the_lease_is_there() {
 }
 
 #[test]
+fn what_could_not_be_sent_keeps_the_agent_ticking() {
+    let mut lab = lab();
+    assert!(!lab.agent.is_restless(), "nothing waits for a tick");
+    lab.agent.unsend();
+    assert!(lab.agent.is_restless(), "the inventory was not sent");
+    lab.now.leased = false;
+    lab.hear(Event::Tick);
+    assert!(lab.agent.is_restless(), "the return of the lease is found by the tick");
+}
+
+#[test]
 fn a_stop_under_way_at_the_end_of_the_lease_loses_its_patience() {
     let mut lab = lab();
     lab.running();
