@@ -174,6 +174,7 @@ impl Agent {
             self.outbox.push(Fact::StopStuck { node, incarnation, unit: name.clone(), token, what });
         }
     }
+
     /// An operator's stop is known to this daemon alone until the cluster has answered (F10).
     pub(in crate::agent) fn not_spooled(&mut self, name: &UnitName, why: &str) {
         tracing::error!(unit = %name, why, "an operator's stop could not be written to disk");
