@@ -83,6 +83,7 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
 
     let (streams, accepted) = mpsc::channel(QUEUE);
     let (leader_now, leader) = watch::channel(None);
+    let leads = leader.clone();
     let (applied_now, applied) = watch::channel(0);
     let (ask_memory, asked) = mpsc::channel(8);
     let group = match enrolled.identity.role.votes() {
@@ -145,7 +146,7 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
     };
     tokio::spawn(doors::serve(listener, doors));
     let prober = dialer.clone();
-    tokio::spawn(async move { prober.probe().await });
+    tokio::spawn(async move { prober.probe(|| leads.borrow().map(|leader| leader.0)).await });
 
     let (commands, agent_commands) = mpsc::channel(8);
     let setup = agent::AgentSetup {

@@ -247,8 +247,9 @@ impl Dialer {
 
     /// Tries the direct paths that are down again and again, and now and then those to all voters, so that a cut link
     /// between two that have nothing to say to each other is seen before it is needed. Of two voters one looks: a way that
-    /// carries in one direction only fails from both ends. For ever: run it as a task.
-    pub async fn probe(&self) {
+    /// carries in one direction only fails from both ends. Neither does where one of them `leads`: their session carries
+    /// all the time, and is seen to stall. For ever: run it as a task.
+    pub async fn probe(&self, leads: impl Fn() -> Option<u64>) {
         let timing = &self.0.timing;
         let mut look_at = Instant::now() + timing.look_every;
         loop {
@@ -267,8 +268,11 @@ impl Dialer {
                 look_at = Instant::now() + timing.look_every;
                 let me = self.me();
                 let voting = book.voters().any(|voter| voter == me);
+                let leader = leads();
                 let others = book.voters().filter(|voter| *voter > me || (!voting && *voter != me));
-                let others: Vec<u64> = others.filter(|voter| !tried.contains(voter)).collect();
+                let idle =
+                    others.filter(|voter| leader.is_none_or(|leader| leader != me && leader != *voter));
+                let others: Vec<u64> = idle.filter(|voter| !tried.contains(voter)).collect();
                 tried.extend(others);
             }
             let probes: FuturesUnordered<_> = tried

@@ -114,6 +114,7 @@ async fn run(
     let listener = Listener::fed(address(place.machine), accept(place.node, place.net.listen(place.machine)));
     let (streams, accepted) = mpsc::channel(16);
     let (leader_now, leader) = watch::channel(None);
+    let leads = leader.clone();
     let (to_agent, from_session) = mpsc::channel(QUEUE);
     let mut consensus = None;
     if place.votes {
@@ -150,7 +151,7 @@ async fn run(
         },
     ));
     let prober = dialer.clone();
-    tokio::spawn(async move { prober.probe().await });
+    tokio::spawn(async move { prober.probe(|| leads.borrow().map(|leader| leader.0)).await });
 
     let boots = lock(&place.shared).boots;
     let boot = boot(place.machine, boots);

@@ -188,12 +188,34 @@ async fn a_cut_link_goes_through_a_third_node_and_is_named() {
     let mut healed = dialer.healed();
     let prober = tokio::spawn({
         let dialer = dialer.clone();
-        async move { dialer.probe().await }
+        async move { dialer.probe(|| None).await }
     });
     cut.replace((*site.book.load()).clone());
     assert_eq!(timeout(BOUND, healed.recv()).await.expect("in time"), Ok(2));
     prober.abort();
     assert_eq!(dial(&dialer, 2).await.expect("reached").path, Path::Direct(address));
+}
+
+#[tokio::test]
+async fn nobody_looks_whether_the_way_to_a_leader_carries() {
+    let site = Site::new();
+    for node in [2, 3] {
+        let dead = dead_address().await;
+        site.enter(node, vec![dead]);
+    }
+    let timing = DialTiming { look_every: Duration::from_millis(20), ..site.dialer(1).0.timing };
+    let dialer = Dialer::new(site.tls(1), site.book.clone(), timing);
+    let down = |peer| dialer.links().iter().any(|link| link.peer == peer);
+    let looked = async {
+        while !down(3) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = dialer.probe(|| Some(2)) => {}
+        looked = timeout(BOUND, looked) => looked.expect("the way to node 3 is looked at"),
+    }
+    assert!(!down(2), "sessions with the leader carry all the time");
 }
 
 #[tokio::test]
