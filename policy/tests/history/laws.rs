@@ -6,8 +6,9 @@ use policy::{
     Command, Decision, Definition, Entry, Goal, NodeTerm, State, Unit, UnitName, Wanted, apply, plan,
 };
 
+use super::World;
 use super::check::{Checked, Violation};
-use super::{World, offer};
+use super::definitions::offer;
 
 fn broken(what: String) -> Checked {
     Err(Violation { rule: "law", what })
