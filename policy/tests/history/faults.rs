@@ -10,6 +10,13 @@ impl World {
         if self.rng.percent(8) {
             return self.elect();
         }
+        if self.service.is_some() && self.rng.percent(45) {
+            if self.rng.percent(30) {
+                self.site_failure();
+                return Ok(());
+            }
+            return self.harm_service(at);
+        }
         let Some(machine) = self.machines.get_mut(at) else { return Ok(()) };
         let what = self.rng.below(10);
         self.story.push(format!("{} fault {what} at {}", self.now, machine.name));

@@ -3,7 +3,8 @@
 use policy::{Command, Fact, NodeId, Order, Presence, Refusal, UnitName, plan};
 
 use super::machine::Doing;
-use super::{Checked, Mutation, World};
+use super::service::{Came, name};
+use super::{Checked, Mutation, Violation, World};
 
 impl World {
     /// Any message, in any order; some twice, some never. What a session carries keeps its order.
@@ -68,11 +69,15 @@ impl World {
     }
 
     /// Units of one machine go on, and its agent tells again what was not confirmed.
-    pub(super) fn progress(&mut self, at: usize) {
+    pub(super) fn progress(&mut self, at: usize) -> Checked {
         let (broken, calm) = (self.broken, self.calm);
-        let Some(machine) = self.machines.get_mut(at) else { return };
+        let Some(machine) = self.machines.get(at) else { return Ok(()) };
         let units: Vec<UnitName> = machine.copies.keys().cloned().collect();
         for unit in units {
+            if !self.may_go_on_starting(at, &unit)? {
+                continue;
+            }
+            let Some(machine) = self.machines.get_mut(at) else { return Ok(()) };
             let before = machine.copies.get(&unit).map(|copy| copy.doing);
             let said = machine.progress(&unit, &mut self.rng, broken, calm);
             self.facts.extend(said);
@@ -82,12 +87,42 @@ impl World {
                     .push(format!("{} {} on {}: {before:?} -> {after:?}", self.now, unit, machine.name));
             }
         }
+        self.tell(at);
+        Ok(())
+    }
+
+    /// Of a clustered service it is the others that decide whether a start comes up.
+    fn may_go_on_starting(&mut self, at: usize, unit: &UnitName) -> Result<bool, Violation> {
+        let Some(machine) = self.machines.get(at).filter(|machine| machine.alive()) else { return Ok(true) };
+        let starts = match machine.copies.get(unit).map(|copy| copy.doing) {
+            Some(Doing::Starting) => true,
+            Some(Doing::Restarting) => machine.may_restart(unit),
+            _ => false,
+        };
+        if !starts || self.service.is_none() {
+            return Ok(true);
+        }
+        let came = self.daemon_starts(at)?;
+        let Some(machine) = self.machines.get_mut(at) else { return Ok(false) };
+        let started = machine.starts.get(unit);
+        self.story.push(format!("{} {unit} on {} starts, {started:?}: {came:?}", self.now, machine.name));
+        if came == Came::Failed {
+            machine.start_failed(unit);
+        }
+        Ok(came == Came::Up)
+    }
+
+    fn tell(&mut self, at: usize) {
+        let Some(machine) = self.machines.get_mut(at) else { return };
         if machine.connected && machine.heard() {
             let owed = machine.owes();
             let known: Vec<Fact> = owed.into_iter().filter(|fact| !self.facts.contains(fact)).collect();
             self.facts.extend(known);
             for fact in machine.news() {
                 self.reports.push((machine.id, machine.session, fact));
+            }
+            if self.service.is_some() {
+                self.facts.extend(machine.ready_changed(&name()));
             }
             let life = self.state.nodes.get(&machine.id).and_then(|node| node.life.as_ref());
             let unsaid =

@@ -9,6 +9,7 @@ mod machine;
 mod messages;
 mod mutation;
 mod rng;
+mod service;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use definitions::{definitions, offer};
 use machine::Machine;
 pub(crate) use mutation::Mutation;
 use rng::Rng;
+pub(crate) use service::Service;
 
 pub(crate) struct World {
     pub(crate) state: State,
@@ -39,9 +41,13 @@ pub(crate) struct World {
     pub(crate) spoke_after_proof: BTreeSet<(NodeId, Incarnation)>,
     /// What happened, for people.
     pub(crate) story: Vec<String>,
+    /// The clustered service, in worlds that have one.
+    pub(crate) service: Option<Service>,
     rng: Rng,
     broken: Option<Mutation>,
     liar: bool,
+    /// Disks are replaced now and then.
+    disks_fail: bool,
     /// No more faults, no more operators.
     calm: bool,
     /// How often it was checked.
@@ -90,9 +96,11 @@ impl World {
             stopped_by_hand: BTreeMap::new(),
             spoke_after_proof: BTreeSet::new(),
             story: Vec::new(),
+            service: None,
             rng,
             broken,
             liar,
+            disks_fail: false,
             calm: false,
             checked: 0,
             index: 0,
@@ -180,13 +188,14 @@ impl World {
         }
         // Some services ran before Convoke came; of exclusive ones a single copy.
         for unit in definitions.keys() {
-            if self.rng.percent(30) {
+            if self.service.is_none() && self.rng.percent(30) {
                 let at = self.rng.below(self.machines.len());
                 if let Some(machine) = self.machines.get_mut(at) {
                     machine.stray(unit);
                 }
             }
         }
+        self.found_service();
         Ok(())
     }
 
@@ -246,6 +255,7 @@ impl World {
                 check::opponents_never_meet(&before, &entry)?;
                 check::nodes_are_not_overfull(&before, &entry)?;
                 self.note_words(&before, &entry);
+                self.note_decision(&entry)?;
             }
             Err(_) => check::refusals_change_nothing(&before, &self.state, &entry)?,
         }
@@ -290,6 +300,7 @@ impl World {
 
     fn check_truth(&self) -> Checked {
         check::never_twice(self)?;
+        self.check_service()?;
         check::contradictions_alarm(self)
     }
 

@@ -35,6 +35,16 @@ pub(crate) enum Mutation {
     NeverFenced,
     /// S2: a loss voids what the node held.
     LossVoids,
+    /// F16: whoever is lost was not live last.
+    LossShrinks,
+    /// F16: time is taken for proof that a copy has ended.
+    TimeIsProof,
+    /// F16: PID 1 starts again what was let start alone.
+    RestartAlone,
+    /// F16: whoever was ready before another stopped counts as ready after it.
+    ReadyBefore,
+    /// F16: what was written behind the gate counts by its rank.
+    StrangerCounts,
 }
 
 impl World {
@@ -112,6 +122,31 @@ impl World {
                 }
             }
             _ => {}
+        }
+        self.bend_boot_ups(entry, accepted);
+    }
+
+    /// The same for what is remembered of clustered services.
+    fn bend_boot_ups(&mut self, entry: &Entry, accepted: bool) {
+        let Some(broken) = self.broken else { return };
+        for boot_up in self.state.units.values_mut().filter_map(|unit| unit.boot_up.as_mut()) {
+            match (broken, &entry.command) {
+                (Mutation::LossShrinks, Command::Fact(Fact::NodeLost { node, .. })) if accepted => {
+                    boot_up.members.remove(node);
+                }
+                (Mutation::TimeIsProof, Command::Decision(Decision::Expire { .. })) if accepted => {
+                    boot_up.members.values_mut().for_each(|member| {
+                        member.ended.get_or_insert(entry.index);
+                    });
+                }
+                (Mutation::ReadyBefore, Command::Fact(Fact::Released { .. }))
+                    if accepted && boot_up.members.values().any(|member| member.ready.is_some()) =>
+                {
+                    boot_up.members.retain(|_, member| member.ended.is_none());
+                }
+                (Mutation::StrangerCounts, _) => boot_up.estranged.clear(),
+                _ => {}
+            }
         }
     }
 }

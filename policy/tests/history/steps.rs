@@ -25,14 +25,16 @@ impl World {
                     self.deliver_view();
                 }
             }
-            52..=65 => self.progress(at),
+            52..=65 => self.progress(at)?,
             66..=76 => self.pass_time()?,
             77..=84 => self.hello(at)?,
             85..=89 => self.carry_out()?,
             90..=94 => self.fault(at)?,
+            95..=98 if self.service.is_some() && self.rng.percent(40) => self.say(at)?,
             95..=98 => self.operate(at)?,
             _ => self.rewrite(at),
         }
+        self.write();
         // What the planner proposes is dear to check, and no left-out rule shows there.
         if self.broken.is_some() { self.check_truth() } else { self.check() }
     }
@@ -64,6 +66,7 @@ impl World {
             if round == 45 && self.broken.is_none() {
                 self.vouch_for(dead)?;
             }
+            self.service_calms_down(dead, round)?;
             for _ in 0..3 {
                 self.pass_time()?;
             }
@@ -83,14 +86,32 @@ impl World {
             }
             for at in 0..self.machines.len() {
                 for _ in 0..3 {
-                    self.progress(at);
+                    self.progress(at)?;
                 }
             }
             if self.broken.is_none() {
                 self.check()?;
             }
         }
-        check::converges(self)
+        if self.service.is_some() { self.service_converges(dead) } else { check::converges(self) }
+    }
+
+    /// First nobody says anything; then an operator does what `why` asks for.
+    fn service_calms_down(&mut self, dead: Option<usize>, round: usize) -> Checked {
+        if self.service.is_none() {
+            return Ok(());
+        }
+        if round.is_multiple_of(10) {
+            self.mend_service()?;
+        }
+        if round == 40 {
+            self.is_whole_or_says_why(dead)?;
+        }
+        if round > 45 && round % 3 == 2 {
+            self.heed(dead)?;
+        }
+        self.write();
+        self.check_service()
     }
 
     /// Where no device counts (it was never seen on in that life), an operator looks.
