@@ -314,7 +314,7 @@ pub(super) mod tests {
         ends.terms.on_quorum_loss = OnQuorumLoss::Stop;
         write(&paths, &unit, &ends, None).expect("new terms");
         assert_eq!(load(&paths).expect("loaded"), [], "new terms open no gate either");
-        assert_eq!(ends_with_lease(&paths), [unit.clone()]);
+        assert_eq!(ends_with_lease(&paths), std::slice::from_ref(&unit));
         set_aside(&paths, &unit).expect("released");
         assert_eq!(load_spent(&paths).expect("loaded"), []);
         assert_eq!(load_releasing(&paths).expect("loaded"), [(unit.clone(), Some(ends))]);

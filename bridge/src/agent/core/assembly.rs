@@ -164,20 +164,18 @@ impl Agent {
         let (tries, said) = same.map_or((1, None), |(_, said, tries)| (tries.saturating_add(1), Some(said)));
         let news = said.as_ref() != Some(&finding);
         let seen = under_way.seen;
+        let unit = name.clone();
         match (under_way.asked, &finding) {
-            (Asked::Position(epoch), Finding::Position(found)) => {
-                // What the cluster did not take the first time may count by now.
-                if news || found.is_told() {
-                    let (unit, found) = (name.clone(), found.clone());
-                    let fact = Fact::PositionReported { node, incarnation, unit, epoch, seen, found };
-                    self.outbox.push(fact);
-                }
+            // What the cluster did not take the first time may count by now.
+            (Asked::Position(epoch), Finding::Position(found)) if news || found.is_told() => {
+                let found = found.clone();
+                self.outbox.push(Fact::PositionReported { node, incarnation, unit, epoch, seen, found });
             }
-            (Asked::Ready(token, _), Finding::Ready(lacks)) => {
-                if lacks.is_none() || tries == READY_LOOKS || (news && tries > READY_LOOKS) {
-                    let (unit, lacks) = (name.clone(), lacks.clone());
-                    self.outbox.push(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks });
-                }
+            (Asked::Ready(token, _), Finding::Ready(lacks))
+                if lacks.is_none() || tries == READY_LOOKS || (news && tries > READY_LOOKS) =>
+            {
+                let lacks = lacks.clone();
+                self.outbox.push(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks });
             }
             _ => {}
         }
