@@ -121,7 +121,17 @@ fn decide(state: &policy::State, reign: &super::reign::Reign, gate: &WaitingGate
     }) {
         return None;
     }
+    if unit.boot_up.is_some() && is_coming_up(state, unit, &gate.unit, reasons) {
+        return None;
+    }
     Some(refusal(state, reign, gate, unit, reasons))
+}
+
+/// Whether a clustered service is on its way, so that a copy more has to wait and need not be refused.
+fn is_coming_up(state: &policy::State, unit: &policy::Unit, name: &UnitName, reasons: &[Reason]) -> bool {
+    let moves = |permit: &policy::Permit| permit.phase != Phase::Active && !state.is_lost(permit);
+    let waits = |reason: &Reason| matches!(reason, Reason::JoinsAfter(_) | Reason::NotReady { .. });
+    state.is_being_read(name) || unit.permits.values().any(moves) || reasons.iter().any(waits)
 }
 
 fn refusal(
@@ -133,7 +143,7 @@ fn refusal(
 ) -> GateAnswer {
     let name = &gate.unit;
     let holder = unit.permits.values().find(|permit| permit.node != gate.node && !state.is_lost(permit));
-    if let Some(permit) = holder.filter(|_| unit.goal.wanted == Wanted::Started) {
+    if let Some(permit) = holder.filter(|_| unit.is_single() && unit.goal.wanted == Wanted::Started) {
         let at = state.node_name(permit.node);
         let doing = match permit.phase {
             Phase::Active => "is active on",

@@ -239,6 +239,20 @@ impl State {
         }
     }
 
+    /// Why there is nobody to elect, where none of those that were live last has data that counts.
+    fn nothing_counts(&self, boot_up: &BootUp) -> String {
+        let older = |id: &&NodeId| {
+            let has = matches!(self.position(boot_up, **id), Some(Found::Data { .. }));
+            has && !boot_up.members.contains_key(*id)
+        };
+        let older: Vec<String> = boot_up.heard.keys().filter(older).map(|id| self.node_name(*id)).collect();
+        if older.is_empty() {
+            return "all that were heard are empty or unusable, and there was data once".to_string();
+        }
+        let names = older.join(" and ");
+        format!("none of those that were live last has data that counts; that of {names} is older")
+    }
+
     /// The node's data, if nobody's of those that count is later and all are of one history.
     fn best(&self, boot_up: &BootUp, id: NodeId) -> Result<(Option<String>, i64), Refusal> {
         let mut histories: Vec<(NodeId, &str, i64)> = Vec::new();
@@ -248,7 +262,7 @@ impl State {
             }
         }
         let Some((first, one, _)) = histories.first() else {
-            return no("all that were heard are empty or unusable, and there was data once".to_string());
+            return no(self.nothing_counts(boot_up));
         };
         if let Some((other, another, _)) = histories.iter().find(|(_, identity, _)| identity != one) {
             let (a, b) = (self.node_name(*first), self.node_name(*other));

@@ -95,12 +95,18 @@ fn data(c: &Cluster, i: usize) -> Result<(i64, String)> {
     Ok((rank.parse()?, identity.to_owned()))
 }
 
+/// Whether a copy gave a sign of life just now.
+fn beats(c: &Cluster, node: &str) -> bool {
+    let text = fs::read_to_string(c.lab.shared().join("ring").join(node)).unwrap_or_default();
+    let beat: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let at = beat.and_then(|beat| beat.get("at")?.as_f64());
+    at.is_some_and(|at| scenarios::Moment::now().0 as f64 / 1e9 - at < 0.5)
+}
+
 fn all_live(c: &Cluster) -> Result<()> {
     c.until("all three are live", UP, |now| now.places(UNIT) == ALL)?;
-    c.wait_for("each of them has what the others have", UP, || {
-        let files: Vec<_> = ALL.iter().map(|node| c.lab.shared().join("ring").join(node)).collect();
-        Ok(files.iter().all(|file| file.exists()).then_some(()))
-    })
+    // What is shown as active may be a life that is over.
+    c.wait_for("all three take part", UP, || Ok(ALL.iter().all(|node| beats(c, node)).then_some(())))
 }
 
 /// Has all three live, whatever was before.
@@ -118,11 +124,14 @@ fn up(c: &Cluster) -> Result<()> {
     all_live(c)
 }
 
+/// The command line of an operator's word.
+fn word(word: &str, node: &str) -> String {
+    format!("convoke assemble {UNIT} --{word} {node} --yes --no-wait")
+}
+
 fn begin_with(c: &Cluster, i: usize) -> Result<()> {
     // Its position has to be heard first.
-    c.wait_for("the word is taken", UP, || {
-        c.ok(c.anybody()?, &format!("convoke assemble {UNIT} --from n{i} --yes --no-wait")).map(Some)
-    })?;
+    c.wait_for("the word is taken", UP, || c.ok(c.anybody()?, &word("from", &format!("n{i}"))).map(Some))?;
     Ok(())
 }
 
@@ -293,9 +302,13 @@ fn ahead(c: &Cluster) -> Result<()> {
     let asked = c.anybody()?;
     // What a hand has stopped there stays so until it is started again (S6).
     c.ok(asked, &format!("convoke start --no-wait {UNIT}"))?;
-    c.wait_for("n2 is given up", UP, || {
-        c.ok(asked, &format!("convoke assemble {UNIT} --without n2 --yes --no-wait")).map(Some)
+    c.wait_for("n2 is given up", UP, || c.ok(asked, &word("without", "n2")).map(Some))?;
+    // The others' data is older, so that one of them begins is another word.
+    c.wait_for("`why` says that the data of the others is older", UP, || {
+        let why = c.why(UNIT)?;
+        Ok(why.reasons.iter().any(|r| r.fact.contains("older") && r.release.contains("--from")).then_some(()))
     })?;
+    begin_with(c, 3)?;
     c.until("the others are live", UP, |now| now.places(UNIT) == ["n1", "n3"])?;
     std::thread::sleep(Duration::from_millis(300));
     let before = begins(c)?.len();
@@ -305,7 +318,7 @@ fn ahead(c: &Cluster) -> Result<()> {
         Ok(why.reasons.iter().any(|r| r.release.contains("--resync n2")).then_some(()))
     })?;
     c.always("n2 does not begin", Duration::from_secs(2), || Ok(begins(c)?.len() == before))?;
-    c.ok(asked, &format!("convoke assemble {UNIT} --resync n2 --yes --no-wait"))?;
+    c.ok(asked, &word("resync", "n2"))?;
     all_live(c)?;
     let since: Vec<_> = begins(c)?.split_off(before);
     ensure!(since == ["n2 resync"], "{since:?}");

@@ -21,12 +21,13 @@ use crate::agent::unit::OpKind;
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest of these pauses; each is twice the one before.
 const AGAIN_MAX: Duration = Duration::from_secs(60);
-/// After the first look at a copy that is not ready; each pause is half as long again as the one before.
+/// After a look at a copy that is not ready: the next member waits for it.
 const READY_AGAIN: Duration = Duration::from_millis(100);
-/// The longest of these pauses.
-const READY_AGAIN_MAX: Duration = Duration::from_secs(1);
+/// The same after so many looks: what takes longer than seconds takes minutes.
+const READY_AGAIN_LATER: Duration = Duration::from_secs(1);
+const READY_LOOKS_SOON: u32 = 50;
 /// A copy that is not ready after so many looks is said to lack what it lacks: most are ready sooner.
-const READY_LOOKS: u32 = 5;
+const READY_LOOKS: u32 = 10;
 /// States of a service in which `ExecStart=` has not been begun: the environment is still to be read.
 const BEFORE_EXEC: [&str; 4] = ["dead", "failed", "condition", "start-pre"];
 
@@ -71,10 +72,8 @@ impl Probing {
         };
         match asked {
             Asked::Position(_) => AGAIN.saturating_mul(1 << (tries - 1).min(6)).min(AGAIN_MAX),
-            Asked::Ready(..) => {
-                let grown = (1..tries.min(10)).fold(READY_AGAIN, |pause, _| pause.mul_f32(1.5));
-                grown.min(READY_AGAIN_MAX)
-            }
+            Asked::Ready(..) if tries < READY_LOOKS_SOON => READY_AGAIN,
+            Asked::Ready(..) => READY_AGAIN_LATER,
         }
     }
 }
