@@ -307,6 +307,22 @@ impl Manager {
         self.0.wish(Wish::AdoptFrom { unit, node, by }).await
     }
 
+    /// The epoch is the one that the operator was shown; the word is `without`, `from` or `resync`.
+    async fn assemble(
+        &self,
+        unit: &str,
+        epoch: u64,
+        word: &str,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let unit = names::unit(unit)?;
+        let word = names::word(word)?(self.0.node(node).await?);
+        self.0.wish(Wish::Assemble { unit, epoch, word, by }).await
+    }
+
     async fn forget(
         &self,
         unit: &str,
