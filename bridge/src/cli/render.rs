@@ -1,5 +1,6 @@
 //! Models as text for people. Pure: a model and a style in, text out.
 
+mod assembly;
 mod lists;
 mod old;
 mod past;

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    Assembly, AssemblyStyle, Definition, Fencing, GatherThen, Node, NodeId, NodeTerm, OnQuorumLoss,
-    OnStopFailure, Replicas, Unit, UnitName,
+    Assembly, Definition, Fencing, GatherThen, Node, NodeId, NodeTerm, OnQuorumLoss, OnStopFailure, Replicas,
+    Unit, UnitName,
 };
 
 use super::View;
@@ -184,11 +184,7 @@ fn keys(definition: &Definition) -> Keys {
 /// The keys of a clustered service; of its programs and variables the cluster knows only that they are there.
 fn set_assembly(set: &mut impl FnMut(&str, String), assembly: &Assembly) {
     let there = |there: bool| if there { "(set)".to_owned() } else { String::new() };
-    let style = match assembly.style {
-        AssemblyStyle::OneThenSerial => "one-then-serial",
-        AssemblyStyle::AllTogether => "all-together",
-    };
-    set("Assembly", style.to_owned());
+    set("Assembly", super::assembly::style(assembly.style).to_owned());
     set("Position", there(assembly.position));
     set("Ready", there(assembly.ready));
     set("GatherWaitSec", assembly.gather_wait_ms.map_or_else(|| "infinity".to_owned(), time));

@@ -1,3 +1,5 @@
+mod assembly;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
