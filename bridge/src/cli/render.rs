@@ -7,6 +7,7 @@ mod past;
 mod reasons;
 mod screen;
 
+pub(super) use assembly::{data, span, table as data_table};
 pub(super) use lists::{Age, fences, node, nodes, unit, units};
 pub(super) use old::old;
 pub(super) use past::history;

@@ -38,7 +38,7 @@ impl View<'_> {
                 rank: formation.rank,
             }),
             words: self.word_lines(boot_up),
-            awaited: self.awaited(name),
+            awaited: self.awaited(name, boot_up),
         })
     }
 
@@ -136,12 +136,13 @@ impl View<'_> {
     }
 
     /// Whose return or word ends the wait, by the plan's own reasons.
-    fn awaited(&self, name: &UnitName) -> Vec<String> {
+    fn awaited(&self, name: &UnitName, boot_up: &BootUp) -> Vec<String> {
+        // Once an operator chose whose data it is, nobody else's is asked for.
+        let chosen = boot_up.words.from.is_some();
         let reasons = self.plan.reasons.get(name).into_iter().flatten();
         let waits = reasons.filter_map(|reason| match reason {
-            Reason::Position { node, needed: true, .. } | Reason::Unproven(node) | Reason::Unheard(node) => {
-                Some(*node)
-            }
+            Reason::Position { node, needed: true, .. } if !chosen => Some(*node),
+            Reason::Unproven(node) | Reason::Unheard(node) => Some(*node),
             _ => None,
         });
         let ids: BTreeSet<NodeId> = waits.collect();

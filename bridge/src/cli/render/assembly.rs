@@ -75,7 +75,7 @@ fn is_plain(assembly: &AssemblyLine) -> bool {
 }
 
 /// What is known of each node's copy and data.
-pub(super) fn table(assembly: &AssemblyLine, style: Style) -> String {
+pub(in crate::cli) fn table(assembly: &AssemblyLine, style: Style) -> String {
     let row = |node: &DataLine| {
         let (tone, copy) = copy(node);
         Row {
@@ -134,7 +134,7 @@ fn said(node: &DataLine) -> String {
 }
 
 /// How far data is, and of which history.
-pub(super) fn data(rank: Option<i64>, identity: Option<&str>) -> String {
+pub(in crate::cli) fn data(rank: Option<i64>, identity: Option<&str>) -> String {
     match (rank, identity) {
         (Some(rank), Some(identity)) => format!("rank {rank} of {identity}"),
         (None, Some(identity)) => format!("data of {identity}"),
@@ -143,7 +143,7 @@ pub(super) fn data(rank: Option<i64>, identity: Option<&str>) -> String {
 }
 
 /// A time as people say it.
-pub(super) fn span(seconds: u64) -> String {
+pub(in crate::cli) fn span(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),
