@@ -148,11 +148,12 @@ impl<'a> Case<'a> {
     }
 
     fn without(&self) -> Vec<String> {
-        let Self { unit, line, .. } = self;
+        let Self { line, .. } = self;
         let node = &line.node;
         let mut sentences = vec![format!(
             "What only {node} has is lost. If it is later than what the others begin with, {node} does not join them \
-             before `convoke assemble {unit} --resync {node}` throws it away."
+             before {}.",
+            self.thrown_away(node)
         )];
         sentences.extend(self.proof(line));
         sentences.push(self.begins());
@@ -195,9 +196,8 @@ impl<'a> Case<'a> {
             sentences.push(what);
         }
         if lost {
-            sentences.push(format!(
-                "Whoever has such data does not join before `convoke assemble {unit} --resync NODE` throws it away."
-            ));
+            sentences
+                .push(format!("Whoever has such data does not join before {}.", self.thrown_away("NODE")));
         }
         sentences.extend(assembly.nodes.iter().filter_map(|other| self.proof(other)));
         sentences
@@ -218,6 +218,15 @@ impl<'a> Case<'a> {
                 "{node} then takes everything from a copy that is live and ready. This counts for one start."
             ),
         ]
+    }
+
+    /// What lets a node join whose data is not a part of what the others begin with.
+    fn thrown_away(&self, node: &str) -> String {
+        if self.assembly.resync {
+            format!("`convoke assemble {} --resync {node}` throws it away", self.unit)
+        } else {
+            "it is emptied by hand: no StartResync= says how the cluster would".to_owned()
+        }
     }
 
     /// What has to be proven of a node that may run its copy still.

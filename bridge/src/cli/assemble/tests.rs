@@ -57,6 +57,7 @@ fn who_would_begin_is_said_only_as_far_as_it_is_known() {
     // n1 was given up before, and does not begin.
     let word = || WordLine { word: "without".to_owned(), node: "n1".to_owned(), by: None };
     says(&|a| a.words.push(word()), "n2 begins then, with rank 1740");
+    says(&|a| a.resync = false, "before it is emptied by hand: no StartResync= says how");
 }
 
 #[test]
