@@ -54,6 +54,12 @@ impl View<'_> {
         if let Some(by) = &node.drained {
             return why(format!("{at} is drained by {by}"), format!("convoke undrain {at}"));
         }
+        if self.is_away(id, node) {
+            return why(
+                format!("{at} is away after an orderly end of its daemon"),
+                format!("start {at}, or choose another node"),
+            );
+        }
         if let Some(fault) = self.state.presence_fault(node) {
             return why(format!("{at} {fault}"), format!("start {at}, or choose another node"));
         }

@@ -20,8 +20,8 @@ pub(super) fn section(assembly: &AssemblyLine, style: Style) -> String {
         let why = match election.ground.as_str() {
             "all-heard" => "all that were live last were heard".to_owned(),
             "best" => format!("{absent} did not come in time"),
-            _ if absent.is_empty() => "an operator chose".to_owned(),
-            _ => format!("an operator gave up {absent}"),
+            _ if absent.is_empty() => "by an operator's word".to_owned(),
+            _ => format!("by an operator's word, without {absent}"),
         };
         line("elected", &format!("{}, to start alone with {data}: {why}", election.node));
     }

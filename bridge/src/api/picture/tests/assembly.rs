@@ -2,7 +2,7 @@
 
 use policy::{
     Assembly, AssemblyStyle, BootUp, Election, Formation, Found, GatherThen, Ground, Heard, Member, Start,
-    Tenure,
+    Tenure, Word,
 };
 
 use super::*;
@@ -150,4 +150,79 @@ fn the_time_of_gather_then_best_is_counted_down() {
     assert_eq!(best(0), Some(57));
     assert_eq!(best(NOW), Some(60), "a new leader counts anew");
     assert_eq!(shown(&gathering(|_, _| {})).best_in_s, None);
+}
+
+#[test]
+fn what_happens_in_a_boot_up_is_told_in_sentences() {
+    let by = || "alice".to_owned();
+    let elected = |absent: &[u64], ground| EventKind::Elected {
+        epoch: 40,
+        identity: Some("9d1f".to_owned()),
+        rank: 1742,
+        absent: absent.iter().map(|id| NodeId(*id)).collect(),
+        ground,
+    };
+    let token = Token(9);
+    for (kind, word, text) in [
+        (
+            EventKind::GatherOpened { epoch: 40 },
+            "unit-gather-opened",
+            "nothing of it is live; gathering 40 asks all how their data stands",
+        ),
+        (
+            EventKind::AssemblyWord { word: Word::Without(NodeId(1)), by: by() },
+            "unit-assembly-word",
+            "it is to come up without the data of n1, by the word of alice",
+        ),
+        (
+            EventKind::AssemblyWord { word: Word::From(NodeId(1)), by: by() },
+            "unit-assembly-word",
+            "it is to begin with the data of n1, by the word of alice",
+        ),
+        (
+            EventKind::AssemblyWord { word: Word::Resync(NodeId(1)), by: by() },
+            "unit-assembly-word",
+            "the data of n1 may be thrown away, by the word of alice",
+        ),
+        (
+            elected(&[], Ground::AllHeard),
+            "unit-elected",
+            "n1 is elected to start alone: its data has rank 1742 of 9d1f; all that were live last were heard",
+        ),
+        (
+            elected(&[3], Ground::Word),
+            "unit-elected",
+            "n1 is elected to start alone: its data has rank 1742 of 9d1f; by an operator's word, without n3",
+        ),
+        (
+            elected(&[2, 3], Ground::Best),
+            "unit-elected",
+            "n1 is elected to start alone: its data has rank 1742 of 9d1f; n2, n3 did not come in time \
+             (GatherThen=best)",
+        ),
+        (
+            EventKind::GrantedAs { token, start: Start::Alone },
+            "unit-granted",
+            "n1 may start it alone (permit 9)",
+        ),
+        (
+            EventKind::GrantedAs { token, start: Start::Resync },
+            "unit-granted",
+            "n1 may start it and copy its data anew (permit 9)",
+        ),
+        (EventKind::Ready { token }, "unit-ready", "ready on n1 (permit 9)"),
+        (
+            EventKind::NotReady { token, lacks: "Donor".to_owned() },
+            "unit-not-ready",
+            "not ready any more on n1: Donor (permit 9)",
+        ),
+    ] {
+        let mut state = state();
+        state.history.push_back(event(1, Some(1), Some(DB), kind));
+        let lines = history(&state, 1, None, None);
+        assert_eq!(
+            (lines[0].kind.as_str(), lines[0].text.as_str()),
+            (word, format!("{DB}: {text}").as_str())
+        );
+    }
 }
