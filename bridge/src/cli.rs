@@ -6,6 +6,7 @@
 mod act;
 mod adopt;
 mod args;
+mod assemble;
 mod bus;
 mod confirm;
 mod exit;
@@ -114,6 +115,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
             done(&format!("{unit} is forgotten"))
         }
         Verb::Adopt { unit, from, yes } => adopt::adopt(bus, &unit, &from, yes).await,
+        Verb::Assemble { unit, said, yes, wait } => assemble::assemble(bus, &unit, &said, yes, &wait).await,
         Verb::ResetFailed { unit, node } => {
             let unit = act::full(&unit)?;
             bus.0.reset_failed(&unit, node.as_deref().unwrap_or_default()).await?;

@@ -4,6 +4,7 @@
 //! how things are called and which of them somebody has to look at; knows no bus, no terminal and no clock.
 
 mod alarms;
+mod assembly;
 mod definitions;
 mod departed;
 mod events;

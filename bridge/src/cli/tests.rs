@@ -39,6 +39,9 @@ fn operators_may_type_these() {
         "forget db",
         "adopt db --from n1",
         "adopt db --from n1 --yes",
+        "assemble db --without n3",
+        "assemble db --from n1 --yes --timeout 20min",
+        "assemble db --resync n3 --no-wait",
         "reset-failed db --node n1",
         "config show --json",
         "config diff -",
@@ -68,6 +71,10 @@ fn wrong_words_end_with_the_code_for_usage() {
         "init --name a/b",
         "join",
         "adopt db",
+        "assemble db",
+        "assemble --from n1",
+        "assemble db --from n1 --without n3",
+        "assemble db --without",
     ] {
         let error = parse(words).expect_err(words);
         assert_eq!(error.exit_code(), Code::Usage as i32, "{words}: {error}");

@@ -37,8 +37,9 @@ impl State {
         self.still_heard(boot_up, id).map(|heard| &heard.found).filter(|found| found.is_told())
     }
 
-    /// The latest word of a node on its data, failed looks among them.
-    pub(crate) fn still_heard<'a>(&self, boot_up: &'a BootUp, id: NodeId) -> Option<&'a Heard> {
+    /// The latest word of a node on its data that counts, failed looks among them.
+    #[must_use]
+    pub fn still_heard<'a>(&self, boot_up: &'a BootUp, id: NodeId) -> Option<&'a Heard> {
         let life = self.nodes.get(&id).and_then(Node::in_session)?;
         let heard = boot_up.heard.get(&id)?;
         let same = heard.incarnation == life.incarnation && heard.session == life.session;
@@ -133,8 +134,9 @@ impl State {
         self.first_is_asked_of_all(name, boot_up)
     }
 
-    /// From when on the best of those heard may be taken: counted within one leader's term (F6).
-    pub(crate) fn gather_ends(&self, assembly: &Assembly, boot_up: &BootUp) -> Option<Millis> {
+    /// From when on the best of those heard may be taken: counted within one leader's term (F6). `None` for never.
+    #[must_use]
+    pub fn gather_ends(&self, assembly: &Assembly, boot_up: &BootUp) -> Option<Millis> {
         let wait = assembly.gather_wait_ms.filter(|_| assembly.gather_then == GatherThen::Best)?;
         Some(boot_up.opened_at.max(self.tenure?.since).saturating_add(wait))
     }

@@ -10,6 +10,7 @@ mod grants;
 mod order;
 mod placement;
 mod reason;
+mod release;
 mod room;
 mod sequence;
 mod strays;

@@ -1,6 +1,6 @@
 //! The reasons of the plan, in the order in which an operator should read them.
 
-use policy::{NodeId, Possibly, Reason, State, UnitName};
+use policy::{Node, NodeId, Possibly, Reason, State, UnitName};
 
 use super::View;
 use crate::api::model::WhyLine;
@@ -16,7 +16,31 @@ impl View<'_> {
             fact: reason.text(self.state, unit, self.now),
             release: remedy(self.state, unit, reason),
         };
-        reasons.iter().map(line).collect()
+        reasons.iter().map(line).chain(self.left_behind(unit)).collect()
+    }
+
+    /// Copies on nodes whose files do not make it a cluster unit any more. They run on, and nothing else shows it until
+    /// they end and cannot come back there.
+    fn left_behind(&self, name: &UnitName) -> Vec<WhyLine> {
+        let Some(unit) = self.state.units.get(name) else { return Vec::new() };
+        let gone = |node: &Node| node.offers.get(name).is_none_or(|offer| !offer.present);
+        let nodes = self.state.nodes.iter().filter(|(id, node)| {
+            node.in_session().is_some_and(|life| life.inventory)
+                && gone(node)
+                && unit.permit_on(**id).is_some()
+        });
+        let line = |(_, node): (&NodeId, &Node)| {
+            let at = &node.name;
+            WhyLine {
+                rule: "F13".to_owned(),
+                fact: format!("{at} runs it, and has no file with an [X-Convoke] section of it any more"),
+                release: format!(
+                    "put its drop-in back on {at}, then `systemctl daemon-reload` there; or `convoke move {name} --from \
+                     {at}`, or `convoke stop {name}`"
+                ),
+            }
+        };
+        nodes.map(line).collect()
     }
 }
 

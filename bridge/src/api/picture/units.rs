@@ -32,6 +32,7 @@ impl View<'_> {
             },
             exclusive: unit.is_exclusive(),
             reason: reason.map(|reason| reason.fact),
+            assembly: self.assembly_line(name, unit),
         })
     }
 

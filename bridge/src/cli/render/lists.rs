@@ -145,6 +145,9 @@ pub(in crate::cli) fn unit(unit: &UnitLine, style: Style) -> String {
         let adopted = if copy.adopted { ", taken over while it ran: it has no CONVOKE_TOKEN" } else { "" };
         line("copy", &format!("{} on {}, {permit}{adopted}", copy.state, copy.node));
     }
+    if let Some(assembly) = &unit.assembly {
+        out.push_str(&super::assembly::section(assembly, style));
+    }
     out
 }
 
