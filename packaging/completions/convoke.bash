@@ -25,6 +25,9 @@ _convoke() {
             convoke,drain)
                 cmd="convoke__subcmd__drain"
                 ;;
+            convoke,enable-recipe)
+                cmd="convoke__subcmd__enable__subcmd__recipe"
+                ;;
             convoke,events)
                 cmd="convoke__subcmd__events"
                 ;;
@@ -148,6 +151,9 @@ _convoke() {
             convoke__subcmd__help,drain)
                 cmd="convoke__subcmd__help__subcmd__drain"
                 ;;
+            convoke__subcmd__help,enable-recipe)
+                cmd="convoke__subcmd__help__subcmd__enable__subcmd__recipe"
+                ;;
             convoke__subcmd__help,events)
                 cmd="convoke__subcmd__help__subcmd__events"
                 ;;
@@ -236,7 +242,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt reset-failed config verify gate version exit-codes help"
+            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt reset-failed config verify enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -404,6 +410,20 @@ _convoke() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__enable__subcmd__recipe)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -614,7 +634,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help)
-            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt reset-failed config verify gate version exit-codes help"
+            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt reset-failed config verify enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -698,6 +718,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__enable__subcmd__recipe)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -38,6 +38,8 @@ fn operators_may_type_these() {
         "leave n1",
         "forget db",
         "adopt db --from n1",
+        "enable-recipe",
+        "enable-recipe galera",
         "adopt db --from n1 --yes",
         "reset-failed db --node n1",
         "config show --json",
