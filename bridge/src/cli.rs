@@ -1,7 +1,7 @@
 //! `convoke`, the operator's command line.
 //!
 //! Asks this node's convoked over D-Bus and shows the answers; it never touches the cluster's files but to make or
-//! join a cluster. Words in, exit codes and text out; what may happen is decided elsewhere.
+//! join a cluster, nor systemd's but to put a recipe there. Words in, exit codes and text out; what may happen is decided elsewhere.
 
 mod act;
 mod adopt;
@@ -15,6 +15,7 @@ mod judge;
 mod look;
 mod member;
 mod out;
+mod recipe;
 mod render;
 mod settings;
 
@@ -73,6 +74,7 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Init(asked) => member::init(&asked).await?,
         Verb::Join(asked) => member::join(&asked).await?,
         Verb::Verify { units, read } => verify(&units, read.json)?,
+        Verb::EnableRecipe { name } => recipe::enable("/".as_ref(), name.as_deref())?,
         verb => ask(&Bus::connect().await?, verb).await?,
     }
     Ok(())
@@ -129,6 +131,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         Verb::Init(_)
         | Verb::Join(_)
         | Verb::Verify { .. }
+        | Verb::EnableRecipe { .. }
         | Verb::Gate { .. }
         | Verb::Version
         | Verb::ExitCodes => Ok(()),

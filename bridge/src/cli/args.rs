@@ -188,6 +188,13 @@ pub(super) enum Verb {
         #[command(flatten)]
         read: Read,
     },
+    /// Copy a ready-made definition of a clustered service to this node
+    ///
+    /// Writes the recipe's drop-in to /etc/systemd/system and says what to do next. A file that was changed is left alone.
+    EnableRecipe {
+        /// The recipe; they are listed if none is named
+        name: Option<String>,
+    },
     /// Ask whether a unit may start here; used by convoke-gate@.service
     #[command(hide = true)]
     Gate {

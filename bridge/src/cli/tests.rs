@@ -38,6 +38,8 @@ fn operators_may_type_these() {
         "leave n1",
         "forget db",
         "adopt db --from n1",
+        "enable-recipe",
+        "enable-recipe galera",
         "adopt db --from n1 --yes",
         "assemble db --without n3",
         "assemble db --from n1 --yes --timeout 20min",
