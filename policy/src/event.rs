@@ -45,10 +45,8 @@ pub enum StopReason {
     BetterNode,
     /// A proof of fencing was contradicted while this start was under way (F18).
     ProofContradicted,
-    /// It waits for others in vain, and was elected to start alone.
-    Elected,
-    /// Whoever was elected to start alone did not become ready: all begin anew.
-    Reassembled,
+    /// It waits for others in vain: one of those that wait is to start alone, and the rest joins it.
+    OneAlone,
 }
 
 /// How much an event matters.

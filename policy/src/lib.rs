@@ -50,8 +50,8 @@ mod view;
 
 pub use apply::apply;
 pub use assembly::{
-    Assembly, AssemblyStyle, BootUp, Duty, Election, Formation, Found, GatherThen, Ground, Heard, Member,
-    Start, Word, Words,
+    Assembly, AssemblyStyle, BootUp, Duty, Election, Forks, Formation, Found, GatherThen, Ground, Heard,
+    Member, Start, Word, Words,
 };
 pub use command::{
     Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin, Settings, Wish,

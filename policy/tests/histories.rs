@@ -14,11 +14,27 @@ use history::{Mutation, Violation, World};
 
 /// Steps of one history before its faults end.
 const STEPS: usize = 400;
+/// The same with a clustered service: it takes many steps to come up, and to come up again.
+const SERVICE_STEPS: usize = 1_200;
 
 fn play(seed: u64, broken: Option<Mutation>) -> Result<(), Box<(Violation, World)>> {
     let mut world = World::new(seed, broken);
+    let outcome = play_in(&mut world, broken, STEPS);
+    outcome.map_err(|violation| Box::new((violation, world)))
+}
+
+/// The same, in a world with a clustered service (F16).
+fn play_service(seed: u64, broken: Option<Mutation>) -> Result<World, Box<(Violation, World)>> {
+    let mut world = World::with_service(seed, broken);
+    match play_in(&mut world, broken, SERVICE_STEPS) {
+        Ok(()) => Ok(world),
+        Err(violation) => Err(Box::new((violation, world))),
+    }
+}
+
+fn play_in(world: &mut World, broken: Option<Mutation>, steps: usize) -> Result<(), Violation> {
     let mut outcome = world.found();
-    for _ in 0..STEPS {
+    for _ in 0..steps {
         outcome = outcome.and_then(|()| world.step());
     }
     if broken.is_none() {
@@ -27,7 +43,7 @@ fn play(seed: u64, broken: Option<Mutation>) -> Result<(), Box<(Violation, World
     if matches!(broken, None | Some(Mutation::NeverFenced)) {
         outcome = outcome.and_then(|()| world.calm_down());
     }
-    outcome.map_err(|violation| Box::new((violation, world)))
+    outcome
 }
 
 fn seeds(default: u64) -> u64 {
@@ -87,6 +103,46 @@ fn a_rule_left_out_is_found() {
         match found {
             Some(seed) => eprintln!("{rule:?}: seed {seed} breaks {broken}"),
             None => unfound.push(rule),
+        }
+    }
+    assert!(unfound.is_empty(), "left out and not missed: {unfound:?}");
+}
+
+#[test]
+fn random_histories_of_a_clustered_service_break_nothing() {
+    let only = std::env::var("CONVOKE_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    let mut elections = 0;
+    for seed in only.map_or(0..seeds(40), |seed| seed..seed + 1) {
+        match play_service(seed, None) {
+            Ok(world) => elections += world.service.map_or(0, |service| service.elections),
+            Err(failure) => {
+                let lines = if only.is_some() { usize::MAX } else { 30 };
+                panic!("{}", tell(seed, &failure.0, &failure.1, lines));
+            }
+        }
+    }
+    eprintln!("{elections} elections");
+    assert!(only.is_some() || elections > 40, "only {elections} elections: nothing was tried");
+}
+
+/// The same for the rules of a boot-up: each, left out, loses writes, or has two start alone, or diverge in silence.
+#[test]
+fn a_rule_of_the_boot_up_left_out_is_found() {
+    let rules = [
+        Mutation::LossShrinks,
+        Mutation::TimeIsProof,
+        Mutation::RestartAlone,
+        Mutation::ReadyBefore,
+        Mutation::StrangerCounts,
+    ];
+    let mut unfound = Vec::new();
+    for rule in rules {
+        let broken = |seed: &u64| play_service(*seed, Some(rule)).err().map(|failure| failure.0.rule);
+        match (0..1_000).find_map(|seed| broken(&seed).map(|broken| (seed, broken))) {
+            Some((seed, broken)) if broken.starts_with("F16") => {
+                eprintln!("{rule:?}: seed {seed} breaks {broken}");
+            }
+            other => unfound.push((rule, other)),
         }
     }
     assert!(unfound.is_empty(), "left out and not missed: {unfound:?}");

@@ -66,9 +66,11 @@ impl Step<'_> {
         if seen > self.index || seen < token.index() {
             return Err(stale("it looked before it could know of the permit"));
         }
-        if self.permit_held(id, incarnation, unit, token)?.phase != Phase::Active {
+        let permit = self.permit_held(id, incarnation, unit, token)?;
+        if permit.phase != Phase::Active {
             return Err(stale("the copy is not active"));
         }
+        let adopted = permit.adopted;
         let boot_up = self.boot_up(unit)?;
         let member = boot_up.members.get_mut(&id).filter(|member| member.token == token);
         let member = member.ok_or_else(|| stale("no such permit"))?;
@@ -85,7 +87,8 @@ impl Step<'_> {
             }
             return Ok(());
         }
-        form(boot_up, id);
+        member.served = true;
+        form(boot_up, id, adopted);
         boot_up.members.retain(|_, member| member.ended.is_none_or(|ended| ended > seen));
         if before.is_none() {
             self.record(Severity::Info, Some(id), Some(unit), EventKind::Ready { token });
@@ -197,29 +200,30 @@ impl Step<'_> {
 }
 
 /// The first copy that is ready in an epoch makes what others are compared with.
-fn form(boot_up: &mut BootUp, id: NodeId) {
+fn form(boot_up: &mut BootUp, id: NodeId, adopted: bool) {
     boot_up.formed = true;
     if boot_up.is_gathering() {
         boot_up.election = None;
         let epoch = boot_up.epoch;
         let member = boot_up.members.get(&id);
         let began = member.and_then(|member| member.began.clone());
-        let together = member.is_some_and(|member| member.token.index() > epoch);
-        let told = boot_up.heard.get(&id).and_then(|heard| {
-            let Found::Data { identity, .. } = &heard.found else { return None };
-            Some(identity.clone())
-        });
-        let fresh = |identity, rank| Formation { epoch, identity, rank, joined: BTreeSet::new() };
-        boot_up.formation = Some(match (began, boot_up.formation.take()) {
-            (Some((identity, rank)), _) => fresh(identity, Some(rank)),
-            // Those that were started together found each other.
-            (None, _) if together => fresh(told, None),
-            // One that was taken for lost is back, and the service with it, as it was.
-            (None, Some(before)) => Formation { epoch, ..before },
-            (None, None) => fresh(None, None),
+        let together = member.is_some_and(|member| !adopted && member.token.index() > epoch);
+        let fresh = |identity| Formation { epoch, identity, joined: BTreeSet::new() };
+        boot_up.formation = Some(match began {
+            Some((identity, _)) => fresh(identity),
+            None => {
+                let told = boot_up.heard.get(&id).and_then(|heard| {
+                    let Found::Data { identity, .. } = &heard.found else { return None };
+                    Some(identity.clone())
+                });
+                match boot_up.formation.take() {
+                    // One that was taken for lost is back, and the service with it, as it was; or those that were
+                    // started together found each other, and nobody else's data was later.
+                    Some(before) if !together || told == before.identity => Formation { epoch, ..before },
+                    _ => fresh(told.filter(|_| together)),
+                }
+            }
         });
     }
-    if let Some(formation) = &mut boot_up.formation {
-        formation.joined.insert(id);
-    }
+    boot_up.joins(id);
 }

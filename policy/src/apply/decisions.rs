@@ -94,7 +94,7 @@ impl Step<'_> {
         if adopt {
             self.life_mut(id, incarnation)?.strays.remove(unit);
         }
-        self.member_granted(unit, id, incarnation, token, start);
+        self.member_granted(unit, id, incarnation, token, adopt, start);
         let kind = match start {
             _ if adopt => EventKind::Adopted { token },
             Some(start) => EventKind::GrantedAs { token, start },

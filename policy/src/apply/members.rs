@@ -12,12 +12,12 @@ use crate::unit::Unit;
 use super::Step;
 
 impl Step<'_> {
-    /// A definition came into force: a clustered service is remembered from now on, with all that hold permits.
+    /// A definition came into force: a clustered service is remembered from now on, with all that hold permits. Files
+    /// that call it something else for a while change nothing of what its data is.
     pub(super) fn remember_boot_ups(&mut self, unit: &UnitName) {
         let Some(known) = self.state.units.get_mut(unit) else { return };
-        if known.definition().is_none_or(|definition| definition.assembly.is_none()) {
-            known.boot_up = None;
-        } else if known.boot_up.is_none() {
+        let assembled = known.definition().is_some_and(|definition| definition.assembly.is_some());
+        if assembled && known.boot_up.is_none() {
             let mut boot_up = BootUp::unknown();
             for (token, permit) in &known.permits {
                 boot_up.members.insert(permit.node, member(*token, &permit.incarnation, None));
@@ -33,22 +33,43 @@ impl Step<'_> {
         id: NodeId,
         incarnation: &Incarnation,
         token: Token,
+        adopt: bool,
         start: Option<Start>,
     ) {
         let index = self.index;
+        let live = self.state.is_live(unit);
         let Ok(boot_up) = self.boot_up(unit) else { return };
-        boot_up.members.insert(id, member(token, incarnation, start));
+        let known = boot_up.members.get(&id).filter(|member| member.incarnation == *incarnation);
+        let now = match known.filter(|member| adopt && member.ended.is_none()) {
+            // The copy is the one that it was before its permit ran out, and so is what it began with.
+            Some(before) => Member { token, ready: None, lacks: None, ..before.clone() },
+            None => Member { active: adopt, ..member(token, incarnation, start) },
+        };
+        boot_up.members.insert(id, now);
+        boot_up.ran_before.remove(&id);
+        if !adopt && start.is_none() {
+            boot_up.estranged.insert(id);
+        }
         match start {
             Some(Start::Alone) => {
                 if let Some(election) = &mut boot_up.election {
                     election.token = Some(token);
-                    let began = Some((election.identity.clone(), election.rank));
+                    let (identity, rank) = (election.identity.clone(), election.rank);
+                    if let Some(identity) = &identity {
+                        boot_up.fork(id, identity, rank);
+                    }
+                    let began = Some((identity, rank));
                     boot_up.members.entry(id).and_modify(|member| member.began = began);
                 }
                 boot_up.touch(id, index);
             }
             Some(Start::Resync) => {
                 boot_up.words.resync.remove(&id);
+                boot_up.touch(id, index);
+            }
+            // From here on it may have what is live, and nothing else.
+            Some(Start::Join) if live => {
+                boot_up.joins(id);
                 boot_up.touch(id, index);
             }
             // One that waits for others has not touched its data before it is active; an election may rest on it.
@@ -64,6 +85,38 @@ impl Step<'_> {
         let index = self.index;
         if let Ok(boot_up) = self.boot_up(unit) {
             boot_up.touch(id, index);
+        }
+    }
+
+    /// A copy is active: it may have all the data, and write, before anybody hears that it is ready.
+    pub(super) fn member_started(&mut self, unit: &UnitName, id: NodeId, token: Token) {
+        self.data_touched(unit, id);
+        let Ok(boot_up) = self.boot_up(unit) else { return };
+        if let Some(member) = boot_up.members.get_mut(&id).filter(|member| member.token == token) {
+            member.active = true;
+        }
+    }
+
+    /// A node said whether a copy runs there without a permit. `first`: it had said nothing of the unit before.
+    pub(super) fn stray_noted(&mut self, unit: &UnitName, id: NodeId, running: bool, first: bool) {
+        if let Ok(boot_up) = self.boot_up(unit) {
+            if !running {
+                boot_up.ran_before.remove(&id);
+            } else if first && boot_up.epoch == 0 {
+                boot_up.ran_before.insert(id);
+            }
+        }
+        let strange = running && self.state.may_keep(unit, id).is_err();
+        let life = self.state.nodes.get(&id).and_then(|node| node.life.as_ref());
+        let incarnation = life.map(|life| life.incarnation.clone());
+        let Ok(boot_up) = self.boot_up(unit) else { return };
+        if strange {
+            boot_up.estranged.insert(id);
+        }
+        let member =
+            boot_up.members.get_mut(&id).filter(|member| Some(&member.incarnation) == incarnation.as_ref());
+        if let Some(member) = member.filter(|_| !running) {
+            member.quiet = true;
         }
     }
 
@@ -148,6 +201,11 @@ impl BootUp {
         self.stops.remove(&id);
         self.touched.remove(&id);
         self.heard.remove(&id);
+        self.ran_before.remove(&id);
+        self.estranged.remove(&id);
+        self.forks.values_mut().for_each(|forks| {
+            forks.since.remove(&id);
+        });
         self.words.without.remove(&id);
         self.words.resync.remove(&id);
         if let Some(formation) = &mut self.formation {
@@ -164,6 +222,9 @@ fn member(token: Token, incarnation: &Incarnation, start: Option<Start>) -> Memb
         began: None,
         ready: None,
         lacks: None,
+        active: false,
+        served: false,
+        quiet: false,
         ended: None,
     }
 }

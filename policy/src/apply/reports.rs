@@ -73,7 +73,9 @@ impl Step<'_> {
         if item.offer.is_none() && !item.running && !self.state.units.contains_key(&item.unit) {
             return Ok(());
         }
+        let since = self.state.units.get(&item.unit).map_or(index, |known| known.since);
         let node = self.node_mut(id)?;
+        let first = node.surveyed < since && !node.offers.contains_key(&item.unit);
         match &item.offer {
             Some(offer) => {
                 node.offers.insert(item.unit.clone(), offer.clone());
@@ -94,14 +96,16 @@ impl Step<'_> {
             self.record(Severity::Info, Some(id), Some(&item.unit), kind);
         }
         let life = self.life_mut(id, incarnation)?;
-        let touched = if item.running && !permitted {
+        let runs = item.running && !permitted;
+        let ended = !runs && life.strays.remove(&item.unit);
+        if runs {
             life.strays.insert(item.unit.clone());
-            true
-        } else {
-            life.strays.remove(&item.unit)
-        };
-        if touched {
+        }
+        if runs || ended {
             self.data_touched(&item.unit, id);
+        }
+        if !permitted {
+            self.stray_noted(&item.unit, id, runs, first);
         }
         Ok(())
     }
@@ -121,7 +125,7 @@ impl Step<'_> {
         permit.phase = Phase::Active;
         permit.active_at = Some(time);
         let after_ms = time.saturating_sub(permit.granted_at);
-        self.data_touched(unit, id);
+        self.member_started(unit, id, token);
         self.record(Severity::Info, Some(id), Some(unit), EventKind::Started { token, after_ms });
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What is remembered of a clustered service: who was live last, what was gathered, who was elected.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Incarnation, Millis, NodeId, Token};
@@ -32,6 +33,12 @@ pub struct Member {
     pub ready: Option<u64>,
     /// What the copy lacks to be ready, as its node says.
     pub lacks: Option<String>,
+    /// It was active under this permit: it may have had all the data, and have written, before it was found ready.
+    pub active: bool,
+    /// It was ready under this permit: it had all the data then.
+    pub served: bool,
+    /// Time ended the permit, and its node has said since that no copy runs there: another that is found is not this one.
+    pub quiet: bool,
     /// Index of the entry that ended the permit by a release or a proof. A loss, or time, never does (F16).
     pub ended: Option<u64>,
 }
@@ -142,10 +149,18 @@ pub struct Formation {
     pub epoch: u64,
     /// Its history, if it was told.
     pub identity: Option<String>,
-    /// Where it began; `None` if nobody was elected.
-    pub rank: Option<i64>,
-    /// Nodes whose copies were ready in it since.
+    /// Nodes whose copies were live in it.
     pub joined: BTreeSet<NodeId>,
+}
+
+/// Where one history may have forked: somebody was let start alone in it, and whoever was ahead of that, or was on
+/// another branch already, has no part in what followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forks {
+    /// The lowest rank at which it ever did.
+    pub lowest: i64,
+    /// The same for a node whose copy was live since: the lowest after that.
+    pub since: BTreeMap<NodeId, i64>,
 }
 
 /// Everything that is remembered of a clustered service.
@@ -171,6 +186,14 @@ pub struct BootUp {
     pub election: Option<Election>,
     /// The service as it came up last.
     pub formation: Option<Formation>,
+    /// Each history that the service ever came up in, by its identity. An identity may outlive a fork, as Galera's does,
+    /// and ranks go on rising on both branches: it takes the ranks of all forks since to tell them apart.
+    pub forks: BTreeMap<String, Forks>,
+    /// Nodes whose first word on the service, before any gathering, was that a copy runs: it ran before the cluster came.
+    pub ran_before: BTreeSet<NodeId>,
+    /// Nodes on whose data a copy ran that the cluster did not start, nor could keep: it may have a branch of its own,
+    /// and its rank says nothing.
+    pub estranged: BTreeSet<NodeId>,
 }
 
 impl BootUp {
@@ -188,7 +211,56 @@ impl BootUp {
             words: Words::none(),
             election: None,
             formation: None,
+            forks: BTreeMap::new(),
+            ran_before: BTreeSet::new(),
+            estranged: BTreeSet::new(),
         }
+    }
+
+    /// A node is let start alone: from here on its data is the service's.
+    pub(crate) fn fork(&mut self, id: NodeId, identity: &str, rank: i64) {
+        // What it has of its own already, nobody else has.
+        let strange = self.estranged.remove(&id);
+        let at = if strange { i64::MIN } else { rank.min(self.shares(id, identity)) };
+        let forks = self.history(identity);
+        forks.lowest = forks.lowest.min(at);
+        forks.since.values_mut().for_each(|since| *since = at.min(*since));
+        forks.since.insert(id, i64::MAX);
+    }
+
+    /// The highest rank up to which a node's data is surely the service's, if it is of this history.
+    fn shares(&self, id: NodeId, identity: &str) -> i64 {
+        let Some(forks) = self.forks.get(identity) else { return i64::MAX };
+        forks.since.get(&id).copied().unwrap_or(forks.lowest)
+    }
+
+    /// Why a node's data may have a branch of its own, so that its rank compares with nobody's.
+    pub(crate) fn branch(&self, id: NodeId, identity: &str, rank: i64) -> Option<String> {
+        if self.estranged.contains(&id) {
+            return Some("a copy was started on it behind the gate".to_string());
+        }
+        let shares = self.shares(id, identity);
+        let ahead =
+            || format!("it was absent when the service came up, and is ahead of that ({rank} > {shares})");
+        (rank > shares).then(ahead)
+    }
+
+    /// A node's data is a part of what is live, whatever was said of it before; and a part of nothing else.
+    pub(crate) fn joins(&mut self, id: NodeId) {
+        self.estranged.remove(&id);
+        self.forks.values_mut().for_each(|forks| {
+            forks.since.remove(&id);
+        });
+        let Some(formation) = &mut self.formation else { return };
+        formation.joined.insert(id);
+        if let Some(identity) = formation.identity.clone() {
+            self.history(&identity).since.insert(id, i64::MAX);
+        }
+    }
+
+    fn history(&mut self, identity: &str) -> &mut Forks {
+        let nowhere = || Forks { lowest: i64::MAX, since: BTreeMap::new() };
+        self.forks.entry(identity.into()).or_insert_with(nowhere)
     }
 
     /// Whether the present epoch has not brought the service up.

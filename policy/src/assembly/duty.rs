@@ -33,8 +33,7 @@ impl State {
     /// What a node owes to a unit, if the unit is assembled and the node has anything to do with it.
     #[must_use]
     pub fn duty(&self, name: &UnitName, id: NodeId) -> Option<Duty> {
-        let unit = self.units.get(name)?;
-        let boot_up = unit.boot_up.as_ref()?;
+        let (unit, _, boot_up) = self.assembled(name).ok()?;
         let life = self.nodes.get(&id).and_then(Node::in_session)?;
         let member = boot_up.members.get(&id);
         if let Some((token, permit)) = unit.permit_on(id) {
@@ -44,7 +43,9 @@ impl State {
             let due = member.ready.is_none_or(|ready| ready < latest);
             let active = permit.active_at.is_some() && !permit.is_revoking();
             let ready = (active && due).then_some(latest);
-            return Some(Duty { start: member.start, position: None, ready });
+            // A copy that was taken over runs already: it is not started.
+            let start = member.start.filter(|_| !permit.adopted);
+            return Some(Duty { start, position: None, ready });
         }
         let wanted = unit.goal.wanted == Wanted::Started && !life.strays.contains(name);
         let offered = self.nodes.get(&id).is_some_and(|node| node.offers.contains_key(name));

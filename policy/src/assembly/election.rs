@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::state::State;
 use crate::unit::{Unit, Wanted};
 
-use super::boot_up::{BootUp, Election, Found, Ground, Heard, Start};
+use super::boot_up::{BootUp, Election, Found, Ground, Heard, Member, Start};
 use super::definition::{Assembly, AssemblyStyle, GatherThen};
 
 fn no<T>(why: String) -> Result<T, Refusal> {
@@ -98,9 +98,10 @@ impl State {
         }
     }
 
-    /// Before the first start ever, every member has said whether it runs there (F11).
+    /// Before the first gathering ever, every member has said whether it runs there (F11), also where some copies that ran
+    /// before were taken over: another may be running on a node that was not heard yet.
     fn first_is_asked_of_all(&self, name: &UnitName, boot_up: &BootUp) -> Result<(), Refusal> {
-        if boot_up.formed || !boot_up.members.is_empty() {
+        if boot_up.epoch > 0 {
             return Ok(());
         }
         match self.unheard_members(name).next() {
@@ -109,29 +110,22 @@ impl State {
         }
     }
 
-    /// Nobody may be running it who could not be told: every copy has ended by a release or a proof, whatever
-    /// `Fencing=` says, or waits for others (F16).
+    /// Nobody may be running it: every copy has ended by a release or a proof, whatever `Fencing=` says. One that was
+    /// seen to wait for others may have found them since, and serve (F16).
     pub(crate) fn nobody_else_runs(&self, name: &UnitName) -> Result<(), Refusal> {
-        let (unit, assembly, boot_up) = self.assembled(name)?;
-        for (id, how) in self.possibly_running(name) {
-            let waits = match how {
-                Possibly::Permit(token) => self.waits_together(assembly, boot_up, unit, token),
-                Possibly::Stray | Possibly::Unheard => false,
-            };
-            if !waits {
-                return no(format!("it is possibly running on {}", self.node_name(id)));
-            }
+        let (unit, _, boot_up) = self.assembled(name)?;
+        if let Some((id, _)) = self.possibly_running(name).first() {
+            return no(format!("it is possibly running on {}", self.node_name(*id)));
         }
-        for (id, member) in &boot_up.members {
-            let waits = self.waits_together(assembly, boot_up, unit, member.token);
-            if !waits && !self.has_ended(boot_up, unit, *id) {
+        for id in boot_up.members.keys() {
+            if !self.has_ended(boot_up, unit, *id) {
                 let name = self.node_name(*id);
                 return no(format!(
                     "{name} ran it last, and was not proven gone since: no release, no proof"
                 ));
             }
         }
-        self.first_is_asked_of_all(name, boot_up)
+        Ok(())
     }
 
     /// From when on the best of those heard may be taken: counted within one leader's term (F6). `None` for never.
@@ -141,10 +135,27 @@ impl State {
         Some(boot_up.opened_at.max(self.tenure?.since).saturating_add(wait))
     }
 
-    /// Members of the last active set that have not said how their data stands.
+    /// Members of the last active set whose data is missing: they have not said how it stands, or had all of it and lost
+    /// it, so that nobody knows what was in it.
     pub(crate) fn absent(&self, boot_up: &BootUp) -> BTreeSet<NodeId> {
-        let members = boot_up.members.keys().copied();
-        members.filter(|id| self.position(boot_up, *id).is_none()).collect()
+        let missing = |(id, member): &(&NodeId, &Member)| match self.position(boot_up, **id) {
+            None => true,
+            Some(Found::Data { .. }) => false,
+            Some(Found::Empty) => member.active,
+            // Of one that was never ready it is the copy of the others' data that was cut off.
+            Some(_) => member.served,
+        };
+        boot_up.members.iter().filter(missing).map(|(id, _)| *id).collect()
+    }
+
+    /// Why a member's data is missing.
+    pub(crate) fn missing(&self, boot_up: &BootUp, id: NodeId) -> String {
+        let name = self.node_name(id);
+        match self.position(boot_up, id) {
+            Some(Found::Empty) => format!("{name} was live last, and its data is gone: it is empty now"),
+            Some(_) => format!("{name} was live last, and its data is unusable now"),
+            None => format!("{name} was live last, and has not said how its data stands"),
+        }
     }
 
     /// Whom the present epoch elects if it elects this node, or the fact that is missing.
@@ -191,7 +202,7 @@ impl State {
         };
         let name = self.node_name(*first);
         let Some(ends) = self.gather_ends(assembly, boot_up) else {
-            return no(format!("{name} was live last, and has not said how its data stands"));
+            return no(self.missing(boot_up, *first));
         };
         if ends > now {
             let left = ends.saturating_sub(now);
@@ -260,6 +271,10 @@ impl State {
         let mut histories: Vec<(NodeId, &str, i64)> = Vec::new();
         for member in boot_up.members.keys().filter(|member| !boot_up.words.without.contains_key(member)) {
             if let Some(Found::Data { rank, identity, .. }) = self.position(boot_up, *member) {
+                if let Some(why) = boot_up.branch(*member, identity, *rank) {
+                    let member = self.node_name(*member);
+                    return no(format!("the data of {member} may have a branch of its own: {why}"));
+                }
                 histories.push((*member, identity, *rank));
             }
         }

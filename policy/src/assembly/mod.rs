@@ -12,6 +12,6 @@ mod duty;
 mod election;
 mod start;
 
-pub use boot_up::{BootUp, Election, Formation, Found, Ground, Heard, Member, Start, Word, Words};
+pub use boot_up::{BootUp, Election, Forks, Formation, Found, Ground, Heard, Member, Start, Word, Words};
 pub use definition::{Assembly, AssemblyStyle, GatherThen};
 pub use duty::Duty;

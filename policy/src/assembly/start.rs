@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use crate::name::{Incarnation, NodeId, UnitName};
 use crate::refusal::Refusal;
 use crate::state::State;
+use crate::unit::Unit;
 
 use super::boot_up::{BootUp, Election, Found, Start};
 use super::definition::{Assembly, AssemblyStyle};
@@ -17,17 +18,15 @@ fn no<T>(why: String) -> Result<T, Refusal> {
 impl State {
     /// Whether a copy that was found running without a permit may be kept.
     ///
-    /// Of a service that ran before the cluster knew it, every one, as long as one of them is live. Later only one whose
-    /// permit merely ran out: any other was started behind the gate, and may have begun a history of its own.
+    /// Of a service that ran before the cluster knew it, every one that its node tells of with its first word on it. Later
+    /// only one whose permit merely ran out: any other was started behind the gate, and may have begun a history of its own.
     pub(crate) fn may_keep(&self, name: &UnitName, id: NodeId) -> Result<(), Refusal> {
-        let Some(boot_up) = self.units.get(name).and_then(|unit| unit.boot_up.as_ref()) else {
-            return Ok(());
-        };
+        let Ok((_, _, boot_up)) = self.assembled(name) else { return Ok(()) };
         let life = self.nodes.get(&id).and_then(|node| node.life.as_ref());
-        let member = boot_up.members.get(&id).filter(|member| member.ended.is_none());
+        let member = boot_up.members.get(&id).filter(|member| member.ended.is_none() && !member.quiet);
         let same =
             member.is_some_and(|member| life.is_some_and(|life| life.incarnation == member.incarnation));
-        let ran_before = boot_up.epoch == 0 && (!boot_up.formed || self.is_live(name));
+        let ran_before = boot_up.epoch == 0 && (!boot_up.formed || boot_up.ran_before.contains(&id));
         if ran_before || same {
             return Ok(());
         }
@@ -45,7 +44,8 @@ impl State {
         incarnation: &Incarnation,
         start: Option<Start>,
     ) -> Result<(), Refusal> {
-        let clustered = self.units.get(name).is_some_and(|unit| unit.boot_up.is_some());
+        let definition = self.units.get(name).and_then(Unit::definition);
+        let clustered = definition.is_some_and(|definition| definition.assembly.is_some());
         let Some(start) = start else {
             return if clustered {
                 no("a clustered service starts by joining, or alone".to_string())
@@ -120,9 +120,12 @@ impl State {
         let Some(found) = self.position(boot_up, id) else {
             return no(format!("{node} has not said how its data stands"));
         };
-        let Found::Data { identity: own, .. } = found else {
+        let Found::Data { identity: own, rank, .. } = found else {
             return no(format!("{node} has no data: it joins those that have"));
         };
+        if let Some(why) = boot_up.branch(id, own, *rank) {
+            return no(format!("the data of {node} may have a branch of its own: {why}"));
+        }
         for other in boot_up.members.keys() {
             let found = boot_up.heard.get(other).map(|heard| &heard.found);
             if let Some(Found::Data { identity, .. }) = found
@@ -154,24 +157,21 @@ impl State {
             return (*found != Found::Empty).then(|| format!("the data of {node} is unusable"));
         };
         let formation = boot_up.formation.as_ref()?;
-        let joined = formation.joined.contains(&id);
         match &formation.identity {
             Some(one) if one != identity => {
                 return Some(format!(
                     "the data of {node} has another history ({identity}) than what is live ({one})"
                 ));
             }
-            None if !joined => {
+            None if !formation.joined.contains(&id) => {
                 return Some(format!(
                     "{node} has data of its own ({identity}), and what is live began without any"
                 ));
             }
             _ => {}
         }
-        let began = formation.rank.filter(|began| rank > began && !joined)?;
-        Some(format!(
-            "{node} was absent when the service came up, and its data is ahead of that ({rank} > {began})"
-        ))
+        let why = boot_up.branch(id, identity, *rank)?;
+        Some(format!("the data of {node} may have a branch of its own: {why}"))
     }
 
     /// An operator said that the node's data may go, and there is something to take it from.

@@ -2,7 +2,7 @@
 //!
 //! Proposes only what `apply` takes, and says for each wait whose word would end it.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,7 +15,6 @@ use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::permit::{Permit, Phase};
-use crate::query::Possibly;
 use crate::state::State;
 use crate::unit::Unit;
 
@@ -57,20 +56,48 @@ impl Planner<'_> {
         let heard: Vec<(Token, &Permit)> = heard.map(|(token, permit)| (*token, permit)).collect();
         let waits =
             |(token, _): &(Token, &Permit)| self.state.waits_together(assembly, boot_up, unit, *token);
+        if self.joins_nobody(service, &heard) {
+            return;
+        }
         if !heard.iter().all(waits) {
             // One is on its way up or down: what it comes to decides what follows.
             return;
         }
-        if self.begins_anew(service, &heard) || !boot_up.is_gathering() {
+        if self.begins_anew(service) || !boot_up.is_gathering() {
             return;
         }
         match &boot_up.election {
             Some(election) => self.begin_alone(service, election),
-            None => {
-                self.start_together(service, suitable);
-                self.elect(service, suitable);
+            None => self.bring_up(service, suitable, &heard),
+        }
+    }
+
+    /// Stops those that were let join what has ended since: some daemons wait for it for ever. While one that is lost may
+    /// be running still, they may be copying from it, and only its name is shown.
+    fn joins_nobody(&mut self, service: &Service<'_>, heard: &[(Token, &Permit)]) -> bool {
+        let Service { name, unit, boot_up, .. } = service;
+        let joins = |(token, permit): &(Token, &Permit)| {
+            let member = boot_up.members.get(&permit.node).filter(|member| member.token == *token);
+            permit.phase == Phase::Granted && member.is_some_and(|it| it.start != Some(Start::Alone))
+        };
+        let waits = |(token, _): &(Token, &Permit)| boot_up.is_gathering() && token.index() > boot_up.epoch;
+        let together = service.assembly.style == AssemblyStyle::AllTogether && heard.iter().all(waits);
+        if heard.is_empty() || !heard.iter().all(joins) || together {
+            return false;
+        }
+        let held = |id: &NodeId| heard.iter().any(|(_, permit)| permit.node == *id);
+        let others = boot_up.members.keys().filter(|id| !held(id));
+        let unproven: Vec<NodeId> =
+            others.filter(|id| !self.state.has_ended(boot_up, unit, **id)).copied().collect();
+        for id in &unproven {
+            self.because(name, Reason::Unproven(*id));
+        }
+        if unproven.is_empty() {
+            for (token, _) in heard {
+                self.mark(name, *token, StopReason::OneAlone);
             }
         }
+        true
     }
 
     /// What is active and not ready, with what it lacks.
@@ -88,20 +115,14 @@ impl Planner<'_> {
         }
     }
 
-    /// Opens a gathering where the last one is over; those that wait for one that failed are stopped first.
-    fn begins_anew(&mut self, service: &Service<'_>, waiting: &[(Token, &Permit)]) -> bool {
+    /// Opens a gathering where the last one is over.
+    fn begins_anew(&mut self, service: &Service<'_>) -> bool {
         let Service { name, unit, boot_up, .. } = service;
         let election = boot_up.election.as_ref().filter(|_| boot_up.is_gathering());
         let failed = election.is_some_and(|election| match election.token {
             Some(token) => unit.permits.get(&token).is_none_or(|permit| self.state.is_lost(permit)),
             None => unit.permit_on(election.node).is_none() && !self.can_begin(service, election),
         });
-        if failed && !waiting.is_empty() {
-            for (token, _) in waiting {
-                self.mark(name, *token, StopReason::Reassembled);
-            }
-            return true;
-        }
         if !failed && boot_up.is_gathering() {
             return false;
         }
@@ -135,13 +156,9 @@ impl Planner<'_> {
 
     /// The one that was elected, and nobody else.
     fn begin_alone(&mut self, service: &Service<'_>, election: &Election) {
-        let Service { name, unit, revision, .. } = service;
+        let Service { name, revision, .. } = service;
         let id = election.node;
         if election.token.is_some() {
-            return;
-        }
-        if let Some((token, _)) = unit.permit_on(id) {
-            self.mark(name, token, StopReason::Elected);
             return;
         }
         let fits = self.state.grant_terms(name, id, *revision, false, self.now);
@@ -149,113 +166,6 @@ impl Planner<'_> {
             Ok(()) => self.start(service, id, Start::Alone),
             Err(refusal) => self.because(name, Reason::CannotBegin { node: id, why: refusal.to_string() }),
         }
-    }
-
-    /// All that were live last start at once and find each other.
-    fn start_together(&mut self, service: &Service<'_>, suitable: &BTreeMap<NodeId, i64>) {
-        if service.assembly.style != AssemblyStyle::AllTogether {
-            return;
-        }
-        for id in suitable.keys() {
-            if service.unit.permit_on(*id).is_none() && self.may_take(service, *id, Start::Join, false) {
-                self.start(service, *id, Start::Join);
-            }
-        }
-    }
-
-    /// The one whose data is the latest, once everybody that matters was heard; or what is missing for that.
-    fn elect(&mut self, service: &Service<'_>, suitable: &BTreeMap<NodeId, i64>) {
-        let Service { name, unit, assembly, boot_up, revision, .. } = service;
-        let together = assembly.style == AssemblyStyle::AllTogether;
-        let absent = self.state.absent(boot_up);
-        let unproven = self.shown_unproven(service, &absent);
-        for id in &absent {
-            if !boot_up.words.without.contains_key(id) {
-                self.shown_position(service, *id, true);
-            }
-        }
-        let ends = self.state.gather_ends(assembly, boot_up);
-        if let Some(ends) = ends {
-            self.wake(ends);
-        }
-        // Those that come up together need nobody alone while all are there, unless an operator says so.
-        if together && absent.is_empty() && boot_up.words.from.is_none() && boot_up.formed {
-            return;
-        }
-        let mut candidates: Vec<NodeId> = boot_up.heard.keys().copied().collect();
-        candidates.sort_by_key(|id| {
-            let (rank, safe) = match self.state.position(boot_up, *id) {
-                Some(Found::Data { rank, safe, .. }) => (*rank, *safe),
-                _ => (i64::MIN, false),
-            };
-            let preference = suitable.get(id).copied().unwrap_or(i64::MIN);
-            (Reverse(rank), Reverse(safe), Reverse(boot_up.stops.get(id).copied()), Reverse(preference), *id)
-        });
-        let mut hindrance: Option<Reason> = None;
-        for id in candidates {
-            let election = match self.state.may_elect(name, id, self.now) {
-                Ok(election) => election,
-                Err(refusal) => {
-                    hindrance.get_or_insert(Reason::NoElection(refusal.to_string()));
-                    continue;
-                }
-            };
-            let held = unit.permit_on(id).is_some();
-            let fits = self.state.grant_terms(name, id, *revision, false, self.now);
-            let why = match fits {
-                _ if held => None,
-                Err(refusal) => Some(refusal.to_string()),
-                Ok(_) => self.shunned(service, id),
-            };
-            let Some(why) = why else {
-                let (unit, epoch) = ((*name).clone(), boot_up.epoch);
-                self.plan.decisions.push(Decision::Elect { unit, epoch, election });
-                return;
-            };
-            hindrance = Some(Reason::CannotBegin { node: id, why });
-        }
-        let given_up = absent.iter().all(|id| boot_up.words.without.contains_key(id));
-        let settled = given_up || ends.is_some_and(|ends| ends <= self.now);
-        match hindrance {
-            _ if !boot_up.formed && boot_up.words.from.is_none() => {
-                self.because(name, Reason::FirstFormation)
-            }
-            Some(hindrance @ Reason::CannotBegin { .. }) => self.because(name, hindrance),
-            // Who is waited for was named above.
-            Some(hindrance) if settled && !unproven => self.because(name, hindrance),
-            _ => {}
-        }
-    }
-
-    /// Members that may be running it still. They are fenced once nothing but the proof is waited for: as long as their
-    /// data is wanted, it is their return that helps, and a machine that is just booting is left alone (F16, F22).
-    fn shown_unproven(&mut self, service: &Service<'_>, absent: &BTreeSet<NodeId>) -> bool {
-        let Service { name, unit, assembly, boot_up, .. } = service;
-        let over = self.state.gather_ends(assembly, boot_up).is_some_and(|ends| ends <= self.now);
-        let chosen = over || boot_up.words.from.is_some();
-        let given_up = |id: &NodeId| chosen || boot_up.words.without.contains_key(id);
-        let mut unproven: BTreeMap<NodeId, bool> = BTreeMap::new();
-        for (id, member) in &boot_up.members {
-            let held = unit.permits.get(&member.token).is_some_and(|permit| !self.state.is_lost(permit));
-            if !held && !self.state.has_ended(boot_up, unit, *id) {
-                unproven.insert(*id, given_up(id));
-            }
-        }
-        for (id, how) in self.state.possibly_running(name) {
-            if how == Possibly::Unheard
-                || self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some())
-            {
-                unproven.entry(id).or_insert_with(|| absent.iter().all(given_up));
-            }
-        }
-        for (id, fence) in &unproven {
-            self.because(name, Reason::Unproven(*id));
-            if *fence && self.state.nodes.get(id).is_some_and(|node| node.lost_since().is_some()) {
-                self.because(name, Reason::WaitsForFence { node: *id });
-                self.waits_for(*id, name);
-            }
-        }
-        !unproven.is_empty()
     }
 
     /// The others follow: one after another, or all at once.
@@ -301,7 +211,7 @@ impl Planner<'_> {
     }
 
     /// Whether a node can be given a start now; says why not.
-    fn may_take(&mut self, service: &Service<'_>, id: NodeId, start: Start, live: bool) -> bool {
+    pub(super) fn may_take(&mut self, service: &Service<'_>, id: NodeId, start: Start, live: bool) -> bool {
         let Service { name, boot_up, revision, .. } = service;
         if let Err(refusal) = self.state.grant_terms(name, id, *revision, false, self.now) {
             self.because(name, Reason::Unfit { node: id, why: refusal.to_string() });
@@ -333,7 +243,7 @@ impl Planner<'_> {
     }
 
     /// Why a node that may take it should not, now.
-    fn shunned(&mut self, service: &Service<'_>, id: NodeId) -> Option<String> {
+    pub(super) fn shunned(&mut self, service: &Service<'_>, id: NodeId) -> Option<String> {
         let node = self.state.nodes.get(&id)?;
         if self.awaits_observation(id, node) {
             return Some(format!("the fence device of {} was not looked at yet", node.name));
@@ -346,12 +256,13 @@ impl Planner<'_> {
     }
 
     /// What is known of a node that has not said how its data stands.
-    fn shown_position(&mut self, service: &Service<'_>, id: NodeId, needed: bool) {
+    pub(super) fn shown_position(&mut self, service: &Service<'_>, id: NodeId, needed: bool) {
         let Some(node) = self.state.nodes.get(&id) else { return };
         let name = &node.name;
         let found = self.state.still_heard(service.boot_up, id).map(|heard| &heard.found);
         let why = match found {
             _ if node.in_session().is_none() => format!("{name} was live last, and is silent"),
+            Some(found) if needed && found.is_told() => self.state.missing(service.boot_up, id),
             Some(Found::Failed(why)) => {
                 format!("Position= failed on {name}, which says nothing of its data: {why}")
             }
@@ -363,7 +274,7 @@ impl Planner<'_> {
         self.because(service.name, Reason::Position { node: id, why, needed });
     }
 
-    fn start(&mut self, service: &Service<'_>, id: NodeId, start: Start) {
+    pub(super) fn start(&mut self, service: &Service<'_>, id: NodeId, start: Start) {
         let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { return };
         self.granted.entry(id).or_default().push(service.name.clone());
         self.because(service.name, Reason::Starting(id));

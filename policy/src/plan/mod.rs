@@ -5,6 +5,7 @@
 
 mod assembly;
 mod definitions;
+mod elect;
 mod fencing;
 mod grants;
 mod order;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use policy::{
-    Command, Decision, Definition, Entry, Goal, NodeTerm, State, Unit, UnitName, Wanted, apply, plan,
+    Command, Decision, Definition, Entry, Goal, NodeTerm, Start, State, Unit, UnitName, Wanted, apply, plan,
 };
 
+use super::World;
 use super::check::{Checked, Violation};
-use super::{World, offer};
+use super::definitions::offer;
 
 fn broken(what: String) -> Checked {
     Err(Violation { rule: "law", what })
@@ -103,17 +104,20 @@ fn choices(state: &State, now: u64) -> BTreeMap<(UnitName, policy::NodeId), bool
     for (name, unit) in &state.units {
         for (id, node) in &state.nodes {
             let (Some(adopted), Some(life)) = (&unit.adopted, &node.life) else { continue };
-            let decision = Decision::Grant {
-                unit: name.clone(),
-                node: *id,
-                incarnation: life.incarnation.clone(),
-                revision: adopted.revision,
-                adopt: false,
-                start: None,
-            };
-            let command = Command::Decision(decision);
-            let entry = Entry { index: state.index + 1, time: now, wall_ms: 0, origin: None, command };
-            choices.insert((name.clone(), *id), apply(&mut state.clone(), &entry).is_ok());
+            let free = [None, Some(Start::Join), Some(Start::Alone), Some(Start::Resync)].map(|start| {
+                let decision = Decision::Grant {
+                    unit: name.clone(),
+                    node: *id,
+                    incarnation: life.incarnation.clone(),
+                    revision: adopted.revision,
+                    adopt: false,
+                    start,
+                };
+                let command = Command::Decision(decision);
+                let entry = Entry { index: state.index + 1, time: now, wall_ms: 0, origin: None, command };
+                apply(&mut state.clone(), &entry).is_ok()
+            });
+            choices.insert((name.clone(), *id), free.contains(&true));
         }
     }
     choices

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     Cause, Fact, Fencing, Incarnation, InventoryItem, NodeId, NodeView, Offer, OnQuorumLoss, PermitView,
-    Phase, Terms, Token, UnitName,
+    Phase, Start, Terms, Token, UnitName,
 };
 
 use super::Mutation;
 use super::rng::Rng;
+use super::service::{self, Disk};
 
 /// The longest that a stop takes; every offer says so.
 pub(crate) const STOP_BUDGET_MS: u64 = 3_000;
@@ -63,14 +64,26 @@ pub(crate) struct Machine {
     /// Index up to which it has to say that it did so, and up to which it has in this session.
     survey: (u64, u64),
     /// Files under `/run/convoke/permits`.
-    files: BTreeMap<UnitName, Token>,
+    pub(super) files: BTreeMap<UnitName, Token>,
     /// Highest token released, by unit (F2).
     floor: BTreeMap<UnitName, Token>,
-    seen_index: u64,
+    pub(super) seen_index: u64,
     /// Units whose copies have ended since the agent last said what runs: it says so again, permit or not.
-    changed: BTreeSet<UnitName>,
+    pub(super) changed: BTreeSet<UnitName>,
     /// Releases that no view has confirmed yet.
     owed: BTreeMap<(UnitName, Token), Cause>,
+    /// What its disk holds of the clustered service.
+    pub(crate) disk: Disk,
+    /// How the copies of clustered services are to be started.
+    pub(crate) starts: BTreeMap<UnitName, Start>,
+    /// Its copy of the clustered service writes with others.
+    pub(crate) synced: bool,
+    /// What it said of that last.
+    pub(super) said_ready: Option<(Token, bool)>,
+    /// The clustered service's network does not reach it; the cluster's own does.
+    pub(crate) deaf: bool,
+    /// Its `Position=` fails.
+    pub(crate) blind: bool,
 }
 
 impl Machine {
@@ -96,6 +109,12 @@ impl Machine {
             seen_index: 0,
             changed: BTreeSet::new(),
             owed: BTreeMap::new(),
+            disk: Disk::Empty,
+            starts: BTreeMap::new(),
+            synced: false,
+            said_ready: None,
+            deaf: false,
+            blind: false,
         }
     }
 
@@ -125,6 +144,8 @@ impl Machine {
         self.floor.clear();
         self.owed.clear();
         self.changed.clear();
+        self.starts.clear();
+        self.synced = false;
     }
 
     /// A new life: `/run` is empty, and the gate lets nothing start by itself.
@@ -193,6 +214,7 @@ impl Machine {
             }
         }
         self.survey.0 = self.survey.0.max(view.survey);
+        self.starts.extend(view.assembly.iter().filter_map(|(unit, duty)| Some((unit.clone(), duty.start?))));
         let own = self.incarnation();
         for permit in view.permits.iter().filter(|permit| permit.incarnation == own) {
             said.extend(self.take_permit(permit, now, skips));
@@ -214,6 +236,7 @@ impl Machine {
                 self.stop(unit, None, u64::MAX);
             }
         }
+        said.extend(view.assembly.iter().filter_map(|(unit, duty)| self.do_duty(unit, *duty, view)));
         said
     }
 
@@ -261,6 +284,11 @@ impl Machine {
                 }
             }
             (Phase::Revoking(_), None) => self.released(unit, token, Cause::Ordered),
+            // A copy is there that nobody let start: nothing is started beside it, and the cluster hears of it.
+            (Phase::Granted, Some(copy)) if copy.token.is_none() && *unit == service::name() => {
+                self.changed.insert(unit.clone());
+                self.released(unit, token, Cause::Unused);
+            }
             (Phase::Granted, _) => {}
         }
         said
@@ -297,7 +325,7 @@ impl Machine {
     }
 
     /// The last of the four steps: the floor is written, then the release is owed until a view confirms it.
-    fn released(&mut self, unit: &UnitName, token: Token, cause: Cause) {
+    pub(super) fn released(&mut self, unit: &UnitName, token: Token, cause: Cause) {
         self.files.remove(unit);
         let floor = self.floor.entry(unit.clone()).or_insert(token);
         *floor = (*floor).max(token);
@@ -326,6 +354,8 @@ impl Machine {
             return Vec::new();
         };
         let token = copy.token;
+        // No copy of a clustered service is started again where it crashed, nor one that was taken over (F16).
+        let once = *unit == service::name() && broken != Some(Mutation::RestartAlone);
         match copy.doing {
             Doing::Starting if !calm && rng.percent(10) => {
                 self.copies.remove(unit);
@@ -340,7 +370,7 @@ impl Machine {
             }
             Doing::Running if calm || rng.percent(80) => {}
             // A crash: PID 1 starts it again, or has given up.
-            Doing::Running if rng.percent(50) => {
+            Doing::Running if rng.percent(50) && !once => {
                 copy.doing = Doing::Restarting;
                 if let (Some(Mutation::ReleaseFirst), Some(token)) = (broken, token) {
                     self.owed.insert((unit.clone(), token), Cause::Failed("inactive".into()));

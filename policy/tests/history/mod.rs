@@ -1,54 +1,30 @@
 //! A model of the world around the state machine: machines, networks, devices, operators, all of them unreliable.
 
 mod check;
+mod definitions;
+mod faults;
 mod laws;
+mod lead;
 mod machine;
+mod messages;
+mod mutation;
 mod rng;
+mod service;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    CaseId, Cause, Command, Decision, Definition, Device, Entry, Fact, Fencing, Incarnation, NodeId,
-    NodeView, Offer, Origin, Refusal, Replicas, Settings, State, UnitName, Wanted, Wish, apply,
+    CaseId, Cause, Command, Definition, Device, Entry, Fact, Incarnation, NodeId, NodeView, Origin, Refusal,
+    Settings, State, UnitName, Wanted, Wish, apply,
 };
 
 pub(crate) use check::{Checked, Violation};
+use definitions::{definitions, offer};
 use machine::Machine;
+pub(crate) use mutation::Mutation;
 use rng::Rng;
-
-/// A rule that is left out on purpose, to see that the search finds what it protects from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mutation {
-    /// F1: an agent calls a crashed unit released while its permit file is still there.
-    ReleaseFirst,
-    /// F2: an agent forgets what it released, and acts on views of any age and session.
-    NoFloor,
-    /// F2: a release voids whatever permit the unit has.
-    ReleaseOfAny,
-    /// F3: the hello of another incarnation is believed while the old one is in session.
-    HelloIsProof,
-    /// F4: a late word of a fence is believed of the life that is there now.
-    ProofOfAnyLife,
-    /// F6: the leader stamps its wall clock, which is set an hour ahead now and then.
-    TimeJumps,
-    /// F7: the leader does not wait for the stop after the end of a lease.
-    NoStopBudget,
-    /// F10: a stop by hand is taken for a crash.
-    HandStopForgotten,
-    /// F11: a node that has said nothing is taken for empty.
-    SilenceIsAbsence,
-    /// F11: a node that was not asked for a unit by name is taken for one that does not run it.
-    UnaskedIsAbsence,
-    /// F13: a permit takes a weaker definition's terms at once.
-    TermsAtOnce,
-    /// F18: nobody minds a node that speaks after its proof.
-    NoContradiction,
-    /// F22: nothing ever asks for a fence.
-    NeverFenced,
-    /// S2: a loss voids what the node held.
-    LossVoids,
-}
+pub(crate) use service::Service;
 
 pub(crate) struct World {
     pub(crate) state: State,
@@ -65,9 +41,13 @@ pub(crate) struct World {
     pub(crate) spoke_after_proof: BTreeSet<(NodeId, Incarnation)>,
     /// What happened, for people.
     pub(crate) story: Vec<String>,
+    /// The clustered service, in worlds that have one.
+    pub(crate) service: Option<Service>,
     rng: Rng,
     broken: Option<Mutation>,
     liar: bool,
+    /// Disks are replaced now and then.
+    disks_fail: bool,
     /// No more faults, no more operators.
     calm: bool,
     /// How often it was checked.
@@ -116,9 +96,11 @@ impl World {
             stopped_by_hand: BTreeMap::new(),
             spoke_after_proof: BTreeSet::new(),
             story: Vec::new(),
+            service: None,
             rng,
             broken,
             liar,
+            disks_fail: false,
             calm: false,
             checked: 0,
             index: 0,
@@ -206,13 +188,14 @@ impl World {
         }
         // Some services ran before Convoke came; of exclusive ones a single copy.
         for unit in definitions.keys() {
-            if self.rng.percent(30) {
+            if self.service.is_none() && self.rng.percent(30) {
                 let at = self.rng.below(self.machines.len());
                 if let Some(machine) = self.machines.get_mut(at) {
                     machine.stray(unit);
                 }
             }
         }
+        self.found_service();
         Ok(())
     }
 
@@ -272,6 +255,7 @@ impl World {
                 check::opponents_never_meet(&before, &entry)?;
                 check::nodes_are_not_overfull(&before, &entry)?;
                 self.note_words(&before, &entry);
+                self.note_decision(&entry)?;
             }
             Err(_) => check::refusals_change_nothing(&before, &self.state, &entry)?,
         }
@@ -301,83 +285,6 @@ impl World {
         }
     }
 
-    /// Left-out rules that change what reaches `apply`.
-    fn bent(&mut self, command: Command) -> Command {
-        match (self.broken, command) {
-            (
-                Some(Mutation::HandStopForgotten),
-                Command::Fact(Fact::Released { node, incarnation, unit, token, because: Cause::Operator(_) }),
-            ) => {
-                let because = Cause::Failed("by hand".into());
-                Command::Fact(Fact::Released { node, incarnation, unit, token, because })
-            }
-            (_, command) => command,
-        }
-    }
-
-    /// Left-out rules that change what `apply` makes of it.
-    fn bend(&mut self, before: &State, entry: &Entry, accepted: bool) {
-        let state = &mut self.state;
-        match (self.broken, &entry.command) {
-            (Some(Mutation::LossVoids), Command::Fact(Fact::NodeLost { node, .. })) if accepted => {
-                for unit in state.units.values_mut() {
-                    unit.permits.retain(|_, permit| permit.node != *node);
-                }
-            }
-            (
-                Some(Mutation::SilenceIsAbsence),
-                Command::Wish(Wish::Enroll { .. }) | Command::Fact(Fact::NodeHeard { .. }),
-            ) => {
-                for node in state.nodes.values_mut() {
-                    node.surveyed = u64::MAX;
-                    match &mut node.life {
-                        Some(life) => life.inventory = true,
-                        None => node.role = policy::Role::Voter,
-                    }
-                }
-            }
-            (Some(Mutation::UnaskedIsAbsence), _) => {
-                for node in state.nodes.values_mut() {
-                    node.surveyed = u64::MAX;
-                }
-            }
-            (Some(Mutation::ReleaseOfAny), Command::Fact(Fact::Released { unit, .. })) if !accepted => {
-                if let Some(unit) = state.units.get_mut(unit) {
-                    unit.permits.clear();
-                }
-            }
-            (Some(Mutation::ProofOfAnyLife), Command::Fact(Fact::FenceReported { case, outcome, .. }))
-                if !accepted =>
-            {
-                let target = before.cases.get(case).map(|case| case.node);
-                let target = target.or_else(|| self.attempts.first().map(|attempt| attempt.target));
-                if *outcome == policy::FenceOutcome::Off {
-                    for unit in state.units.values_mut() {
-                        unit.permits.retain(|_, permit| Some(permit.node) != target);
-                    }
-                }
-            }
-            (Some(Mutation::NoStopBudget), Command::Decision(Decision::Grant { unit, .. })) => {
-                let permits =
-                    state.units.get_mut(unit).into_iter().flat_map(|unit| unit.permits.values_mut());
-                for permit in permits {
-                    permit.terms.stop_budget_ms = 0;
-                }
-            }
-            (
-                Some(Mutation::TermsAtOnce),
-                Command::Decision(Decision::AdoptDefinition { unit, definition }),
-            ) => {
-                let permits =
-                    state.units.get_mut(unit).into_iter().flat_map(|unit| unit.permits.values_mut());
-                for permit in permits {
-                    permit.terms = policy::Terms::of(definition, permit.terms.revision, 0);
-                }
-            }
-            _ => {}
-        }
-    }
-
     pub(crate) fn check(&mut self) -> Checked {
         self.check_truth()?;
         check::plans_settle(self)?;
@@ -393,6 +300,7 @@ impl World {
 
     fn check_truth(&self) -> Checked {
         check::never_twice(self)?;
+        self.check_service()?;
         check::contradictions_alarm(self)
     }
 
@@ -400,65 +308,4 @@ impl World {
         let cut = self.rng.below(self.log.len());
         check::replays_alike(self, cut)
     }
-}
-
-fn offer(definition: Definition) -> Offer {
-    Offer {
-        definition: Some(definition),
-        fault: None,
-        gated: true,
-        enabled: true,
-        stop_budget_ms: machine::STOP_BUDGET_MS,
-        present: true,
-    }
-}
-
-/// Units that need each other, or stand in each other's way, in every way, each with the changes that its files may see.
-fn definitions() -> BTreeMap<UnitName, Vec<Definition>> {
-    let reset = |mut definition: Definition| {
-        definition.failure_reset_ms = 20_000;
-        definition
-    };
-    let pg = reset(Definition::exclusive());
-    let preferred = Definition {
-        prefer: vec![policy::Preference { term: policy::NodeTerm::Name("b".into()), weight: 10 }],
-        stickiness: Some(5),
-        ..pg.clone()
-    };
-    let loose = Definition { fencing: Fencing::None, ..pg.clone() };
-    let two = Definition { replicas: Replicas::Count(2), ..pg.clone() };
-    let ip = Definition { same_node_as: [UnitName::from("pg")].into(), ..pg.clone() };
-    let app = Definition { fencing: Fencing::Lease, requires: [UnitName::from("pg")].into(), ..pg.clone() };
-    let alone = Definition { fencing: Fencing::Lease, ..pg.clone() };
-    let bound = Definition {
-        binds_to: [UnitName::from("pg")].into(),
-        after: [UnitName::from("web")].into(),
-        ..pg.clone()
-    };
-    let part = Definition { part_of: [UnitName::from("pg")].into(), ..pg.clone() };
-    let rival = Definition {
-        conflicts: [UnitName::from("app")].into(),
-        before: [UnitName::from("web")].into(),
-        ..pg.clone()
-    };
-    let wanting = Definition { wants: [UnitName::from("ip")].into(), ..rival.clone() };
-    let web = reset(Definition::replicated(Replicas::Count(2)));
-    let all = reset(Definition::replicated(Replicas::All));
-    let one_slot = BTreeMap::from([("slots".to_string(), 1)]);
-    let small = Definition {
-        uses: one_slot.clone(),
-        spread: Some("rack".into()),
-        start_one_at_a_time: true,
-        ..reset(Definition::replicated(Replicas::Count(3)))
-    };
-    let big = Definition { uses: BTreeMap::from([("slots".to_string(), 2)]), priority: 10, ..pg.clone() };
-    let apart = Definition { other_node_than: [UnitName::from("pg")].into(), uses: one_slot, ..pg.clone() };
-    BTreeMap::from([
-        (UnitName::from("pg"), vec![pg.clone(), preferred, loose, two]),
-        (UnitName::from("ip"), vec![ip]),
-        (UnitName::from("app"), vec![alone, app]),
-        (UnitName::from("big"), vec![big, apart]),
-        (UnitName::from("rival"), vec![rival, bound, part, wanting]),
-        (UnitName::from("web"), vec![web, all, small]),
-    ])
 }

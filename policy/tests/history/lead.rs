@@ -1,0 +1,133 @@
+//! What the leader does: it calls silent nodes lost, carries out what it plans, and has nodes fenced.
+
+use policy::{Command, Decision, Fact, FenceOutcome, FencePhase, NodeId, Power, Presence, plan};
+
+use super::{Attempt, Checked, Mutation, World};
+
+impl World {
+    /// The leader calls silent nodes lost, and proposes what it plans; or dies half way.
+    pub(super) fn lead(&mut self) -> Checked {
+        self.find_lost()?;
+        let planned = plan(&self.state, self.now + self.skew);
+        for look in &planned.observe {
+            let executor = self.machines.iter().any(|machine| machine.id == look.executor && machine.heard());
+            let target = self.machines.iter().find(|machine| machine.id == look.node);
+            if let (true, Some(target)) = (executor, target) {
+                let power = if target.power { Power::On } else { Power::Off };
+                let (node, incarnation, device) = (look.node, look.incarnation.clone(), look.device.clone());
+                let fact = Fact::PowerObserved { node, incarnation, device, power };
+                if !self.facts.contains(&fact) {
+                    self.facts.push(fact);
+                }
+            }
+        }
+        let half = !self.calm && self.rng.percent(10);
+        for decision in planned.decisions {
+            if half && self.rng.percent(50) {
+                return self.elect();
+            }
+            if self.broken == Some(Mutation::NeverFenced) && matches!(decision, Decision::OpenCase { .. }) {
+                continue;
+            }
+            let begun = match &decision {
+                Decision::BeginAttempt { case, attempt, executor, executor_incarnation, .. } => {
+                    let target = self.state.cases.get(case).map(|case| case.node);
+                    target.map(|target| Attempt {
+                        case: *case,
+                        number: *attempt,
+                        target,
+                        executor: *executor,
+                        executor_incarnation: executor_incarnation.clone(),
+                    })
+                }
+                _ => None,
+            };
+            let outcome = self.try_apply(Command::Decision(decision), None)?;
+            if let (Ok(()), Some(attempt)) = (outcome, begun) {
+                self.attempts.push(attempt);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn find_lost(&mut self) -> Checked {
+        let loss = self.state.settings.loss_ms();
+        let mut lost = Vec::new();
+        for (id, node) in &self.state.nodes {
+            let Some(life) = &node.life else { continue };
+            let since = self.answered.get(id).copied().unwrap_or(0).max(self.term_began);
+            if !matches!(life.presence, Presence::Lost { .. }) && self.now >= since + loss {
+                lost.push((*id, life.incarnation.clone(), life.session));
+            }
+        }
+        for (node, incarnation, session) in lost {
+            let term = self.term;
+            self.fact(Fact::NodeLost { node, incarnation, session, term })?;
+            for machine in self.machines.iter_mut().filter(|machine| machine.id == node) {
+                machine.connected = machine.connected && machine.session != session;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fence agents do their work, or not.
+    pub(super) fn carry_out(&mut self) -> Checked {
+        if self.attempts.is_empty() {
+            return Ok(());
+        }
+        let at = self.rng.below(self.attempts.len());
+        let attempt = self.attempts.swap_remove(at);
+        let able = self.machines.iter().any(|machine| {
+            machine.id == attempt.executor
+                && machine.heard()
+                && machine.incarnation() == attempt.executor_incarnation
+        });
+        let case = self.state.cases.get(&attempt.case);
+        // F24: just before the agent runs, its case and attempt are still under way.
+        let under_way = case.is_some_and(|case| {
+            case.attempts == attempt.number && matches!(case.phase, FencePhase::Running { .. })
+        });
+        if !able || !under_way {
+            return Ok(());
+        }
+        let outcome = match self.rng.below(10) {
+            _ if self.calm => FenceOutcome::Off,
+            0..=5 => FenceOutcome::Off,
+            6 | 7 => FenceOutcome::Failed("refused".into()),
+            _ => FenceOutcome::TimedOut("no answer".into()),
+        };
+        match &outcome {
+            FenceOutcome::Off if self.liar && self.rng.percent(60) && !self.calm => {
+                self.note_lie(attempt.target)
+            }
+            FenceOutcome::Off => self.switch_off(attempt.target, "a fence"),
+            FenceOutcome::TimedOut(_) if self.rng.percent(50) => {
+                let by = self.now + self.rng.below(9_000) as u64;
+                self.strikes.push((by, attempt.target));
+            }
+            FenceOutcome::Failed(_) | FenceOutcome::TimedOut(_) => {}
+        }
+        let (case, number) = (attempt.case, attempt.number);
+        self.facts.push(Fact::FenceReported { case, attempt: number, outcome });
+        if self.broken == Some(Mutation::ProofOfAnyLife) {
+            // Its word is sent again much later.
+            self.attempts.insert(0, attempt);
+            self.facts.push(Fact::FenceReported { case, attempt: number, outcome: FenceOutcome::Off });
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_lie(&mut self, target: NodeId) {
+        if self.machines.iter().any(|machine| machine.id == target && machine.power) {
+            self.lied = true;
+            self.story.push(format!("{} the device of {target} lies", self.now));
+        }
+    }
+
+    pub(super) fn switch_off(&mut self, node: NodeId, by: &str) {
+        if let Some(machine) = self.machines.iter_mut().find(|machine| machine.id == node) {
+            self.story.push(format!("{} {} loses power by {by}", self.now, machine.name));
+            machine.power_off();
+        }
+    }
+}
