@@ -12,6 +12,7 @@ use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::permit::{Permit, Phase};
+use crate::query::Possibly;
 use crate::room::lack;
 use crate::state::State;
 use crate::unit::Unit;
@@ -131,8 +132,8 @@ impl Planner<'_> {
         Some(alloc::format!("it must not share a node with {stranger}, which is on {}", node.name))
     }
 
-    /// Marks what has to leave so that a unit finds room on one of these nodes: as few and as unimportant as will do,
-    /// the youngest first. Nothing, if it would not do, or what leaves already will.
+    /// Marks what has to leave so that a unit finds room on one of these nodes: whoever must not share it, then as few and
+    /// as unimportant as will do, the youngest first. Nothing, if it would not do, or what leaves already will.
     pub(super) fn make_room(&mut self, name: &UnitName, definition: &Definition, short: &[NodeId]) {
         let mut best: Option<((i64, usize, NodeId), Victims)> = None;
         for id in short {
@@ -163,14 +164,31 @@ impl Planner<'_> {
             let left = |of: &str| self.room.taken(id, of).saturating_sub(freed.get(of).copied().unwrap_or(0));
             lack(node, definition, left).is_none()
         };
-        let (mut able, mut victims) = (Vec::new(), Vec::new());
+        let yields = |unit: &UnitName| {
+            self.sequence.priority(unit) < self.sequence.priority(name) && self.sequence.is_later(unit, name)
+        };
+        // Of those that must not share the node with it, everyone has to go.
+        let mut victims = Victims::new();
+        for stranger in self.state.strangers(name) {
+            match self.state.possibly_running_on(stranger, id, node) {
+                None => {}
+                Some(Possibly::Permit(token)) if self.is_leaving(stranger, token) => {}
+                Some(Possibly::Permit(token)) if yields(stranger) => {
+                    victims.push((stranger.clone(), token));
+                }
+                Some(_) => return None,
+            }
+            if self.granted.get(&id).is_some_and(|units| units.contains(stranger)) {
+                return None;
+            }
+        }
+        let mut able = Vec::new();
         for (unit, token) in self.room.users.get(&id).into_iter().flatten() {
             let Some(user) = self.state.units.get(*unit).and_then(Unit::definition) else { continue };
-            let priority = self.sequence.priority(unit);
-            if self.is_leaving(unit, *token) {
+            if self.is_leaving(unit, *token) || victims.iter().any(|(victim, _)| victim == *unit) {
                 give(&user.uses, &mut freed);
-            } else if priority < self.sequence.priority(name) && self.sequence.is_later(unit, name) {
-                able.push((priority, Reverse(*token), *unit, user));
+            } else if yields(unit) {
+                able.push((self.sequence.priority(unit), Reverse(*token), *unit, user));
             }
         }
         able.sort_by_key(|(priority, token, unit, _)| (*priority, *token, *unit));
