@@ -8,15 +8,15 @@ use crate::api::model::WhyLine;
 impl View<'_> {
     /// What holds a unit, most important first: first what an operator decided, then what only an operator or a device
     /// can release, then what passes by itself, then what only narrows the choice of nodes.
-    pub(super) fn reasons(&self, unit: &UnitName) -> Vec<WhyLine> {
+    pub(super) fn reasons(&self, unit: &UnitName) -> Vec<(&Reason, WhyLine)> {
         let mut reasons: Vec<&Reason> = self.plan.reasons.get(unit).into_iter().flatten().collect();
         reasons.sort_by_key(|reason| rank(reason));
-        let line = |reason: &&Reason| WhyLine {
+        let line = |reason: &Reason| WhyLine {
             rule: reason.rule().to_owned(),
             fact: reason.text(self.state, unit, self.now),
             release: remedy(self.state, unit, reason),
         };
-        reasons.iter().map(line).collect()
+        reasons.into_iter().map(|reason| (reason, line(reason))).collect()
     }
 }
 
