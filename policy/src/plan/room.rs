@@ -124,30 +124,38 @@ impl Planner<'_> {
     pub(super) fn crowd(&self, name: &UnitName, id: NodeId, node: &Node) -> Option<String> {
         let state = self.state;
         let (name, _) = state.units.get_key_value(name)?;
-        let granted = self.granted.get(&id);
-        let stranger = state.strangers(name).find(|other| {
-            state.possibly_running_on(other, id, node).is_some()
-                || granted.is_some_and(|units| units.contains(*other))
-        })?;
-        Some(alloc::format!("it must not share a node with {stranger}, which is on {}", node.name))
+        let comes = |other: &UnitName| {
+            let units = [self.granted.get(&id), self.promised.get(&id)].into_iter().flatten();
+            units.flatten().any(|unit| unit == other)
+        };
+        state.strangers(name).find_map(|other| {
+            let how = match state.possibly_running_on(other, id, node) {
+                Some(_) => "is on",
+                None if comes(other) => "is to run on",
+                None => return None,
+            };
+            Some(alloc::format!("it must not share a node with {other}, which {how} {}", node.name))
+        })
     }
 
     /// Marks what has to leave so that a unit finds room on one of these nodes: whoever must not share it, then as few and
-    /// as unimportant as will do, the youngest first. Nothing, if it would not do, or what leaves already will.
+    /// as unimportant as will do, the youngest first. Nothing, if it would not do, or what leaves already will. What the unit is to have is kept for it.
     pub(super) fn make_room(&mut self, name: &UnitName, definition: &Definition, short: &[NodeId]) {
-        let mut best: Option<((i64, usize, NodeId), Victims)> = None;
+        let mut best: Option<((Option<i64>, usize, NodeId), Victims)> = None;
         for id in short {
             let Some(node) = self.state.nodes.get(id) else { continue };
             let Some(victims) = self.victims(name, definition, *id, node) else { continue };
-            let Some(highest) = victims.iter().map(|(unit, _)| self.sequence.priority(unit)).max() else {
-                return;
-            };
+            let highest = victims.iter().map(|(unit, _)| self.sequence.priority(unit)).max();
             let key = (highest, victims.len(), *id);
             if best.as_ref().is_none_or(|(before, _)| key < *before) {
                 best = Some((key, victims));
             }
         }
-        for (unit, token) in best.into_iter().flat_map(|(_, victims)| victims) {
+        let Some(((_, _, id), victims)) = best else { return };
+        // Else who left would be back before the last of them has left.
+        self.room.take(id, definition);
+        self.promised.entry(id).or_default().push(name.clone());
+        for (unit, token) in victims {
             self.mark(&unit, token, StopReason::Outranked(name.clone()));
         }
     }
@@ -178,7 +186,8 @@ impl Planner<'_> {
                 }
                 Some(_) => return None,
             }
-            if self.granted.get(&id).is_some_and(|units| units.contains(stranger)) {
+            let comes = [self.granted.get(&id), self.promised.get(&id)].into_iter().flatten();
+            if comes.flatten().any(|unit| unit == stranger) {
                 return None;
             }
         }
