@@ -37,6 +37,9 @@ pub(super) type Merit = (usize, usize, Reverse<i64>);
 /// Permits that make room for another.
 type Victims = Vec<(UnitName, Token)>;
 
+/// How much is lost by clearing a node, the smaller the better: the highest priority that leaves, how many leave.
+type Loss = (Option<i64>, usize, NodeId);
+
 /// Copies on each value of `Spread=`.
 pub(super) type Copies<'a> = BTreeMap<Option<&'a str>, usize>;
 
@@ -141,7 +144,7 @@ impl Planner<'_> {
     /// Marks what has to leave so that a unit finds room on one of these nodes: whoever must not share it, then as few and
     /// as unimportant as will do, the youngest first. Nothing, if it would not do, or what leaves already will. What the unit is to have is kept for it.
     pub(super) fn make_room(&mut self, name: &UnitName, definition: &Definition, short: &[NodeId]) {
-        let mut best: Option<((Option<i64>, usize, NodeId), Victims)> = None;
+        let mut best: Option<(Loss, Victims)> = None;
         for id in short {
             let Some(node) = self.state.nodes.get(id) else { continue };
             let Some(victims) = self.victims(name, definition, *id, node) else { continue };
