@@ -89,7 +89,7 @@ pub fn why(
     Ok(UnitWhy {
         unit: line,
         quorum: live.quorum,
-        reasons: view.reasons(unit),
+        reasons: view.reasons(unit).into_iter().map(|(_, line)| line).collect(),
         history: history(state, WHY_HISTORY, Some(unit), None),
         memory: None,
         definition: view.definition(unit),

@@ -89,6 +89,10 @@ pub(super) fn moved(picture: &Overview, name: &str, from: &str, before: u64) -> 
             format!("`convoke events --unit {name}` shows what happened"),
         ),
         Some(copy) => Done(format!("{name} moved from {from} to {}", copy.node)),
+        // Nothing has been stopped for it yet, and nothing will be while this is so.
+        None if unit.state == "active" => {
+            Pending(format!("{}; `convoke start {name}` takes the move back", waits_for(unit)))
+        }
         None => Pending(waits_for(unit)),
     }
 }

@@ -113,12 +113,16 @@ fn decide(state: &policy::State, reign: &super::reign::Reign, gate: &WaitingGate
         return None;
     }
     let reasons = reign.plan.reasons.get(&gate.unit).map(Vec::as_slice).unwrap_or_default();
-    if reasons.iter().any(|reason| {
-        matches!(
-            reason,
-            Reason::Observing(_) | Reason::After(_) | Reason::AfterStop(_) | Reason::TooManyStarts(_)
-        )
-    }) {
+    let passes = |reason: &Reason| match reason {
+        Reason::Observing(_) | Reason::After(_) | Reason::AfterStop(_) | Reason::TooManyStarts(_) => true,
+        // The start has stopped it, and begins when that stop is over.
+        Reason::Conflicts { unit, .. } => state.units.get(unit).is_some_and(|opponent| {
+            opponent.goal.wanted == Wanted::Stopped
+                && !opponent.permits.values().any(|permit| state.is_lost(permit))
+        }),
+        _ => false,
+    };
+    if reasons.iter().any(passes) {
         return None;
     }
     if unit.boot_up.is_some() && is_coming_up(state, unit, &gate.unit, reasons) {

@@ -191,8 +191,14 @@ impl Reason {
             Self::NotAdopted(why) => {
                 format!("the definition that most nodes offer is not taken over: {why}")
             }
+            Self::Requires(other) if state.known_active(other).next().is_some() => {
+                format!("it requires {other}, which is stopping")
+            }
             Self::Requires(other) => format!("it requires {other}, which is not active"),
-            Self::After(other) => format!("it starts after {other}, which is starting"),
+            Self::After(other) if is_starting(state, other) => {
+                format!("it starts after {other}, which is starting")
+            }
+            Self::After(other) => format!("it starts after {other}, which is still to start"),
             Self::AfterStop(other) => format!("it starts after {other}, which is stopping"),
             Self::TooManyStarts(Some(node)) => {
                 format!("{} has as many starts under way as it may", name(node))
@@ -303,6 +309,12 @@ impl core::fmt::Display for StopReason {
             Self::OneAlone => f.write_str("it waits for others in vain: one has to start alone"),
         }
     }
+}
+
+/// Whether a copy of a unit is on its way up.
+pub(super) fn is_starting(state: &State, unit: &UnitName) -> bool {
+    let mut permits = state.units.get(unit).into_iter().flat_map(|unit| unit.permits.values());
+    permits.any(|permit| permit.phase == crate::permit::Phase::Granted && !state.is_lost(permit))
 }
 
 fn fence_text(state: &State, node: NodeId, now: Millis) -> String {

@@ -9,6 +9,7 @@ use crate::query::Possibly;
 use crate::state::State;
 
 use super::Reason;
+use super::reason::is_starting;
 
 impl Reason {
     /// What would release the unit.
@@ -60,6 +61,7 @@ impl Reason {
                 )
             }
             Self::TooManyStarts(_) => "the end of one of them".to_string(),
+            Self::After(other) if !is_starting(state, other) => format!("`convoke why {other}`"),
             Self::After(_) | Self::AfterStop(_) | Self::Starting(_) | Self::Observing(_) => {
                 "the end of that".to_string()
             }

@@ -8,15 +8,16 @@ use crate::api::model::WhyLine;
 impl View<'_> {
     /// What holds a unit, most important first: first what an operator decided, then what only an operator or a device
     /// can release, then what passes by itself, then what only narrows the choice of nodes.
-    pub(super) fn reasons(&self, unit: &UnitName) -> Vec<WhyLine> {
+    pub(super) fn reasons(&self, unit: &UnitName) -> Vec<(Option<&Reason>, WhyLine)> {
         let mut reasons: Vec<&Reason> = self.plan.reasons.get(unit).into_iter().flatten().collect();
         reasons.sort_by_key(|reason| rank(reason));
-        let line = |reason: &&Reason| WhyLine {
+        let line = |reason: &Reason| WhyLine {
             rule: reason.rule().to_owned(),
             fact: reason.text(self.state, unit, self.now),
             release: remedy(self.state, unit, reason),
         };
-        reasons.iter().map(line).chain(self.left_behind(unit)).collect()
+        let left_behind = self.left_behind(unit).into_iter().map(|line| (None, line));
+        reasons.into_iter().map(|reason| (Some(reason), line(reason))).chain(left_behind).collect()
     }
 
     /// Copies on nodes whose files do not make it a cluster unit any more. They run on, and nothing else shows it until

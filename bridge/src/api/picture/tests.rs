@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     Adopted, Alarm, AlarmKind, CaseId, Cause, Class, Definition, Device, Event, EventKind, Evidence,
-    FenceCase, FencePhase, Gone, Hold, Incarnation, Life, Node, Observation, Offer, Permit, Phase, Power,
-    Presence, Replicas, Role, Severity, StopReason, Terms, Token, Unit, Wanted, plan,
+    FenceCase, FencePhase, Gone, Hold, Incarnation, Life, MoveWish, Node, Observation, Offer, Permit, Phase,
+    Power, Presence, Replicas, Role, Severity, StopReason, Terms, Token, Unit, Wanted, plan,
 };
 
 use super::*;
@@ -240,6 +240,19 @@ fn each_state_of_a_unit_has_its_word() {
     };
     assert_eq!(replicated(Replicas::Count(2)), "partial");
     assert_eq!(replicated(Replicas::All), "partial");
+}
+
+#[test]
+fn a_move_that_cannot_be_done_yet_is_shown_beside_a_healthy_unit() {
+    let mut state = state();
+    assert_eq!(unit_line(&state).reason, None);
+    state.nodes.get_mut(&NodeId(2)).expect("n2").drained = Some("root".to_owned());
+    let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+    let (from, leaving, to) = (Token(9), NodeId(1), Some(NodeId(2)));
+    unit.moving = Some(MoveWish { from, leaving, to, by: "alice".to_owned() });
+    let line = unit_line(&state);
+    assert_eq!(line.state, "active");
+    assert_eq!(line.reason.as_deref(), Some("it cannot move to n2: n2 is drained"));
 }
 
 #[test]
