@@ -87,8 +87,6 @@ pub struct FormationLine {
     pub epoch: u64,
     /// The history, if it was told.
     pub identity: Option<String>,
-    /// Where it began; none if nobody was elected.
-    pub rank: Option<i64>,
 }
 
 /// What an operator said of a boot-up.

@@ -35,7 +35,6 @@ impl View<'_> {
             formation: boot_up.formation.as_ref().map(|formation| FormationLine {
                 epoch: formation.epoch,
                 identity: formation.identity.clone(),
-                rank: formation.rank,
             }),
             words: self.word_lines(boot_up),
             awaited: self.awaited(name, boot_up),

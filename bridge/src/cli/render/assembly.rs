@@ -53,10 +53,10 @@ fn headline(assembly: &AssemblyLine) -> String {
         "elected" => format!("{style}; gathering {epoch}{since}: it is decided who begins"),
         "formed" => match &assembly.formation {
             Some(formation) if formation.epoch > 0 => {
-                let began = match (formation.rank, formation.identity.as_deref()) {
-                    (None, None) => String::new(),
-                    (rank, identity) => format!(", with {}", data(rank, identity)),
-                };
+                let began = formation.identity.as_deref();
+                let began = began
+                    .map(|identity| format!(", with {}", data(None, Some(identity))))
+                    .unwrap_or_default();
                 format!("{style}; came up in gathering {}{began}", formation.epoch)
             }
             _ => format!("{style}; it was live before the cluster gathered anything"),

@@ -107,7 +107,7 @@ pub(in crate::cli) fn gathering() -> AssemblyLine {
         resync: true,
         nodes: vec![data("n1", 1742), data("n2", 1740), unheard("n3")],
         election: None,
-        formation: Some(FormationLine { epoch: 40, identity: Some("9d1f".to_owned()), rank: Some(17) }),
+        formation: Some(FormationLine { epoch: 40, identity: Some("9d1f".to_owned()) }),
         words: Vec::new(),
         awaited: vec!["n3".to_owned()],
     }

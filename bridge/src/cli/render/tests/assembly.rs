@@ -27,7 +27,7 @@ fn where_all_is_well_one_line_says_so() {
   copy        active on n1, permit 41
   copy        active on n2, permit 45
   copy        active on n3, permit 48
-  assembly    one-then-serial; came up in gathering 40, with rank 17 of 9d1f
+  assembly    one-then-serial; came up in gathering 40, with data of 9d1f
 ";
     assert_eq!(text, expected);
 }
@@ -98,7 +98,7 @@ fn a_copy_that_is_not_ready_says_what_it_lacks_and_each_word_of_position_reads_a
     assembly.nodes.push(word("n6", "unusable"));
     assembly.nodes.push(DataLine { safe: true, last: false, ..data("n7", 12) });
     assembly.nodes.push(DataLine { void: true, ..data("n8", 12) });
-    let expected = "\x20 assembly    one-then-serial; came up in gathering 40, with rank 17 of 9d1f
+    let expected = "\x20 assembly    one-then-serial; came up in gathering 40, with data of 9d1f
 
   NODE  LIVE LAST  COPY       DATA
   n1    yes        ready      was rank 17 of 9d1f
@@ -129,7 +129,7 @@ fn a_service_that_never_came_up_says_so() {
     let text = shown(&clustered("waiting", Vec::new(), asked));
     assert!(text.starts_with("  assembly    one-then-serial; never came up; gathering 120"), "{text}");
     let mut taken_over = formed();
-    taken_over.formation = Some(FormationLine { epoch: 0, identity: None, rank: None });
+    taken_over.formation = Some(FormationLine { epoch: 0, identity: None });
     let text = shown(&clustered("active", three(), taken_over));
     assert_eq!(text, "  assembly    one-then-serial; it was live before the cluster gathered anything\n");
 }
