@@ -19,6 +19,9 @@ _convoke() {
             convoke,adopt)
                 cmd="convoke__subcmd__adopt"
                 ;;
+            convoke,assemble)
+                cmd="convoke__subcmd__assemble"
+                ;;
             convoke,config)
                 cmd="convoke__subcmd__config"
                 ;;
@@ -145,6 +148,9 @@ _convoke() {
             convoke__subcmd__help,adopt)
                 cmd="convoke__subcmd__help__subcmd__adopt"
                 ;;
+            convoke__subcmd__help,assemble)
+                cmd="convoke__subcmd__help__subcmd__assemble"
+                ;;
             convoke__subcmd__help,config)
                 cmd="convoke__subcmd__help__subcmd__config"
                 ;;
@@ -242,7 +248,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt reset-failed config verify enable-recipe gate version exit-codes help"
+            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt assemble reset-failed config verify enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -263,6 +269,36 @@ _convoke() {
             fi
             case "${prev}" in
                 --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__assemble)
+            opts="-y -h --without --from --resync --yes --no-wait --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --without)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --resync)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -634,7 +670,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help)
-            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt reset-failed config verify enable-recipe gate version exit-codes help"
+            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt assemble reset-failed config verify enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -648,6 +684,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__adopt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__assemble)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
