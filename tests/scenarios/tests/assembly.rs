@@ -261,8 +261,8 @@ fn joins(c: &Cluster) -> Result<()> {
     all_live(c)?;
     let before = begins(c)?.len();
     c.ok(1, &format!("systemctl restart {UNIT}"))?;
-    let since: Vec<_> = begins(c)?.split_off(before);
-    ensure!(since == ["n1 join"], "{since:?}");
+    // PID 1 is content once the program is executed; what it writes comes a moment later.
+    c.wait_for("n1 joins, once", UP, || Ok((begins(c)?.split_off(before) == ["n1 join"]).then_some(())))?;
     // Nothing of the start is left that another could use.
     let left = c.ok(1, "ls /run/convoke/permits /run/convoke/env")?;
     ensure!(!left.contains(UNIT), "{left}");
@@ -349,6 +349,13 @@ fn treacherous(c: &Cluster) -> Result<()> {
     c.lab.power_off_all()?;
     let before = begins(c)?.len();
     c.lab.boot_all()?;
+    // What is half copied is thrown away by word alone: nobody else knows that nothing is lost.
+    let again = c.wait_for("`why` names whose data is unusable", UP, || {
+        let why = c.why(UNIT)?;
+        let named = |i: &usize| why.reasons.iter().any(|r| r.release.contains(&format!("--resync n{i}")));
+        Ok([1, 3].into_iter().find(named))
+    })?;
+    c.ok(c.anybody()?, &word("resync", &format!("n{again}")))?;
     all_live(c)?;
     let since: Vec<_> = begins(c)?.split_off(before);
     ensure!(since.first().map(String::as_str) == Some("n2 alone"), "{since:?}");
