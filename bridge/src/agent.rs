@@ -26,6 +26,7 @@ mod offer;
 mod outbox;
 mod permit;
 mod prepare;
+mod probe;
 mod reconcile;
 mod run;
 mod takedown;
@@ -43,8 +44,9 @@ pub use floors::Floors;
 pub use gate::{Answer as GateReply, GateId};
 pub use incarnation::{IncarnationError, boot_id, incarnation};
 pub use offer::Found;
-pub use permit::{Environment, Permit as PermitFile, ends_with_lease};
+pub use permit::{Environment, Permit as PermitFile, Starts, ends_with_lease};
 pub use prepare::{PrepareError, Prepared, prepare};
+pub use probe::{Finding, Question};
 pub use run::{AgentSetup, run};
 
 /// An error with its causes, in one line.

@@ -1,11 +1,12 @@
 //! `convoke`, the operator's command line.
 //!
 //! Asks this node's convoked over D-Bus and shows the answers; it never touches the cluster's files but to make or
-//! join a cluster. Words in, exit codes and text out; what may happen is decided elsewhere.
+//! join a cluster, nor systemd's but to put a recipe there. Words in, exit codes and text out; what may happen is decided elsewhere.
 
 mod act;
 mod adopt;
 mod args;
+mod assemble;
 mod bus;
 mod confirm;
 mod exit;
@@ -14,6 +15,7 @@ mod judge;
 mod look;
 mod member;
 mod out;
+mod recipe;
 mod render;
 mod settings;
 
@@ -72,6 +74,7 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Init(asked) => member::init(&asked).await?,
         Verb::Join(asked) => member::join(&asked).await?,
         Verb::Verify { units, read } => verify(&units, read.json)?,
+        Verb::EnableRecipe { name } => recipe::enable("/".as_ref(), name.as_deref())?,
         verb => ask(&Bus::connect().await?, verb).await?,
     }
     Ok(())
@@ -114,6 +117,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
             done(&format!("{unit} is forgotten"))
         }
         Verb::Adopt { unit, from, yes } => adopt::adopt(bus, &unit, &from, yes).await,
+        Verb::Assemble { unit, said, yes, wait } => assemble::assemble(bus, &unit, &said, yes, &wait).await,
         Verb::ResetFailed { unit, node } => {
             let unit = act::full(&unit)?;
             bus.0.reset_failed(&unit, node.as_deref().unwrap_or_default()).await?;
@@ -127,6 +131,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         Verb::Init(_)
         | Verb::Join(_)
         | Verb::Verify { .. }
+        | Verb::EnableRecipe { .. }
         | Verb::Gate { .. }
         | Verb::Version
         | Verb::ExitCodes => Ok(()),

@@ -118,6 +118,11 @@ impl Paths {
         self.run_dir().join("releasing")
     }
 
+    /// Where the permit of a start that is made once lies from when it was begun: out of the gate's sight.
+    pub fn spent_dir(&self) -> PathBuf {
+        self.run_dir().join("spent")
+    }
+
     /// The directory of environment files of started units.
     pub fn env_dir(&self) -> PathBuf {
         self.run_dir().join("env")

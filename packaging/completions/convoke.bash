@@ -19,11 +19,17 @@ _convoke() {
             convoke,adopt)
                 cmd="convoke__subcmd__adopt"
                 ;;
+            convoke,assemble)
+                cmd="convoke__subcmd__assemble"
+                ;;
             convoke,config)
                 cmd="convoke__subcmd__config"
                 ;;
             convoke,drain)
                 cmd="convoke__subcmd__drain"
+                ;;
+            convoke,enable-recipe)
+                cmd="convoke__subcmd__enable__subcmd__recipe"
                 ;;
             convoke,events)
                 cmd="convoke__subcmd__events"
@@ -142,11 +148,17 @@ _convoke() {
             convoke__subcmd__help,adopt)
                 cmd="convoke__subcmd__help__subcmd__adopt"
                 ;;
+            convoke__subcmd__help,assemble)
+                cmd="convoke__subcmd__help__subcmd__assemble"
+                ;;
             convoke__subcmd__help,config)
                 cmd="convoke__subcmd__help__subcmd__config"
                 ;;
             convoke__subcmd__help,drain)
                 cmd="convoke__subcmd__help__subcmd__drain"
+                ;;
+            convoke__subcmd__help,enable-recipe)
+                cmd="convoke__subcmd__help__subcmd__enable__subcmd__recipe"
                 ;;
             convoke__subcmd__help,events)
                 cmd="convoke__subcmd__help__subcmd__events"
@@ -236,7 +248,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt reset-failed config verify gate version exit-codes help"
+            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt assemble reset-failed config verify enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -257,6 +269,36 @@ _convoke() {
             fi
             case "${prev}" in
                 --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__assemble)
+            opts="-y -h --without --from --resync --yes --no-wait --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --without)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --resync)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -404,6 +446,20 @@ _convoke() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__enable__subcmd__recipe)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -614,7 +670,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help)
-            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt reset-failed config verify gate version exit-codes help"
+            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt assemble reset-failed config verify enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -628,6 +684,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__adopt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__assemble)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -698,6 +768,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__enable__subcmd__recipe)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

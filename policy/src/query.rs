@@ -137,7 +137,7 @@ impl State {
         }
         match life.presence {
             Presence::InSession => None,
-            Presence::Leaving => Some("is shutting down"),
+            Presence::Leaving => Some("is going away: it, or its convoked, is being stopped"),
             Presence::Lost { .. } if life.contradicted.is_some() => Some("spoke after it was proven off"),
             Presence::Lost { .. } => Some("is lost"),
         }

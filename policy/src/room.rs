@@ -9,6 +9,7 @@ use alloc::string::String;
 use crate::definition::Definition;
 use crate::name::{NodeId, UnitName};
 use crate::node::Node;
+use crate::permit::{Permit, Phase};
 use crate::state::State;
 use crate::unit::Unit;
 
@@ -52,6 +53,34 @@ impl State {
                 None => sum,
             }
         })
+    }
+
+    /// Whether a start of the unit may begin on a node, by `StartOneAtATime=` and the caps on those that are under way. Here,
+    /// and not by the planner alone: a plan may be made before the grants of the last one are in the state.
+    pub(crate) fn may_begin(&self, unit: &UnitName, id: NodeId) -> Result<(), String> {
+        let starting = |permit: &&Permit| permit.phase == Phase::Granted && !self.is_lost(permit);
+        if let Some(known) = self.units.get(unit)
+            && known.definition().is_some_and(|definition| definition.start_one_at_a_time)
+            && let Some(permit) = known.permits.values().find(starting)
+        {
+            return Err(format!("a copy is starting on {}", self.node_name(permit.node)));
+        }
+        let (per_node, in_all) = (self.settings.starts_per_node, self.settings.starts_per_cluster);
+        if per_node.is_none() && in_all.is_none() {
+            return Ok(());
+        }
+        let (mut here, mut all) = (0u32, 0u32);
+        for permit in self.units.values().flat_map(|unit| unit.permits.values()).filter(starting) {
+            all = all.saturating_add(1);
+            here = here.saturating_add(u32::from(permit.node == id));
+        }
+        if per_node.is_some_and(|most| here >= most) {
+            return Err(format!("{} has as many starts under way as it may", self.node_name(id)));
+        }
+        if in_all.is_some_and(|most| all >= most) {
+            return Err(String::from("the cluster has as many starts under way as it may"));
+        }
+        Ok(())
     }
 
     /// Units that must not share a node with `unit`: those that it names, and those that name it.

@@ -4,6 +4,7 @@
 //! is touched here, so every decision can be tested without a systemd. One operation per unit at the most; units never
 //! wait for each other, but for ordered stops.
 
+mod assembly;
 mod errands;
 mod orders;
 mod survey;
@@ -24,6 +25,7 @@ use super::gates::Gates;
 use super::outbox::Outbox;
 use super::permit::{self, Permit};
 use super::unit::{Op, OpKind, Unit};
+pub(in crate::agent) use assembly::Probing;
 
 /// A look at a node's power that is still asked for is not taken again before this time has passed.
 const LOOK_PAUSE_MS: u64 = 5_000;
@@ -40,6 +42,8 @@ pub(super) struct View {
     pub(super) stop: BTreeSet<UnitName>,
     /// Index up to which the cluster asks what runs here.
     survey: u64,
+    /// What this node owes to clustered services (F16).
+    pub(super) assembly: BTreeMap<UnitName, policy::Duty>,
 }
 
 /// An end of the daemon that was asked for.
@@ -194,6 +198,7 @@ impl Agent {
             Event::Withdrawn { id, unit, index } => self.withdrawn(id, &unit, index),
             Event::Fenced { order, outcome } => self.fenced(&order, outcome),
             Event::Powered { order, power } => self.powered(&order, power, now),
+            Event::Probed { id, unit, finding } => self.probed(id, &unit, finding),
             Event::Command(command) => self.command(command, now),
             Event::Tick => self.tick(now),
         }
@@ -209,8 +214,13 @@ impl Agent {
             changed.insert(unit);
         }
         self.tell_inventory(&changed);
+
         self.drop_forgotten(&changed);
         self.send();
+        for unit in &changed {
+            self.keep_starts(unit);
+            self.keep_asking(unit);
+        }
         self.end(now);
     }
 
@@ -289,6 +299,9 @@ impl Agent {
         match signal {
             Signal::UnitChanged { unit, .. } | Signal::JobRemoved { unit, .. } => {
                 let name = UnitName(unit.clone());
+                if let Signal::UnitChanged { sub_state: Some(sub_state), .. } = signal {
+                    self.note_dispatch(&name, sub_state);
+                }
                 if let Some(unit) = self.units.get_mut(&name) {
                     unit.stale = true;
                     self.touch(&name);

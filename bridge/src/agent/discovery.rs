@@ -104,7 +104,11 @@ pub(super) fn mend(root: &Path, unit: &UnitName) -> io::Result<()> {
     let dir = root.join(MEND_DIR).join(format!("{unit}.d"));
     fs::create_dir_all(&dir)?;
     // Without ExecCondition=: where RootDirectory= hides the permit it would shut the unit for good.
-    atomic::write(&dir.join(MEND_FILE), gate::own(kind, true).as_bytes(), atomic::PUBLIC)
+    atomic::write(
+        &dir.join(MEND_FILE),
+        gate::own(kind, gate::Needs { hidden: true, assembled: false }).as_bytes(),
+        atomic::PUBLIC,
+    )
 }
 
 /// Takes the gate of last resort away. That there is none is no error.

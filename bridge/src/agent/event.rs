@@ -6,12 +6,14 @@ use std::time::Duration;
 use policy::{Fact, FenceOutcome, NodeId, Power, Token, UnitName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use units::section::Program;
 use units::systemd::{Reading, Remembered, Signal, SystemState};
 
 use super::command::AgentCommand;
 use super::gate::{Answer, GateId};
 use super::offer::Found;
 use super::permit::{Environment, Permit};
+use super::probe::{Finding, Question};
 use crate::session::FromSession;
 use crate::session::message::{AgentCall, FenceOrder, GateAnswer, LookOrder, Number};
 
@@ -71,6 +73,8 @@ pub enum Event {
     Fenced { order: Box<FenceOrder>, outcome: Option<FenceOutcome> },
     /// A look at another node's power ended.
     Powered { order: Box<LookOrder>, power: Power },
+    /// A look at a clustered service's data or copy ended; `None` if it was called off.
+    Probed { id: OpId, unit: UnitName, finding: Option<Finding> },
     /// Asked by the rest of the daemon.
     Command(AgentCommand),
     /// Time has passed.
@@ -233,6 +237,12 @@ pub enum Action {
     Unfile { unit: UnitName },
     /// Forgets a permit that was taken out of sight.
     Forget { unit: UnitName },
+    /// A start that is made once was begun: its files go out of the gate's sight (F16).
+    Spend { unit: UnitName, permit: Permit },
+    /// Runs a program of a clustered service, after a pause; without one, looks whether it is active.
+    Probe { id: OpId, unit: UnitName, question: Question, program: Option<Program>, after: Duration },
+    /// Calls such a look off; its end is told.
+    EndProbe { id: OpId, unit: UnitName, question: Question },
     /// Begins an operation; what is under way on the unit is ended first.
     Begin { op: OpId, unit: UnitName, work: Work },
     /// Sends a fact, after the floors were saved.

@@ -143,8 +143,9 @@ fn program(dir: &Path, agent: &str) -> Result<String, String> {
         }
         Ok(_) => Err(format!("{} cannot be executed", path.display())),
         Err(_) => Err(format!(
-            "{} is not installed on this node; install the package that has it (on Debian: fence-agents)",
-            path.display()
+            "{} is not installed on {}; install the package that has it there (on Debian: fence-agents)",
+            path.display(),
+            machine()
         )),
     }
 }
@@ -174,22 +175,28 @@ fn line(name: &str, value: &str) -> Result<String, String> {
     Ok(format!("{name}={value}\n"))
 }
 
-/// A secret from a file that root alone can read.
+/// A secret from a file that root alone can read. Which machine lacks it is not told by who is to be fenced.
 fn secret(path: &Path) -> Result<String, String> {
     let shown = path.display();
     if !path.is_absolute() {
         return Err(format!("the secret's file `{shown}` must be an absolute path"));
     }
-    let found =
-        fs::metadata(path).map_err(|error| format!("the secret's file {shown} cannot be read: {error}"))?;
+    let unreadable =
+        |error: std::io::Error| format!("the secret's file {shown} cannot be read on {}: {error}", machine());
+    let found = fs::metadata(path).map_err(unreadable)?;
     if found.mode() & 0o077 != 0 {
+        let machine = machine();
         return Err(format!(
-            "the secret's file {shown} can be read by others than root; run `chmod 600 {shown}`"
+            "the secret's file {shown} on {machine} can be read by others than root; run `chmod 600 {shown}` there"
         ));
     }
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("the secret's file {shown} cannot be read: {error}"))?;
+    let text = fs::read_to_string(path).map_err(unreadable)?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// This machine's own name, which its node has too unless somebody chose another.
+fn machine() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn called(end: &TransientEnd, call: &AgentCall) -> Called {

@@ -16,8 +16,8 @@ use units::systemd::{JobKind, JobResult};
 use super::core::Agent;
 use super::event::{Action, GateLook, Now};
 use super::gate::{Answer, GateId};
-use super::permit;
-use super::unit::GivenUp;
+use super::permit::{self, Starts};
+use super::unit::{GivenUp, Unit};
 use crate::session::message::GateAnswer;
 
 /// For how long a refusal is repeated from memory: `Upholds=` asks five times in a tenth of a second (row 8). No longer,
@@ -71,6 +71,12 @@ impl Gates {
     }
 }
 
+/// Whether its permit was for one start, which was made: what starts it next needs another (F16).
+fn has_made_its_start(unit: &Unit) -> bool {
+    let made = unit.held.as_ref().is_some_and(|held| held.starts == Starts::Made);
+    made && unit.release.is_none()
+}
+
 impl Agent {
     pub(super) fn gate_asked(
         &mut self,
@@ -88,7 +94,8 @@ impl Agent {
             return;
         }
         let known = self.units.get(&unit);
-        if let Some(held) = known.filter(|unit| unit.filed && unit.release.is_none()) {
+        let made = known.is_some_and(has_made_its_start);
+        if let Some(held) = known.filter(|unit| unit.filed && unit.release.is_none() && !made) {
             // A gate runs only where it finds no file: somebody removed it, or it was written just now.
             if let Some(permit) = held.held.clone().filter(|_| now.leased) {
                 self.actions.push(Action::File { unit, permit });
@@ -97,6 +104,7 @@ impl Agent {
             return;
         }
         if let Some((at, answer)) = self.gates.refused.get(&unit)
+            && !made
             && now.mono.saturating_sub(*at) < MEMORY
         {
             let answer = answer.clone();
@@ -161,6 +169,20 @@ impl Agent {
                 return;
             }
         };
+        if let Some(known) = self.units.get_mut(&unit).filter(|unit| has_made_its_start(unit)) {
+            if look.reading.active_state.is_up() {
+                // It runs: what was asked for is there.
+                self.grant_gates(&unit);
+                return;
+            }
+            // The second half of a restart, which is asked for once the first is told.
+            known.stale = true;
+            if let Some(gate) = self.gates.open.get_mut(&id) {
+                gate.parked = true;
+            }
+            self.touch(&unit);
+            return;
+        }
         let mut batch = StartBatch::gather(&look.reading, &self.jobs, look.manager);
         batch.upheld_by_active = look.upheld_by_active;
         batch.active_triggers = look.active_triggers;

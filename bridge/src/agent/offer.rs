@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use policy::{
-    Definition, Fencing, NodeTerm, Offer, OnQuorumLoss, OnStopFailure, Preference, Replicas, UnitName,
+    Assembly, AssemblyStyle, Definition, Fencing, GatherThen, NodeTerm, Offer, OnQuorumLoss, OnStopFailure,
+    Preference, Replicas, UnitName,
 };
 use units::diagnostic::Severity;
 use units::gate::{AssertSeen, GateFault, LoadedUnit};
@@ -31,6 +32,8 @@ pub struct Found {
     pub pulled_in: bool,
     /// Units that are gated on its permit.
     pub members: Vec<String>,
+    /// The programs and variables of a clustered service.
+    pub assembly: Option<section::Assembly>,
 }
 
 impl Found {
@@ -46,6 +49,7 @@ impl Found {
             fault,
             pulled_in: unit.enabled,
             members: unit.members.clone(),
+            assembly: unit.section.as_ref().and_then(|section| section.assembly.clone()),
         }
     }
 }
@@ -97,8 +101,26 @@ pub(super) fn definition(section: &Section) -> Definition {
         failures_max: section.failures_max,
         // For ever: longer than any cluster runs, and far from overflow.
         failure_reset_ms: section.failure_reset_ms.unwrap_or(u64::MAX / 4),
-        // Its keys are errors in this version (U0021): the agent does not read positions yet.
-        assembly: None,
+        assembly: section.assembly.as_ref().map(assembly),
+    }
+}
+
+/// What counts of a clustered service's boot-up in the cluster: its programs and variables are this node's own matter.
+fn assembly(assembly: &section::Assembly) -> Assembly {
+    Assembly {
+        style: match assembly.style {
+            section::AssemblyStyle::OneThenSerial => AssemblyStyle::OneThenSerial,
+            section::AssemblyStyle::AllTogether => AssemblyStyle::AllTogether,
+        },
+        position: true,
+        ready: assembly.ready.is_some(),
+        gather_wait_ms: assembly.gather_wait_ms,
+        gather_then: match assembly.gather_then {
+            section::GatherThen::Refuse => GatherThen::Refuse,
+            section::GatherThen::Best => GatherThen::Best,
+        },
+        alone: !assembly.alone.is_empty(),
+        resync: !assembly.resync.is_empty(),
     }
 }
 

@@ -9,8 +9,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use policy::{Incarnation, OnQuorumLoss, Terms, Token, UnitName};
+use policy::{Incarnation, OnQuorumLoss, Start, Terms, Token, UnitName};
 use serde::{Deserialize, Serialize};
+use units::section::Variable;
 
 use crate::atomic;
 use crate::paths::Paths;
@@ -29,6 +30,22 @@ pub struct Permit {
     /// Units that this one stops before, for the end of a lease (F25).
     #[serde(default)]
     pub stops_before: BTreeSet<UnitName>,
+    /// How many starts it is for.
+    #[serde(default)]
+    pub starts: Starts,
+}
+
+/// How many starts a permit is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Starts {
+    /// As many as systemd makes.
+    #[default]
+    Any,
+    /// One, which is not begun: the unit is a clustered service (F16).
+    One,
+    /// That one was begun: the file lies out of the gate's sight.
+    Made,
 }
 
 /// What a started unit finds in its environment.
@@ -40,6 +57,10 @@ pub struct Environment {
     pub node: String,
     /// `CONVOKE_PEERS`.
     pub peers: Vec<String>,
+    /// `CONVOKE_START`.
+    pub start: Start,
+    /// What `StartAlone=` or `StartResync=` add.
+    pub variables: Vec<Variable>,
 }
 
 impl Environment {
@@ -49,11 +70,21 @@ impl Environment {
             |name: &str| name.chars().filter(|c| c.is_ascii_graphic() && !"\"\\$`".contains(*c)).collect();
         let peers: Vec<String> = self.peers.iter().map(|peer| plain(peer)).collect();
         let node: String = plain(&self.node);
-        format!(
-            "CONVOKE_TOKEN={}\nCONVOKE_NODE={node}\nCONVOKE_PEERS=\"{}\"\nCONVOKE_START=join\n",
+        let start = match self.start {
+            Start::Join => "join",
+            Start::Alone => "alone",
+            Start::Resync => "resync",
+        };
+        let mut text = format!(
+            "CONVOKE_TOKEN={}\nCONVOKE_NODE={node}\nCONVOKE_PEERS=\"{}\"\nCONVOKE_START={start}\n",
             self.token,
             peers.join(" ")
-        )
+        );
+        // The section allows no value that would have to be quoted more than this.
+        for variable in &self.variables {
+            text.push_str(&format!("{}=\"{}\"\n", variable.name, variable.value));
+        }
+        text
     }
 }
 
@@ -66,6 +97,7 @@ pub(super) fn usable(unit: &UnitName) -> bool {
 pub(super) fn prepare(paths: &Paths) -> io::Result<()> {
     fs::create_dir_all(paths.permits_dir())?;
     fs::create_dir_all(paths.releasing_dir())?;
+    fs::create_dir_all(paths.spent_dir())?;
     fs::create_dir_all(paths.env_dir())
 }
 
@@ -86,23 +118,46 @@ pub(super) fn write(
         None if permit.adopted => atomic::remove(&paths.env(unit.as_str()))?,
         None => {}
     }
+    let (place, other) = match permit.starts {
+        Starts::Made => (spent(paths, unit), paths.permit(unit.as_str())),
+        Starts::Any | Starts::One => (paths.permit(unit.as_str()), spent(paths, unit)),
+    };
     let prepared = paths.run_dir().join("permit.new");
     atomic::write(&prepared, &serde_json::to_vec(permit).map_err(io::Error::other)?, atomic::PUBLIC)?;
-    fs::rename(&prepared, paths.permit(unit.as_str()))?;
-    forget(paths, unit)
+    fs::rename(&prepared, place)?;
+    atomic::remove(&other)?;
+    atomic::remove(&releasing(paths, unit))
+}
+
+/// A start that is made once was begun: what the permit says is kept for the next daemon, and nothing starts under it
+/// any more (F16). Where it cannot be kept, it is at least removed.
+pub(super) fn spend(paths: &Paths, unit: &UnitName, permit: &Permit) -> io::Result<()> {
+    let kept = write(paths, unit, permit, None);
+    remove(paths, unit).and(kept)
 }
 
 /// Shuts the gate, and keeps what the permit said for as long as its unit is being released: a daemon that is killed
 /// meanwhile leaves one that knows what has to stop, and by when (F8).
 pub(super) fn set_aside(paths: &Paths, unit: &UnitName) -> io::Result<()> {
     // Where it cannot be kept it is at least removed.
-    let kept = usable(unit) && fs::rename(paths.permit(unit.as_str()), releasing(paths, unit)).is_ok();
-    if kept { atomic::remove(&paths.env(unit.as_str())) } else { remove(paths, unit) }
+    if usable(unit) {
+        let aside = |file: PathBuf| fs::rename(file, releasing(paths, unit));
+        drop(aside(paths.permit(unit.as_str())).or_else(|_| aside(spent(paths, unit))));
+    }
+    remove(paths, unit)
 }
 
 /// Forgets a permit that was set aside.
 pub(super) fn forget(paths: &Paths, unit: &UnitName) -> io::Result<()> {
-    if usable(unit) { atomic::remove(&releasing(paths, unit)) } else { Ok(()) }
+    if !usable(unit) {
+        return Ok(());
+    }
+    atomic::remove(&spent(paths, unit))?;
+    atomic::remove(&releasing(paths, unit))
+}
+
+fn spent(paths: &Paths, unit: &UnitName) -> PathBuf {
+    paths.spent_dir().join(unit.as_str())
 }
 
 fn releasing(paths: &Paths, unit: &UnitName) -> PathBuf {
@@ -128,6 +183,11 @@ pub(super) fn load_releasing(paths: &Paths) -> io::Result<Vec<(UnitName, Option<
     load_from(&paths.releasing_dir())
 }
 
+/// The same, of those whose one start was made.
+pub(super) fn load_spent(paths: &Paths) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
+    load_from(&paths.spent_dir())
+}
+
 fn load_from(dir: &Path) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -144,8 +204,8 @@ fn load_from(dir: &Path) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
 #[must_use]
 pub fn ends_with_lease(paths: &Paths) -> Vec<UnitName> {
     let ends = |permit: &Permit| permit.terms.on_quorum_loss != OnQuorumLoss::Continue;
-    let permits =
-        load(paths).unwrap_or_default().into_iter().chain(load_releasing(paths).unwrap_or_default());
+    let all = [load(paths), load_spent(paths), load_releasing(paths)];
+    let permits = all.into_iter().flat_map(Result::unwrap_or_default);
     permits.filter(|(_, permit)| permit.as_ref().is_some_and(ends)).map(|(unit, _)| unit).collect()
 }
 
@@ -162,6 +222,7 @@ pub(super) mod tests {
             terms: Terms::of(&Definition::exclusive(), 3, 5_000),
             adopted: false,
             stops_before: BTreeSet::from(["disk.service".into()]),
+            starts: Starts::Any,
         }
     }
 
@@ -179,15 +240,20 @@ pub(super) mod tests {
         // A generation in the upper bits makes tokens larger than a signed number.
         let mut written = permit(0);
         written.token = Token(u64::MAX - 1);
-        let environment =
-            Environment { token: written.token, node: "n1".into(), peers: vec!["n2".into(), "n 3\"".into()] };
+        let environment = Environment {
+            token: written.token,
+            node: "n1".into(),
+            peers: vec!["n2".into(), "n 3\"".into()],
+            start: Start::Alone,
+            variables: vec![Variable { name: "_NEW".into(), value: "--new".into() }],
+        };
         write(&paths, &unit, &written, Some(&environment)).expect("written");
         assert_eq!(load(&paths).expect("loaded"), [(unit.clone(), Some(written.clone()))]);
         let text = fs::read_to_string(paths.env(unit.as_str())).expect("environment");
         assert_eq!(
             text,
             format!(
-                "CONVOKE_TOKEN={}\nCONVOKE_NODE=n1\nCONVOKE_PEERS=\"n2 n3\"\nCONVOKE_START=join\n",
+                "CONVOKE_TOKEN={}\nCONVOKE_NODE=n1\nCONVOKE_PEERS=\"n2 n3\"\nCONVOKE_START=alone\n_NEW=\"--new\"\n",
                 u64::MAX - 1
             )
         );
@@ -224,6 +290,36 @@ pub(super) mod tests {
         write(&paths, &"b.service".into(), &permit(2), None).expect("written");
         fs::write(paths.permit("c.service"), "").expect("empty");
         assert_eq!(ends_with_lease(&paths), [UnitName::from("b.service")]);
+    }
+
+    #[test]
+    fn a_start_that_was_begun_opens_no_gate_and_its_permit_is_known_until_it_is_over() {
+        let (_dir, paths) = scratch();
+        let unit: UnitName = "galera.service".into();
+        let environment = Environment {
+            token: Token(7),
+            node: "n1".into(),
+            peers: Vec::new(),
+            start: Start::Join,
+            variables: Vec::new(),
+        };
+        let one = Permit { starts: Starts::One, ..permit(7) };
+        write(&paths, &unit, &one, Some(&environment)).expect("written");
+        let made = Permit { starts: Starts::Made, ..permit(7) };
+        spend(&paths, &unit, &made).expect("spent");
+        assert_eq!(load(&paths).expect("loaded"), []);
+        assert!(!paths.env(unit.as_str()).exists());
+        assert_eq!(load_spent(&paths).expect("loaded"), [(unit.clone(), Some(made.clone()))]);
+        let mut ends = made.clone();
+        ends.terms.on_quorum_loss = OnQuorumLoss::Stop;
+        write(&paths, &unit, &ends, None).expect("new terms");
+        assert_eq!(load(&paths).expect("loaded"), [], "new terms open no gate either");
+        assert_eq!(ends_with_lease(&paths), std::slice::from_ref(&unit));
+        set_aside(&paths, &unit).expect("released");
+        assert_eq!(load_spent(&paths).expect("loaded"), []);
+        assert_eq!(load_releasing(&paths).expect("loaded"), [(unit.clone(), Some(ends))]);
+        forget(&paths, &unit).expect("forgotten");
+        assert_eq!(load_releasing(&paths).expect("loaded"), []);
     }
 
     #[test]

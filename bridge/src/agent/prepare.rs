@@ -10,7 +10,8 @@ use units::systemd::{ActiveState, Signal, Systemd};
 
 use super::executor::PREFIX;
 use super::incarnation::{self, IncarnationError};
-use super::permit::{self, Permit};
+use super::permit::{self, Permit, Starts};
+use super::probe;
 use super::{chain, gate};
 use crate::paths::Paths;
 
@@ -70,6 +71,17 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
             Kept::Down(_) | Kept::Nothing => permit::forget(paths, &unit).map_err(aside(&unit))?,
         }
     }
+    for (unit, found) in permit::load_spent(paths).map_err(files("/run/convoke/spent".to_owned()))? {
+        match keeps(&systemd, &unit, found, &incarnation).await? {
+            // One that is down is given back: there is no second start under it (F16).
+            Kept::Runs(permit) | Kept::Down(permit) => drop(held.insert(unit, permit)),
+            Kept::Stops(permit) => {
+                permit::set_aside(paths, &unit).map_err(aside(&unit))?;
+                releasing.insert(unit, permit);
+            }
+            Kept::Nothing => permit::forget(paths, &unit).map_err(aside(&unit))?,
+        }
+    }
     for (unit, found) in permit::load(paths).map_err(files("/run/convoke/permits".to_owned()))? {
         match keeps(&systemd, &unit, found, &incarnation).await? {
             Kept::Runs(permit) => {
@@ -80,9 +92,16 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
                 permit::set_aside(paths, &unit).map_err(aside(&unit))?;
                 releasing.insert(unit, permit);
             }
+            // Nobody knows whether its one start was made.
+            Kept::Down(permit) if permit.starts == Starts::One => {
+                let permit = Permit { starts: Starts::Made, ..permit };
+                permit::spend(paths, &unit, &permit)
+                    .map_err(files(paths.spent_dir().display().to_string()))?;
+                held.insert(unit, permit);
+            }
             not => {
-                if let Kept::Down(token) = not {
-                    left_filed.insert(unit.clone(), token);
+                if let Kept::Down(permit) = not {
+                    left_filed.insert(unit.clone(), permit.token);
                 }
                 tracing::info!(%unit, "removed a permit that nothing runs under");
                 let path = paths.permit(unit.as_str());
@@ -91,11 +110,13 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
             }
         }
     }
-    match systemd.stop_leftover_transients(PREFIX).await {
-        Ok(stopped) if stopped.is_empty() => {}
-        Ok(stopped) => tracing::warn!(?stopped, "stopped fence agents that an earlier daemon left"),
-        Err(error) => {
-            tracing::error!(error = chain(&error), "fence agents of an earlier daemon may still run")
+    for prefix in [PREFIX, probe::PREFIX] {
+        match systemd.stop_leftover_transients(prefix).await {
+            Ok(stopped) if stopped.is_empty() => {}
+            Ok(stopped) => tracing::warn!(?stopped, "stopped programs that an earlier daemon left"),
+            Err(error) => {
+                tracing::error!(error = chain(&error), prefix, "programs of an earlier daemon may still run")
+            }
         }
     }
     let socket = paths.socket();
@@ -109,7 +130,7 @@ enum Kept {
     /// What is left of its unit, which stops, runs on its terms until it is gone.
     Stops(Permit),
     /// Nothing, but that the unit was not being released.
-    Down(Token),
+    Down(Permit),
     Nothing,
 }
 
@@ -130,7 +151,7 @@ async fn keeps(
     Ok(match runs {
         _ if frozen => Kept::Nothing,
         true => Kept::Runs(permit),
-        false if reading.active_state.is_down() => Kept::Down(permit.token),
+        false if reading.active_state.is_down() => Kept::Down(permit),
         false => Kept::Stops(permit),
     })
 }

@@ -15,7 +15,7 @@ use super::core::{Agent, SETTLE};
 use super::decide::{AtLeaseEnd, Case, Run, Step, Why, Word, at_lease_end, decide};
 use super::event::{Action, IfStuck, Now, Spooled, Stop, Work};
 use super::offer;
-use super::permit::{Environment, Permit};
+use super::permit::{Environment, Permit, Starts};
 use super::unit::{OpKind, Release};
 
 /// A gate that is missing is mended once in this time: never a reload in a loop.
@@ -142,26 +142,35 @@ impl Agent {
     fn file_of(&self, permit: &PermitView) -> Permit {
         let known = self.units.get(&permit.unit).and_then(|unit| unit.held.as_ref());
         let known = known.filter(|held| held.token == permit.token);
+        let assembled = self.view.as_ref().is_some_and(|view| view.assembly.contains_key(&permit.unit));
         Permit {
             token: permit.token,
             incarnation: permit.incarnation.clone(),
             terms: permit.terms.clone(),
             adopted: permit.adopted,
             stops_before: known.map(|held| held.stops_before.clone()).unwrap_or_default(),
+            // What runs already was started: a clustered service is not started a second time (F16).
+            starts: known.map_or(if assembled { Starts::Made } else { Starts::Any }, |held| held.starts),
         }
     }
 
     fn start(&mut self, name: &UnitName) {
         let Some(permit) = self.permit_of(name).cloned() else { return };
-        let file = self.file_of(&permit);
-        let environment =
-            Environment { token: permit.token, node: self.node_name.clone(), peers: permit.peers.clone() };
+        // The look at its data is called off by the grant; its end is told.
+        if self.reads_data(name) {
+            return;
+        }
+        let (start, variables, starts) = self.start_of(name);
+        let file = Permit { starts, ..self.file_of(&permit) };
+        let (node, peers) = (self.node_name.clone(), permit.peers.clone());
+        let environment = Environment { token: permit.token, node, peers, start, variables };
         let gates = self.gates.take_waiting(name);
         let op = self.next_op(name, OpKind::Start);
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.held = Some(file.clone());
         unit.filed = true;
         (unit.settled, unit.missed, unit.cut_off) = (false, false, None);
+        unit.probing.forget();
         let triggers = triggers(&unit.members());
         let timeout = unit.reading.as_ref().and_then(|reading| reading.timeout_start);
         self.actions.push(Action::Start {
@@ -315,6 +324,11 @@ impl Agent {
             Some(at) => stops::cancelled(reading, &self.jobs, manager, bonds_down, at),
             None => stops::classify(&StopBatch::gather(reading, &self.jobs, manager, bonds_down, now.mono)),
         };
+        let made = unit.held.as_ref().is_some_and(|held| held.starts == Starts::Made);
+        if stop == StopCause::RestartHalf && made {
+            // Its second half waits at the gate for another permit: each start is the cluster's (F16).
+            return Some(Cause::Ordered);
+        }
         if stop == StopCause::RestartHalf {
             // Somebody starts it again: how that ends is another question.
             unit.cut_off = None;

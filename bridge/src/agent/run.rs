@@ -4,6 +4,7 @@
 //! waits for somebody is a task.
 
 mod asking;
+mod probing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -114,6 +115,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         events,
         pending: VecDeque::from([Event::Connected]),
         operations: BTreeMap::new(),
+        probes: BTreeMap::new(),
         gates: BTreeMap::new(),
         in_session,
         beat,
@@ -152,6 +154,7 @@ struct Shell {
     /// What followed at once from an action; handled before anything else.
     pending: VecDeque<Event>,
     operations: BTreeMap<UnitName, JoinHandle<()>>,
+    probes: BTreeMap<UnitName, JoinHandle<()>>,
     gates: BTreeMap<GateId, JoinHandle<()>>,
     in_session: watch::Sender<bool>,
     beat: watch::Sender<(Option<Systemd>, Duration)>,
@@ -281,6 +284,17 @@ impl Shell {
                 if let Err(error) = permit::forget(&self.paths, &unit) {
                     tracing::error!(%unit, %error, "a permit that was released stays in /run/convoke/releasing");
                 }
+            }
+            Action::Spend { unit, permit } => {
+                if let Err(error) = permit::spend(&self.paths, &unit, &permit) {
+                    tracing::error!(%unit, %error, "what its permit says is not kept for the next daemon");
+                }
+            }
+            Action::Probe { id, unit, question, program, after } => {
+                self.probe(id, self.probe_of(unit, question, program), after);
+            }
+            Action::EndProbe { id, unit, question } => {
+                self.end_probe(id, self.probe_of(unit, question, None));
             }
             Action::Begin { op, unit, work } => self.begin(op, unit, work).await,
             Action::Send { number, fact } => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use policy::{Cause, InventoryItem, Offer, Terms, Token, UnitName};
 use units::systemd::{ActiveState, Reading, Remembered};
 
+use super::core::Probing;
 use super::decide::Run;
 use super::event::{Look, OpId};
 use super::gate::GateId;
@@ -115,6 +116,8 @@ pub(super) struct Unit {
     pub(super) left_filed: Option<Token>,
     /// When its gate was last mended, in boot milliseconds.
     pub(super) mended_ms: Option<u64>,
+    /// What the cluster asks of a clustered service's data, or of its copy.
+    pub(super) probing: Probing,
 }
 
 impl Unit {

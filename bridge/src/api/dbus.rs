@@ -5,12 +5,13 @@
 #![allow(missing_docs, reason = "the macro makes a trait of the signals and gives it no docs")]
 
 mod reads;
+mod wishes;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use policy::{Incarnation, NodeId, UnitName, Wanted, Wish};
+use policy::{Incarnation, NodeId, Wanted, Wish};
 use tokio::sync::{Mutex, mpsc, watch};
 use zbus::connection;
 use zbus::message::Header;
@@ -23,16 +24,11 @@ use super::model::Overview;
 use super::names;
 use super::picture;
 use crate::agent::AgentCommand;
-use crate::identity;
-use crate::join::Token;
 use crate::leader::Asked;
 use crate::net::Dialer;
-use crate::paths::Paths;
-use crate::pki::{fingerprint, hex, random};
+use crate::pki::{hex, random};
 use crate::session::message::{Reply, Request};
 use crate::session::{Asker, Lease, Standing};
-
-use reads::READ_LIMIT;
 
 /// The name on the bus.
 pub const NAME: &str = "org.convoke1";
@@ -43,17 +39,10 @@ pub const INTERFACE: &str = "org.convoke1.Manager";
 
 /// How long a wish waits: an election takes a second or two, and a wish outlives it.
 const WISH_LIMIT: Duration = Duration::from_secs(10);
-/// Longest wait for a change in one call; below the 25 s after which bus libraries give up.
-const CHANGE_LIMIT: Duration = Duration::from_secs(20);
-/// Between two looks for a change where this node does not hold the log: at first, and at the most. What an operator
-/// waits for is done within some hundredths of a second, or takes long.
-const CHANGE_LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(160));
 /// Between two signals: a busy log must not keep the bus busy.
 const SIGNALS: Duration = Duration::from_millis(100);
 /// After the bus went away.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// Longest life of a token: a forgotten one should not let anybody in next month.
-const TOKEN_LIMIT_S: u32 = 7 * 24 * 3600;
 
 /// What the service needs of its daemon.
 #[derive(Clone)]
@@ -162,48 +151,6 @@ impl Shared {
         }
     }
 
-    async fn wish(&self, wish: Wish) -> Result<u64, ApiError> {
-        self.api.in_the_cluster()?;
-        let _one = self.one_wish.lock().await;
-        let number = self.number.fetch_add(1, Ordering::SeqCst) + 1;
-        let request = Request::Wish { client: self.client.clone(), number, wish };
-        match self.api.asker.ask(request, WISH_LIMIT).await {
-            Ok(Reply::Wish(outcome)) => Ok(outcome?),
-            Ok(other) => Err(unexpected(other)),
-            Err(error) => {
-                let ApiError::NoQuorum(text) = error.into() else {
-                    return Err(ApiError::Failed("convoked is stopping; ask again in a moment".to_owned()));
-                };
-                Err(ApiError::NoQuorum(format!("{text}; it is not known whether the request was recorded")))
-            }
-        }
-    }
-
-    /// Refuses at once what would only be waited for: the plan would say the same, a minute later.
-    async fn may_go(&self, unit: &UnitName, node: &str, what: &str) -> Result<(), ApiError> {
-        let Reply::Why(Ok(why)) = self.read(Request::Why { unit: unit.clone() }).await? else {
-            // The wish itself is refused in better words.
-            return Ok(());
-        };
-        let there = why.unit.copies.iter().any(|copy| copy.node == node);
-        let moves = what == "move";
-        if there || (moves && why.unit.goal == "stopped") {
-            return Ok(());
-        }
-        let offer = why.offers.into_iter().find(|offer| offer.node == node);
-        let Some((unfit, remedy)) = offer.and_then(|offer| offer.unfit.zip(offer.remedy)) else {
-            return Ok(());
-        };
-        // A start there ends a hold.
-        if !moves && unfit.contains(" is held on ") {
-            return Ok(());
-        }
-        Err(ApiError::Refused(format!(
-            "{unit} cannot {what} {} {node}: {unfit}; {remedy}",
-            if moves { "to" } else { "on" }
-        )))
-    }
-
     async fn node(&self, name: &str) -> Result<NodeId, ApiError> {
         names::node(&self.picture().await?, name)
     }
@@ -211,72 +158,6 @@ impl Shared {
     /// A node by name; an empty name means none.
     async fn some_node(&self, name: &str) -> Result<Option<NodeId>, ApiError> {
         if name.is_empty() { Ok(None) } else { self.node(name).await.map(Some) }
-    }
-
-    async fn config(&self) -> Result<document::Settled, ApiError> {
-        match self.api.asker.ask(Request::Config, WISH_LIMIT).await? {
-            Reply::Config { settings, devices, nodes } => Ok(document::Settled { settings, devices, nodes }),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    async fn issue_token(&self, valid_seconds: u32, by: String) -> Result<String, ApiError> {
-        if valid_seconds == 0 || valid_seconds > TOKEN_LIMIT_S {
-            return Err(ApiError::BadInput(
-                "a token is valid for at least 1 s and at most 7 days".to_owned(),
-            ));
-        }
-        let failed =
-            |error: &dyn std::error::Error| ApiError::Failed(format!("cannot make a token: {error}"));
-        let enrolled = identity::load(&Paths::default()).map_err(|error| failed(&error))?;
-        let enrolled = enrolled.ok_or_else(|| ApiError::Failed("this node has no identity".to_owned()))?;
-        let picture = self.picture().await?;
-        // Nodes that answer now come first: the joiner tries one after the other.
-        let mut voters: Vec<_> = picture.nodes.iter().filter(|node| node.role != "member").collect();
-        voters.sort_by_key(|node| node.state != "online");
-        let addresses =
-            voters.iter().flat_map(|node| &node.addresses).filter_map(|text| text.parse().ok()).collect();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let expires =
-            i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_add(i64::from(valid_seconds));
-        let (token, record) = Token::generate(
-            enrolled.identity.cluster,
-            enrolled.identity.cluster_name,
-            fingerprint(enrolled.credentials.ca()),
-            addresses,
-            expires,
-        )
-        .map_err(|error| failed(&error))?;
-        self.wish(Wish::IssueToken {
-            id: hex(&record.id),
-            secret_hash: hex(&record.secret_sha256),
-            valid_ms: u64::from(valid_seconds) * 1000,
-            by,
-        })
-        .await?;
-        Ok(token.to_string())
-    }
-
-    /// Returns once the log is longer than `index`, or at `deadline`; with what is known then.
-    async fn wait_change(&self, index: u64, limit: Duration) -> u64 {
-        let changed = async {
-            if let Some(mut applied) = self.api.applied.clone()
-                && let Ok(now) = applied.wait_for(|now| *now > index).await
-            {
-                return *now;
-            }
-            let (mut pause, longest) = CHANGE_LOOKS;
-            loop {
-                if let Ok(Reply::Overview(picture)) = self.api.asker.ask(Request::Overview, READ_LIMIT).await
-                    && picture.index > index
-                {
-                    return picture.index;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(longest);
-            }
-        };
-        tokio::time::timeout(limit.min(CHANGE_LIMIT), changed).await.unwrap_or(index)
     }
 }
 
@@ -424,6 +305,22 @@ impl Manager {
         let unit = names::unit(unit)?;
         let node = self.0.node(node).await?;
         self.0.wish(Wish::AdoptFrom { unit, node, by }).await
+    }
+
+    /// The epoch is the one that the operator was shown; the word is `without`, `from` or `resync`.
+    async fn assemble(
+        &self,
+        unit: &str,
+        epoch: u64,
+        word: &str,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let unit = names::unit(unit)?;
+        let word = names::word(word)?(self.0.node(node).await?);
+        self.0.wish(Wish::Assemble { unit, epoch, word, by }).await
     }
 
     async fn forget(

@@ -270,6 +270,7 @@ impl Here {
             wanted: None,
             exclusive: false,
             reason: None,
+            assembly: None,
         }
     }
 }

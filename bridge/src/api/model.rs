@@ -2,7 +2,11 @@
 //!
 //! Stable for scripts: fields are added, never renamed or taken away.
 
+mod assembly;
+
 use serde::{Deserialize, Serialize};
+
+pub use assembly::{AssemblyLine, DataLine, ElectionLine, FormationLine, WordLine};
 
 /// The state of the cluster, as its leader sees it, or as a voter remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +121,9 @@ pub struct UnitLine {
     pub exclusive: bool,
     /// The first reason why it is not where one would expect.
     pub reason: Option<String>,
+    /// How it comes up, if it is a clustered service.
+    #[serde(default)]
+    pub assembly: Option<AssemblyLine>,
 }
 
 /// One copy of a unit.

@@ -1,6 +1,6 @@
 //! From the names that people type to what the cluster calls them.
 
-use policy::{NodeId, UnitName};
+use policy::{NodeId, UnitName, Word};
 
 use super::error::ApiError;
 use super::model::Overview;
@@ -36,6 +36,19 @@ pub fn node(picture: &Overview, name: &str) -> Result<NodeId, ApiError> {
     })
 }
 
+/// What an operator says of a clustered service, still without its node.
+///
+/// # Errors
+/// [`ApiError::BadInput`], naming the words that there are.
+pub fn word(name: &str) -> Result<fn(NodeId) -> Word, ApiError> {
+    match name {
+        "without" => Ok(Word::Without),
+        "from" => Ok(Word::From),
+        "resync" => Ok(Word::Resync),
+        _ => Err(ApiError::BadInput(format!("`{name}` is none of the words `without`, `from`, `resync`"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +66,17 @@ mod tests {
         }
         for wrong in ["", "a b", "a/b", "db@.service", "é"] {
             assert!(matches!(unit(wrong), Err(ApiError::BadInput(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn each_word_means_itself_and_no_other_is_guessed() {
+        let meant = |name| word(name).expect("a word")(NodeId(3));
+        assert_eq!(meant("without"), Word::Without(NodeId(3)));
+        assert_eq!(meant("from"), Word::From(NodeId(3)));
+        assert_eq!(meant("resync"), Word::Resync(NodeId(3)));
+        for wrong in ["", "Without", "--from", "force"] {
+            assert!(matches!(word(wrong), Err(ApiError::BadInput(_))), "{wrong}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! how things are called and which of them somebody has to look at; knows no bus, no terminal and no clock.
 
 mod alarms;
+mod assembly;
 mod definitions;
 mod departed;
 mod events;
@@ -88,7 +89,7 @@ pub fn why(
     Ok(UnitWhy {
         unit: line,
         quorum: live.quorum,
-        reasons: view.reasons(unit),
+        reasons: view.reasons(unit).into_iter().map(|(_, line)| line).collect(),
         history: history(state, WHY_HISTORY, Some(unit), None),
         memory: None,
         definition: view.definition(unit),

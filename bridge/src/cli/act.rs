@@ -114,7 +114,7 @@ pub(super) async fn drain(bus: &Bus, node: &str, wait: &Wait) -> Result<(), Fail
 }
 
 /// The daemon's answer to a wish, within the time that the operator gives it.
-async fn answer<T>(
+pub(super) async fn answer<T>(
     until: Instant,
     wait: &Wait,
     call: impl Future<Output = zbus::Result<T>>,
@@ -138,7 +138,7 @@ pub(super) fn full(unit: &str) -> Result<String, Failure> {
 }
 
 /// Waits until the judge is content; `None` if it was not to be waited for.
-async fn follow(
+pub(super) async fn follow(
     bus: &Bus,
     wait: &Wait,
     until: Instant,
@@ -157,17 +157,20 @@ async fn follow(
         let pending = if picture.quorum {
             match judge(&picture) {
                 Verdict::Settled(text) => {
-                    let since = match &settled {
-                        Some((known, since)) if *known == text => *since,
-                        _ => Instant::now(),
-                    };
-                    let left = SETTLED.saturating_sub(since.elapsed());
+                    let left = rest(&mut settled, &text);
                     if left.is_zero() {
                         return Ok(Some(text));
                     }
-                    settled = Some((text, since));
                     step = left;
                     String::new()
+                }
+                Verdict::Stalled(text, remedy) => {
+                    let left = rest(&mut settled, &text);
+                    if left.is_zero() {
+                        return Err(Failure::new(Code::NotDone, text).hint(remedy));
+                    }
+                    step = left;
+                    text
                 }
                 Verdict::Done(text) => return Ok(Some(text)),
                 Verdict::Stuck(text, remedy) => return Err(Failure::new(Code::NotDone, text).hint(remedy)),
@@ -196,8 +199,18 @@ async fn follow(
     }
 }
 
+/// For how long a picture that says this may still change.
+fn rest(settled: &mut Option<(String, Instant)>, text: &str) -> Duration {
+    let since = match settled {
+        Some((known, since)) if known == text => *since,
+        _ => Instant::now(),
+    };
+    *settled = Some((text.to_owned(), since));
+    SETTLED.saturating_sub(since.elapsed())
+}
+
 /// One line on what happened, with the time that it took by the cluster's clock.
-async fn finish(bus: &Bus, unit: &str, index: u64, text: Option<String>, asked: &str, done: &str) {
+pub(super) async fn finish(bus: &Bus, unit: &str, index: u64, text: Option<String>, asked: &str, done: &str) {
     // Not waited for.
     let Some(text) = text else {
         out::say(&format!("{unit}: recorded"));

@@ -153,6 +153,21 @@ pub(super) enum Verb {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Say whose data a clustered service does without, begins with, or throws away
+    ///
+    /// For a service with Assembly= that waits for members which were live last. Shows what was heard of whose data and
+    /// what would be lost, and asks.
+    Assemble {
+        /// The unit
+        unit: String,
+        #[command(flatten)]
+        said: Said,
+        /// Do not ask; for scripts that know what is lost
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Forget the failures of a unit, so that avoided nodes may take it again
     ResetFailed {
         /// The unit
@@ -172,6 +187,13 @@ pub(super) enum Verb {
         units: Vec<String>,
         #[command(flatten)]
         read: Read,
+    },
+    /// Copy a ready-made definition of a clustered service to this node
+    ///
+    /// Writes the recipe's drop-in to /etc/systemd/system and says what to do next. A file that was changed is left alone.
+    EnableRecipe {
+        /// The recipe; they are listed if none is named
+        name: Option<String>,
     },
     /// Ask whether a unit may start here; used by convoke-gate@.service
     #[command(hide = true)]
@@ -201,6 +223,21 @@ pub(super) struct Wait {
     /// How long to wait until it has happened
     #[arg(long, default_value = "90s", value_parser = duration, value_name = "TIME")]
     pub(super) timeout: Duration,
+}
+
+/// One thing at a time: each counts for the data as it was shown.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Said {
+    /// Do without this node's data: what only it has is lost
+    #[arg(long, value_name = "NODE")]
+    pub(super) without: Option<String>,
+    /// Begin with this node's data, whatever the others have
+    #[arg(long, value_name = "NODE")]
+    pub(super) from: Option<String>,
+    /// Throw this node's data away, and copy that of the others to it
+    #[arg(long, value_name = "NODE")]
+    pub(super) resync: Option<String>,
 }
 
 #[derive(Debug, Args)]

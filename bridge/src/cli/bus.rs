@@ -29,6 +29,7 @@ pub(super) trait Manager {
     fn issue_token(&self, valid_seconds: u32) -> zbus::Result<String>;
     fn leave(&self, node: &str) -> zbus::Result<u64>;
     fn adopt(&self, unit: &str, node: &str) -> zbus::Result<u64>;
+    fn assemble(&self, unit: &str, epoch: u64, word: &str, node: &str) -> zbus::Result<u64>;
     fn forget(&self, unit: &str) -> zbus::Result<u64>;
     fn config_apply(&self, toml: &str) -> zbus::Result<u64>;
     fn config_show(&self) -> zbus::Result<String>;

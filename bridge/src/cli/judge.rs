@@ -2,7 +2,11 @@
 //!
 //! Pure. What it calls done is what an operator would: for a stop, that the unit is proven stopped (F22).
 
-use crate::api::model::{CopyLine, Overview, UnitLine};
+mod assembly;
+
+pub(super) use assembly::assembled;
+
+use crate::api::model::{CopyLine, FenceLine, Overview, UnitLine};
 
 /// What a picture says of a wish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +17,13 @@ pub(super) enum Verdict {
     Pending(String),
     /// It has come as far as it will as things are, unless something changes in the next moment.
     Settled(String),
+    /// Nothing is on the way to make it happen, unless something changes in the next moment; why, and what to do.
+    Stalled(String, String),
     /// It will not happen by waiting; why, and what to do.
     Stuck(String, String),
 }
 
-use Verdict::{Done, Pending, Settled, Stuck};
+use Verdict::{Done, Pending, Settled, Stalled, Stuck};
 
 /// After `start`.
 pub(super) fn started(picture: &Overview, name: &str, on: Option<&str>) -> Verdict {
@@ -49,7 +55,7 @@ pub(super) fn stopped(picture: &Overview, name: &str) -> Verdict {
     if unit.copies.is_empty() {
         return Done(format!("{name} is stopped"));
     }
-    let silent = |copy: &&CopyLine| copy.state == "unknown" && !being_fenced(picture, &copy.node);
+    let silent = |copy: &&CopyLine| copy.state == "unknown" && being_fenced(picture, &copy.node).is_none();
     let silent: Vec<_> = unit.copies.iter().filter(silent).map(|copy| copy.node.as_str()).collect();
     if silent.len() == unit.copies.len() {
         let nodes = silent.join(", ");
@@ -83,6 +89,10 @@ pub(super) fn moved(picture: &Overview, name: &str, from: &str, before: u64) -> 
             format!("`convoke events --unit {name}` shows what happened"),
         ),
         Some(copy) => Done(format!("{name} moved from {from} to {}", copy.node)),
+        // Nothing has been stopped for it yet, and nothing will be while this is so.
+        None if unit.state == "active" => {
+            Pending(format!("{}; `convoke start {name}` takes the move back", waits_for(unit)))
+        }
         None => Pending(waits_for(unit)),
     }
 }
@@ -101,8 +111,12 @@ pub(super) fn drained(picture: &Overview, name: &str, before: &[String]) -> Verd
     if node.units.is_empty() {
         return elsewhere(picture, name, before);
     }
-    if matches!(node.state.as_str(), "lost" | "unknown") {
-        return Stuck(
+    // A fence that runs proves it off, and that empties it. Before it is decided on, a moment passes.
+    if let Some(fence) = being_fenced(picture, name) {
+        return Pending(fence.text.clone());
+    }
+    if matches!(node.state.as_str(), "lost" | "unknown" | "fencing") {
+        return Stalled(
             format!("{name} is {} and may still run {}", node.state, node.units.join(", ")),
             format!("start it again, or switch it off and type `convoke fence confirm {name}`"),
         );
@@ -164,16 +178,19 @@ fn active(unit: &UnitLine) -> Vec<&str> {
 }
 
 /// A fence that runs will prove the node off, or fail and be seen to.
-fn being_fenced(picture: &Overview, node: &str) -> bool {
-    picture.fences.iter().any(|fence| fence.node == node && fence.state != "failed" && fence.device.is_some())
+pub(super) fn being_fenced<'a>(picture: &'a Overview, node: &str) -> Option<&'a FenceLine> {
+    picture
+        .fences
+        .iter()
+        .find(|fence| fence.node == node && fence.state != "failed" && fence.device.is_some())
 }
 
-fn overtaken(unit: &UnitLine, goal: &str) -> Verdict {
+pub(super) fn overtaken(unit: &UnitLine, goal: &str) -> Verdict {
     let by = unit.goal_by.as_deref().unwrap_or("somebody");
     Stuck(format!("{} was {goal} meanwhile by {by}", unit.name), format!("convoke why {}", unit.name))
 }
 
-fn waits_for(unit: &UnitLine) -> String {
+pub(super) fn waits_for(unit: &UnitLine) -> String {
     unit.reason.clone().unwrap_or_else(|| unit.state.clone())
 }
 

@@ -1,11 +1,13 @@
 //! Models as text for people. Pure: a model and a style in, text out.
 
+mod assembly;
 mod lists;
 mod old;
 mod past;
 mod reasons;
 mod screen;
 
+pub(super) use assembly::{data, span, table as data_table};
 pub(super) use lists::{Age, fences, node, nodes, unit, units};
 pub(super) use old::old;
 pub(super) use past::history;

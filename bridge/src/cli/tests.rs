@@ -38,7 +38,12 @@ fn operators_may_type_these() {
         "leave n1",
         "forget db",
         "adopt db --from n1",
+        "enable-recipe",
+        "enable-recipe galera",
         "adopt db --from n1 --yes",
+        "assemble db --without n3",
+        "assemble db --from n1 --yes --timeout 20min",
+        "assemble db --resync n3 --no-wait",
         "reset-failed db --node n1",
         "config show --json",
         "config diff -",
@@ -68,6 +73,10 @@ fn wrong_words_end_with_the_code_for_usage() {
         "init --name a/b",
         "join",
         "adopt db",
+        "assemble db",
+        "assemble --from n1",
+        "assemble db --from n1 --without n3",
+        "assemble db --without",
     ] {
         let error = parse(words).expect_err(words);
         assert_eq!(error.exit_code(), Code::Usage as i32, "{words}: {error}");

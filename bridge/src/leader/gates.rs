@@ -113,15 +113,29 @@ fn decide(state: &policy::State, reign: &super::reign::Reign, gate: &WaitingGate
         return None;
     }
     let reasons = reign.plan.reasons.get(&gate.unit).map(Vec::as_slice).unwrap_or_default();
-    if reasons.iter().any(|reason| {
-        matches!(
-            reason,
-            Reason::Observing(_) | Reason::After(_) | Reason::AfterStop(_) | Reason::TooManyStarts(_)
-        )
-    }) {
+    let passes = |reason: &Reason| match reason {
+        Reason::Observing(_) | Reason::After(_) | Reason::AfterStop(_) | Reason::TooManyStarts(_) => true,
+        // The start has stopped it, and begins when that stop is over.
+        Reason::Conflicts { unit, .. } => state.units.get(unit).is_some_and(|opponent| {
+            opponent.goal.wanted == Wanted::Stopped
+                && !opponent.permits.values().any(|permit| state.is_lost(permit))
+        }),
+        _ => false,
+    };
+    if reasons.iter().any(passes) {
+        return None;
+    }
+    if unit.boot_up.is_some() && is_coming_up(state, unit, &gate.unit, reasons) {
         return None;
     }
     Some(refusal(state, reign, gate, unit, reasons))
+}
+
+/// Whether a clustered service is on its way, so that a copy more has to wait and need not be refused.
+fn is_coming_up(state: &policy::State, unit: &policy::Unit, name: &UnitName, reasons: &[Reason]) -> bool {
+    let moves = |permit: &policy::Permit| permit.phase != Phase::Active && !state.is_lost(permit);
+    let waits = |reason: &Reason| matches!(reason, Reason::JoinsAfter(_) | Reason::NotReady { .. });
+    state.is_being_read(name) || unit.permits.values().any(moves) || reasons.iter().any(waits)
 }
 
 fn refusal(
@@ -133,7 +147,7 @@ fn refusal(
 ) -> GateAnswer {
     let name = &gate.unit;
     let holder = unit.permits.values().find(|permit| permit.node != gate.node && !state.is_lost(permit));
-    if let Some(permit) = holder.filter(|_| unit.goal.wanted == Wanted::Started) {
+    if let Some(permit) = holder.filter(|_| unit.is_single() && unit.goal.wanted == Wanted::Started) {
         let at = state.node_name(permit.node);
         let doing = match permit.phase {
             Phase::Active => "is active on",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use policy::{Device, FencePhase, NodeId, Order};
+use policy::{Device, FencePhase, NodeId, NodeView, Order};
 
 use super::core::Core;
 use crate::join::Peer;
@@ -97,11 +97,15 @@ impl Core {
 }
 
 fn same_but_for_index(told: &Orders, now: &Orders) -> bool {
+    // By name, so that no field is forgotten here that a node acts on.
+    let NodeView { index: _, permits, units, survey, stop, stops_before, assembly } = &now.view;
+    let view = &told.view;
     told.fences == now.fences
         && told.looks == now.looks
-        && told.view.permits == now.view.permits
-        && told.view.units == now.view.units
-        && told.view.survey == now.view.survey
-        && told.view.stop == now.view.stop
-        && told.view.stops_before == now.view.stops_before
+        && view.permits == *permits
+        && view.units == *units
+        && view.survey == *survey
+        && view.stop == *stop
+        && view.stops_before == *stops_before
+        && view.assembly == *assembly
 }

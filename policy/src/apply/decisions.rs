@@ -61,6 +61,10 @@ impl Step<'_> {
         self.life(id, incarnation)?;
         if !adopt {
             self.state.may_start(unit, id, incarnation, start)?;
+            // A clustered service has an order of its own.
+            if start.is_none() {
+                self.state.may_begin(unit, id).map_err(Refusal::Unsafe)?;
+            }
         }
         let token = Token(self.state.number(self.index));
         // A node that runs a copy already does not know yet that its lease ends it: time alone proves nothing of it

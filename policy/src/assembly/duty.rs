@@ -22,6 +22,14 @@ pub struct Duty {
 }
 
 impl State {
+    /// Whether a node that was asked how its data stands has not answered yet: what follows is decided by its answer.
+    #[must_use]
+    pub fn is_being_read(&self, name: &UnitName) -> bool {
+        let Some(boot_up) = self.units.get(name).and_then(|unit| unit.boot_up.as_ref()) else { return false };
+        let asked = |id: &NodeId| self.duty(name, *id).is_some_and(|duty| duty.position.is_some());
+        self.nodes.keys().any(|id| asked(id) && self.still_heard(boot_up, *id).is_none())
+    }
+
     /// What a node owes to a unit, if the unit is assembled and the node has anything to do with it.
     #[must_use]
     pub fn duty(&self, name: &UnitName, id: NodeId) -> Option<Duty> {

@@ -37,8 +37,9 @@ impl State {
         self.still_heard(boot_up, id).map(|heard| &heard.found).filter(|found| found.is_told())
     }
 
-    /// The latest word of a node on its data, failed looks among them.
-    pub(crate) fn still_heard<'a>(&self, boot_up: &'a BootUp, id: NodeId) -> Option<&'a Heard> {
+    /// The latest word of a node on its data that counts, failed looks among them.
+    #[must_use]
+    pub fn still_heard<'a>(&self, boot_up: &'a BootUp, id: NodeId) -> Option<&'a Heard> {
         let life = self.nodes.get(&id).and_then(Node::in_session)?;
         let heard = boot_up.heard.get(&id)?;
         let same = heard.incarnation == life.incarnation && heard.session == life.session;
@@ -127,8 +128,9 @@ impl State {
         Ok(())
     }
 
-    /// From when on the best of those heard may be taken: counted within one leader's term (F6).
-    pub(crate) fn gather_ends(&self, assembly: &Assembly, boot_up: &BootUp) -> Option<Millis> {
+    /// From when on the best of those heard may be taken: counted within one leader's term (F6). `None` for never.
+    #[must_use]
+    pub fn gather_ends(&self, assembly: &Assembly, boot_up: &BootUp) -> Option<Millis> {
         let wait = assembly.gather_wait_ms.filter(|_| assembly.gather_then == GatherThen::Best)?;
         Some(boot_up.opened_at.max(self.tenure?.since).saturating_add(wait))
     }
@@ -250,6 +252,20 @@ impl State {
         }
     }
 
+    /// Why there is nobody to elect, where none of those that were live last has data that counts.
+    fn nothing_counts(&self, boot_up: &BootUp) -> String {
+        let older = |id: &&NodeId| {
+            let has = matches!(self.position(boot_up, **id), Some(Found::Data { .. }));
+            has && !boot_up.members.contains_key(*id)
+        };
+        let older: Vec<String> = boot_up.heard.keys().filter(older).map(|id| self.node_name(*id)).collect();
+        if older.is_empty() {
+            return "all that were heard are empty or unusable, and there was data once".to_string();
+        }
+        let names = older.join(" and ");
+        format!("none of those that were live last has data that counts; that of {names} is older")
+    }
+
     /// The node's data, if nobody's of those that count is later and all are of one history.
     fn best(&self, boot_up: &BootUp, id: NodeId) -> Result<(Option<String>, i64), Refusal> {
         let mut histories: Vec<(NodeId, &str, i64)> = Vec::new();
@@ -263,7 +279,7 @@ impl State {
             }
         }
         let Some((first, one, _)) = histories.first() else {
-            return no("all that were heard are empty or unusable, and there was data once".to_string());
+            return no(self.nothing_counts(boot_up));
         };
         if let Some((other, another, _)) = histories.iter().find(|(_, identity, _)| identity != one) {
             let (a, b) = (self.node_name(*first), self.node_name(*other));

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use crate::command::Decision;
 use crate::fence::{FenceCase, Phase, Power};
-use crate::name::{CaseId, Incarnation, Millis, NodeId};
+use crate::name::{CaseId, Incarnation, Millis, NodeId, UnitName};
 use crate::node::Node;
+use crate::permit::Permit;
 
 use super::{Observe, Planner};
 
@@ -61,6 +62,26 @@ impl Planner<'_> {
             Phase::Failed { next_at, .. } if *next_at > self.now => self.wake(*next_at),
             Phase::Wanted | Phase::Failed { .. } if wanted => self.attempt(id, case),
             _ => {}
+        }
+    }
+
+    /// Whether what a lost node holds is about to end: by time, or by a fence that can begin and has not failed yet.
+    pub(super) fn is_proven_soon(&self, unit: &UnitName, permit: Option<&Permit>, id: NodeId) -> bool {
+        if permit.is_some_and(|permit| self.state.expires_at(unit, permit).is_some()) {
+            return true;
+        }
+        match self.state.open_case(id) {
+            Some((_, case)) if case.attempts > 0 => {
+                case.attempts == 1 && matches!(case.phase, Phase::Running { .. })
+            }
+            _ => {
+                let life = self.state.nodes.get(&id).and_then(|node| node.life.as_ref());
+                let device = self.state.device_of(id).map(|(device, _)| device.to_string());
+                let seen = device.and_then(|device| self.state.observations.get(&(device, id)));
+                seen.is_some_and(|seen| {
+                    seen.trusted && life.is_some_and(|life| life.incarnation == seen.incarnation)
+                })
+            }
         }
     }
 

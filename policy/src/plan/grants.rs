@@ -61,10 +61,11 @@ impl Planner<'_> {
                 self.because(name, Reason::Requires(apart.clone()));
             } else if self.awaits_observation(*id, node) {
                 self.because(name, Reason::Observing(*id));
+                self.coming.insert(name.clone());
                 soon = true;
-            } else if let Some(why) = self.crowd(name, *id, node) {
-                self.because(name, Reason::Unfit { node: *id, why });
-            } else if let Some(why) = self.room.lack(*id, node, definition) {
+            } else if let Some(why) =
+                self.crowd(name, *id, node).or_else(|| self.room.lack(*id, node, definition))
+            {
                 self.because(name, Reason::Unfit { node: *id, why });
                 short.push(*id);
             } else if self.room.is_busy(*id, self.state.settings.starts_per_node) {
@@ -119,9 +120,12 @@ impl Planner<'_> {
         if self.is_out_of_order(name, unit, definition) {
             return true;
         }
-        let mut hindered = self.is_opposed(name);
+        let opposed = self.is_opposed(name);
         let running = self.state.possibly_running(name);
         let exclusive = unit.is_exclusive();
+        let mut hindered = opposed || (exclusive && !running.is_empty());
+        // Whether all of it passes by itself: then what comes after the unit waits for it.
+        let mut soon = !opposed;
         for (node, how) in &running {
             let permit = match how {
                 Possibly::Permit(token) => unit.permits.get(token),
@@ -133,6 +137,11 @@ impl Planner<'_> {
                 continue;
             }
             let elsewhere = suitable.keys().any(|other| other != node);
+            soon &= match how {
+                _ if lost => elsewhere && self.is_proven_soon(name, permit, *node),
+                Possibly::Unheard => true,
+                Possibly::Stray | Possibly::Permit(_) => false,
+            };
             if exclusive
                 || (lost && permit.is_some_and(|permit| self.state.expires_at(name, permit).is_none()))
             {
@@ -155,11 +164,15 @@ impl Planner<'_> {
                 if self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some()) {
                     self.because(name, Reason::WaitsForFence { node: id });
                     self.waits_for(id, name);
+                    soon &= self.is_proven_soon(name, None, id);
                 }
                 hindered = true;
             }
         }
-        hindered || (exclusive && !running.is_empty())
+        if hindered && soon {
+            self.coming.insert(name.clone());
+        }
+        hindered
     }
 
     /// A node with a fence device takes nothing before the device was looked at once in its present life, whatever

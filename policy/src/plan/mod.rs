@@ -11,6 +11,7 @@ mod grants;
 mod order;
 mod placement;
 mod reason;
+mod release;
 mod room;
 mod sequence;
 mod strays;
@@ -82,6 +83,7 @@ pub fn plan(state: &State, now: Millis) -> Plan {
         pulled: BTreeSet::new(),
         leaving: BTreeMap::new(),
         granted: BTreeMap::new(),
+        promised: BTreeMap::new(),
         wanted_off: BTreeMap::new(),
         changing: BTreeMap::new(),
     };
@@ -112,6 +114,8 @@ struct Planner<'a> {
     leaving: Leaving,
     /// Grants of this plan: how many permits a node gets.
     granted: BTreeMap<NodeId, Vec<UnitName>>,
+    /// Units for which a node is being cleared: nobody else takes what they are to have.
+    promised: BTreeMap<NodeId, Vec<UnitName>>,
     /// Units whose definition changes with this plan: what rests on the present one waits for the next plan.
     changing: BTreeMap<UnitName, Definition>,
     /// Lost nodes that something waits for, with the first unit that does (F22).

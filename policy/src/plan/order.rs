@@ -26,6 +26,8 @@ impl Planner<'_> {
             });
             if undecided {
                 self.pulled.insert(other.clone());
+                // It starts with the next plan: what comes after it waits for that, as in systemd's one transaction.
+                self.coming.insert(other.clone());
                 self.plan.decisions.push(Decision::PullIn { unit: other.clone(), by: name.clone() });
             }
         }

@@ -191,8 +191,14 @@ impl Reason {
             Self::NotAdopted(why) => {
                 format!("the definition that most nodes offer is not taken over: {why}")
             }
+            Self::Requires(other) if state.known_active(other).next().is_some() => {
+                format!("it requires {other}, which is stopping")
+            }
             Self::Requires(other) => format!("it requires {other}, which is not active"),
-            Self::After(other) => format!("it starts after {other}, which is starting"),
+            Self::After(other) if is_starting(state, other) => {
+                format!("it starts after {other}, which is starting")
+            }
+            Self::After(other) => format!("it starts after {other}, which is still to start"),
             Self::AfterStop(other) => format!("it starts after {other}, which is stopping"),
             Self::TooManyStarts(Some(node)) => {
                 format!("{} has as many starts under way as it may", name(node))
@@ -241,101 +247,6 @@ impl Reason {
             Self::JoinsAfter(node) => format!("the next joins when the copy on {} is ready", name(node)),
             Self::OneByOne(node) => {
                 format!("its copies stop one by one, and that on {} is first", name(node))
-            }
-        }
-    }
-
-    /// What would release the unit.
-    #[must_use]
-    pub fn release(&self, state: &State, unit: &UnitName) -> String {
-        let name = |node: &NodeId| state.node_name(*node);
-        match self {
-            Self::Stopped => format!("convoke start {unit}"),
-            Self::Held(node) => format!("convoke start {unit} --on {}", name(node)),
-            Self::NoDefinition => {
-                format!("make the [X-Convoke] sections equal; `convoke verify {unit}` shows errors")
-            }
-            Self::Differs(node) => {
-                format!(
-                    "make the files on {} equal to the others', then `systemctl daemon-reload`",
-                    name(node)
-                )
-            }
-            Self::Fault { node, .. } => {
-                format!("mend it on {} (`convoke verify {unit}`), then `systemctl daemon-reload`", name(node))
-            }
-            Self::PossiblyRunning { node, .. } => {
-                format!("its release by {}, or proof that the node is off", name(node))
-            }
-            Self::WaitsForFence { node } => {
-                format!(
-                    "a fence that succeeds, the return of {0}, or your word that it is off: `convoke fence confirm {0}`",
-                    name(node)
-                )
-            }
-            Self::Unheard(node) if state.nodes.get(node).is_some_and(|node| node.in_session().is_some()) => {
-                format!("the word of {}, which takes it a moment", name(node))
-            }
-            Self::Unheard(node) => {
-                format!(
-                    "start convoked on {0}, give your word that it is off (`convoke fence confirm {0}`), or take it \
-                     out of the cluster (`convoke leave {0}`)",
-                    name(node)
-                )
-            }
-            Self::NotAdopted(_) => {
-                format!(
-                    "make the files equal on all nodes, or choose one: `convoke adopt {unit} --from NODE`"
-                )
-            }
-            Self::Requires(other) => format!("`convoke why {other}`"),
-            Self::PartStopped(whole) => format!("`convoke start {whole}`, or `convoke start {unit}`"),
-            Self::Conflicts { unit: other, .. } => {
-                format!(
-                    "the end of {other}: `convoke stop {other}`, or `convoke start {unit}`, which stops it too"
-                )
-            }
-            Self::TooManyStarts(_) => "the end of one of them".to_string(),
-            Self::After(_) | Self::AfterStop(_) | Self::Starting(_) | Self::Observing(_) => {
-                "the end of that".to_string()
-            }
-            Self::Unfit { .. } => "a node that may take it".to_string(),
-            Self::Avoided { .. } => format!("time, or `convoke start {unit}`"),
-            Self::NotOffered => "a node in session with its drop-in".to_string(),
-            Self::Stopping { stuck: None, .. } | Self::StopsFirst { .. } => {
-                "the end of that stop".to_string()
-            }
-            Self::Stopping { node, stuck: Some(_), .. } => {
-                format!("the end of what is left on {}, or the node's reboot", name(node))
-            }
-            Self::CannotMove { .. } => "another target, or that fact's end".to_string(),
-            Self::Position { node, needed: true, .. } => {
-                let node = name(node);
-                format!("the word of {node} on its data, or `convoke assemble {unit} --without {node}`")
-            }
-            Self::Position { node, needed: false, .. } => format!("the word of {} on its data", name(node)),
-            Self::Unproven(node) => {
-                let node = name(node);
-                format!(
-                    "its return; or do without its data (`convoke assemble {unit} --without {node}`), and it is fenced, \
-                     or you confirm that it is off (`convoke fence confirm {node}`)"
-                )
-            }
-            Self::FirstFormation => format!("`convoke assemble {unit} --from NODE`"),
-            Self::NoElection(_) => {
-                format!("the word of others on their data, or yours: `convoke assemble {unit} --from NODE`")
-            }
-            Self::CannotBegin { node, .. } => {
-                let node = name(node);
-                format!(
-                    "the end of that, or `convoke assemble {unit} --without {node}`, which gives up its data"
-                )
-            }
-            Self::NotReady { .. } => "Ready= of it, or its end".to_string(),
-            Self::JoinsAfter(node) | Self::OneByOne(node) => format!("the end of that on {}", name(node)),
-            Self::Diverged { node, .. } => {
-                let node = name(node);
-                format!("`convoke assemble {unit} --resync {node}`, which throws the data of {node} away")
             }
         }
     }
@@ -398,6 +309,12 @@ impl core::fmt::Display for StopReason {
             Self::OneAlone => f.write_str("it waits for others in vain: one has to start alone"),
         }
     }
+}
+
+/// Whether a copy of a unit is on its way up.
+pub(super) fn is_starting(state: &State, unit: &UnitName) -> bool {
+    let mut permits = state.units.get(unit).into_iter().flat_map(|unit| unit.permits.values());
+    permits.any(|permit| permit.phase == crate::permit::Phase::Granted && !state.is_lost(permit))
 }
 
 fn fence_text(state: &State, node: NodeId, now: Millis) -> String {

@@ -12,6 +12,7 @@ use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::permit::{Permit, Phase};
+use crate::query::Possibly;
 use crate::room::lack;
 use crate::state::State;
 use crate::unit::Unit;
@@ -35,6 +36,9 @@ pub(super) type Merit = (usize, usize, Reverse<i64>);
 
 /// Permits that make room for another.
 type Victims = Vec<(UnitName, Token)>;
+
+/// How much is lost by clearing a node, the smaller the better: the highest priority that leaves, how many leave.
+type Loss = (Option<i64>, usize, NodeId);
 
 /// Copies on each value of `Spread=`.
 pub(super) type Copies<'a> = BTreeMap<Option<&'a str>, usize>;
@@ -123,30 +127,38 @@ impl Planner<'_> {
     pub(super) fn crowd(&self, name: &UnitName, id: NodeId, node: &Node) -> Option<String> {
         let state = self.state;
         let (name, _) = state.units.get_key_value(name)?;
-        let granted = self.granted.get(&id);
-        let stranger = state.strangers(name).find(|other| {
-            state.possibly_running_on(other, id, node).is_some()
-                || granted.is_some_and(|units| units.contains(*other))
-        })?;
-        Some(alloc::format!("it must not share a node with {stranger}, which is on {}", node.name))
+        let comes = |other: &UnitName| {
+            let units = [self.granted.get(&id), self.promised.get(&id)].into_iter().flatten();
+            units.flatten().any(|unit| unit == other)
+        };
+        state.strangers(name).find_map(|other| {
+            let how = match state.possibly_running_on(other, id, node) {
+                Some(_) => "is on",
+                None if comes(other) => "is to run on",
+                None => return None,
+            };
+            Some(alloc::format!("it must not share a node with {other}, which {how} {}", node.name))
+        })
     }
 
-    /// Marks what has to leave so that a unit finds room on one of these nodes: as few and as unimportant as will do,
-    /// the youngest first. Nothing, if it would not do, or what leaves already will.
+    /// Marks what has to leave so that a unit finds room on one of these nodes: whoever must not share it, then as few and
+    /// as unimportant as will do, the youngest first. Nothing, if it would not do, or what leaves already will. What the unit is to have is kept for it.
     pub(super) fn make_room(&mut self, name: &UnitName, definition: &Definition, short: &[NodeId]) {
-        let mut best: Option<((i64, usize, NodeId), Victims)> = None;
+        let mut best: Option<(Loss, Victims)> = None;
         for id in short {
             let Some(node) = self.state.nodes.get(id) else { continue };
             let Some(victims) = self.victims(name, definition, *id, node) else { continue };
-            let Some(highest) = victims.iter().map(|(unit, _)| self.sequence.priority(unit)).max() else {
-                return;
-            };
+            let highest = victims.iter().map(|(unit, _)| self.sequence.priority(unit)).max();
             let key = (highest, victims.len(), *id);
             if best.as_ref().is_none_or(|(before, _)| key < *before) {
                 best = Some((key, victims));
             }
         }
-        for (unit, token) in best.into_iter().flat_map(|(_, victims)| victims) {
+        let Some(((_, _, id), victims)) = best else { return };
+        // Else who left would be back before the last of them has left.
+        self.room.take(id, definition);
+        self.promised.entry(id).or_default().push(name.clone());
+        for (unit, token) in victims {
             self.mark(&unit, token, StopReason::Outranked(name.clone()));
         }
     }
@@ -163,14 +175,32 @@ impl Planner<'_> {
             let left = |of: &str| self.room.taken(id, of).saturating_sub(freed.get(of).copied().unwrap_or(0));
             lack(node, definition, left).is_none()
         };
-        let (mut able, mut victims) = (Vec::new(), Vec::new());
+        let yields = |unit: &UnitName| {
+            self.sequence.priority(unit) < self.sequence.priority(name) && self.sequence.is_later(unit, name)
+        };
+        // Of those that must not share the node with it, everyone has to go.
+        let mut victims = Victims::new();
+        for stranger in self.state.strangers(name) {
+            match self.state.possibly_running_on(stranger, id, node) {
+                None => {}
+                Some(Possibly::Permit(token)) if self.is_leaving(stranger, token) => {}
+                Some(Possibly::Permit(token)) if yields(stranger) => {
+                    victims.push((stranger.clone(), token));
+                }
+                Some(_) => return None,
+            }
+            let comes = [self.granted.get(&id), self.promised.get(&id)].into_iter().flatten();
+            if comes.flatten().any(|unit| unit == stranger) {
+                return None;
+            }
+        }
+        let mut able = Vec::new();
         for (unit, token) in self.room.users.get(&id).into_iter().flatten() {
             let Some(user) = self.state.units.get(*unit).and_then(Unit::definition) else { continue };
-            let priority = self.sequence.priority(unit);
-            if self.is_leaving(unit, *token) {
+            if self.is_leaving(unit, *token) || victims.iter().any(|(victim, _)| victim == *unit) {
                 give(&user.uses, &mut freed);
-            } else if priority < self.sequence.priority(name) && self.sequence.is_later(unit, name) {
-                able.push((priority, Reverse(*token), *unit, user));
+            } else if yields(unit) {
+                able.push((self.sequence.priority(unit), Reverse(*token), *unit, user));
             }
         }
         able.sort_by_key(|(priority, token, unit, _)| (*priority, *token, *unit));

@@ -28,6 +28,8 @@ pub enum Suite {
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,nftables,procps,iputils-ping,iputils-arping,netcat-openbsd,\
     ipmitool,python3,postgresql,ca-certificates,less";
 const CUSTOMIZE: &str = include_str!("../files/customize");
+/// What is done beyond that where a node has more packages; apart from it, so that a change leaves the plain image alone.
+const CUSTOMIZE_MORE: &str = include_str!("../files/customize-more");
 
 impl Suite {
     /// Both, oldest first.
@@ -73,17 +75,23 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image of a Debian, made now if it is not there: about a minute.
-    pub fn of(suite: Suite) -> Result<Image> {
-        let include = format!("{PACKAGES},{}", suite.agents());
-        let key = digest(&[b"2", suite.name().as_bytes(), include.as_bytes(), CUSTOMIZE.as_bytes()])?;
+    /// The image of a Debian, made now if it is not there: about a minute. With `more` packages it is another image, so
+    /// that only those pay for them who ask.
+    pub fn of(suite: Suite, more: &[String]) -> Result<Image> {
+        let mut include = format!("{PACKAGES},{}", suite.agents());
+        for package in more {
+            include.push(',');
+            include.push_str(package);
+        }
+        let customize = [CUSTOMIZE, if more.is_empty() { "" } else { CUSTOMIZE_MORE }].concat();
+        let key = digest(&[b"2", suite.name().as_bytes(), include.as_bytes(), customize.as_bytes()])?;
         let dir = cache_dir().join("images");
         let name = format!("{}-{key}", suite.name());
         let root = dir.join(&name);
         if !root.exists() {
             let _lock = Lock::wait(&dir.join(format!("{}.lock", suite.name())))?;
             if !root.exists() {
-                build(suite, &include, &dir, &name)?;
+                build(suite, &include, &customize, &dir, &name)?;
                 forget_old(&dir, suite, &root)?;
             }
         }
@@ -93,9 +101,9 @@ impl Image {
     }
 
     /// The images of several Debians, made at the same time.
-    pub fn all_of(suites: &[Suite]) -> Result<Vec<Image>> {
+    pub fn all_of(suites: &[Suite], more: &[String]) -> Result<Vec<Image>> {
         std::thread::scope(|scope| {
-            let makers: Vec<_> = suites.iter().map(|&s| scope.spawn(move || Self::of(s))).collect();
+            let makers: Vec<_> = suites.iter().map(|&s| scope.spawn(move || Self::of(s, more))).collect();
             makers.into_iter().map(|m| m.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
         })
     }
@@ -121,12 +129,12 @@ fn forget_old(dir: &Path, suite: Suite, new: &Path) -> Result<()> {
 }
 
 /// Makes the image beside its place and then moves it there.
-fn build(suite: Suite, include: &str, dir: &Path, name: &str) -> Result<()> {
+fn build(suite: Suite, include: &str, customize: &str, dir: &Path, name: &str) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "the lab needs root");
     let (part, log, hook) =
         (dir.join(format!("{name}.part")), dir.join(format!("{name}.log")), dir.join(format!("{name}.hook")));
     remove_tree(&part)?;
-    put(&hook, CUSTOMIZE)?;
+    put(&hook, customize)?;
     say(&format!("making the {} image; log: {}", suite.name(), log.display()));
     let begin = Instant::now();
     let out = fs::File::create(&log)?;

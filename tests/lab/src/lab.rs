@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::bmc::{self, Bmc, PowerEvent};
 use crate::cgroup::Groups;
 use crate::host::{Lock, own_program, put, remove_tree, say};
-use crate::image::Suite;
+use crate::image::{Image, Suite};
 use crate::layer::{ExtraFile, Layer};
 use crate::machine;
 use crate::net;
@@ -28,6 +28,8 @@ pub struct Options {
     pub suites: Vec<Suite>,
     /// Package under test, installed in every node.
     pub deb: Option<PathBuf>,
+    /// Debian's packages for every node, beyond those that each has anyway.
+    pub packages: Vec<String>,
     /// More files for every node.
     pub extra: Vec<ExtraFile>,
     /// Whether a node that asks for a reboot gets one; else it stays off.
@@ -46,7 +48,14 @@ impl Options {
     /// `nodes` nodes with one Debian.
     #[must_use]
     pub fn of(nodes: usize, suite: Suite) -> Options {
-        Options { suites: vec![suite; nodes], deb: None, extra: Vec::new(), reboots: true, bmc: true }
+        Options {
+            suites: vec![suite; nodes],
+            deb: None,
+            packages: Vec::new(),
+            extra: Vec::new(),
+            reboots: true,
+            bmc: true,
+        }
     }
 
     /// With a package installed.
@@ -81,7 +90,8 @@ impl Lab {
         let mut nodes = Vec::new();
         for &suite in &options.suites {
             if !layers.iter().any(|l| l.suite == suite) {
-                layers.push(Layer::of(suite, options.deb.as_deref(), &options.extra)?);
+                let image = Image::of(suite, &options.packages)?;
+                layers.push(Layer::of(&image, options.deb.as_deref(), &options.extra)?);
             }
             let lower = layers.iter().find(|l| l.suite == suite).map(|l| l.lower.clone()).unwrap_or_default();
             nodes.push(NodeRecord { suite, lower });

@@ -61,9 +61,9 @@ exec chroot "$4" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.U
 "#;
 
 impl Layer {
-    /// The image of `suite` with the lab's helpers, `deb` installed (if any) and `extra` written over it.
-    pub fn of(suite: Suite, deb: Option<&Path>, extra: &[ExtraFile]) -> Result<Layer> {
-        let image = Image::of(suite)?;
+    /// The image with the lab's helpers, `deb` installed (if any) and `extra` written over it.
+    pub fn of(image: &Image, deb: Option<&Path>, extra: &[ExtraFile]) -> Result<Layer> {
+        let suite = image.suite;
         let mut files = own_files()?;
         files.extend_from_slice(extra);
         let package = deb
@@ -85,7 +85,7 @@ impl Layer {
             let _ = fs::File::open(&lower[0])?.set_modified(SystemTime::now());
         } else {
             forget_old(&dir, suite)?;
-            build(&image, deb, &files, &dir, &name)?;
+            build(image, deb, &files, &dir, &name)?;
         }
         Ok(Layer { suite, lower })
     }

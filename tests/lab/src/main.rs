@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use lab::{Fault, Image, Lab, Options, Suite};
 
 #[derive(Parser)]
@@ -31,6 +31,8 @@ enum Verb {
     Image {
         /// bookworm or trixie; both if none is named
         suites: Vec<Suite>,
+        #[command(flatten)]
+        more: More,
     },
     /// Bring nodes up and leave them up
     Up {
@@ -41,6 +43,8 @@ enum Verb {
         /// Package to install in every node
         #[arg(long)]
         deb: Option<PathBuf>,
+        #[command(flatten)]
+        more: More,
     },
     /// Show the labs, their nodes and addresses
     Status,
@@ -107,6 +111,13 @@ enum Verb {
     LateOff { name: String, node: String, seconds: u64 },
 }
 
+#[derive(Args)]
+struct More {
+    /// Debian's packages that the nodes are to have beyond the usual ones; another image is made for them
+    #[arg(long, value_delimiter = ',', value_name = "PACKAGES")]
+    packages: Vec<String>,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let hook = matches!(cli.verb, Verb::BmcHook { .. });
@@ -127,14 +138,16 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let attached = || Lab::attach(&cli.lab).context("bring one up with `lab up`");
     match cli.verb {
-        Verb::Image { suites } => {
-            for image in Image::all_of(if suites.is_empty() { &Suite::ALL } else { &suites })? {
+        Verb::Image { suites, more } => {
+            let suites = if suites.is_empty() { &Suite::ALL[..] } else { &suites };
+            for image in Image::all_of(suites, &more.packages)? {
                 println!("{}", image.root.display());
             }
         }
-        Verb::Up { nodes, suite, deb } => {
+        Verb::Up { nodes, suite, deb, more } => {
             let mut options = Options::of(nodes, suite);
             options.deb = deb;
+            options.packages = more.packages;
             let lab = Lab::booted(&cli.lab, &options)?;
             status(&lab)?;
             lab.keep();

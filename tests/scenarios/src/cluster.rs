@@ -41,6 +41,12 @@ impl Cluster {
         }
     }
 
+    /// When the present part began.
+    #[must_use]
+    pub fn begun(&self) -> Moment {
+        self.begun.get()
+    }
+
     /// Node `i`, from 1.
     #[must_use]
     pub fn node(&self, i: usize) -> Node {

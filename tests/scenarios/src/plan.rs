@@ -24,11 +24,24 @@ pub struct Plan {
     pub agent_timeout_s: u32,
     /// `quarantine`, in seconds: short, so that one part's power cut does not hold up the next.
     pub quarantine_s: u32,
+    /// Debian's packages for each node, beyond the lab's own.
+    pub packages: Vec<String>,
     /// More files for each node.
     pub extra: Vec<ExtraFile>,
 }
 
+/// What the recipes are for, and a client of each. One image for all of them.
+const CLUSTERED: [&str; 5] = ["mariadb-server", "galera-4", "rsync", "rabbitmq-server", "python3-pika"];
+
 impl Plan {
+    /// Three voters that have the clustered servers of the recipes.
+    #[must_use]
+    pub fn clustered() -> Plan {
+        let mut plan = Plan::three();
+        plan.packages = CLUSTERED.map(str::to_owned).to_vec();
+        plan
+    }
+
     /// Three voters on Debian 12, with power switches, and `witness.service` as an exclusive unit.
     #[must_use]
     pub fn three() -> Plan {
@@ -47,6 +60,7 @@ impl Plan {
             agent: "fence_ipmilan",
             agent_timeout_s: 6,
             quarantine_s: 3,
+            packages: Vec::new(),
             extra: Vec::new(),
         }
     }

@@ -158,8 +158,11 @@ impl Shell {
             }
             Action::EndLease => self.lease.end(),
             Action::TakeDown { why, .. } => lock(&self.machine).must_reboot = Some(why),
-            // No gate asks here, nobody reads a journal, and an operator's stop outlives nothing but the daemon.
+            // No unit here is a clustered service, no gate asks, nobody reads a journal, and an operator's stop outlives nothing but the daemon.
             Action::Tell(_)
+            | Action::Spend { .. }
+            | Action::Probe { .. }
+            | Action::EndProbe { .. }
             | Action::Mend { .. }
             | Action::Unmend { .. }
             | Action::GateLook { .. }
@@ -227,6 +230,7 @@ fn discover(machine: &Shared) -> Discovery {
             fault: None,
             pulled_in: false,
             members: Vec::new(),
+            assembly: None,
         };
         (name.clone(), found)
     });

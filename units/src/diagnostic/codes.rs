@@ -123,6 +123,12 @@ codes! {
         "Remove the automount: each access asks the cluster, and waits for its answer.";
     EndsByItself "U0051" "A service with `Type=oneshot` is over when its work is done, which the cluster takes for a failure.",
         "Add `RemainAfterExit=yes`, so that it counts as active from then on; else it is tried on one node after another.";
+    BadAssembly "U0052" "`Assembly=` lacks a key that it cannot work without, or stands beside one that it does not go with.",
+        "A clustered service is a service of several replicas with `Position=` and `StartAlone=`; `GatherThen=best` needs `GatherWaitSec=`.";
+    NotAssembled "U0053" "A key of a clustered service's boot-up stands without `Assembly=`.",
+        "Say `Assembly=one-then-serial` or `all-together`, or remove the key: it would not be in force.";
+    NoProgram "U0054" "A program that the cluster is to run for the unit is not there, or cannot be executed.",
+        "Install it on this node, or correct the path. Until then nobody can say how far this node's data is, and the service may wait for it.";
 }
 
 impl fmt::Display for Code {

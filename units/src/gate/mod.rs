@@ -8,7 +8,7 @@ mod audit;
 mod texts;
 
 pub use audit::{AssertSeen, GateFault, LoadedUnit, audit};
-pub use texts::{Kind, member, own};
+pub use texts::{Kind, Needs, member, own};
 
 /// Directory of the permits, one file per unit that may run, named by the unit's raw name.
 pub const PERMITS: &str = "/run/convoke/permits";

@@ -26,9 +26,17 @@ impl Kind {
     }
 }
 
-/// The gate of a cluster unit (R1 for services, R1b for the rest). `hidden` says that `RootDirectory=` or
-/// `RootImage=` hides the permit from `ExecCondition=`, which is left out then (row 68).
-pub fn own(kind: Kind, hidden: bool) -> String {
+/// What a unit's own settings ask of its gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// `RootDirectory=` or `RootImage=` hides the permit from `ExecCondition=`, which is left out then (row 68).
+    pub hidden: bool,
+    /// It is a clustered service: each start is the cluster's decision, so PID 1 makes none of its own (F16).
+    pub assembled: bool,
+}
+
+/// The gate of a cluster unit (R1 for services, R1b for the rest).
+pub fn own(kind: Kind, needs: Needs) -> String {
     let mut text = String::from(
         "# Written by convoke-generator. See `convoke why` when a start is refused.\n[Unit]\n\
          Wants=convoke-gate@%n.service\n\
@@ -39,8 +47,14 @@ pub fn own(kind: Kind, hidden: bool) -> String {
     match kind {
         Kind::Service => {
             text.push_str("[Service]\n");
-            text.push_str(&condition("%n", hidden));
+            text.push_str(&condition("%n", needs.hidden));
             text.push_str(&format!("EnvironmentFile=-{ENVIRONMENTS}/%n\n"));
+            if needs.assembled {
+                text.push_str(
+                    "# a member that fails may not just start again: its data may not be the latest\n",
+                );
+                text.push_str("Restart=no\n");
+            }
         }
         Kind::Disk | Kind::Other => text.push_str(&own_dependencies(kind)),
     }
@@ -113,9 +127,17 @@ mod tests {
             "ExecCondition=+/usr/bin/test -e /run/convoke/permits/%n",
             "EnvironmentFile=-/run/convoke/env/%n",
         ];
-        assert_eq!(settings(&own(Kind::Service, false)), expected);
-        let hidden = own(Kind::Service, true);
+        assert_eq!(settings(&own(Kind::Service, Needs::default())), expected);
+        let hidden = own(Kind::Service, Needs { hidden: true, ..Needs::default() });
         assert!(!settings(&hidden).iter().any(|l| l.starts_with("ExecCondition")), "{hidden}");
+    }
+
+    #[test]
+    fn a_clustered_service_is_never_restarted_by_systemd_itself() {
+        let text = own(Kind::Service, Needs { assembled: true, ..Needs::default() });
+        assert_eq!(settings(&text).last(), Some(&"Restart=no"));
+        assert!(!own(Kind::Service, Needs::default()).contains("Restart="));
+        assert!(!own(Kind::Other, Needs { assembled: true, ..Needs::default() }).contains("Restart="));
     }
 
     #[test]
@@ -132,8 +154,8 @@ mod tests {
             "Conflicts=umount.target",
             "Before=umount.target",
         ];
-        assert_eq!(settings(&own(Kind::Disk, false)), expected);
-        assert_eq!(settings(&own(Kind::Other, false)), expected[..8]);
+        assert_eq!(settings(&own(Kind::Disk, Needs::default())), expected);
+        assert_eq!(settings(&own(Kind::Other, Needs::default())), expected[..8]);
     }
 
     #[test]
@@ -153,9 +175,11 @@ mod tests {
 
     #[test]
     fn no_assert_is_ever_triggering() {
-        for text in
-            [own(Kind::Service, false), own(Kind::Disk, false), member(Kind::Service, "x.target", false)]
-        {
+        for text in [
+            own(Kind::Service, Needs::default()),
+            own(Kind::Disk, Needs::default()),
+            member(Kind::Service, "x.target", false),
+        ] {
             assert!(!text.contains("=|"), "{text}");
         }
     }

@@ -12,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Severity;
-use crate::gate::{self, GATE_FILE, Kind, MEMBER_FILE};
+use crate::gate::{self, GATE_FILE, Kind, MEMBER_FILE, Needs};
 use crate::load::{Catalog, hides_permit, is_protected, key, stays_ungated, unkey};
 use crate::name::UnitName;
+use crate::section::assembly;
+use crate::text::SECTION;
 
 /// Where the list of known cluster units is kept.
 pub const GATED_LIST: &str = "/var/lib/convoke/gated";
@@ -87,7 +89,7 @@ pub fn render(root: &Path) -> Output {
             output.leave_out(&id, "its type cannot be a cluster unit");
             continue;
         };
-        owns.insert(id.clone(), gate::own(kind, hidden(&catalog, &id)));
+        owns.insert(id.clone(), gate::own(kind, needs(&catalog, &id)));
     }
     for (id, text) in &owns {
         // An instance has its template's gate, and needs its own only where they differ.
@@ -141,7 +143,7 @@ pub fn render_known(list: &str) -> BTreeMap<PathBuf, String> {
     let mut output = Output::default();
     for unit in known.units.iter().filter(|u| !is_protected(u)) {
         if let Some(kind) = Kind::of(unit) {
-            output.add(unit, GATE_FILE, gate::own(kind, true));
+            output.add(unit, GATE_FILE, gate::own(kind, Needs { hidden: true, ..Needs::default() }));
         }
     }
     for (member, owner) in known.members.iter().filter(|(m, _)| !is_protected(m)) {
@@ -150,6 +152,12 @@ pub fn render_known(list: &str) -> BTreeMap<PathBuf, String> {
         }
     }
     output.files
+}
+
+fn needs(catalog: &Catalog, id: &str) -> Needs {
+    let assembly = catalog.views.get(id).and_then(|view| view.last(SECTION, "Assembly"));
+    let assembled = assembly.is_some_and(|value| assembly::is_asked_for(&value.text));
+    Needs { hidden: hidden(catalog, id), assembled }
 }
 
 fn hidden(catalog: &Catalog, id: &str) -> bool {

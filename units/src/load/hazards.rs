@@ -9,7 +9,7 @@ use crate::diagnostic::{Code, Diagnostic, Span};
 use crate::gate::{GATE_FILE, OUR_PREFIX, PERMITS};
 use crate::name::UnitName;
 use crate::section::timespan::{self, TimeSpan};
-use crate::text::Value;
+use crate::text::{SECTION, Value};
 
 /// Rules of F1 and F7 about how an exclusive unit stops.
 pub(crate) fn stopping(view: &View) -> Vec<Diagnostic> {
@@ -68,6 +68,18 @@ pub(crate) fn ending(view: &View) -> Option<Diagnostic> {
     );
     let found = Diagnostic::warning(Code::EndsByItself, oneshot.span(), message);
     Some(found.help("add `RemainAfterExit=yes` if it is to count as active from then on"))
+}
+
+/// Programs of a clustered service that this node does not have.
+pub(crate) fn programs(index: &Index, view: &View, programs: &[(&'static str, String)]) -> Vec<Diagnostic> {
+    let missing = programs.iter().filter(|(_, path)| !index.root.is_program(path));
+    let found = missing.map(|(key, path)| {
+        let message = format!("`{path}` is not there, or cannot be executed");
+        let span = view.last(SECTION, key).map(Value::span);
+        let help = format!("install the program that `{key}=` of `{}` names on this node", view.id);
+        Diagnostic::warning(Code::NoProgram, span, message).help(help)
+    });
+    found.collect()
 }
 
 /// Whether and how the gate is in force.

@@ -158,6 +158,8 @@ fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
     } else {
         found.extend(hazards::gating(view, exclusive, hides_permit(view)));
         found.extend(hazards::ending(view));
+        let programs: Vec<_> = section.programs().map(|(key, program)| (key, program.path.clone())).collect();
+        found.extend(hazards::programs(index, view, &programs));
     }
     if exclusive {
         found.extend(hazards::stopping(view));

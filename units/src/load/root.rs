@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -150,6 +151,12 @@ impl Root {
                 None
             }
         }
+    }
+
+    /// Whether a path leads to a file that may be executed.
+    pub(crate) fn is_program(&self, path: &str) -> bool {
+        let found = self.resolve(path).and_then(|real| fs::metadata(self.host(&real)).ok());
+        found.is_some_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     }
 
     /// The text of a unit file or drop-in, read once; `None` if it cannot be read.

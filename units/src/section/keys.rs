@@ -27,11 +27,6 @@ pub(super) const SUPPORTED: &[&str] = &[
     "OnStopFailure",
     "FailuresMax",
     "FailureResetSec",
-];
-
-/// Keys of the design that this version does not act on. They are refused rather than ignored: the unit
-/// would run without a rule that somebody believes in.
-pub(super) const LATER: &[&str] = &[
     "Assembly",
     "Position",
     "Ready",
@@ -39,11 +34,11 @@ pub(super) const LATER: &[&str] = &[
     "GatherThen",
     "StartAlone",
     "StartResync",
-    "Rank",
-    "CheckExec",
-    "CheckIntervalSec",
-    "CheckTimeoutSec",
 ];
+
+/// Keys of the design that this version does not act on. They are refused rather than ignored: the unit
+/// would run without a rule that somebody believes in.
+pub(super) const LATER: &[&str] = &["Rank", "CheckExec", "CheckIntervalSec", "CheckTimeoutSec"];
 
 /// The known key that a misspelt one was probably meant to be.
 pub(super) fn nearest(key: &str) -> Option<&'static str> {

@@ -37,13 +37,17 @@ pub(crate) fn read<'a>(id: &str, texts: impl Iterator<Item = &'a UnitText>) -> (
     (section, merge.found)
 }
 
-struct Merge<'a> {
-    id: &'a str,
-    scalars: BTreeMap<&'a str, &'a Value>,
+pub(super) struct Merge<'a> {
+    pub(super) id: &'a str,
+    pub(super) scalars: BTreeMap<&'a str, &'a Value>,
     lists: BTreeMap<&'a str, Vec<(String, Span)>>,
     claim: Option<Span>,
-    found: Vec<Diagnostic>,
+    pub(super) found: Vec<Diagnostic>,
 }
+
+/// How many failures of a clustered service on a node are borne: systemd does not start it again by itself, so each
+/// that it would have tried is counted here. As many as its own `StartLimitBurst=`.
+const FAILURES_ASSEMBLED: u32 = 5;
 
 /// Keys that gather words over all files; the others keep their last value.
 const LISTS: &[&str] = &[
@@ -60,6 +64,8 @@ const LISTS: &[&str] = &[
     "Uses",
     "SameNodeAs",
     "OtherNodeThan",
+    "StartAlone",
+    "StartResync",
 ];
 
 impl<'a> Merge<'a> {
@@ -106,6 +112,8 @@ impl<'a> Merge<'a> {
         } else {
             OnStopFailure::Block
         });
+        let assembly = self.assembly(replicas);
+        let failures_max = if assembly.is_some() { FAILURES_ASSEMBLED } else { 1 };
         let section = Section {
             replicas,
             fencing,
@@ -128,8 +136,9 @@ impl<'a> Merge<'a> {
             other_node_than: self.units("OtherNodeThan"),
             start_one_at_a_time: self.scalar("StartOneAtATime").is_some_and(|yes: YesNo| yes.0),
             on_stop_failure,
-            failures_max: self.scalar("FailuresMax").map_or(1, |f: Failures| f.0),
+            failures_max: self.scalar("FailuresMax").map_or(failures_max, |f: Failures| f.0),
             failure_reset_ms: self.scalar("FailureResetSec").map_or(Some(FAILURE_RESET_MS), |r: Reset| r.0),
+            assembly,
         };
         self.check(&section);
         section
@@ -166,16 +175,22 @@ impl<'a> Merge<'a> {
     }
 
     /// Where a key is set, or else where the section begins.
-    fn place(&self, key: &str) -> Option<Span> {
-        self.scalars.get(key).map(|v| v.span()).or_else(|| self.claim.clone())
+    pub(super) fn place(&self, key: &str) -> Option<Span> {
+        let list = self.lists.get(key).and_then(|words| Some(words.last()?.1.clone()));
+        self.scalars.get(key).map(|v| v.span()).or(list).or_else(|| self.claim.clone())
     }
 
-    fn scalar<T: FromValue>(&mut self, key: &'static str) -> Option<T> {
+    /// Whether the files give it a value, right or wrong.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.scalars.contains_key(key) || self.lists.get(key).is_some_and(|words| !words.is_empty())
+    }
+
+    pub(super) fn scalar<T: FromValue>(&mut self, key: &'static str) -> Option<T> {
         let value = *self.scalars.get(key)?;
         self.read(key, &value.text, value.span())
     }
 
-    fn words<T: FromValue>(&mut self, key: &'static str) -> Vec<(T, Span)> {
+    pub(super) fn words<T: FromValue>(&mut self, key: &'static str) -> Vec<(T, Span)> {
         let words = self.lists.get(key).cloned().unwrap_or_default();
         words
             .into_iter()
@@ -263,7 +278,7 @@ impl<'a> Merge<'a> {
         out
     }
 
-    fn repeated(&mut self, key: &str, what: &str, span: Span) {
+    pub(super) fn repeated(&mut self, key: &str, what: &str, span: Span) {
         let message = format!("`{key}=` names `{what}` twice");
         self.found.push(Diagnostic::warning(Code::RepeatedItem, span, message));
     }

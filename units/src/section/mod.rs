@@ -3,6 +3,7 @@
 //! Decides what each key may hold and which values go together. Plain data: knows no file, node or
 //! permit, so that it can be stored, compared and sent. Section 5 of the design lists the keys.
 
+pub(crate) mod assembly;
 mod keys;
 mod merge;
 pub(crate) mod specifier;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use assembly::{Assembly, AssemblyStyle, GatherThen, Program, Variable};
 pub use merge::parse;
 pub(crate) use merge::read;
 
@@ -65,6 +67,9 @@ pub struct Section {
     pub failures_max: u32,
     /// For how long, in milliseconds, a node with too many failures is avoided; `None` is for ever.
     pub failure_reset_ms: Option<u64>,
+    /// How it comes up where none of it is live; `None` if each copy starts by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assembly: Option<Assembly>,
 }
 
 impl Section {

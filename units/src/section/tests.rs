@@ -48,6 +48,7 @@ fn an_empty_section_is_exclusive_and_fenced() {
             on_stop_failure: OnStopFailure::Fence,
             failures_max: 1,
             failure_reset_ms: Some(600_000),
+            assembly: None,
         }
     );
 }
@@ -134,7 +135,8 @@ fn bad_values_are_errors_with_place_and_help() {
         ("Avoid=n1:-5", Code::BadValue, 7),
         ("OtherNodeThan=db.service", Code::SelfReference, 15),
         ("StartOneAtATime=maybe", Code::BadValue, 17),
-        ("Assembly=none", Code::UnsupportedKey, 1),
+        ("Rank=/bin/true", Code::UnsupportedKey, 1),
+        ("Assembly=serial", Code::BadValue, 10),
         ("Replica=1", Code::UnknownKey, 1),
         ("Fencing=watchdog", Code::NoWatchdog, 9),
     ];
@@ -199,4 +201,74 @@ fn a_section_survives_json() {
     let section = good("Replicas=3\nPrefer=n1:5 rack=a\nStickiness=7");
     let json = serde_json::to_string(&section).unwrap();
     assert_eq!(serde_json::from_str::<Section>(&json).unwrap(), section);
+}
+
+const GALERA: &str = "Replicas=all\nAssembly=one-then-serial\nPosition=/usr/libexec/position --of %n\n\
+                      StartAlone=_WSREP_NEW_CLUSTER=--wsrep-new-cluster";
+
+#[test]
+fn a_clustered_service_says_how_it_comes_up() {
+    let program = |path: &str, args: &[&str]| Program {
+        path: path.into(),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+    };
+    let variable = |name: &str, value: &str| Variable { name: name.into(), value: value.into() };
+    let least = Assembly {
+        style: AssemblyStyle::OneThenSerial,
+        position: program("/usr/libexec/position", &["--of", "db.service"]),
+        ready: None,
+        gather_wait_ms: None,
+        gather_then: GatherThen::Refuse,
+        alone: vec![variable("_WSREP_NEW_CLUSTER", "--wsrep-new-cluster")],
+        resync: vec![],
+    };
+    assert_eq!(good(GALERA).assembly.as_ref(), Some(&least));
+    let all = format!(
+        "{GALERA}\nAssembly=all-together\nReady=/bin/ready\nGatherWaitSec=2min\nGatherThen=best\nStartAlone=B=\n\
+         StartResync=R=1 S=2"
+    );
+    assert_eq!(
+        good(&all).assembly,
+        Some(Assembly {
+            style: AssemblyStyle::AllTogether,
+            ready: Some(program("/bin/ready", &[])),
+            gather_wait_ms: Some(120_000),
+            gather_then: GatherThen::Best,
+            alone: [least.alone.clone(), vec![variable("B", "")]].concat(),
+            resync: vec![variable("R", "1"), variable("S", "2")],
+            ..least
+        })
+    );
+    assert_eq!(good("Assembly=none").assembly, None);
+    assert_eq!(good(&format!("{GALERA}\nReplicas=3\nGatherWaitSec=infinity")).replicas, Replicas::Count(3));
+}
+
+#[test]
+fn an_assembly_that_could_not_work_is_an_error() {
+    let table = [
+        ("Replicas=1", Code::BadAssembly, 3),
+        ("Position=", Code::BadAssembly, 3),
+        ("StartAlone=", Code::BadAssembly, 3),
+        ("GatherThen=best", Code::BadAssembly, 3),
+        ("Assembly=", Code::NotAssembled, 4),
+        ("Assembly=none", Code::NotAssembled, 4),
+        ("Position=bin/x", Code::BadValue, 6),
+        ("Position=/bin/sh -c 'echo'", Code::BadValue, 6),
+        ("Ready=/bin/", Code::BadValue, 6),
+        ("GatherWaitSec=soon", Code::BadValue, 6),
+        ("GatherThen=worst", Code::BadValue, 6),
+        ("StartAlone=CONVOKE_TOKEN=1", Code::BadValue, 6),
+        ("StartAlone=1A=1", Code::BadValue, 6),
+        ("StartResync=A", Code::BadValue, 6),
+        ("StartResync=A=\"x\"", Code::BadValue, 6),
+    ];
+    for (line, code, at) in table {
+        let (section, found) = one(&format!("{GALERA}\n{line}"));
+        assert_eq!(section, None, "{line}");
+        let errors: Vec<_> = found.iter().filter(|d| d.severity == Severity::Error).collect();
+        assert!(errors.iter().all(|d| d.code == code), "{line}: {errors:?}");
+        assert_eq!(errors[0].span.as_ref().map(|span| span.line), Some(at), "{line}");
+    }
+    let (section, found) = read("db.target", &[&format!("[X-Convoke]\n{GALERA}\n")]);
+    assert_eq!((section, found[0].code), (None, Code::BadAssembly));
 }

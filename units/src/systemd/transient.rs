@@ -290,6 +290,9 @@ fn unit_properties(spec: &TransientSpec, link: Link, fds: [OwnedFd; 3]) -> Prope
         Link::Bus => {
             properties.push(("CollectMode", Value::from("inactive-or-failed")));
             properties.push(("AddRef", Value::from(true)));
+            // What a status means is not for PID 1 to say: a switch that is off, a copy that is not ready yet.
+            let answers: Vec<i32> = (1..*SETUP_FAILED.start()).collect();
+            properties.push(("SuccessExitStatus", Value::from((answers, Vec::<i32>::new()))));
         }
         // No references here: a failed unit stays until it is read.
         Link::Private => properties.push(("CollectMode", Value::from("inactive"))),

@@ -21,6 +21,7 @@ impl Agent {
                 // Its own orders come first: what an earlier session said does not count in this one (F2).
                 self.view = None;
                 self.outbox.unsend();
+                self.forget_answers();
                 for unit in self.units.values_mut() {
                     unit.released_told = None;
                 }
@@ -71,7 +72,8 @@ impl Agent {
             }
         }
         self.gate_all(view.units.iter().chain(permits.keys()));
-        self.view = Some(View { permits, known: view.units, stop: view.stop, survey: view.survey });
+        let (known, stop, survey, assembly) = (view.units, view.stop, view.survey, view.assembly);
+        self.view = Some(View { permits, known, stop, survey, assembly });
         self.gates.forget_refusals();
         for unit in self.units.values_mut() {
             unit.released_told = None;

@@ -1,5 +1,6 @@
 //! The agent driven by events alone: no systemd, no socket, no clock.
 
+mod assembly;
 mod stops;
 mod survey;
 
@@ -157,6 +158,7 @@ impl Lab {
                 fault: None,
                 pulled_in: false,
                 members: Vec::new(),
+                assembly: None,
             };
             (UnitName::from(*name), found)
         });
@@ -237,6 +239,11 @@ fn tell(action: &Action) -> String {
         }
         Action::Unfile { unit } => format!("unfile {unit}"),
         Action::Forget { .. } => String::new(),
+        Action::Spend { unit, permit } => format!("spend {unit} {}", permit.token),
+        Action::Probe { unit, question, after, .. } => {
+            format!("ask {unit} for its {question:?} after {} ms", after.as_millis())
+        }
+        Action::EndProbe { unit, question, .. } => format!("call off {question:?} of {unit}"),
         Action::Begin { unit, work: Work::Look { .. }, .. } => format!("look {unit}"),
         Action::Begin { unit, work: Work::Start { .. }, .. } => format!("start {unit}"),
         Action::Begin { unit, work: Work::Stop(stop), .. } => match stop.if_stuck {
@@ -992,6 +999,7 @@ fn a_start_of_a_member_alone_is_refused_by_name_and_not_remembered() {
         fault: None,
         pulled_in: false,
         members: vec!["db.socket".into()],
+        assembly: None,
     };
     let found = BTreeMap::from([(UnitName::from("db.service"), found)]);
     lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));

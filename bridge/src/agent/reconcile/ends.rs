@@ -49,7 +49,10 @@ impl Agent {
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.missed |= !unit.watched;
         unit.watched = true;
+        let sub_state = look.reading.sub_state.clone();
         unit.saw(look);
+        self.note_dispatch(name, &sub_state);
+        let Some(unit) = self.units.get_mut(name) else { return };
         let open = unit
             .reading
             .as_ref()
@@ -70,6 +73,7 @@ impl Agent {
     }
 
     fn started(&mut self, name: &UnitName, job: &str, look: Look, now: &Now) {
+        self.note_dispatch(name, &look.reading.sub_state);
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.saw(look);
         unit.stale = true;

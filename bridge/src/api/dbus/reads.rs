@@ -11,9 +11,14 @@ use crate::session::message::{Reply, Request};
 
 /// How long a reader waits for the leader before it gets what this node remembers. Longer than an election would
 /// make `status` useless when it is needed most.
-pub(super) const READ_LIMIT: Duration = Duration::from_millis(1_500);
+const READ_LIMIT: Duration = Duration::from_millis(1_500);
 /// The same where the lease has ended long ago: an election would be over by now.
 const LONG_ALONE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(300));
+/// Longest wait for a change in one call; below the 25 s after which bus libraries give up.
+const CHANGE_LIMIT: Duration = Duration::from_secs(20);
+/// Between two looks for a change where this node does not hold the log: at first, and at the most. What an operator
+/// waits for is done within some hundredths of a second, or takes long.
+const CHANGE_LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(160));
 
 impl Shared {
     /// Asks the leader, no longer than an operator at a lost quorum would wait.
@@ -97,5 +102,27 @@ impl Shared {
                 )))
             }
         }
+    }
+
+    /// Returns once the log is longer than `index`, or at `deadline`; with what is known then.
+    pub(super) async fn wait_change(&self, index: u64, limit: Duration) -> u64 {
+        let changed = async {
+            if let Some(mut applied) = self.api.applied.clone()
+                && let Ok(now) = applied.wait_for(|now| *now > index).await
+            {
+                return *now;
+            }
+            let (mut pause, longest) = CHANGE_LOOKS;
+            loop {
+                if let Ok(Reply::Overview(picture)) = self.api.asker.ask(Request::Overview, READ_LIMIT).await
+                    && picture.index > index
+                {
+                    return picture.index;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
+            }
+        };
+        tokio::time::timeout(limit.min(CHANGE_LIMIT), changed).await.unwrap_or(index)
     }
 }

@@ -56,6 +56,7 @@ fn unit(name: &str, copies: Vec<CopyLine>) -> UnitLine {
         wanted: Some(1),
         exclusive: true,
         reason: None,
+        assembly: None,
     }
 }
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    Assembly, AssemblyStyle, Definition, Fencing, GatherThen, Node, NodeId, NodeTerm, OnQuorumLoss,
-    OnStopFailure, Replicas, Unit, UnitName,
+    Assembly, Definition, Fencing, GatherThen, Node, NodeId, NodeTerm, OnQuorumLoss, OnStopFailure, Replicas,
+    Unit, UnitName,
 };
 
 use super::View;
@@ -53,6 +53,12 @@ impl View<'_> {
         }
         if let Some(by) = &node.drained {
             return why(format!("{at} is drained by {by}"), format!("convoke undrain {at}"));
+        }
+        if self.is_away(id, node) {
+            return why(
+                format!("{at} is away after an orderly end of its daemon"),
+                format!("start {at}, or choose another node"),
+            );
         }
         if let Some(fault) = self.state.presence_fault(node) {
             return why(format!("{at} {fault}"), format!("start {at}, or choose another node"));
@@ -184,11 +190,7 @@ fn keys(definition: &Definition) -> Keys {
 /// The keys of a clustered service; of its programs and variables the cluster knows only that they are there.
 fn set_assembly(set: &mut impl FnMut(&str, String), assembly: &Assembly) {
     let there = |there: bool| if there { "(set)".to_owned() } else { String::new() };
-    let style = match assembly.style {
-        AssemblyStyle::OneThenSerial => "one-then-serial",
-        AssemblyStyle::AllTogether => "all-together",
-    };
-    set("Assembly", style.to_owned());
+    set("Assembly", super::assembly::style(assembly.style).to_owned());
     set("Position", there(assembly.position));
     set("Ready", there(assembly.ready));
     set("GatherWaitSec", assembly.gather_wait_ms.map_or_else(|| "infinity".to_owned(), time));

@@ -1,6 +1,8 @@
 //! Every kind of event as a stable word for scripts and a sentence for people.
 
-use policy::{Cause, Event, EventKind, Evidence, Ground, NodeId, Severity, Start, State, Wanted, Word};
+use policy::{
+    Cause, Event, EventKind, Evidence, Fencing, Ground, NodeId, Severity, Start, State, Wanted, Word,
+};
 
 use super::departed::{name_of, unmarked};
 use crate::api::model::HistoryLine;
@@ -83,7 +85,9 @@ pub fn sentence(state: &State, event: &Event) -> String {
         }
         EventKind::NodeBooted => format!("{node} is up after a boot"),
         EventKind::NodeReturned => format!("{node} is back without a reboot"),
-        EventKind::NodeLeaving => format!("{node} is shutting down and gets nothing new"),
+        EventKind::NodeLeaving => {
+            format!("{node} is going away: it, or its convoked, is being stopped; it gets nothing new")
+        }
         // The policy calls it no trouble if the node had said that it goes.
         EventKind::NodeLost if event.severity == Severity::Info => {
             format!("{node} is away after an orderly end of its daemon")
@@ -112,25 +116,27 @@ pub fn sentence(state: &State, event: &Event) -> String {
         }
         EventKind::MoveAsked { to: None, by } => format!("{unit}: asked to move away from {node} by {by}"),
         EventKind::Granted { token } => format!("{unit}: {node} may start it (permit {token})"),
-        EventKind::GatherOpened { .. } => {
-            format!("{unit}: nothing of it is live; all are asked for their data")
+        EventKind::GatherOpened { epoch } => {
+            format!("{unit}: nothing of it is live; gathering {epoch} asks all how their data stands")
         }
         EventKind::AssemblyWord { word, by } => match word {
-            Word::Without(_) => format!("{unit}: the data of {node} is done without, by the word of {by}"),
+            Word::Without(_) => {
+                format!("{unit}: it is to come up without the data of {node}, by the word of {by}")
+            }
             Word::From(_) => format!("{unit}: it is to begin with the data of {node}, by the word of {by}"),
             Word::Resync(_) => format!("{unit}: the data of {node} may be thrown away, by the word of {by}"),
         },
         EventKind::Elected { identity, rank, absent, ground, .. } => {
             let data = match identity {
-                Some(identity) => format!("its data stands at {rank} of {identity}"),
+                Some(identity) => format!("its data has rank {rank} of {identity}"),
                 None => "there is no data yet".to_owned(),
             };
             let absent: Vec<String> = absent.iter().map(|id| name(*id)).collect();
             let why = match ground {
                 Ground::AllHeard => "all that were live last were heard".to_owned(),
-                Ground::Word if absent.is_empty() => "an operator chose".to_owned(),
-                Ground::Word => format!("an operator gave up {}", absent.join(", ")),
-                Ground::Best => format!("{} did not come in time", absent.join(", ")),
+                Ground::Word if absent.is_empty() => "by an operator's word".to_owned(),
+                Ground::Word => format!("by an operator's word, without {}", absent.join(", ")),
+                Ground::Best => format!("{} did not come in time (GatherThen=best)", absent.join(", ")),
             };
             format!("{unit}: {node} is elected to start alone: {data}; {why}")
         }
@@ -161,10 +167,7 @@ pub fn sentence(state: &State, event: &Event) -> String {
         }
         // Nothing is proven, and a unit with OnQuorumLoss=continue may well run on.
         EventKind::Voided { token, evidence: Evidence::Expired } => {
-            format!(
-                "{unit}: does not count on {node} any more: the node is lost, and its Fencing= asks for no proof \
-                 (permit {token})"
-            )
+            format!("{unit}: does not count on {node} any more: {} (permit {token})", expired(state, event))
         }
         EventKind::Voided { token, evidence } => {
             format!("{unit}: cannot be running on {node}: {} (permit {token})", proof(*evidence))
@@ -190,6 +193,18 @@ pub fn sentence(state: &State, event: &Event) -> String {
     }
 }
 
+/// Why a lost node's permit ended without proof. The definition in force says it best; the permit's own terms are gone.
+fn expired(state: &State, event: &Event) -> &'static str {
+    let unit = event.unit.as_ref().and_then(|unit| state.units.get(unit));
+    match unit.and_then(policy::Unit::definition).map(|definition| definition.fencing) {
+        Some(Fencing::Lease) => {
+            "the node is lost, and the time in which it stops the unit by itself is over (Fencing=lease)"
+        }
+        Some(Fencing::None) => "the node is lost, and Fencing=none waits for no proof that it stopped",
+        _ => "the node is lost, and the time after which its copy does not count is over",
+    }
+}
+
 fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Ordered => "the cluster had it stopped".to_owned(),
@@ -197,7 +212,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Failed(why) => format!("failed: {why}"),
         Cause::StartFailed(why) => format!("could not be started: {why}"),
         Cause::Propagated(why) => format!("another unit's stop took it along: {why}"),
-        Cause::Shutdown => "the node is shutting down".to_owned(),
+        Cause::Shutdown => "the node, or its convoked, was being stopped".to_owned(),
         Cause::LeaseEnded => "the node had lost the quorum and stopped it".to_owned(),
         Cause::Unused => "the start was given up before it began".to_owned(),
     }

@@ -37,7 +37,7 @@ impl View<'_> {
         })
     }
 
-    fn node_state(&self, id: NodeId, node: &Node) -> &'static str {
+    pub(super) fn node_state(&self, id: NodeId, node: &Node) -> &'static str {
         let Some(life) = &node.life else { return "unknown" };
         if life.gone.is_some() {
             return "fenced";

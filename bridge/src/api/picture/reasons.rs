@@ -1,6 +1,6 @@
 //! The reasons of the plan, in the order in which an operator should read them.
 
-use policy::{NodeId, Possibly, Reason, State, UnitName};
+use policy::{Node, NodeId, Possibly, Reason, State, UnitName};
 
 use super::View;
 use crate::api::model::WhyLine;
@@ -8,15 +8,40 @@ use crate::api::model::WhyLine;
 impl View<'_> {
     /// What holds a unit, most important first: first what an operator decided, then what only an operator or a device
     /// can release, then what passes by itself, then what only narrows the choice of nodes.
-    pub(super) fn reasons(&self, unit: &UnitName) -> Vec<WhyLine> {
+    pub(super) fn reasons(&self, unit: &UnitName) -> Vec<(Option<&Reason>, WhyLine)> {
         let mut reasons: Vec<&Reason> = self.plan.reasons.get(unit).into_iter().flatten().collect();
         reasons.sort_by_key(|reason| rank(reason));
-        let line = |reason: &&Reason| WhyLine {
+        let line = |reason: &Reason| WhyLine {
             rule: reason.rule().to_owned(),
             fact: reason.text(self.state, unit, self.now),
             release: remedy(self.state, unit, reason),
         };
-        reasons.iter().map(line).collect()
+        let left_behind = self.left_behind(unit).into_iter().map(|line| (None, line));
+        reasons.into_iter().map(|reason| (Some(reason), line(reason))).chain(left_behind).collect()
+    }
+
+    /// Copies on nodes whose files do not make it a cluster unit any more. They run on, and nothing else shows it until
+    /// they end and cannot come back there.
+    fn left_behind(&self, name: &UnitName) -> Vec<WhyLine> {
+        let Some(unit) = self.state.units.get(name) else { return Vec::new() };
+        let gone = |node: &Node| node.offers.get(name).is_none_or(|offer| !offer.present);
+        let nodes = self.state.nodes.iter().filter(|(id, node)| {
+            node.in_session().is_some_and(|life| life.inventory)
+                && gone(node)
+                && unit.permit_on(**id).is_some()
+        });
+        let line = |(_, node): (&NodeId, &Node)| {
+            let at = &node.name;
+            WhyLine {
+                rule: "F13".to_owned(),
+                fact: format!("{at} runs it, and has no file with an [X-Convoke] section of it any more"),
+                release: format!(
+                    "put its drop-in back on {at}, then `systemctl daemon-reload` there; or `convoke move {name} --from \
+                     {at}`, or `convoke stop {name}`"
+                ),
+            }
+        };
+        nodes.map(line).collect()
     }
 }
 

@@ -1,9 +1,11 @@
+mod assembly;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     Adopted, Alarm, AlarmKind, CaseId, Cause, Class, Definition, Device, Event, EventKind, Evidence,
-    FenceCase, FencePhase, Gone, Hold, Incarnation, Life, Node, Observation, Offer, Permit, Phase, Power,
-    Presence, Replicas, Role, Severity, StopReason, Terms, Token, Unit, Wanted, plan,
+    FenceCase, FencePhase, Gone, Hold, Incarnation, Life, MoveWish, Node, Observation, Offer, Permit, Phase,
+    Power, Presence, Replicas, Role, Severity, StopReason, Terms, Token, Unit, Wanted, plan,
 };
 
 use super::*;
@@ -241,6 +243,19 @@ fn each_state_of_a_unit_has_its_word() {
 }
 
 #[test]
+fn a_move_that_cannot_be_done_yet_is_shown_beside_a_healthy_unit() {
+    let mut state = state();
+    assert_eq!(unit_line(&state).reason, None);
+    state.nodes.get_mut(&NodeId(2)).expect("n2").drained = Some("root".to_owned());
+    let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+    let (from, leaving, to) = (Token(9), NodeId(1), Some(NodeId(2)));
+    unit.moving = Some(MoveWish { from, leaving, to, by: "alice".to_owned() });
+    let line = unit_line(&state);
+    assert_eq!(line.state, "active");
+    assert_eq!(line.reason.as_deref(), Some("it cannot move to n2: n2 is drained"));
+}
+
+#[test]
 fn a_unit_on_all_nodes_does_not_wait_for_those_that_are_away() {
     let mut state = state();
     let definition = Definition::replicated(Replicas::All);
@@ -429,7 +444,11 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         (EventKind::NodeRemoved { by: by() }, "node-removed", "n1 was taken out of the cluster by alice"),
         (EventKind::NodeBooted, "node-booted", "n1 is up after a boot"),
         (EventKind::NodeReturned, "node-returned", "n1 is back without a reboot"),
-        (EventKind::NodeLeaving, "node-leaving", "n1 is shutting down and gets nothing new"),
+        (
+            EventKind::NodeLeaving,
+            "node-leaving",
+            "n1 is going away: it, or its convoked, is being stopped; it gets nothing new",
+        ),
         (EventKind::NodeLost, "node-lost", "n1 is away after an orderly end of its daemon"),
         (EventKind::NodeDrained { drained: true, by: by() }, "node-drained", "n1 is drained by alice"),
         (
@@ -471,8 +490,8 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         (
             EventKind::Voided { token, evidence: Evidence::Expired },
             "unit-voided",
-            "db.service: does not count on n1 any more: the node is lost, and its Fencing= asks for no proof \
-             (permit 9)",
+            "db.service: does not count on n1 any more: the node is lost, and the time after which its copy does not \
+             count is over (permit 9)",
         ),
         (
             EventKind::FenceBegan { case, attempt: 2, device: "bmc-n1".to_owned(), executor: NodeId(2) },
@@ -546,6 +565,46 @@ fn away() -> State {
     state.history.push_back(event(41, Some(1), None, EventKind::NodeLost));
     state.units.get_mut(&DB.into()).expect("known").permits.clear();
     state
+}
+
+#[test]
+fn a_move_calls_a_node_what_status_calls_it() {
+    let state = away();
+    let why = why(&state, &plan(&state, NOW), NOW, &live(), &DB.into()).expect("known");
+    let offer = why.offers.into_iter().find(|offer| offer.node == "n1").expect("n1");
+    assert_eq!(offer.unfit.as_deref(), Some("n1 is away after an orderly end of its daemon"));
+}
+
+#[test]
+fn a_time_that_is_over_is_told_as_what_the_fencing_makes_of_it() {
+    let told = |fencing| {
+        let mut state = state();
+        let unit = state.units.get_mut(&UnitName::from(DB)).expect("known");
+        unit.adopted.as_mut().expect("a definition").definition.fencing = fencing;
+        let kind = EventKind::Voided { token: Token(9), evidence: Evidence::Expired };
+        sentence(&state, &event(1, Some(1), Some(DB), kind))
+    };
+    assert!(told(policy::Fencing::Lease).contains("stops the unit by itself is over (Fencing=lease)"));
+    assert!(told(policy::Fencing::None).contains("Fencing=none waits for no proof"));
+}
+
+#[test]
+fn a_copy_whose_drop_in_is_gone_is_told() {
+    let mut gone = state();
+    let node = gone.nodes.get_mut(&NodeId(1)).expect("n1");
+    node.offers.get_mut(&UnitName::from(DB)).expect("an offer").present = false;
+    let why = |state: &State| why(state, &plan(state, NOW), NOW, &live(), &DB.into()).expect("known");
+    let reasons = why(&gone).reasons;
+    let line = reasons.iter().find(|reason| reason.fact.contains("no file with an [X-Convoke]"));
+    let line = line.expect("it is told");
+    assert!(line.fact.starts_with("n1 runs it"), "{line:?}");
+    assert!(line.release.contains("convoke move db.service --from n1"), "{line:?}");
+    assert!(unit_line(&gone).reason.is_some(), "and in `status`");
+    assert_eq!(why(&state()).reasons, []);
+    // A node that has not listed its units yet has said nothing of their files.
+    let life = gone.nodes.get_mut(&NodeId(1)).and_then(|node| node.life.as_mut()).expect("a life");
+    life.inventory = false;
+    assert!(why(&gone).reasons.iter().all(|reason| !reason.fact.contains("[X-Convoke]")));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How a unit is shown.
 
-use policy::{Definition, Node, NodeId, Permit, Phase, Replicas, Unit, UnitName, Wanted};
+use policy::{Definition, Node, NodeId, Permit, Phase, Reason, Replicas, Unit, UnitName, Wanted};
 
 use super::View;
 use crate::api::model::{CopyLine, UnitLine};
@@ -13,12 +13,11 @@ impl View<'_> {
         let started = unit.goal.wanted == Wanted::Started;
         // A stopped unit that was asked to stop is where one expects it: `Stopped` explains, and hinders nothing.
         let expected = (started && state == "active") || (!started && state == "stopped");
-        let reasons = self.reasons(name);
-        let reason = if expected {
-            reasons.into_iter().find(|reason| !matches!(reason.rule.as_str(), "S6" | "L1"))
-        } else {
-            reasons.into_iter().next()
-        };
+        let reason = self.reasons(name).into_iter().find(|(reason, line)| {
+            // A move that was asked for and cannot be done is done later, unasked: so it is always shown.
+            let told = !matches!(line.rule.as_str(), "S6" | "L1");
+            !expected || told || matches!(reason, Some(Reason::CannotMove { .. }))
+        });
         Some(UnitLine {
             name: name.0.clone(),
             goal: if started { "started" } else { "stopped" }.to_owned(),
@@ -31,7 +30,8 @@ impl View<'_> {
                 None => Some(1),
             },
             exclusive: unit.is_exclusive(),
-            reason: reason.map(|reason| reason.fact),
+            reason: reason.map(|(_, line)| line.fact),
+            assembly: self.assembly_line(name, unit),
         })
     }
 

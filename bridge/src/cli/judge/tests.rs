@@ -76,8 +76,11 @@ fn a_stop_on_a_silent_node_is_not_proven() {
 fn a_move_is_done_by_a_newer_permit_elsewhere() {
     let before = unit(DB, "active", vec![copy("n1", "active", 4)]);
     assert_eq!(place(&before, None), ("n1".to_owned(), 4));
-    // The old copy is still there: nothing has happened yet.
-    assert!(matches!(moved(&with(before), DB, "n1", 4), Pending(_)));
+    // The old copy is still there: nothing has happened yet, and the wish can be taken back.
+    let pending = moved(&with(before), DB, "n1", 4);
+    assert!(
+        matches!(pending, Pending(text) if text.contains("`convoke start db.service` takes the move back"))
+    );
     let after = with(unit(DB, "active", vec![copy("n2", "active", 9)]));
     assert_eq!(moved(&after, DB, "n1", 4), Done("db.service moved from n1 to n2".to_owned()));
     let back = with(unit(DB, "active", vec![copy("n1", "active", 9)]));
@@ -92,8 +95,24 @@ fn a_drain_is_done_when_what_ran_there_runs_elsewhere() {
     picture.units[0].reason = Some("no other node offers it".to_owned());
     let judge = |picture: &Overview| drained(picture, "n1", &before);
     assert_eq!(judge(&picture), Pending("db.service: no other node offers it".to_owned()));
+    // A node that has just died: its fence may be decided on in the next moment, and is then waited for.
     picture.nodes[0].state = "lost".to_owned();
-    assert!(matches!(judge(&picture), Stuck(..)));
+    assert!(matches!(judge(&picture), Stalled(_, remedy) if remedy.contains("convoke fence confirm n1")));
+    picture.nodes[0].state = "fencing".to_owned();
+    picture.fences.push(FenceLine {
+        node: "n1".to_owned(),
+        incarnation: "boot-n1".to_owned(),
+        state: "running".to_owned(),
+        device: Some("bmc-n1".to_owned()),
+        attempts: 1,
+        error: None,
+        next_in_s: None,
+        because: DB.to_owned(),
+        text: "n1 is being fenced by bmc-n1, run on n2".to_owned(),
+    });
+    assert_eq!(judge(&picture), Pending("n1 is being fenced by bmc-n1, run on n2".to_owned()));
+    picture.fences[0].state = "failed".to_owned();
+    assert!(matches!(judge(&picture), Stalled(..)));
     picture.nodes[0].units.clear();
     picture.units[0] = unit(DB, "starting", vec![copy("n2", "starting", 50)]);
     picture.units[1] = unit("vip.service", "active", vec![copy("n2", "active", 51)]);

@@ -137,13 +137,20 @@ pub(in crate::cli) fn unit(unit: &UnitLine, style: Style) -> String {
     let mut line = |name: &str, value: &str| {
         out.push_str(&style.paragraph(&format!("  {name:<12}"), &" ".repeat(14), value));
     };
-    let by = unit.goal_by.as_deref().unwrap_or("nobody yet; its enablement on the nodes decides");
-    line("goal", &format!("{}, by {by}", unit.goal));
+    // `convoke events` says which unit it was.
+    let undecided = match unit.goal.as_str() {
+        "started" => "nobody: it was enabled or running, or a unit that was started requires or wants it",
+        _ => "nobody yet: its enablement on the nodes decides, or a unit that requires or wants it",
+    };
+    line("goal", &format!("{}, by {}", unit.goal, unit.goal_by.as_deref().unwrap_or(undecided)));
     line("exclusive", if unit.exclusive { "yes: never more than one copy" } else { "no" });
     for copy in &unit.copies {
         let permit = copy.token.map_or_else(|| "no permit".to_owned(), |token| format!("permit {token}"));
         let adopted = if copy.adopted { ", taken over while it ran: it has no CONVOKE_TOKEN" } else { "" };
         line("copy", &format!("{} on {}, {permit}{adopted}", copy.state, copy.node));
+    }
+    if let Some(assembly) = &unit.assembly {
+        out.push_str(&super::assembly::section(assembly, style));
     }
     out
 }

@@ -1,6 +1,6 @@
 //! Pictures to show and to judge.
 
-use crate::api::model::{CopyLine, NodeLine, Overview, UnitLine};
+use crate::api::model::{AssemblyLine, CopyLine, DataLine, FormationLine, NodeLine, Overview, UnitLine};
 
 /// A voter that is online, with a device that works.
 pub(in crate::cli) fn node(name: &str) -> NodeLine {
@@ -36,6 +36,7 @@ pub(in crate::cli) fn unit(name: &str, state: &str, copies: Vec<CopyLine>) -> Un
         wanted: Some(1),
         exclusive: true,
         reason: None,
+        assembly: None,
     }
 }
 
@@ -60,5 +61,77 @@ pub(in crate::cli) fn picture() -> Overview {
         links: Vec::new(),
         alarms: Vec::new(),
         memory: None,
+    }
+}
+
+/// A node that was live last, has stopped, and said how its data stands.
+pub(in crate::cli) fn data(node: &str, rank: i64) -> DataLine {
+    DataLine {
+        node: node.to_owned(),
+        last: true,
+        copy: "ended".to_owned(),
+        lacks: None,
+        data: "stopped".to_owned(),
+        rank: Some(rank),
+        identity: Some("9d1f".to_owned()),
+        safe: false,
+        void: false,
+        error: None,
+        node_state: "online".to_owned(),
+        silent_s: None,
+    }
+}
+
+/// A node of which nothing is heard, and which may run its copy still.
+pub(in crate::cli) fn unheard(node: &str) -> DataLine {
+    DataLine {
+        copy: "unproven".to_owned(),
+        data: "unheard".to_owned(),
+        rank: None,
+        identity: None,
+        node_state: "lost".to_owned(),
+        silent_s: Some(190),
+        ..data(node, 0)
+    }
+}
+
+/// A gathering in which n1 and n2 were heard, and n3 is waited for.
+pub(in crate::cli) fn gathering() -> AssemblyLine {
+    AssemblyLine {
+        style: "one-then-serial".to_owned(),
+        state: "gathering".to_owned(),
+        formed: true,
+        epoch: 120,
+        since_s: Some(180),
+        best_in_s: None,
+        resync: true,
+        nodes: vec![data("n1", 1742), data("n2", 1740), unheard("n3")],
+        election: None,
+        formation: Some(FormationLine { epoch: 40, identity: Some("9d1f".to_owned()) }),
+        words: Vec::new(),
+        awaited: vec!["n3".to_owned()],
+    }
+}
+
+/// A service that came up, with a copy that is ready on each node.
+pub(in crate::cli) fn formed() -> AssemblyLine {
+    let ready = |node| DataLine { copy: "ready".to_owned(), void: true, ..data(node, 17) };
+    AssemblyLine {
+        state: "formed".to_owned(),
+        epoch: 40,
+        since_s: None,
+        nodes: vec![ready("n1"), ready("n2"), ready("n3")],
+        awaited: Vec::new(),
+        ..gathering()
+    }
+}
+
+/// A clustered service of three copies.
+pub(in crate::cli) fn clustered(state: &str, copies: Vec<CopyLine>, assembly: AssemblyLine) -> UnitLine {
+    UnitLine {
+        wanted: Some(3),
+        exclusive: false,
+        assembly: Some(assembly),
+        ..unit("mariadb.service", state, copies)
     }
 }

@@ -1,3 +1,5 @@
+mod assembly;
+
 use jiff::tz::TimeZone;
 
 use super::samples::{copy, node, picture, unit};

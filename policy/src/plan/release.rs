@@ -1,0 +1,172 @@
+//! What would release a unit from a reason: the command to type, and what it gives up.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use crate::assembly::Found;
+use crate::name::{NodeId, UnitName};
+use crate::query::Possibly;
+use crate::state::State;
+
+use super::Reason;
+use super::reason::is_starting;
+
+impl Reason {
+    /// What would release the unit.
+    #[must_use]
+    pub fn release(&self, state: &State, unit: &UnitName) -> String {
+        let name = |node: &NodeId| state.node_name(*node);
+        match self {
+            Self::Stopped => format!("convoke start {unit}"),
+            Self::Held(node) => format!("convoke start {unit} --on {}", name(node)),
+            Self::NoDefinition => {
+                format!("make the [X-Convoke] sections equal; `convoke verify {unit}` shows errors")
+            }
+            Self::Differs(node) => {
+                format!(
+                    "make the files on {} equal to the others', then `systemctl daemon-reload`",
+                    name(node)
+                )
+            }
+            Self::Fault { node, .. } => {
+                format!("mend it on {} (`convoke verify {unit}`), then `systemctl daemon-reload`", name(node))
+            }
+            Self::PossiblyRunning { node, how } => running_release(state, unit, *node, *how),
+            Self::WaitsForFence { node } => {
+                format!(
+                    "a fence that succeeds, the return of {0}, or your word that it is off: `convoke fence confirm {0}`",
+                    name(node)
+                )
+            }
+            Self::Unheard(node) if state.nodes.get(node).is_some_and(|node| node.in_session().is_some()) => {
+                format!("the word of {}, which takes it a moment", name(node))
+            }
+            Self::Unheard(node) => {
+                format!(
+                    "start convoked on {0}, give your word that it is off (`convoke fence confirm {0}`), or take it \
+                     out of the cluster (`convoke leave {0}`)",
+                    name(node)
+                )
+            }
+            Self::NotAdopted(_) => {
+                format!(
+                    "make the files equal on all nodes, or choose one: `convoke adopt {unit} --from NODE`"
+                )
+            }
+            Self::Requires(other) => format!("`convoke why {other}`"),
+            Self::PartStopped(whole) => format!("`convoke start {whole}`, or `convoke start {unit}`"),
+            Self::Conflicts { unit: other, .. } => {
+                format!(
+                    "the end of {other}: `convoke stop {other}`, or `convoke start {unit}`, which stops it too"
+                )
+            }
+            Self::TooManyStarts(_) => "the end of one of them".to_string(),
+            Self::After(other) if !is_starting(state, other) => format!("`convoke why {other}`"),
+            Self::After(_) | Self::AfterStop(_) | Self::Starting(_) | Self::Observing(_) => {
+                "the end of that".to_string()
+            }
+            Self::Unfit { .. } => "a node that may take it".to_string(),
+            Self::Avoided { .. } => format!("time, or `convoke start {unit}`"),
+            Self::NotOffered => "a node in session with its drop-in".to_string(),
+            Self::Stopping { stuck: None, .. } | Self::StopsFirst { .. } => {
+                "the end of that stop".to_string()
+            }
+            Self::Stopping { node, stuck: Some(_), .. } => {
+                format!("the end of what is left on {}, or the node's reboot", name(node))
+            }
+            Self::CannotMove { .. } => "another target, or that fact's end".to_string(),
+            Self::Position { node, needed: true, .. } => {
+                let (node, returns) = (name(node), word_of(state, unit, *node));
+                format!(
+                    "{returns}; or `convoke assemble {unit} --without {node}`, which gives up what only {node} has"
+                )
+            }
+            Self::Position { node, needed: false, .. } => word_of(state, unit, *node),
+            Self::Unproven(node) => {
+                let node = name(node);
+                format!(
+                    "its return; or `convoke assemble {unit} --without {node}`, which gives up what only {node} has and \
+                     has it fenced; without a fence, your word that it is off: `convoke fence confirm {node}`"
+                )
+            }
+            Self::FirstFormation => {
+                format!(
+                    "your word whose data is the first: `convoke assemble {unit} --from NODE`; other data does not join it"
+                )
+            }
+            Self::NoElection(_) => {
+                format!(
+                    "the word of others on their data; or yours, which gives up what only the others have: `convoke \
+                     assemble {unit} --from NODE`"
+                )
+            }
+            Self::CannotBegin { node, .. } => {
+                let node = name(node);
+                format!(
+                    "the end of that; or `convoke assemble {unit} --without {node}`, which gives up what only {node} has"
+                )
+            }
+            Self::NotReady { node, .. } => {
+                format!(
+                    "its own progress; `systemctl status {unit}` on {} shows it, and Ready= says when it is there",
+                    name(node)
+                )
+            }
+            Self::JoinsAfter(node) | Self::OneByOne(node) => format!("the end of that on {}", name(node)),
+            Self::Diverged { node, .. } => diverged_release(state, unit, &name(node)),
+        }
+    }
+}
+
+/// What ends a copy that may run: the word of a node that is heard, or what is known of one that is not.
+fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) -> String {
+    let name = state.node_name(id);
+    let silent = state.nodes.get(&id).is_none_or(|node| node.in_session().is_none());
+    let contradicted = match how {
+        Possibly::Permit(token) => state.permit(unit, token).is_some_and(|permit| permit.contradicted),
+        Possibly::Stray | Possibly::Unheard => false,
+    };
+    match how {
+        _ if contradicted => format!("a reboot of {name}, or its release of the unit"),
+        _ if silent => format!(
+            "the return of {name}, or proof that it is off: a fence that succeeds, or your word (`convoke fence confirm \
+             {name}`)"
+        ),
+        Possibly::Stray => format!(
+            "the cluster takes it over or stops it, as soon as the other reasons let it; by hand: `systemctl stop {unit}` \
+             on {name}"
+        ),
+        Possibly::Permit(_) => format!("its end on {name}; `systemctl status {unit}` there shows it"),
+        Possibly::Unheard => format!("the word of {name}, which takes it a moment"),
+    }
+}
+
+/// What brings a node's word on its data.
+fn word_of(state: &State, unit: &UnitName, id: NodeId) -> String {
+    let name = state.node_name(id);
+    let silent = state.nodes.get(&id).is_none_or(|node| node.in_session().is_none());
+    let boot_up = state.units.get(unit).and_then(|unit| unit.boot_up.as_ref());
+    let heard = boot_up.and_then(|boot_up| state.still_heard(boot_up, id)).map(|heard| &heard.found);
+    match heard {
+        _ if silent => format!("the return of {name}"),
+        Some(Found::Failed(_)) => format!("mend that on {name}: Position= is asked again"),
+        Some(Found::Live | Found::LiveWithoutQuorum | Found::Busy) => {
+            format!("the end of that copy on {name}")
+        }
+        _ => format!("the word of {name}, as soon as its Position= has looked"),
+    }
+}
+
+/// What lets a node in whose data is not a part of what is live.
+fn diverged_release(state: &State, unit: &UnitName, name: &str) -> String {
+    let definition = state.units.get(unit).and_then(|unit| unit.definition());
+    let resync = definition.and_then(|definition| definition.assembly.as_ref()).is_some_and(|one| one.resync);
+    if resync {
+        format!("`convoke assemble {unit} --resync {name}`, which throws away what only {name} has")
+    } else {
+        format!(
+            "empty its data by hand on {name}, which gives up what only {name} has (no StartResync= says how the cluster \
+             would), then `systemctl restart convoked` there, so that it is looked at again"
+        )
+    }
+}

@@ -1,0 +1,82 @@
+//! A clustered service as an operator makes it of a recipe: `convoke enable-recipe`, a word, and then it runs.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::cluster::{Cluster, SOON};
+use crate::model::Change;
+
+/// For a whole service to come up, on a busy machine.
+const UP: Duration = Duration::from_secs(120);
+
+/// One recipe of the package.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// Its name.
+    pub name: &'static str,
+    /// The unit that it makes a cluster unit.
+    pub unit: &'static str,
+}
+
+impl Recipe {
+    /// Copies it to all nodes, as it tells to, and waits until the cluster knows the unit.
+    pub fn enable(&self, c: &Cluster) -> Result<()> {
+        let Recipe { name, unit } = self;
+        c.everywhere(&format!(
+            "convoke enable-recipe {name} && systemctl disable {unit} && systemctl daemon-reload && convoke verify {unit}"
+        ))?;
+        c.until("the unit is known", SOON, |now| {
+            !matches!(now.state_of(unit), "undefined" | "unknown to the cluster")
+        })?;
+        Ok(())
+    }
+
+    /// Asks for its start and does not wait.
+    pub fn start(&self, c: &Cluster) -> Result<()> {
+        let asked = c.anybody()?;
+        c.ok(asked, &format!("convoke reset-failed {}", self.unit))?;
+        c.ok(asked, &format!("convoke start --no-wait {}", self.unit)).map(drop)
+    }
+
+    /// Gives the operator's word as soon as it can be taken: `--from n1`, `--without n3`, `--resync n2`.
+    pub fn assemble(&self, c: &Cluster, word: &str) -> Result<()> {
+        c.wait_for(&format!("`assemble {word}` is taken"), UP, || {
+            c.ok(c.anybody()?, &format!("convoke assemble {} {word} --yes --no-wait", self.unit)).map(Some)
+        })?;
+        Ok(())
+    }
+
+    /// Waits until copies are active on these nodes, and on no others.
+    pub fn runs_on(&self, c: &Cluster, nodes: &[&str]) -> Result<()> {
+        c.until(&format!("it runs on {}", nodes.join(", ")), UP, |now| now.places(self.unit) == nodes)?;
+        Ok(())
+    }
+
+    /// Waits until `why` says something of this kind, and how it is released.
+    pub fn why(&self, c: &Cluster, fact: &str, release: &str) -> Result<()> {
+        c.wait_for(&format!("`why` speaks of `{fact}` and `{release}`"), UP, || {
+            let why = c.why(self.unit)?;
+            let said = why.reasons.iter().any(|r| r.fact.contains(fact) && r.release.contains(release));
+            ensure!(said, "{:?}", why.reasons);
+            Ok(Some(()))
+        })
+    }
+
+    /// What of one kind happened to it after an index of the log.
+    pub fn events(&self, c: &Cluster, index: u64, kind: &str) -> Result<Vec<Change>> {
+        let events = c.events_after(index)?.into_iter();
+        Ok(events.filter(|e| e.kind == kind && e.unit.as_deref() == Some(self.unit)).collect())
+    }
+
+    /// How its copies were begun after an index of the log, in order: `n1 alone`, `n2 join`, `n3 resync`.
+    pub fn starts(&self, c: &Cluster, index: u64) -> Result<Vec<String>> {
+        let how = |text: &str| match text {
+            text if text.contains("start it alone") => "alone",
+            text if text.contains("copy its data anew") => "resync",
+            _ => "join",
+        };
+        let events = self.events(c, index, "unit-granted")?.into_iter();
+        Ok(events.map(|e| format!("{} {}", e.node.unwrap_or_default(), how(&e.text))).collect())
+    }
+}

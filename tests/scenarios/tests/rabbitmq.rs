@@ -1,0 +1,160 @@
+//! RabbitMQ, from Debian's packages, by the recipe of the package: what was confirmed stays (F16).
+//!
+//! Clients publish to a quorum queue on all nodes and keep a ledger of what was confirmed; at the end of a part all of it is
+//! in the queue, once.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lab::ExtraFile;
+use scenarios::{Cluster, Ledger, Moment, Plan, Recipe, run, say};
+
+const RABBITMQ: Recipe = Recipe { name: "rabbitmq", unit: "rabbitmq-server.service" };
+const ALL: [&str; 3] = ["n1", "n2", "n3"];
+const UP: Duration = Duration::from_secs(120);
+const CLIENT: &str = "/usr/local/bin/rabbitmq-client";
+
+#[test]
+fn rabbitmq_loses_nothing_that_was_confirmed() -> Result<()> {
+    let mut plan = Plan::clustered();
+    plan.extra.push(ExtraFile {
+        path: CLIENT.into(),
+        mode: 0o755,
+        content: include_bytes!("rabbitmq/client").to_vec(),
+    });
+    run("rabbitmq", plan, |scenario| {
+        scenario.part("the first formation is the operator's word; all are stopped, and started again", form);
+        scenario.part(
+            "all lose power while they publish: they come back by themselves, and none is forced",
+            blackout,
+        );
+        scenario.part("one of three does not come back: one of the others begins by word", missing);
+        scenario.part("a node that was wiped is let go of, and joins anew", wiped);
+    })
+}
+
+fn ledger() -> Ledger {
+    Ledger::new("rabbitmq-ledger", CLIENT)
+}
+
+/// Their configuration, as `docs/recipes/rabbitmq.md` asks for it.
+fn configure(c: &Cluster) -> Result<()> {
+    // One that waits for tables does not hear SIGTERM: not the packaged 90 s here, as a start alone comes after such a stop.
+    let patience = "/etc/systemd/system/rabbitmq-server.service.d/60-patience.conf";
+    let mut text = "cluster_partition_handling = pause_minority\n\
+         cluster_formation.peer_discovery_backend = classic_config\n"
+        .to_owned();
+    for (node, number) in ALL.iter().zip(1..) {
+        text.push_str(&format!("cluster_formation.classic_config.nodes.{number} = rabbit@{node}\n"));
+    }
+    for node in c.nodes() {
+        node.write("/etc/rabbitmq/rabbitmq.conf", &text)?;
+        node.write(patience, "[Service]\nTimeoutStopSec=15\n")?;
+        node.run_ok(
+            "printf THESAME | install -o rabbitmq -g rabbitmq -m 0400 /dev/stdin /var/lib/rabbitmq/.erlang.cookie",
+        )?;
+    }
+    Ok(())
+}
+
+/// The first formation, with a queue that is on disk: RabbitMQ 3.10 forgets one that was declared some seconds before all
+/// nodes were killed, with all its messages, unless it was stopped in order since.
+fn form(c: &Cluster) -> Result<()> {
+    configure(c)?;
+    RABBITMQ.enable(c)?;
+    RABBITMQ.start(c)?;
+    RABBITMQ.why(c, "never formed", "convoke assemble")?;
+    RABBITMQ.assemble(c, "--from n1")?;
+    RABBITMQ.runs_on(c, &ALL)?;
+    written(c, 20)?;
+    whole(c)?;
+    c.ok(1, &format!("convoke stop {}", RABBITMQ.unit))?;
+    RABBITMQ.start(c)?;
+    whole(c)
+}
+
+/// Has all three up, whatever was before.
+fn up(c: &Cluster) -> Result<()> {
+    ledger().rest(c)?;
+    if matches!(c.overview()?.state_of(RABBITMQ.unit), "undefined" | "unknown to the cluster") {
+        return form(c);
+    }
+    RABBITMQ.start(c)?;
+    RABBITMQ.runs_on(c, &ALL)
+}
+
+/// Publishes until so many more were confirmed.
+fn written(c: &Cluster, more: usize) -> Result<()> {
+    let before = ledger().count(c);
+    ledger().write(c)?;
+    c.wait_for("the clients publish", UP, || Ok((ledger().count(c) >= before + more).then_some(())))
+}
+
+/// The queue has everything that was confirmed, and every node knows all nodes and users.
+fn whole(c: &Cluster) -> Result<()> {
+    RABBITMQ.runs_on(c, &ALL)?;
+    ledger().rest(c)?;
+    let found =
+        c.wait_for("the queue has a leader", UP, || c.ok(1, &format!("{CLIENT} --read")).map(Some))?;
+    ledger().compare(c, "the queue", &found)?;
+    let mut users = Vec::new();
+    for i in 1..=3 {
+        let known = c.ok(i, "rabbitmqctl --quiet eval 'lists:sort(rabbit_nodes:all_running()).'")?;
+        ensure!(ALL.iter().all(|node| known.contains(&format!("rabbit@{node}"))), "n{i} sees {known}");
+        users.push(c.ok(i, "rabbitmqctl --quiet list_users")?);
+    }
+    ensure!(users.iter().all(|list| *list == users[0]), "the nodes know different users: {users:?}");
+    Ok(())
+}
+
+fn blackout(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 60)?;
+    let index = c.overview()?.index;
+    c.lab.power_off_all()?;
+    c.lab.boot_all()?;
+    let booted = Moment::now();
+    RABBITMQ.runs_on(c, &ALL)?;
+    say(&format!("    all are up {:.1?} after the boot", booted.elapsed()));
+    let starts = RABBITMQ.starts(c, index)?;
+    ensure!(starts.len() == 3 && starts.iter().all(|start| start.ends_with("join")), "{starts:?}");
+    whole(c)
+}
+
+fn missing(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    ledger().rest(c)?;
+    c.lab.power_off_all()?;
+    for i in [1, 2] {
+        c.node(i).boot()?;
+    }
+    RABBITMQ.why(c, "n3", "--without n3")?;
+    for i in [1, 2] {
+        c.wait_for(&format!("n{i} waits for the tables of n3"), UP, || {
+            let log = c.ok(i, "tac /var/log/rabbitmq/rabbit@*.log | grep -m 1 -e 'Waiting for Mnesia' -e 'Starting RabbitMQ'")?;
+            Ok(log.contains("Waiting for Mnesia").then_some(()))
+        })?;
+    }
+    RABBITMQ.assemble(c, "--without n3")?;
+    RABBITMQ.runs_on(c, &ALL[..2])?;
+    c.ok(1, "rabbitmqctl --quiet add_user late secret")?;
+    c.node(3).boot()?;
+    whole(c)
+}
+
+fn wiped(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    ledger().rest(c)?;
+    c.ok(2, &format!("systemctl stop {}", RABBITMQ.unit))?;
+    c.ok(2, "find /var/lib/rabbitmq/mnesia -mindepth 1 -delete")?;
+    RABBITMQ.start(c)?;
+    whole(c)?;
+    let members = c.ok(1, "rabbitmq-queues --quiet quorum_status ledger")?;
+    ensure!(
+        ALL.iter().all(|node| members.contains(&format!("rabbit@{node}"))),
+        "replicas are missing: {members}"
+    );
+    Ok(())
+}
