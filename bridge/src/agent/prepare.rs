@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use policy::{Incarnation, Token, UnitName};
 use tokio::net::UnixListener;
@@ -64,49 +65,46 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
     let boot = incarnation::boot_id(paths).map_err(PrepareError::Incarnation)?;
     let incarnation = incarnation::incarnation(paths, &systemd).await.map_err(PrepareError::Incarnation)?;
     let (mut held, mut releasing, mut left_filed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let aside = |unit: &UnitName| files(paths.releasing_dir().join(unit.as_str()).display().to_string());
-    for (unit, found) in permit::load_releasing(paths).map_err(files("/run/convoke/releasing".to_owned()))? {
-        match keeps(&systemd, &unit, found, &incarnation).await? {
-            Kept::Runs(permit) | Kept::Stops(permit) => drop(releasing.insert(unit, permit)),
-            Kept::Down(_) | Kept::Nothing => permit::forget(paths, &unit).map_err(aside(&unit))?,
-        }
-    }
-    for (unit, found) in permit::load_spent(paths).map_err(files("/run/convoke/spent".to_owned()))? {
-        match keeps(&systemd, &unit, found, &incarnation).await? {
-            // One that is down is given back: there is no second start under it (F16).
-            Kept::Runs(permit) | Kept::Down(permit) => drop(held.insert(unit, permit)),
-            Kept::Stops(permit) => {
-                permit::set_aside(paths, &unit).map_err(aside(&unit))?;
-                releasing.insert(unit, permit);
-            }
-            Kept::Nothing => permit::forget(paths, &unit).map_err(aside(&unit))?,
-        }
-    }
-    for (unit, found) in permit::load(paths).map_err(files("/run/convoke/permits".to_owned()))? {
-        match keeps(&systemd, &unit, found, &incarnation).await? {
-            Kept::Runs(permit) => {
-                releasing.remove(&unit);
-                held.insert(unit, permit);
-            }
-            Kept::Stops(permit) => {
-                permit::set_aside(paths, &unit).map_err(aside(&unit))?;
-                releasing.insert(unit, permit);
-            }
-            // Nobody knows whether its one start was made.
-            Kept::Down(permit) if permit.starts == Starts::One => {
-                let permit = Permit { starts: Starts::Made, ..permit };
-                permit::spend(paths, &unit, &permit)
-                    .map_err(files(paths.spent_dir().display().to_string()))?;
-                held.insert(unit, permit);
-            }
-            not => {
-                if let Kept::Down(permit) = not {
-                    left_filed.insert(unit.clone(), permit.token);
+    // What is in sight of the gates comes last: it is the latest.
+    for place in [Place::Releasing, Place::Spent, Place::Permits] {
+        let dir = place.dir(paths).display().to_string();
+        for (unit, found) in place.load(paths).map_err(files(dir.clone()))? {
+            let file = || files(format!("{dir}/{unit}"));
+            let (permit, standing) = match believed(&unit, found, &incarnation) {
+                Some(permit) => {
+                    let reading = systemd.read(unit.as_str()).await.map_err(PrepareError::Systemd)?;
+                    (Some(permit), Standing::of(reading.active_state, &reading.freezer_state))
                 }
-                tracing::info!(%unit, "removed a permit that nothing runs under");
-                let path = paths.permit(unit.as_str());
-                permit::remove(paths, &unit).map_err(files(path.display().to_string()))?;
-                crate::atomic::remove(&path).map_err(files(path.display().to_string()))?;
+                None => (None, Standing::Void),
+            };
+            let starts = permit.as_ref().map_or(Starts::Any, |permit| permit.starts);
+            match (fate(place, standing, starts), permit) {
+                (Fate::Hold, Some(permit)) => {
+                    releasing.remove(&unit);
+                    held.insert(unit, permit);
+                }
+                (Fate::GiveBack, Some(permit)) => {
+                    let permit = Permit { starts: Starts::Made, ..permit };
+                    permit::spend(paths, &unit, &permit).map_err(file())?;
+                    releasing.remove(&unit);
+                    held.insert(unit, permit);
+                }
+                (Fate::Release, Some(permit)) => {
+                    if place != Place::Releasing {
+                        permit::set_aside(paths, &unit).map_err(file())?;
+                    }
+                    releasing.insert(unit, permit);
+                }
+                (fate, permit) => {
+                    tracing::info!(%unit, "removed a permit that nothing runs under");
+                    if place == Place::Permits {
+                        permit::remove(paths, &unit).map_err(file())?;
+                    }
+                    crate::atomic::remove(&place.dir(paths).join(unit.as_str())).map_err(file())?;
+                    if let (Fate::LeftFiled, Some(permit)) = (fate, permit) {
+                        left_filed.insert(unit, permit.token);
+                    }
+                }
             }
         }
     }
@@ -124,34 +122,137 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
     Ok(Prepared { incarnation, boot, systemd, signals, held, releasing, left_filed, listener })
 }
 
-/// What a permit file that was found is worth.
-enum Kept {
-    Runs(Permit),
-    /// What is left of its unit, which stops, runs on its terms until it is gone.
-    Stops(Permit),
-    /// Nothing, but that the unit was not being released.
-    Down(Permit),
-    Nothing,
+/// Where a permit file lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the gate's sight.
+    Permits,
+    /// Its one start was begun.
+    Spent,
+    /// Its release was begun.
+    Releasing,
 }
 
-/// A permit counts only for this life, and only while its unit runs, comes up or is about to restart.
-async fn keeps(
-    systemd: &Systemd,
-    unit: &UnitName,
-    found: Option<Permit>,
-    incarnation: &Incarnation,
-) -> Result<Kept, PrepareError> {
-    let Some(permit) = found.filter(|permit| permit.incarnation == *incarnation && permit::usable(unit))
-    else {
-        return Ok(Kept::Nothing);
-    };
-    let reading = systemd.read(unit.as_str()).await.map_err(PrepareError::Systemd)?;
-    let frozen = reading.freezer_state == "frozen";
-    let runs = reading.active_state.is_up() || reading.active_state == ActiveState::Activating;
-    Ok(match runs {
-        _ if frozen => Kept::Nothing,
-        true => Kept::Runs(permit),
-        false if reading.active_state.is_down() => Kept::Down(permit),
-        false => Kept::Stops(permit),
-    })
+impl Place {
+    fn dir(self, paths: &Paths) -> PathBuf {
+        match self {
+            Self::Permits => paths.permits_dir(),
+            Self::Spent => paths.spent_dir(),
+            Self::Releasing => paths.releasing_dir(),
+        }
+    }
+
+    fn load(self, paths: &Paths) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
+        match self {
+            Self::Permits => permit::load(paths),
+            Self::Spent => permit::load_spent(paths),
+            Self::Releasing => permit::load_releasing(paths),
+        }
+    }
+}
+
+/// How the unit of a permit file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It runs, comes up or is about to restart.
+    Runs,
+    /// It stops.
+    Stops,
+    /// Nothing of it runs.
+    Down,
+    /// The file says nothing: of another life, unreadable, or of a unit that is frozen.
+    Void,
+}
+
+impl Standing {
+    fn of(active: ActiveState, freezer: &str) -> Self {
+        match active {
+            _ if freezer == "frozen" => Self::Void,
+            ActiveState::Activating => Self::Runs,
+            active if active.is_up() => Self::Runs,
+            active if active.is_down() => Self::Down,
+            _ => Self::Stops,
+        }
+    }
+}
+
+/// What becomes of a permit file that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The unit runs on under it.
+    Hold,
+    /// Its one start was made, or may have been: it is given back, and nothing starts under it any more (F16).
+    GiveBack,
+    /// What is left of its unit runs on its terms until it is gone.
+    Release,
+    /// It is removed, and the unit is known to have stopped with no release begun.
+    LeftFiled,
+    /// It is removed.
+    Drop,
+}
+
+fn fate(place: Place, standing: Standing, starts: Starts) -> Fate {
+    match (place, standing) {
+        (_, Standing::Void) => Fate::Drop,
+        (Place::Releasing, Standing::Runs) | (_, Standing::Stops) => Fate::Release,
+        (_, Standing::Runs) => Fate::Hold,
+        (_, Standing::Down) if starts != Starts::Any => Fate::GiveBack,
+        (Place::Permits, Standing::Down) => Fate::LeftFiled,
+        (_, Standing::Down) => Fate::Drop,
+    }
+}
+
+/// A permit counts only for this life.
+fn believed(unit: &UnitName, found: Option<Permit>, incarnation: &Incarnation) -> Option<Permit> {
+    found.filter(|permit| permit.incarnation == *incarnation && permit::usable(unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::permit::tests::permit;
+
+    #[test]
+    fn the_one_start_of_a_clustered_service_is_not_made_again_wherever_its_daemon_was_killed() {
+        for place in [Place::Permits, Place::Spent, Place::Releasing] {
+            for starts in [Starts::One, Starts::Made] {
+                assert_eq!(fate(place, Standing::Down, starts), Fate::GiveBack, "{place:?} {starts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_runs_is_held_and_what_was_being_released_goes_on_being_so() {
+        let table = [
+            (Place::Permits, Standing::Runs, Fate::Hold),
+            (Place::Spent, Standing::Runs, Fate::Hold),
+            (Place::Releasing, Standing::Runs, Fate::Release),
+            (Place::Permits, Standing::Stops, Fate::Release),
+            (Place::Spent, Standing::Stops, Fate::Release),
+            (Place::Releasing, Standing::Stops, Fate::Release),
+            (Place::Permits, Standing::Down, Fate::LeftFiled),
+            (Place::Releasing, Standing::Down, Fate::Drop),
+        ];
+        for (place, standing, expected) in table {
+            assert_eq!(fate(place, standing, Starts::Any), expected, "{place:?} {standing:?}");
+            assert_eq!(fate(place, Standing::Void, Starts::Made), Fate::Drop);
+        }
+    }
+
+    #[test]
+    fn a_permit_of_another_life_says_nothing() {
+        let (unit, life): (UnitName, Incarnation) = ("db.service".into(), permit(7).incarnation);
+        assert_eq!(believed(&unit, Some(permit(7)), &life), Some(permit(7)));
+        assert_eq!(believed(&unit, Some(permit(7)), &"boot/2/0".into()), None);
+        assert_eq!(believed(&"../db.service".into(), Some(permit(7)), &life), None);
+        assert_eq!(believed(&unit, None, &life), None);
+    }
+
+    #[test]
+    fn what_is_frozen_is_trusted_as_little_as_what_cannot_be_read() {
+        assert_eq!(Standing::of(ActiveState::Active, "frozen"), Standing::Void);
+        assert_eq!(Standing::of(ActiveState::Activating, "running"), Standing::Runs);
+        assert_eq!(Standing::of(ActiveState::Failed, "running"), Standing::Down);
+        assert_eq!(Standing::of(ActiveState::Deactivating, "running"), Standing::Stops);
+    }
 }

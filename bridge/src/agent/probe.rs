@@ -64,7 +64,8 @@ impl Question {
 
 /// Name of the transient unit in which a unit's programs run.
 fn transient(unit: &UnitName, question: Question) -> String {
-    let unit = unit.as_str().trim_end_matches(".service").replace('@', ":");
+    // A backslash would be an escape, and an @ a template's, where names are looked for.
+    let unit = unit.as_str().trim_end_matches(".service").replace(['@', '\\'], ":");
     format!("{PREFIX}{unit}-{}.service", question.word())
 }
 
@@ -108,8 +109,7 @@ impl Probe {
     /// Ends what runs of the program, and everything that it started.
     pub(super) async fn end(&self, systemd: &Systemd) -> Result<(), String> {
         let name = transient(&self.unit, self.question);
-        let name = name.trim_end_matches(".service");
-        systemd.stop_leftover_transients(name).await.map(drop).map_err(|error| chain(&error))
+        systemd.end_transient(&name).await.map_err(|error| chain(&error))
     }
 
     async fn without_program(&self, systemd: &Systemd) -> Finding {
@@ -274,6 +274,6 @@ mod tests {
     fn each_unit_has_a_transient_unit_of_its_own() {
         let name = |unit: &str| transient(&unit.into(), Question::Position);
         assert_eq!(name("mariadb.service"), "convoke-probe-mariadb-position.service");
-        assert_eq!(name("pg@main.service"), "convoke-probe-pg:main-position.service");
+        assert_eq!(name(r"pg@a\x2db.service"), "convoke-probe-pg:a:x2db-position.service");
     }
 }

@@ -281,7 +281,11 @@ impl Shell {
                 }
             }
             Action::Forget { unit } => {
-                if let Err(error) = permit::forget(&self.paths, &unit) {
+                // What was released is on disk before the file that knew of it goes: a daemon that is killed in between
+                // would leave nobody who does (F2).
+                if self.save_floors()
+                    && let Err(error) = permit::forget(&self.paths, &unit)
+                {
                     tracing::error!(%unit, %error, "a permit that was released stays in /run/convoke/releasing");
                 }
             }

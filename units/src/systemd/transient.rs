@@ -244,17 +244,31 @@ impl Systemd {
         let listed = self.ask("ListUnitsByPatterns", CALL_LIMIT, call).await?;
         let mut stopped = Vec::new();
         for (name, ..) in listed {
-            let left = self.stop_transient(&name, None).await;
-            self.reset_failed(&name).await?;
-            // Ours, if the run was given up by this very process.
-            self.forget_transient(&name).await;
-            if let Some(left) = left {
-                let source = io::Error::other(left);
-                return Err(Error::Local { what: format!("{name} cannot be stopped"), source });
-            }
+            self.end_transient(&name).await?;
             stopped.push(name);
         }
         Ok(stopped)
+    }
+
+    /// Stops and kills a transient unit, if there is one of this name, and has PID 1 forget it.
+    ///
+    /// # Errors
+    /// When PID 1 cannot be asked, or something survived SIGKILL.
+    pub async fn end_transient(&self, name: &str) -> Result<(), Error> {
+        if self.read(name).await?.load_state == "not-found" {
+            return Ok(());
+        }
+        let left = self.stop_transient(name, None).await;
+        self.reset_failed(name).await?;
+        // Ours, if the run was given up by this very process.
+        self.forget_transient(name).await;
+        match left {
+            Some(left) => {
+                let source = io::Error::other(left);
+                Err(Error::Local { what: format!("{name} cannot be stopped"), source })
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use super::super::event::{Event, OpId};
 use super::super::probe::{Probe, Question};
 use super::{DAEMON_UNIT, Shell};
 
+/// Before another attempt at what could not be killed.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl Shell {
     pub(super) fn probe_of(&self, unit: UnitName, question: Question, program: Option<Program>) -> Probe {
         let node_name = self.agent.node_name.clone();
@@ -33,14 +36,23 @@ impl Shell {
         let (systemd, events, task) =
             (self.systemd.clone(), self.events.clone(), self.probes.remove(&probe.unit));
         tokio::spawn(async move {
-            if let Some(task) = task {
-                task.abort();
-                drop(task.await);
+            match (task, &systemd) {
+                (Some(task), Some(_)) => {
+                    task.abort();
+                    drop(task.await);
+                }
+                // It notices by itself that PID 1 has gone, and kills what it began.
+                (Some(task), None) => drop(task.await),
+                (None, _) => {}
             }
-            if let Some(systemd) = &systemd
-                && let Err(error) = probe.end(systemd).await
-            {
-                tracing::error!(unit = %probe.unit, error, "a program of it may still run");
+            if let Some(systemd) = &systemd {
+                while let Err(error) = probe.end(systemd).await {
+                    tracing::error!(unit = %probe.unit, error, "a program of it still runs");
+                    if systemd.manager_state().await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
             drop(events.send(Event::Probed { id, unit: probe.unit, finding: None }).await);
         });
