@@ -5,6 +5,7 @@
 //! wait for each other, but for ordered stops.
 
 mod assembly;
+mod ending;
 mod errands;
 mod orders;
 mod survey;
@@ -18,7 +19,6 @@ use units::generator::Gated;
 use units::systemd::journal::{Kind, Line, Priority};
 use units::systemd::{JobLog, Signal};
 
-use super::command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
 use super::event::{Action, Discovery, Errands, Event, Now, OpId, Work};
 use super::floors::Floors;
 use super::gates::Gates;
@@ -407,49 +407,6 @@ impl Agent {
         }
     }
 
-    fn command(&mut self, command: AgentCommand, now: &Now) {
-        match command {
-            AgentCommand::Snapshot { reply } => {
-                let snapshot = Box::new(self.snapshot(now));
-                self.actions.push(Action::Show(reply, snapshot));
-            }
-            AgentCommand::Shutdown { kind: Shutdown::Restart, done } => self.actions.push(Action::Exit(done)),
-            AgentCommand::Shutdown { kind, done } => {
-                self.leave();
-                for unit in self.units.values_mut() {
-                    let goes = kind == Shutdown::SystemDown
-                        || unit.held.as_ref().is_some_and(|held| held.terms.exclusive);
-                    if unit.held.is_some() && unit.release.is_none() && goes {
-                        unit.due = Some(Cause::Shutdown);
-                    }
-                }
-                self.ending = Some(Ending { done, idle_since_ms: None });
-                self.touch_all();
-            }
-        }
-    }
-
-    /// Whether the daemon may end now.
-    fn end(&mut self, now: &Now) {
-        if self.ending.is_none() {
-            return;
-        }
-        let busy = self.units.values().any(|unit| unit.due.is_some() || unit.release.is_some());
-        let (session, unanswered) = (self.session.is_some(), self.outbox.len());
-        let Some(ending) = self.ending.as_mut() else { return };
-        if busy {
-            ending.idle_since_ms = None;
-            return;
-        }
-        let since = *ending.idle_since_ms.get_or_insert(now.boot_ms);
-        let patience = if session || now.leased { FAREWELL_MS } else { 0 };
-        if (unanswered == 0 || now.boot_ms.saturating_sub(since) >= patience)
-            && let Some(ending) = self.ending.take()
-        {
-            self.actions.push(Action::Exit(ending.done));
-        }
-    }
-
     fn tick(&mut self, now: &Now) {
         if self.kept == Kept::No {
             self.keep_gated();
@@ -467,35 +424,6 @@ impl Agent {
         let retried = self.kept == Kept::No || self.has_errands() || self.units.values().any(Unit::is_odd);
         let untold = self.outbox.has_unsent();
         retried || untold || !self.lease_live || self.down_by_ms.is_some() || self.gates.has_open()
-    }
-
-    fn snapshot(&self, now: &Now) -> Snapshot {
-        let units = self.units.iter().map(|(name, unit)| UnitSnapshot {
-            unit: name.0.clone(),
-            run: format!("{:?}", unit.run).to_lowercase(),
-            token: unit.held.as_ref().map(|held| held.token),
-            adopted: unit.held.as_ref().is_some_and(|held| held.adopted),
-            filed: unit.filed,
-            doing: unit.op.map(|op| op.kind.word()),
-            gated: unit.reading.as_ref().is_some_and(|reading| {
-                !super::offer::gate_faults(reading).iter().any(units::gate::GateFault::opens)
-            }),
-            stuck: unit.stuck.clone(),
-        });
-        Snapshot {
-            incarnation: self.incarnation.clone(),
-            session: self.session,
-            index: self.floors.index(),
-            leased: now.leased,
-            connected: self.connected,
-            unanswered: self.outbox.len(),
-            units: units.collect(),
-        }
-    }
-
-    /// Whether the daemon is on its way out.
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending.is_some() || self.leaving
     }
 
     /// Whether anything would have to stop at the end of a lease.

@@ -4,6 +4,8 @@
 //! waits for somebody is a task.
 
 mod asking;
+mod files;
+mod gating;
 mod probing;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +19,7 @@ use tokio::task::JoinHandle;
 use units::systemd::journal::Journal;
 use units::systemd::{Signal, Systemd};
 
-use asking::{ask_gate, bring, gate_look, keep_pulse, reconnect};
+use asking::{keep_pulse, reconnect};
 
 use super::command::AgentCommand;
 use super::core::{Agent, Origin};
@@ -31,9 +33,8 @@ use super::takedown::take_down;
 use super::tasks::{self, Hands, Task};
 use super::timer::BootTimer;
 use super::wishes::Spool;
-use super::{chain, discovery, permit};
+use super::{discovery, permit};
 use crate::paths::Paths;
-use crate::session::message::{Request, gate_client};
 use crate::session::{Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
 
 /// Between two looks at what could not be done at once.
@@ -433,123 +434,6 @@ impl Shell {
             drop(events.send(Event::Done { op, unit: task.unit, end }).await);
         };
         self.operations.insert(unit, tokio::spawn(operation));
-    }
-
-    fn keep_gated(&mut self, text: String) {
-        let (paths, events, before) = (self.paths.clone(), self.events.clone(), self.keeping.take());
-        self.keeping = Some(tokio::spawn(async move {
-            if let Some(before) = before {
-                drop(before.await);
-            }
-            let kept = text.clone();
-            let kept = tokio::task::spawn_blocking(move || discovery::keep_gated(&paths, &kept)).await;
-            if let Ok(Err(error)) = &kept {
-                tracing::error!(%error, "the list of cluster units cannot be written: after a reboot gates may be missing");
-            }
-            let ok = matches!(kept, Ok(Ok(())));
-            drop(events.send(Event::GatedKept { text, ok }).await);
-        }));
-    }
-
-    fn reload(&mut self) {
-        let (systemd, events, keeping) = (self.systemd.clone(), self.events.clone(), self.keeping.take());
-        tokio::spawn(async move {
-            if let Some(keeping) = keeping {
-                drop(keeping.await);
-            }
-            let result = match systemd {
-                Some(systemd) => systemd.reload_daemon().await.map_err(|error| chain(&error)),
-                None => Err("PID 1 is not connected".to_owned()),
-            };
-            drop(events.send(Event::Reloaded(result)).await);
-        });
-    }
-
-    fn discover(&mut self) {
-        if self.discovering != Discovering::Idle {
-            self.discovering = Discovering::Again;
-            return;
-        }
-        self.discovering = Discovering::Running;
-        let (root, systemd, events) = (self.root.clone(), self.systemd.clone(), self.events.clone());
-        let known = self.agent.units.keys().cloned().collect();
-        tokio::spawn(async move {
-            let discovery = discovery::discover(root, known, systemd).await;
-            drop(events.send(Event::Discovered(discovery)).await);
-        });
-    }
-
-    fn discovery_ended(&mut self) {
-        let again = self.discovering == Discovering::Again;
-        self.discovering = Discovering::Idle;
-        if again {
-            self.discover();
-        }
-    }
-
-    fn gate_look(&mut self, id: GateId, unit: UnitName) {
-        let (systemd, events) = (self.systemd.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let look = gate_look(systemd.as_ref(), &unit).await;
-            drop(events.send(Event::GateLooked { id, look }).await);
-        });
-    }
-
-    /// Looks again after a gate has gone, when the end of its start is known.
-    fn gate_settle(&self, id: GateId, unit: UnitName, since: Duration) {
-        let (systemd, events) = (self.systemd.clone(), self.events.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(GATE_SETTLE).await;
-            let look = gate_look(systemd.as_ref(), &unit).await;
-            drop(events.send(Event::GateSettled { id, unit, since, look }).await);
-        });
-    }
-
-    fn gate_ask(&mut self, id: GateId, unit: UnitName, wish: Option<String>) {
-        self.gates.retain(|_, asking| !asking.is_finished());
-        let gate = format!("{}/{id}", self.client);
-        let (asker, events, in_session) =
-            (self.asker.clone(), self.events.clone(), self.in_session.subscribe());
-        let asking = tokio::spawn(async move {
-            let answer = ask_gate(&asker, in_session, Request::Gate { unit, wish, gate }).await;
-            drop(events.send(Event::GateAnswered { id, answer }).await);
-        });
-        self.gates.insert(id, asking);
-    }
-
-    /// Takes back what the gate asked for. However late it comes, it undoes nothing that was asked for since.
-    fn withdraw(&self, id: GateId, unit: UnitName, by: String) {
-        let name = format!("{}/{id}", self.client);
-        let gate = gate_client(self.node, &name);
-        let wish = policy::Wish::WithdrawStart { unit: unit.clone(), node: self.node, gate, by };
-        let request = Request::Wish { client: format!("{name}/withdrawn"), number: 1, wish };
-        let (asker, events) = (self.asker.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let index = bring(&asker, request, WISH_ATTEMPTS).await.and_then(Result::ok);
-            drop(events.send(Event::Withdrawn { id, unit, index }).await);
-        });
-    }
-
-    /// Operators' stops that an earlier daemon could not bring to the cluster (F10).
-    fn resend_spooled(&mut self) {
-        for spooled in self.spool.load() {
-            let (unit, token) = (spooled.unit.clone(), spooled.token);
-            tracing::info!(%unit, "an operator's stop was not answered yet; telling the cluster");
-            let wish = policy::Wish::StoppedByHand {
-                unit: spooled.unit,
-                node: spooled.node,
-                token: spooled.token,
-                by: spooled.by,
-            };
-            // A client of its own each, so that they do not overtake each other's numbers.
-            let request = Request::Wish { client: format!("{}/{unit}", self.client), number: 1, wish };
-            let (asker, spool) = (self.asker.clone(), self.spool.clone());
-            tokio::spawn(async move {
-                if bring(&asker, request, usize::MAX).await.is_some() {
-                    drop(tokio::task::spawn_blocking(move || spool.forget(&unit, token)).await);
-                }
-            });
-        }
     }
 
     fn set_beat(&self) {

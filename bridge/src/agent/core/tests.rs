@@ -1,6 +1,8 @@
 //! The agent driven by events alone: no systemd, no socket, no clock.
 
 mod assembly;
+mod gates;
+mod lease_end;
 mod stops;
 mod survey;
 
@@ -8,6 +10,7 @@ use policy::{Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms
 use units::systemd::{ActiveState, JobKind, JobResult, Reading, Relations, SystemState, Times};
 
 use super::*;
+use crate::agent::command::{AgentCommand, Shutdown};
 use crate::agent::decide::Run;
 use crate::agent::event::{End, Failure, GateLook, IfStuck, Look};
 use crate::agent::gate::Answer;
@@ -295,6 +298,27 @@ fn fact_in_words(fact: &Fact) -> String {
     }
 }
 
+fn ask(lab: &mut Lab, id: u64) -> oneshot::Receiver<Answer> {
+    let (reply, answer) = oneshot::channel();
+    let told = lab.hear(Event::GateAsked { id, unit: "db.service".into(), reply });
+    assert!(
+        matches!(told.as_str(), "look db.service for a gate" | "gate granted")
+            || told.starts_with("gate refused")
+    );
+    answer
+}
+
+fn gate_look(lab: &mut Lab, id: u64, job: Option<u32>, manager: SystemState) -> String {
+    let mut reading = reading("db.service", ActiveState::Inactive, "dead", "success");
+    reading.job = job.map(|id| units::systemd::CurrentJob {
+        id,
+        kind: Some(JobKind::Start),
+        activation_details: Some(Vec::new()),
+    });
+    let look = GateLook { reading, manager, upheld_by_active: Vec::new(), active_triggers: Vec::new() };
+    lab.hear(Event::GateLooked { id, look: Ok(Box::new(look)) })
+}
+
 fn gone(unit: &str) -> End {
     End::Gone(Box::new(look(unit, down())))
 }
@@ -528,248 +552,6 @@ fn a_lost_record_of_releases_trusts_only_what_is_seen_running() {
 }
 
 #[test]
-fn at_the_end_of_a_lease_files_go_first_and_dependents_stop_first() {
-    let mut ip = permit(8);
-    ip.stops_before = BTreeSet::from(["db.service".into()]);
-    let mut web = permit(9);
-    web.terms = Terms { on_quorum_loss: OnQuorumLoss::Continue, ..web.terms };
-    let mut db = permit(7);
-    db.stops_before = BTreeSet::new();
-    let mut lab = lab_with(&[("db.service", db), ("ip.service", ip), ("web.service", web)]);
-    lab.discover(&["db.service", "ip.service", "web.service"]);
-    for unit in ["db.service", "ip.service", "web.service"] {
-        lab.look(unit, up());
-    }
-    lab.now.leased = false;
-    assert_eq!(
-        lab.hear(Event::Tick),
-        "unfile db.service; unfile ip.service; unfile ip.service; stop ip.service or take down"
-    );
-    assert_eq!(
-        lab.end("ip.service", gone("ip.service")),
-        "unfile db.service; stop db.service or take down; look ip.service"
-    );
-    assert_eq!(lab.end("db.service", gone("db.service")), "look db.service");
-    assert_eq!(*lab.run("web.service"), Run::Up);
-    lab.look("ip.service", down());
-    lab.look("db.service", down());
-    // The releases are told when there is somebody to tell.
-    lab.now.leased = true;
-    assert_eq!(
-        lab.open(2),
-        "send inventory running [web.service]; send released ip.service 8 LeaseEnded; \
-         send released db.service 7 LeaseEnded"
-    );
-}
-
-#[test]
-fn the_end_of_a_lease_cancels_a_start_and_starts_nothing_after() {
-    let mut lab = lab();
-    lab.order(vec![view("db.service", 7, Phase::Granted)]);
-    lab.now.leased = false;
-    assert_eq!(lab.hear(Event::Tick), "unfile db.service; unfile db.service; stop db.service or take down");
-    lab.end("db.service", gone("db.service"));
-    lab.look("db.service", down());
-    lab.now.leased = true;
-    assert_eq!(lab.hear(Event::Tick), "", "a lease alone starts nothing: the orders are old");
-}
-
-#[test]
-fn a_grant_that_came_before_the_lease_is_used_when_the_lease_is_there() {
-    let mut lab = lab();
-    lab.now.leased = false;
-    lab.hear(Event::Tick);
-    assert_eq!(lab.order(vec![view("db.service", 7, Phase::Granted)]), "", "the welcome took too long");
-    lab.now.leased = true;
-    assert_eq!(lab.hear(Event::Tick), "start db.service 7");
-}
-
-#[test]
-fn what_could_not_be_sent_keeps_the_agent_ticking() {
-    let mut lab = lab();
-    assert!(!lab.agent.is_restless(), "nothing waits for a tick");
-    lab.agent.unsend();
-    assert!(lab.agent.is_restless(), "the inventory was not sent");
-    lab.now.leased = false;
-    lab.hear(Event::Tick);
-    assert!(lab.agent.is_restless(), "the return of the lease is found by the tick");
-}
-
-#[test]
-fn a_stop_under_way_at_the_end_of_the_lease_loses_its_patience() {
-    let mut lab = lab();
-    lab.running();
-    assert_eq!(
-        lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]),
-        "unfile db.service; stop db.service"
-    );
-    lab.now.leased = false;
-    assert_eq!(lab.hear(Event::Tick), "unfile db.service; stop db.service or take down");
-}
-
-#[test]
-fn a_stop_that_pid_1_never_answers_takes_the_node_down_in_time() {
-    let mut lab = lab();
-    lab.running();
-    lab.now.leased = false;
-    assert!(lab.hear(Event::Tick).contains("stop db.service or take down"));
-    let silent = End::Failed(Failure::Connection("systemd did not answer StopUnit within 25000 ms".into()));
-    assert_eq!(lab.end("db.service", silent), "");
-    lab.now.boot_ms += permit(7).terms.stop_budget_ms;
-    assert_eq!(lab.hear(Event::Tick), "stop db.service or take down", "it may still succeed");
-    lab.now.boot_ms += 600;
-    let told = lab.hear(Event::Tick);
-    assert!(told.contains("take down: db.service had to stop at the end of the lease"), "{told}");
-}
-
-#[test]
-fn without_a_connection_to_pid_1_the_end_of_a_lease_is_kept_as_well() {
-    let mut lab = lab();
-    lab.running();
-    lab.hear(Event::Signal(Signal::Disconnected));
-    lab.now.leased = false;
-    assert_eq!(lab.hear(Event::Tick), "unfile db.service");
-    lab.now.boot_ms += permit(7).terms.stop_budget_ms + 600;
-    assert!(lab.hear(Event::Tick).contains("take down: db.service"));
-}
-
-#[test]
-fn a_stop_that_others_count_from_the_end_of_the_lease_gets_no_time_anew() {
-    let mut db = permit(7);
-    db.terms.fencing = policy::Fencing::Lease;
-    let (budget, told_late) = (db.terms.stop_budget_ms, 3_000);
-    for (fencing, overdue) in [(policy::Fencing::Lease, true), (policy::Fencing::Required, false)] {
-        db.terms.fencing = fencing;
-        // As after a restart in the midst of the stops: nothing is filed, and the lease is over.
-        let mut lab = Lab::new(&[], &[("db.service", db.clone())]);
-        lab.now.leased = false;
-        lab.now.ends_ms = lab.now.boot_ms - told_late;
-        let told = lab.hear(Event::Connected);
-        assert_eq!(told, "unfile db.service; unfile db.service; stop db.service or take down");
-        lab.now.boot_ms += budget + 600 - told_late;
-        assert_eq!(lab.hear(Event::Tick).contains("take down: db.service"), overdue, "{fencing:?}");
-    }
-}
-
-#[test]
-fn what_was_being_released_is_forgotten_once_it_is_gone() {
-    let mut lab = Lab::new(&[], &[("db.service", permit(7))]);
-    lab.hear(Event::Connected);
-    lab.discover(&["db.service"]);
-    lab.look("db.service", (ActiveState::Deactivating, "stop-sigterm", "success"));
-    lab.changes("db.service", down());
-    assert_eq!(lab.hear(Event::Tick), "", "why it stopped, the cluster knows");
-    lab.open(1);
-    let told = lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]);
-    assert_eq!(told, "unfile db.service; stop db.service");
-    assert!(lab.end("db.service", gone("db.service")).contains("released db.service 7 Ordered"));
-    assert!(lab.done.iter().any(|action| matches!(action, Action::Forget { .. })));
-}
-
-#[test]
-fn what_has_stopped_in_time_takes_nobody_down() {
-    let mut lab = lab();
-    lab.running();
-    lab.now.leased = false;
-    lab.hear(Event::Tick);
-    lab.end("db.service", gone("db.service"));
-    lab.look("db.service", down());
-    lab.now.boot_ms += 1_000_000;
-    assert_eq!(lab.hear(Event::Tick), "");
-    assert_eq!(lab.agent.down_by_ms, None, "the timer has nothing left to wait for");
-}
-
-#[test]
-fn what_stops_already_is_not_frozen_in_the_midst_of_it() {
-    let mut db = permit(7);
-    db.terms.on_quorum_loss = OnQuorumLoss::Freeze;
-    let mut lab = lab_with(&[("db.service", db)]);
-    lab.discover(&["db.service"]);
-    lab.look("db.service", up());
-    lab.open(1);
-    let told = lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]);
-    assert_eq!(told, "unfile db.service; stop db.service");
-    lab.now.leased = false;
-    assert_eq!(lab.hear(Event::Tick), "unfile db.service; stop db.service or take down");
-}
-
-#[test]
-fn a_lease_that_ends_and_comes_back_does_not_undo_the_stop_of_the_daemon() {
-    let mut ip = permit(8);
-    ip.stops_before = BTreeSet::from(["db.service".into()]);
-    let mut lab = lab_with(&[("db.service", permit(7)), ("ip.service", ip)]);
-    lab.discover(&["db.service", "ip.service"]);
-    lab.look("db.service", up());
-    lab.look("ip.service", up());
-    lab.open(1);
-    let (done, _finished) = oneshot::channel();
-    lab.hear(Event::Command(AgentCommand::Shutdown { kind: Shutdown::Stop, done }));
-    lab.now.leased = false;
-    lab.hear(Event::Tick);
-    lab.now.leased = true;
-    lab.open(2);
-    let permits = vec![view("db.service", 7, Phase::Active), view("ip.service", 8, Phase::Active)];
-    assert_eq!(lab.orders(2, 5, permits, &[]), "", "nothing is given back to a daemon that ends");
-    assert!(lab.end("ip.service", gone("ip.service")).contains("stop db.service"));
-}
-
-#[test]
-fn a_unit_in_session_again_before_its_turn_goes_on() {
-    let mut ip = permit(8);
-    ip.stops_before = BTreeSet::from(["db.service".into()]);
-    let mut lab = lab_with(&[("db.service", permit(7)), ("ip.service", ip)]);
-    lab.discover(&["db.service", "ip.service"]);
-    lab.look("db.service", up());
-    lab.look("ip.service", up());
-    lab.open(1);
-    lab.now.leased = false;
-    lab.hear(Event::Tick);
-    lab.now.leased = true;
-    lab.open(2);
-    let permits = vec![view("db.service", 7, Phase::Active), view("ip.service", 8, Phase::Active)];
-    assert_eq!(lab.orders(2, 5, permits, &[]), "file db.service 7");
-}
-
-#[test]
-fn freeze_takes_the_file_first_and_thaws_only_for_the_same_permit() {
-    for kept in [true, false] {
-        let mut db = permit(7);
-        db.terms.on_quorum_loss = OnQuorumLoss::Freeze;
-        let terms = db.terms.clone();
-        let mut lab = lab_with(&[("db.service", db)]);
-        lab.discover(&["db.service"]);
-        lab.look("db.service", up());
-        lab.now.leased = false;
-        assert_eq!(lab.hear(Event::Tick), "unfile db.service; freeze db.service");
-        let mut frozen = look("db.service", up());
-        frozen.reading.freezer_state = "frozen".into();
-        assert_eq!(lab.end("db.service", End::Froze(Ok(Box::new(frozen)))), "");
-        lab.now.leased = true;
-        assert_eq!(lab.open(1), "send inventory running [db.service]", "a frozen unit is possibly running");
-        let mut word = view("db.service", 7, Phase::Active);
-        word.terms = terms;
-        let told = lab.order(if kept { vec![word] } else { Vec::new() });
-        let expected =
-            if kept { "file db.service 7; thaw db.service" } else { "unfile db.service; stop db.service" };
-        assert_eq!(told, expected);
-        let stop = lab
-            .done
-            .iter()
-            .any(|action| matches!(action, Action::Begin { work: Work::Stop(stop), .. } if stop.frozen));
-        assert_eq!(stop, !kept, "what is frozen is killed, never stopped");
-    }
-}
-
-#[test]
-fn reboot_terms_take_the_node_down() {
-    let mut db = permit(7);
-    db.terms.on_quorum_loss = OnQuorumLoss::Reboot;
-    let mut lab = lab_with(&[("db.service", db)]);
-    lab.now.leased = false;
-    assert!(lab.hear(Event::Tick).contains("take down: db.service must not run without a quorum"));
-}
-
-#[test]
 fn a_fenced_life_reboots_and_a_removed_node_ends_its_lease() {
     let mut lab = lab();
     lab.running();
@@ -893,151 +675,6 @@ fn without_a_quorum_the_daemon_does_not_wait_for_ever() {
     assert_eq!(lab.hear(Event::Command(AgentCommand::Shutdown { kind: Shutdown::SystemDown, done })), "");
     lab.now.boot_ms += FAREWELL_MS;
     assert_eq!(lab.hear(Event::Tick), "exit");
-}
-
-fn ask(lab: &mut Lab, id: u64) -> oneshot::Receiver<Answer> {
-    let (reply, answer) = oneshot::channel();
-    let told = lab.hear(Event::GateAsked { id, unit: "db.service".into(), reply });
-    assert!(
-        matches!(told.as_str(), "look db.service for a gate" | "gate granted")
-            || told.starts_with("gate refused")
-    );
-    answer
-}
-
-fn gate_look(lab: &mut Lab, id: u64, job: Option<u32>, manager: SystemState) -> String {
-    let mut reading = reading("db.service", ActiveState::Inactive, "dead", "success");
-    reading.job = job.map(|id| units::systemd::CurrentJob {
-        id,
-        kind: Some(JobKind::Start),
-        activation_details: Some(Vec::new()),
-    });
-    let look = GateLook { reading, manager, upheld_by_active: Vec::new(), active_triggers: Vec::new() };
-    lab.hear(Event::GateLooked { id, look: Ok(Box::new(look)) })
-}
-
-#[test]
-fn a_persons_start_is_a_wish_and_is_answered_when_the_file_is_there() {
-    let mut lab = lab();
-    lab.job(5, "db.service", JobKind::Start);
-    let _answer = ask(&mut lab, 1);
-    assert_eq!(
-        gate_look(&mut lab, 1, Some(5), SystemState::Running),
-        "ask for db.service, operator on n1 (systemctl start) wishes"
-    );
-    let granted = Event::GateAnswered { id: 1, answer: Ok(GateAnswer::Granted { token: Token(7) }) };
-    assert_eq!(lab.hear(granted), "", "the permit comes with the orders");
-    assert_eq!(lab.order(vec![view("db.service", 7, Phase::Granted)]), "start db.service 7 with 1 gates");
-}
-
-#[test]
-fn a_start_after_a_stop_is_asked_for_once_the_stop_is_told() {
-    let mut lab = lab();
-    lab.running();
-    lab.job(5, "db.service", JobKind::Stop);
-    lab.changes("db.service", down());
-    let (reply, _answer) = oneshot::channel();
-    let asked = Event::GateAsked { id: 1, unit: "db.service".into(), reply };
-    assert_eq!(lab.hear(asked), "");
-    assert_eq!(
-        lab.end("db.service", gone("db.service")),
-        "look db.service for a gate; look db.service; \
-         send released db.service 7 Operator(\"operator on n1 (systemctl stop)\")"
-    );
-}
-
-#[test]
-fn a_start_that_waits_for_a_stop_that_hangs_is_told_what_hangs() {
-    let mut lab = lab();
-    lab.running();
-    lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]);
-    let (reply, _answer) = oneshot::channel();
-    assert_eq!(lab.hear(Event::GateAsked { id: 1, unit: "db.service".into(), reply }), "");
-    let op = lab.agent.units[&UnitName::from("db.service")].op.expect("stop").id;
-    lab.hear(Event::Stuck { op, unit: "db.service".into(), what: "1 process left: pid 7 (x)".into() });
-    lab.now.mono += Duration::from_secs(49);
-    assert_eq!(lab.hear(Event::Tick), "");
-    lab.now.mono += Duration::from_secs(1);
-    let told = lab.hear(Event::Tick);
-    assert_eq!(told, "gate refused: its stop on this node hangs: 1 process left: pid 7 (x)");
-}
-
-#[test]
-fn a_boot_is_answered_at_once_and_asks_nobody() {
-    let mut lab = lab();
-    lab.job(5, "db.service", JobKind::Start);
-    let _answer = ask(&mut lab, 1);
-    assert!(
-        gate_look(&mut lab, 1, Some(5), SystemState::Starting)
-            .starts_with("gate refused: the system is starting")
-    );
-}
-
-#[test]
-fn a_repeat_is_answered_from_memory_until_the_state_changes() {
-    let mut lab = lab();
-    let refusal = |id| Event::GateAnswered {
-        id,
-        answer: Ok(GateAnswer::Refused { why: "it runs on n2".into(), remedy: "move it".into() }),
-    };
-    let _first = ask(&mut lab, 1);
-    lab.hear(refusal(1));
-    let mut second = ask(&mut lab, 2);
-    assert!(second.try_recv().is_err(), "it waits in the action");
-    assert!(!lab.agent.actions.iter().any(|action| matches!(action, Action::GateLook { id: 2, .. })));
-    lab.order(Vec::new());
-    let (reply, _third) = oneshot::channel();
-    let asked = Event::GateAsked { id: 3, unit: "db.service".into(), reply };
-    assert_eq!(lab.hear(asked), "look db.service for a gate");
-}
-
-#[test]
-fn a_start_of_a_member_alone_is_refused_by_name_and_not_remembered() {
-    let mut lab = lab();
-    let found = crate::agent::offer::Found {
-        definition: Some(Definition::exclusive()),
-        fault: None,
-        pulled_in: false,
-        members: vec!["db.socket".into()],
-        assembly: None,
-    };
-    let found = BTreeMap::from([(UnitName::from("db.service"), found)]);
-    lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));
-    lab.job(5, "db.socket", JobKind::Start);
-    let _answer = ask(&mut lab, 1);
-    assert_eq!(
-        gate_look(&mut lab, 1, None, SystemState::Running),
-        "gate refused: db.socket runs only where db.service runs"
-    );
-    // A start of the unit itself, a moment later, is a question of its own.
-    lab.job(6, "db.service", JobKind::Start);
-    let (reply, _second) = oneshot::channel();
-    let asked = Event::GateAsked { id: 2, unit: "db.service".into(), reply };
-    assert_eq!(lab.hear(asked), "look db.service for a gate");
-}
-
-#[test]
-fn a_permit_that_a_gate_does_not_find_is_written_again() {
-    let mut lab = lab();
-    lab.running();
-    let asked = |id| {
-        let (reply, _answer) = oneshot::channel();
-        Event::GateAsked { id, unit: "db.service".into(), reply }
-    };
-    assert_eq!(lab.hear(asked(1)), "file db.service 7; gate granted");
-    // Without a lease no permit is written (F8).
-    lab.now.leased = false;
-    assert!(!lab.hear(asked(2)).contains("file db.service 7; gate"));
-}
-
-#[test]
-fn a_start_that_was_given_up_does_not_answer_the_next() {
-    let mut lab = lab();
-    let _answer = ask(&mut lab, 1);
-    assert_eq!(gate_look(&mut lab, 1, None, SystemState::Running), "gate refused: the start was cancelled");
-    let (reply, _second) = oneshot::channel();
-    let asked = Event::GateAsked { id: 2, unit: "db.service".into(), reply };
-    assert_eq!(lab.hear(asked), "look db.service for a gate");
 }
 
 #[test]

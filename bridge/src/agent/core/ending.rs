@@ -1,0 +1,82 @@
+//! What the rest of the daemon asks: a picture of this node, and an end in good order (F30).
+
+use policy::Cause;
+
+use super::{Agent, Ending, FAREWELL_MS};
+use crate::agent::command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
+use crate::agent::event::{Action, Now};
+use crate::agent::offer;
+
+impl Agent {
+    pub(super) fn command(&mut self, command: AgentCommand, now: &Now) {
+        match command {
+            AgentCommand::Snapshot { reply } => {
+                let snapshot = Box::new(self.snapshot(now));
+                self.actions.push(Action::Show(reply, snapshot));
+            }
+            AgentCommand::Shutdown { kind: Shutdown::Restart, done } => self.actions.push(Action::Exit(done)),
+            AgentCommand::Shutdown { kind, done } => {
+                self.leave();
+                for unit in self.units.values_mut() {
+                    let goes = kind == Shutdown::SystemDown
+                        || unit.held.as_ref().is_some_and(|held| held.terms.exclusive);
+                    if unit.held.is_some() && unit.release.is_none() && goes {
+                        unit.due = Some(Cause::Shutdown);
+                    }
+                }
+                self.ending = Some(Ending { done, idle_since_ms: None });
+                self.touch_all();
+            }
+        }
+    }
+
+    /// Whether the daemon may end now.
+    pub(super) fn end(&mut self, now: &Now) {
+        if self.ending.is_none() {
+            return;
+        }
+        let busy = self.units.values().any(|unit| unit.due.is_some() || unit.release.is_some());
+        let (session, unanswered) = (self.session.is_some(), self.outbox.len());
+        let Some(ending) = self.ending.as_mut() else { return };
+        if busy {
+            ending.idle_since_ms = None;
+            return;
+        }
+        let since = *ending.idle_since_ms.get_or_insert(now.boot_ms);
+        let patience = if session || now.leased { FAREWELL_MS } else { 0 };
+        if (unanswered == 0 || now.boot_ms.saturating_sub(since) >= patience)
+            && let Some(ending) = self.ending.take()
+        {
+            self.actions.push(Action::Exit(ending.done));
+        }
+    }
+
+    fn snapshot(&self, now: &Now) -> Snapshot {
+        let units = self.units.iter().map(|(name, unit)| UnitSnapshot {
+            unit: name.0.clone(),
+            run: format!("{:?}", unit.run).to_lowercase(),
+            token: unit.held.as_ref().map(|held| held.token),
+            adopted: unit.held.as_ref().is_some_and(|held| held.adopted),
+            filed: unit.filed,
+            doing: unit.op.map(|op| op.kind.word()),
+            gated: unit.reading.as_ref().is_some_and(|reading| {
+                !offer::gate_faults(reading).iter().any(units::gate::GateFault::opens)
+            }),
+            stuck: unit.stuck.clone(),
+        });
+        Snapshot {
+            incarnation: self.incarnation.clone(),
+            session: self.session,
+            index: self.floors.index(),
+            leased: now.leased,
+            connected: self.connected,
+            unanswered: self.outbox.len(),
+            units: units.collect(),
+        }
+    }
+
+    /// Whether the daemon is on its way out.
+    pub(in crate::agent) fn is_ending(&self) -> bool {
+        self.ending.is_some() || self.leaving
+    }
+}
