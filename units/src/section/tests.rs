@@ -272,3 +272,14 @@ fn an_assembly_that_could_not_work_is_an_error() {
     let (section, found) = read("db.target", &[&format!("[X-Convoke]\n{GALERA}\n")]);
     assert_eq!((section, found[0].code), (None, Code::BadAssembly));
 }
+
+#[test]
+fn every_key_stands_in_the_manual_and_in_the_reference() {
+    for page in ["packaging/man/convoke.unit.5", "docs/reference.md"] {
+        let path = format!("{}/../{page}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        for key in super::keys::SUPPORTED {
+            assert!(text.contains(&format!("{key}=")), "{page} does not describe {key}=");
+        }
+    }
+}
