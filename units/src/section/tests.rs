@@ -240,6 +240,9 @@ fn a_clustered_service_says_how_it_comes_up() {
         })
     );
     assert_eq!(good("Assembly=none").assembly, None);
+    // systemd does not try again by itself: the cluster bears as many failures as it would have.
+    assert_eq!((good(GALERA).failures_max, good("Assembly=none").failures_max), (5, 1));
+    assert_eq!(good(&format!("{GALERA}\nFailuresMax=2")).failures_max, 2);
     assert_eq!(good(&format!("{GALERA}\nReplicas=3\nGatherWaitSec=infinity")).replicas, Replicas::Count(3));
 }
 
