@@ -13,7 +13,7 @@ mod survey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use policy::{Cause, Fact, Incarnation, NodeId, PermitView, UnitName};
+use policy::{Fact, Incarnation, NodeId, PermitView, UnitName};
 use tokio::sync::oneshot;
 use units::generator::Gated;
 use units::systemd::journal::{Kind, Line, Priority};

@@ -6,7 +6,7 @@ mod lease_end;
 mod stops;
 mod survey;
 
-use policy::{Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms, Token};
+use policy::{Cause, Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms, Token};
 use units::systemd::{ActiveState, JobKind, JobResult, Reading, Relations, SystemState, Times};
 
 use super::*;
