@@ -235,24 +235,41 @@ fn judge(program: &str, rows: Vec<Row>) {
     }
 }
 
+/// Name of the unit that would mount something there.
+fn mount_unit(path: &Path) -> String {
+    let escape = Command::new("systemd-escape").args(["--path", "--suffix=mount"]).arg(path).output();
+    text(&escape.expect("systemd-escape").stdout).trim().to_owned()
+}
+
 #[test]
 fn a_directory_whose_disk_is_missing_is_not_taken_for_empty() {
     // systemd knows of a mount for it, or for a parent.
     for mounted in ["data", ""] {
         let machine = member(None);
         machine.recovers(Ok(&format!("{NONE}:-1")));
-        let escape = Command::new("systemd-escape")
-            .args(["--path", "--suffix=mount"])
-            .arg(machine.path(mounted))
-            .output()
-            .expect("systemd-escape");
-        let mount = text(&escape.stdout).trim().to_owned();
+        let mount = mount_unit(&machine.path(mounted));
         machine.put(&format!("answers/{mount}.LoadState"), "loaded\n");
         machine.put(&format!("answers/{mount}.ActiveState"), "inactive\n");
         let why = machine.position("galera-position").expect_err("not mounted");
         assert!(why.contains("is not mounted"), "{why}");
         machine.put(&format!("answers/{mount}.ActiveState"), "active\n");
         assert_eq!(machine.position("galera-position"), Ok("state=empty".into()));
+    }
+    // It is a link to such a directory.
+    for program in ["galera-position", "rabbitmq-position"] {
+        let machine = member(None);
+        node(&machine, "[rabbit@n1]");
+        machine.recovers(Ok(&format!("{NONE}:-1")));
+        fs::create_dir(machine.path("disk")).expect("made");
+        for data in ["data", "mnesia"] {
+            fs::remove_dir_all(machine.path(data)).expect("removed");
+            std::os::unix::fs::symlink(machine.path("disk"), machine.path(data)).expect("a link");
+        }
+        let mount = mount_unit(&machine.path("disk"));
+        machine.put(&format!("answers/{mount}.LoadState"), "loaded\n");
+        machine.put(&format!("answers/{mount}.ActiveState"), "inactive\n");
+        let why = machine.position(program).expect_err("not mounted");
+        assert!(why.contains("is not mounted"), "{program}: {why}");
     }
     // Nobody knows of a mount; but the data was seen on another file system.
     for (program, unit) in

@@ -110,6 +110,13 @@ impl<'a> Case<'a> {
             Word::Without if !line.last => format!("{node} was not live last: nobody waits for its data"),
             Word::From if !has_told(line) => format!("{node} has not said how its data stands"),
             Word::From if line.data == "unusable" => format!("the data of {node} is unusable"),
+            Word::From if line.data == "empty" && assembly.formed => {
+                format!("{node} is empty, and there was data once")
+            }
+            Word::From if line.data == "empty" && with_data(assembly).is_some() => {
+                let other = with_data(assembly).map_or("", |other| other.node.as_str());
+                format!("{node} is empty, and {other} has data")
+            }
             Word::Resync if !assembly.resync => {
                 format!("no StartResync= of {unit} says how data is replaced")
             }
@@ -168,7 +175,10 @@ impl<'a> Case<'a> {
         let node = &line.node;
         let mut sentences = Vec::new();
         if line.data == "empty" {
-            sentences.push(format!("{node} is empty: {unit} begins anew, with no data."));
+            sentences.push(format!(
+                "{node} has no data of {unit} yet: whatever is there becomes its first, and what other such nodes have \
+                 is replaced by it."
+            ));
         } else {
             let data = render::data(line.rank, line.identity.as_deref());
             sentences.push(format!("{node} begins with {data}, whatever the others have."));
@@ -181,11 +191,19 @@ impl<'a> Case<'a> {
             let name = &other.node;
             let what = if !has_told(other) && other.last {
                 format!("{name} was live last and was not heard: what only it has is lost.")
+            } else if other.last && assembly.awaited.contains(name) && other.data != "stopped" {
+                format!("{name} was live last, and its data is {}: what only it had is lost.", other.data)
             } else if other.data != "stopped" || !has_told(other) {
                 continue;
             } else if other.identity != line.identity {
                 let history = other.identity.as_deref().unwrap_or("unknown");
                 format!("{name} has data of another history ({history}): all of it is lost.")
+            } else if other.branch.is_some() || line.branch.is_some() {
+                let data = render::data(other.rank, other.identity.as_deref());
+                format!(
+                    "{name} and {node} may be on different branches of one history ({name}: {data}): what {name} has \
+                     beyond their common part is lost."
+                )
             } else if other.rank > line.rank {
                 let data = render::data(other.rank, other.identity.as_deref());
                 format!("{name} has later data ({data}): what it has beyond that of {node} is lost.")
@@ -235,6 +253,12 @@ impl<'a> Case<'a> {
         if !matches!(line.copy.as_str(), "unproven" | "unknown") {
             return None;
         }
+        if line.silent_s.is_none() {
+            return Some(format!(
+                "{node} has not said that its copy ended, and nobody begins before it does: mend Position= there, or \
+                 reboot it."
+            ));
+        }
         let device = self.devices.iter().find(|(name, _)| *name == node).map(|(_, device)| *device);
         let how = match device {
             Some(device) => format!("it is fenced by {device}"),
@@ -252,7 +276,8 @@ impl<'a> Case<'a> {
             .iter()
             .filter(|other| other.last && other.node != line.node && !word("without", &other.node))
             .collect();
-        let awaited = names(rest.iter().filter(|other| !has_told(other)));
+        let waited = |other: &&&DataLine| !has_told(other) || assembly.awaited.contains(&other.node);
+        let awaited = names(rest.iter().filter(waited));
         if !awaited.is_empty() {
             return format!("Nobody begins yet: {} is waited for too.", awaited.join(", "));
         }
@@ -261,6 +286,12 @@ impl<'a> Case<'a> {
             return "Nobody begins by this alone: no other node that was live last has usable data."
                 .to_owned();
         };
+        if let Some(branch) = with_data.iter().find(|other| other.branch.is_some()) {
+            return format!(
+                "Nobody begins by this alone: the data of {} may have a branch of its own. Choose with --from.",
+                branch.node
+            );
+        }
         if with_data.iter().any(|other| other.identity != best.identity) {
             return "Nobody begins by this alone: the others' data has several histories. Choose with --from.".to_owned();
         }
@@ -275,6 +306,11 @@ impl<'a> Case<'a> {
 
 fn names<'a>(lines: impl Iterator<Item = &'a &'a DataLine>) -> Vec<&'a str> {
     lines.map(|line| line.node.as_str()).collect()
+}
+
+/// A node that has data, whatever it is worth.
+fn with_data(assembly: &AssemblyLine) -> Option<&DataLine> {
+    assembly.nodes.iter().find(|line| !line.void && matches!(line.data.as_str(), "stopped" | "unusable"))
 }
 
 /// Whether it said how its data stands, and that counts.

@@ -33,6 +33,16 @@ pub(super) fn started(picture: &Overview, name: &str, on: Option<&str>) -> Verdi
     if unit.goal == "stopped" {
         return overtaken(unit, "stopped");
     }
+    if let Some(assembly) = &unit.assembly
+        && assembly.state == "gathering"
+        && !assembly.formed
+        && assembly.words.is_empty()
+    {
+        return Stalled(
+            format!("{name} is to start, and was never formed: whose data does it begin with?"),
+            format!("convoke assemble {name} --from NODE"),
+        );
+    }
     let active = active(unit);
     let there = on.is_none_or(|node| active.contains(&node));
     match (unit.state.as_str(), on) {

@@ -170,12 +170,12 @@ fn next(recipe: &Recipe) -> String {
         "\
 next, on every node that is to run it, once the server's own configuration is in place:
   convoke enable-recipe {name}
-  systemctl disable {units}    # the cluster starts it, not the boot
+  systemctl disable --now {units}    # the cluster starts it. One cluster already? Then without --now, and no `assemble`
   systemctl daemon-reload
   convoke verify {units}
 then, once, on any of them:
   convoke start --no-wait {units}
-  convoke assemble {units} --from NODE    # whose data it begins with
+  convoke assemble {units} --from NODE    # whose data it begins with; again, if NODE has not said how that stands
 /usr/share/doc/convoke/recipes/{name}.md says what is asked of the configuration, and what follows after a failure
 "
     )

@@ -162,7 +162,9 @@ fn refusal(
         Reason::Unfit { node, .. } | Reason::Avoided { node, .. } | Reason::Differs(node) => {
             *node == gate.node
         }
-        Reason::Fault { node, .. } => *node == gate.node,
+        Reason::Fault { node, .. }
+        | Reason::Diverged { node, .. }
+        | Reason::Position { node, needed: false, .. } => *node == gate.node,
         _ => true,
     };
     let now = reign.time(state.time);

@@ -235,7 +235,8 @@ impl BootUp {
     }
 
     /// Why a node's data may have a branch of its own, so that its rank compares with nobody's.
-    pub(crate) fn branch(&self, id: NodeId, identity: &str, rank: i64) -> Option<String> {
+    #[must_use]
+    pub fn branch(&self, id: NodeId, identity: &str, rank: i64) -> Option<String> {
         if self.estranged.contains(&id) {
             return Some("a copy was started on it behind the gate".to_string());
         }

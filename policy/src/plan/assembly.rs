@@ -236,7 +236,9 @@ impl Planner<'_> {
             Some(found) if live && self.state.divergence(boot_up, id, found).is_some() => {
                 self.because(name, Reason::Diverged { node: id, why: refusal.to_string() });
             }
-            Some(Found::Data { .. }) if !live => self.because(name, Reason::NoElection(refusal.to_string())),
+            Some(Found::Data { .. }) if !live && boot_up.members.contains_key(&id) => {
+                self.because(name, Reason::NoElection(refusal.to_string()));
+            }
             Some(_) => self.because(name, Reason::Unfit { node: id, why: refusal.to_string() }),
         }
         false

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::assembly::Found;
+use crate::assembly::{BootUp, Found};
 use crate::name::{NodeId, UnitName};
 use crate::query::Possibly;
 use crate::state::State;
@@ -82,23 +82,25 @@ impl Reason {
                 )
             }
             Self::Position { node, needed: false, .. } => word_of(state, unit, *node),
-            Self::Unproven(node) => {
-                let node = name(node);
-                format!(
-                    "its return; or `convoke assemble {unit} --without {node}`, which gives up what only {node} has and \
-                     has it fenced; without a fence, your word that it is off: `convoke fence confirm {node}`"
-                )
-            }
+            Self::Unproven(node) => unproven_release(state, unit, *node),
             Self::FirstFormation => {
                 format!(
                     "your word whose data is the first: `convoke assemble {unit} --from NODE`; other data does not join it"
                 )
+            }
+            Self::NoElection(_) if !has_data(state, unit) => {
+                "data, brought back on one of them (a disk that is not mounted, a backup), then `systemctl restart convoked` \
+                 there"
+                    .to_string()
             }
             Self::NoElection(_) => {
                 format!(
                     "the word of others on their data; or yours, which gives up what only the others have: `convoke \
                      assemble {unit} --from NODE`"
                 )
+            }
+            Self::CannotBegin { node, .. } if is_chosen(state, unit, *node) => {
+                format!("the end of that; or `convoke assemble {unit} --from NODE` for another")
             }
             Self::CannotBegin { node, .. } => {
                 let node = name(node);
@@ -141,17 +143,66 @@ fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) ->
     }
 }
 
+fn boot_up_of<'a>(state: &'a State, unit: &UnitName) -> Option<&'a BootUp> {
+    state.units.get(unit).and_then(|unit| unit.boot_up.as_ref())
+}
+
+/// Whether an operator said that it begins with this node's data.
+fn is_chosen(state: &State, unit: &UnitName, id: NodeId) -> bool {
+    let from = boot_up_of(state, unit).and_then(|boot_up| boot_up.words.from.as_ref());
+    from.is_some_and(|(node, _)| *node == id)
+}
+
+/// Whether anybody was heard to have data of the service.
+fn has_data(state: &State, unit: &UnitName) -> bool {
+    let has = |boot_up: &BootUp| {
+        let mut heard = boot_up.heard.keys().filter_map(|id| state.position(boot_up, *id));
+        heard.any(|found| matches!(found, Found::Data { .. }))
+    };
+    boot_up_of(state, unit).is_some_and(has)
+}
+
+/// What proves that a member's copy has ended. Its data is given up by a word only where that would be taken.
+fn unproven_release(state: &State, unit: &UnitName, id: NodeId) -> String {
+    let name = state.node_name(id);
+    if state.nodes.get(&id).is_some_and(|node| node.in_session().is_some()) {
+        return format!("the word of {name}: mend Position= there, or reboot it");
+    }
+    let waits = |boot_up: &BootUp| {
+        let words = &boot_up.words;
+        let said = words.from.is_some() || words.without.contains_key(&id);
+        boot_up.is_gathering() && boot_up.election.is_none() && boot_up.members.contains_key(&id) && !said
+    };
+    if boot_up_of(state, unit).is_some_and(waits) {
+        format!(
+            "its return; or `convoke assemble {unit} --without {name}`, which gives up what only {name} has and \
+             has it fenced; without a fence, your word that it is off: `convoke fence confirm {name}`"
+        )
+    } else {
+        format!(
+            "the return of {name}, or proof that it is off: a fence that succeeds, or your word (`convoke fence confirm \
+             {name}`)"
+        )
+    }
+}
+
 /// What brings a node's word on its data.
 fn word_of(state: &State, unit: &UnitName, id: NodeId) -> String {
     let name = state.node_name(id);
     let silent = state.nodes.get(&id).is_none_or(|node| node.in_session().is_none());
-    let boot_up = state.units.get(unit).and_then(|unit| unit.boot_up.as_ref());
-    let heard = boot_up.and_then(|boot_up| state.still_heard(boot_up, id)).map(|heard| &heard.found);
+    let heard =
+        boot_up_of(state, unit).and_then(|boot_up| state.still_heard(boot_up, id)).map(|heard| &heard.found);
     match heard {
         _ if silent => format!("the return of {name}"),
         Some(Found::Failed(_)) => format!("mend that on {name}: Position= is asked again"),
         Some(Found::Live | Found::LiveWithoutQuorum | Found::Busy) => {
             format!("the end of that copy on {name}")
+        }
+        Some(Found::Empty | Found::Unusable) => {
+            format!(
+                "its data, brought back on {name} (a disk that is not mounted, a backup), then `systemctl restart convoked` \
+                 there"
+            )
         }
         _ => format!("the word of {name}, as soon as its Position= has looked"),
     }

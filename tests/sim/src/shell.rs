@@ -158,7 +158,8 @@ impl Shell {
             }
             Action::EndLease => self.lease.end(),
             Action::TakeDown { why, .. } => lock(&self.machine).must_reboot = Some(why),
-            // No unit here is a clustered service, no gate asks, nobody reads a journal, and an operator's stop outlives nothing but the daemon.
+            // No unit here is a clustered service, no gate asks, nobody reads a journal, and an operator's stop outlives
+            // nothing but the daemon.
             Action::Tell(_)
             | Action::Spend { .. }
             | Action::Probe { .. }

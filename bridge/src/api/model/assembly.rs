@@ -51,6 +51,8 @@ pub struct DataLine {
     pub rank: Option<i64>,
     /// With `stopped`: which history the data belongs to.
     pub identity: Option<String>,
+    /// With `stopped`: why the data may have a branch of its own, so that its rank compares with nobody's.
+    pub branch: Option<String>,
     /// With `stopped`: the service itself takes it for safe to begin with.
     pub safe: bool,
     /// It does not count any more: a copy was started on the data since, or the node left the gathering.

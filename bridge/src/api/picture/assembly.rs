@@ -62,9 +62,10 @@ impl View<'_> {
         let permit = unit.permit_on(id).map(|(_, permit)| permit);
         let heard = boot_up.heard.get(&id);
         let found = heard.map(|heard| &heard.found);
-        let (mut rank, mut identity, mut safe) = (None, None, false);
+        let (mut rank, mut identity, mut branch, mut safe) = (None, None, None, false);
         if let Some(Found::Data { rank: told, identity: history, safe: sure }) = found {
             (rank, identity, safe) = (Some(*told), Some(history.clone()), *sure);
+            branch = boot_up.branch(id, history, *told);
         }
         let node = self.state.nodes.get(&id);
         let error = match found {
@@ -87,6 +88,7 @@ impl View<'_> {
             data: found.map_or("unheard", told).to_owned(),
             rank,
             identity,
+            branch,
             safe,
             void: heard.is_some() && self.state.still_heard(boot_up, id).is_none(),
             error,

@@ -50,7 +50,9 @@ impl View<'_> {
 pub fn remedy(state: &State, unit: &UnitName, reason: &Reason) -> String {
     let drained = |id: &NodeId| state.nodes.get(id).filter(|node| node.drained.is_some());
     match reason {
-        Reason::Unfit { node, .. } | Reason::CannotMove { to: Some(node), .. } => match drained(node) {
+        Reason::Unfit { node, .. }
+        | Reason::CannotBegin { node, .. }
+        | Reason::CannotMove { to: Some(node), .. } => match drained(node) {
             Some(node) => format!("convoke undrain {}", node.name),
             None => reason.release(state, unit),
         },

@@ -54,6 +54,13 @@ fn who_would_begin_is_said_only_as_far_as_it_is_known() {
     says(&|a| a.nodes[1].identity = Some("77aa".to_owned()), "several histories. Choose with --from.");
     let empty = |a: &mut AssemblyLine| a.nodes.iter_mut().for_each(|node| node.data = "empty".to_owned());
     says(&empty, "no other node that was live last has usable data");
+    says(&|a| a.nodes[1].branch = Some("why".to_owned()), "the data of n2 may have a branch of its own");
+    // It had all the data, and has lost it: the cluster takes it for not heard.
+    let wiped = |a: &mut AssemblyLine| {
+        a.nodes[1].data = "empty".to_owned();
+        a.awaited.push("n2".to_owned());
+    };
+    says(&wiped, "Nobody begins yet: n2 is waited for too.");
     // n1 was given up before, and does not begin.
     let word = || WordLine { word: "without".to_owned(), node: "n1".to_owned(), by: None };
     says(&|a| a.words.push(word()), "n2 begins then, with rank 1740");
@@ -83,6 +90,26 @@ You are about to begin with the data of n2.
 }
 
 #[test]
+fn what_a_choice_loses_is_named_where_ranks_say_nothing() {
+    let says = |change: &dyn Fn(&mut AssemblyLine), words: &str| {
+        let mut assembly = gathering();
+        change(&mut assembly);
+        let text = shown(&with(assembly), Word::From, "n1").replace("\n    ", " ");
+        assert!(text.contains(words), "{words}: {text}");
+    };
+    says(&|a| a.nodes[0].branch = Some("why".to_owned()), "n2 and n1 may be on different branches");
+    says(&|a| a.nodes[1].branch = Some("why".to_owned()), "what n2 has beyond their common part is lost");
+    let wiped = |a: &mut AssemblyLine| {
+        a.nodes[1].data = "empty".to_owned();
+        a.awaited.push("n2".to_owned());
+    };
+    says(&wiped, "n2 was live last, and its data is empty: what only it had is lost.");
+    // It is heard, and does not say that its copy has ended: no fence helps.
+    let heard = |a: &mut AssemblyLine| (a.nodes[2].silent_s, a.nodes[2].data) = (None, "failed".to_owned());
+    says(&heard, "mend Position= there, or reboot it");
+}
+
+#[test]
 fn the_first_formation_says_that_it_is_the_first() {
     let mut assembly = gathering();
     assembly.formed = false;
@@ -97,7 +124,8 @@ fn the_first_formation_says_that_it_is_the_first() {
     let text = shown(&with(assembly), Word::From, "n1");
     let expected = "\
 You are about to begin with the data of n1.
-  - n1 is empty: mariadb.service begins anew, with no data.
+  - n1 has no data of mariadb.service yet: whatever is there becomes its first,
+    and what other such nodes have is replaced by it.
   - mariadb.service never came up: this is its first data.
 ";
     assert!(text.ends_with(expected), "{text}");
@@ -135,6 +163,12 @@ fn what_would_be_refused_is_not_asked_for() {
         assert_eq!(code, Code::Failed);
         assert!(text.contains(words), "{words}: {text}");
     };
+    let empty = |assembly: &mut AssemblyLine| assembly.nodes[1].data = "empty".to_owned();
+    let mut formed_once = gathering();
+    empty(&mut formed_once);
+    let never_formed = AssemblyLine { formed: false, ..formed_once.clone() };
+    is_told(formed_once, Word::From, "n2", "n2 is empty, and there was data once");
+    is_told(never_formed, Word::From, "n2", "n2 is empty, and n1 has data");
     is_told(gathering(), Word::From, "n3", "n3 has not said how its data stands");
     is_told(formed(), Word::Without, "n3", "is not waiting to be assembled");
     is_told(formed(), Word::Resync, "n3", "a copy of mariadb.service runs on n3");

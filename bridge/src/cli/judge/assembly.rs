@@ -21,11 +21,8 @@ pub(in crate::cli) fn assembled(
     if unit.goal == "stopped" {
         return overtaken(unit, "stopped");
     }
-    if word == Word::Resync {
-        return match ready(assembly).contains(&node) {
-            true => Done(format!("{name} is ready on {node}, with the data of the others")),
-            false => Pending(waits_for(unit)),
-        };
+    if word == Word::Resync && ready(assembly).contains(&node) {
+        return Done(format!("{name} is ready on {node}, with the data of the others"));
     }
     if assembly.epoch != epoch {
         let new = assembly.epoch;
@@ -33,6 +30,9 @@ pub(in crate::cli) fn assembled(
             format!("{name} is gathered anew ({new}): what you said counted in gathering {epoch} only"),
             why(),
         );
+    }
+    if word == Word::Resync {
+        return Pending(waits_for(unit));
     }
     match (assembly.state.as_str(), &assembly.election) {
         ("formed", _) => {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::model::FenceLine;
-use crate::cli::render::samples::{copy, picture, unit};
+use crate::cli::render::samples::{clustered, copy, gathering, picture, unit};
 
 const DB: &str = "db.service";
 
@@ -29,6 +29,19 @@ fn a_start_is_done_when_the_unit_is_active() {
 fn a_start_that_waits_says_for_what() {
     let waiting = UnitLine { reason: Some("n3 is lost".to_owned()), ..unit(DB, "waiting", Vec::new()) };
     assert_eq!(started(&with(waiting), DB, None), Pending("n3 is lost".to_owned()));
+}
+
+#[test]
+fn a_start_of_what_was_never_formed_names_the_word_that_it_needs() {
+    let mut assembly = gathering();
+    assembly.formed = false;
+    let name = "mariadb.service";
+    let told = |assembly| started(&with(clustered("waiting", Vec::new(), assembly)), name, None);
+    let Stalled(text, remedy) = told(assembly.clone()) else { panic!("it does not say so") };
+    assert!(text.contains("never formed"), "{text}");
+    assert_eq!(remedy, "convoke assemble mariadb.service --from NODE");
+    assembly.formed = true;
+    assert!(matches!(told(assembly), Pending(_)));
 }
 
 #[test]

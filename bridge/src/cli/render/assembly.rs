@@ -50,7 +50,7 @@ fn headline(assembly: &AssemblyLine) -> String {
             format!("{style}; never came up; gathering {epoch}{since}: all are asked how their data stands")
         }
         "gathering" => format!("{style}; gathering {epoch}{since}: all are asked how their data stands"),
-        "elected" => format!("{style}; gathering {epoch}{since}: it is decided who begins"),
+        "elected" => format!("{style}; gathering {epoch}{since}: who begins is decided"),
         "formed" => match &assembly.formation {
             Some(formation) if formation.epoch > 0 => {
                 let began = formation.identity.as_deref();
@@ -113,7 +113,10 @@ fn said(node: &DataLine) -> String {
         "stopped" if node.safe => {
             format!("{}, safe to begin with", data(node.rank, node.identity.as_deref()))
         }
-        "stopped" => data(node.rank, node.identity.as_deref()),
+        "stopped" => {
+            let branch = if node.branch.is_some() { ", maybe on a branch of its own" } else { "" };
+            format!("{}{branch}", data(node.rank, node.identity.as_deref()))
+        }
         "empty" => "empty".to_owned(),
         "unusable" => "unusable: half copied or damaged".to_owned(),
         "live" => "a copy runs on it, and serves".to_owned(),

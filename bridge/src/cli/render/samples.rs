@@ -74,6 +74,7 @@ pub(in crate::cli) fn data(node: &str, rank: i64) -> DataLine {
         data: "stopped".to_owned(),
         rank: Some(rank),
         identity: Some("9d1f".to_owned()),
+        branch: None,
         safe: false,
         void: false,
         error: None,
@@ -89,6 +90,7 @@ pub(in crate::cli) fn unheard(node: &str) -> DataLine {
         data: "unheard".to_owned(),
         rank: None,
         identity: None,
+        branch: None,
         node_state: "lost".to_owned(),
         silent_s: Some(190),
         ..data(node, 0)

@@ -67,7 +67,7 @@ fn an_election_says_who_begins_with_what_and_who_was_given_up() {
     assembly.nodes[0] = DataLine { copy: "starting".to_owned(), void: true, ..data("n1", 1742) };
     assembly.nodes[2].copy = "ended".to_owned();
     assembly.nodes[2].node_state = "fenced".to_owned();
-    let expected = "\x20 assembly    one-then-serial; gathering 120 for 3 min: it is decided who begins
+    let expected = "\x20 assembly    one-then-serial; gathering 120 for 3 min: who begins is decided
   word        without n3, by alice as root on n1
   elected     n1, to start alone with rank 1742 of 9d1f: by an operator's word,
               without n3
