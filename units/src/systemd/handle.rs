@@ -77,7 +77,7 @@ pub(super) struct Shared {
     bus: Option<BusProxy<'static>>,
     notes: mpsc::Sender<Note>,
     lost: watch::Receiver<bool>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     calls: AtomicU64,
     /// Matches for single units that were ever asked for; from [`NARROW_MATCHES`] on one serves for all.
     matches: AtomicUsize,
@@ -175,7 +175,7 @@ impl Systemd {
                 bus,
                 notes,
                 lost,
-                slots: Semaphore::new(CALLS_AT_ONCE),
+                slots: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
                 calls: AtomicU64::new(0),
                 matches: AtomicUsize::new(0),
             }),
@@ -265,15 +265,25 @@ impl Systemd {
         limit: Duration,
         answer: impl Future<Output = zbus::Result<T>>,
     ) -> Result<T, Error> {
-        let mut lost = self.shared.lost.clone();
-        let bounded = async {
+        let with_slot = async {
             let _slot = self.shared.slots.acquire().await.map_err(|_| Error::Disconnected)?;
             answer.await.map_err(|error| Error::of_call(call, error))
         };
+        self.unless_lost(call, limit, with_slot).await
+    }
+
+    /// Waits for an answer as long as the limit and the connection last.
+    async fn unless_lost<T>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut lost = self.shared.lost.clone();
         tokio::select! {
             biased;
             _ = lost.wait_for(|lost| *lost) => Err(Error::Disconnected),
-            answer = tokio::time::timeout(limit, bounded) => {
+            answer = tokio::time::timeout(limit, answer) => {
                 answer.map_err(|_| Error::Silent { call, waited: limit })?
             }
         }
@@ -286,7 +296,7 @@ impl Systemd {
         kind: JobKind,
         within: Duration,
         call: &'static str,
-        answer: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+        answer: impl Future<Output = zbus::Result<OwnedObjectPath>> + Send + 'static,
     ) -> Result<JobEnd, Error> {
         let begun = Instant::now();
         let pending = self.begin(kind, call, answer).await?;
@@ -299,25 +309,43 @@ impl Systemd {
     }
 
     /// Makes a job; its end comes later.
+    ///
+    /// A task of its own sees the call through. Whoever asked may be gone before PID 1 replies, but the job is
+    /// there, and only the reply tells that it is ours and no operator's (promise S6).
     pub(super) async fn begin(
         &self,
         kind: JobKind,
         call: &'static str,
-        answer: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+        answer: impl Future<Output = zbus::Result<OwnedObjectPath>> + Send + 'static,
     ) -> Result<PendingJob, Error> {
         let (reply, replied) = oneshot::channel();
         let (end, ended) = oneshot::channel();
+        let (made, job) = oneshot::channel();
+        let slots = self.shared.slots.clone();
+        // Nothing is sent before the spawn: a caller that gives up until then has asked for nothing.
+        let slot = self.unless_lost(call, CALL_LIMIT, async {
+            slots.acquire_owned().await.map_err(|_| Error::Disconnected)
+        });
+        let slot = slot.await?;
         let number = self.shared.calls.fetch_add(1, Ordering::Relaxed);
         self.tell_ear(Note::Calling { call: number, kind, replied, ended: end }).await?;
-        let path = self.ask(call, CALL_LIMIT, answer).await?;
-        let job = path
-            .rsplit('/')
-            .next()
-            .and_then(|id| id.parse().ok())
-            .ok_or_else(|| Error::Malformed { what: "job path", value: path.to_string() })?;
-        // Fails only when the ear has ended, and then `ended` says so.
-        let _ = reply.send(job);
-        Ok(PendingJob { job, ended })
+        let mut lost = self.shared.lost.clone();
+        tokio::spawn(async move {
+            let _slot = slot;
+            let answer = tokio::select! {
+                biased;
+                _ = lost.wait_for(|lost| *lost) => Err(Error::Disconnected),
+                path = answer => path.map_err(|error| Error::of_call(call, error)).and_then(job_number),
+            };
+            if let Ok(job) = answer {
+                // Fails only when the ear has ended, and then `ended` says so.
+                let _ = reply.send(job);
+            }
+            // Fails when whoever asked has given up.
+            let _ = made.send(answer);
+        });
+        let job = self.unless_lost(call, CALL_LIMIT, async { job.await.unwrap_or(Err(Error::Disconnected)) });
+        Ok(PendingJob { job: job.await?, ended })
     }
 
     async fn tell_ear(&self, note: Note) -> Result<(), Error> {
@@ -329,6 +357,11 @@ impl Systemd {
 pub(super) struct PendingJob {
     pub(super) job: u32,
     pub(super) ended: oneshot::Receiver<JobResult>,
+}
+
+fn job_number(path: OwnedObjectPath) -> Result<u32, Error> {
+    let number = path.rsplit('/').next().and_then(|id| id.parse().ok());
+    number.ok_or_else(|| Error::Malformed { what: "job path", value: path.to_string() })
 }
 
 /// What PID 1 does not want to undo is undone already.

@@ -19,7 +19,8 @@ impl Systemd {
     /// # Errors
     /// [`Error::Unfinished`] after `within`: the job still exists and may be cancelled.
     pub async fn start(&self, unit: &str, within: Duration) -> Result<JobEnd, Error> {
-        let call = self.shared.manager.start_unit(unit, REPLACE);
+        let (manager, name) = (self.shared.manager.clone(), unit.to_owned());
+        let call = async move { manager.start_unit(&name, REPLACE).await };
         self.job(unit, JobKind::Start, within, "StartUnit", call).await
     }
 
@@ -29,7 +30,8 @@ impl Systemd {
     /// # Errors
     /// [`Error::Unfinished`] after `within`: the job still exists.
     pub async fn stop(&self, unit: &str, within: Duration) -> Result<JobEnd, Error> {
-        let call = self.shared.manager.stop_unit(unit, REPLACE);
+        let (manager, name) = (self.shared.manager.clone(), unit.to_owned());
+        let call = async move { manager.stop_unit(&name, REPLACE).await };
         self.job(unit, JobKind::Stop, within, "StopUnit", call).await
     }
 

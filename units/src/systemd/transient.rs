@@ -122,7 +122,10 @@ impl Systemd {
         let (mut stdout, stdout_end) = Capture::open(spec.output_cap).map_err(|error| not_started(&error))?;
         let (mut stderr, stderr_end) = Capture::open(spec.output_cap).map_err(|error| not_started(&error))?;
         let properties = unit_properties(spec, self.shared.link, [input, stdout_end, stderr_end]);
-        let call = self.shared.manager.start_transient_unit(&spec.name, REPLACE, &properties, &[]);
+        let (manager, name) = (self.shared.manager.clone(), spec.name.clone());
+        // PID 1 has its own copies of the outputs when it replies; ours, which go with the call, would keep the
+        // pipes open for ever.
+        let call = async move { manager.start_transient_unit(&name, REPLACE, &properties, &[]).await };
         let pending = match self.begin(JobKind::Start, "StartTransientUnit", call).await {
             Ok(pending) => pending,
             Err(error @ Error::Refused { .. }) => return Err(not_started(&error)),
@@ -132,8 +135,6 @@ impl Systemd {
                 return Err(Outcome::Unknown(error.to_string()));
             }
         };
-        // PID 1 has its own copies; ours would keep the pipes open for ever.
-        drop(properties);
         let running = self.read(&spec.name).await.ok();
         let remembered = running.as_ref().map(Remembered::of);
 
@@ -272,18 +273,18 @@ impl Systemd {
     }
 }
 
-fn unit_properties(spec: &TransientSpec, link: Link, fds: [OwnedFd; 3]) -> Properties<'_> {
+fn unit_properties(spec: &TransientSpec, link: Link, fds: [OwnedFd; 3]) -> Properties<'static> {
     // systemd expands variables in what it executes; a doubled sign is a single one.
     let mut argv = vec![spec.program.replace('$', "$$")];
     argv.extend(spec.args.iter().map(|arg| arg.replace('$', "$$")));
-    let exec = vec![(spec.program.as_str(), argv, false)];
+    let exec = vec![(spec.program.clone(), argv, false)];
     let usec = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX - 1);
     let mut environment = vec!["PYTHONWARNINGS=ignore".to_owned()];
     let wanted = spec.environment.iter().filter(|(name, _)| *name != FORBIDDEN_VARIABLE);
     environment.extend(wanted.map(|(name, value)| format!("{name}={value}")));
     let [stdin, stdout, stderr] = fds;
-    let mut properties: Properties<'_> = vec![
-        ("Description", Value::from(spec.description.as_str())),
+    let mut properties: Properties<'static> = vec![
+        ("Description", Value::from(spec.description.clone())),
         // The job of a oneshot ends with its process, and the unit never counts as up.
         ("Type", Value::from("oneshot")),
         ("ExecStart", Value::from(exec)),
@@ -313,7 +314,7 @@ fn unit_properties(spec: &TransientSpec, link: Link, fds: [OwnedFd; 3]) -> Prope
     }
     if let Some(daemon) = &spec.binds_to {
         // Not After=: before the daemon said READY, its agents would wait for it and it for them.
-        properties.push(("BindsTo", Value::from(vec![daemon.as_str()])));
+        properties.push(("BindsTo", Value::from(vec![daemon.clone()])));
     }
     properties
 }
