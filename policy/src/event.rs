@@ -218,7 +218,7 @@ pub enum EventKind {
         case: CaseId,
         /// Number of the attempt.
         attempt: u32,
-        /// Through which device.
+        /// Through which devices, in words.
         device: String,
         /// Who runs the agent.
         executor: NodeId,
@@ -229,7 +229,7 @@ pub enum EventKind {
         case: CaseId,
         /// Number of the attempt.
         attempt: u32,
-        /// Through which device.
+        /// Through which devices, in words.
         device: String,
         /// The agent's words.
         error: String,
@@ -254,6 +254,25 @@ pub enum EventKind {
     ProofContradicted {
         /// The case, if one proved it.
         case: Option<CaseId>,
+    },
+    /// A device gave a node its power back after a fence.
+    SwitchedOn {
+        /// The device.
+        device: String,
+    },
+    /// It did not.
+    NotSwitchedOn {
+        /// The device.
+        device: String,
+        /// The agent's words.
+        why: String,
+        /// Whether it is tried again.
+        again: bool,
+    },
+    /// A node stays off although fenced nodes are switched on again: it was fenced too often of late.
+    LeftOff {
+        /// How often.
+        times: u32,
     },
     /// A device reads a node's power otherwise than the node lives.
     DeviceRefused {

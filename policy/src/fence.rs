@@ -42,8 +42,6 @@ pub enum Phase {
     Wanted,
     /// An attempt was committed; its agent may run at any moment from here on.
     Running {
-        /// Device used.
-        device: String,
         /// Who runs the agent.
         executor: NodeId,
         /// In which life.
@@ -53,11 +51,9 @@ pub enum Phase {
     },
     /// The last attempt did not prove anything.
     Failed {
-        /// Device used.
-        device: String,
         /// What went wrong, in the agent's words.
         error: String,
-        /// When the next attempt may begin.
+        /// When this level, or one before it, may be tried again. Those behind it are tried at once.
         next_at: Millis,
     },
     /// The incarnation is gone.
@@ -90,6 +86,12 @@ pub struct FenceCase {
     pub phase: Phase,
     /// Attempts begun so far.
     pub attempts: u32,
+    /// The level of the last one; 0 before the first.
+    pub level: u32,
+    /// How often that level is tried again before the next one is.
+    pub retries_left: u32,
+    /// How often all levels were gone through without a proof.
+    pub rounds: u32,
     /// When it was opened.
     pub opened_at: Millis,
     /// The unit whose waiting opened it.
@@ -104,4 +106,14 @@ impl FenceCase {
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Wanted | Phase::Running { .. } | Phase::Failed { .. })
     }
+}
+
+/// What may have lost its power to a fence attempt and is to have it again: a feed of a level that proved nothing, or
+/// a node that is to come back by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchedOff {
+    /// How often the device failed to switch it on.
+    pub failures: u32,
+    /// When it may be tried next.
+    pub next_at: Millis,
 }

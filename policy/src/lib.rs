@@ -37,6 +37,7 @@ mod definition;
 mod event;
 mod evidence;
 mod fence;
+mod level;
 mod name;
 mod node;
 mod permit;
@@ -54,16 +55,17 @@ pub use assembly::{
     Member, Start, Word, Words,
 };
 pub use command::{
-    Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin, Settings, Wish,
+    AfterFence, Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin, Settings,
+    Wish,
 };
 pub use definition::{Definition, Fencing, NodeTerm, OnQuorumLoss, OnStopFailure, Preference, Replicas};
 pub use event::{Event, EventKind, Severity, StopReason};
 pub use evidence::{Class, Evidence};
-pub use fence::{FenceCase, Observation, Phase as FencePhase, Power};
+pub use fence::{FenceCase, Observation, Phase as FencePhase, Power, SwitchedOff};
 pub use name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 pub use node::{Gone, Life, Node, Offer, Presence, Role};
 pub use permit::{Permit, Phase, Terms};
-pub use plan::{Observe, Order, Plan, Reason, plan};
+pub use plan::{Observe, Order, Plan, Reason, SwitchOn, plan};
 pub use query::Possibly;
 pub use refusal::Refusal;
 pub use state::{Alarm, AlarmKind, State, Tenure};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Device, Settings};
 use crate::event::Event;
-use crate::fence::{FenceCase, Observation, Phase};
+use crate::fence::{FenceCase, Observation, Phase, SwitchedOff};
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::refusal::Refusal;
@@ -116,6 +116,9 @@ pub struct State {
     /// Last look at each node through each device.
     #[serde(with = "pairs")]
     pub observations: BTreeMap<(String, NodeId), Observation>,
+    /// What is to have its power back after a fence, by device and node.
+    #[serde(default, with = "pairs")]
+    pub switched_off: BTreeMap<(String, NodeId), SwitchedOff>,
     /// Fence cases, closed ones of the present incarnations among them.
     pub cases: BTreeMap<CaseId, FenceCase>,
     /// Join tokens that are still valid.
@@ -145,6 +148,7 @@ impl Default for State {
             parted: BTreeMap::new(),
             devices: BTreeMap::new(),
             observations: BTreeMap::new(),
+            switched_off: BTreeMap::new(),
             cases: BTreeMap::new(),
             tokens: BTreeMap::new(),
             alarms: BTreeMap::new(),
@@ -192,27 +196,20 @@ impl State {
     }
 
     /// When an attempt under way may be given up (F24): at once if its executor is lost; otherwise when it is long
-    /// past the deadlines of its two calls (`off`, `status`) and a quarantine, so that an executor which forgot it
-    /// cannot hold the case for ever. `None` if no attempt is under way.
+    /// past the deadlines of all its calls (`off` and `status` of each device) and a quarantine, so that an executor
+    /// which forgot it cannot hold the case for ever. `None` if no attempt is under way.
     #[must_use]
     pub fn attempt_ends(&self, case: &FenceCase) -> Option<Millis> {
-        let Phase::Running { device, executor, executor_incarnation, since } = &case.phase else {
+        let Phase::Running { executor, executor_incarnation, since } = &case.phase else {
             return None;
         };
         let heard = self.nodes.get(executor).and_then(Node::in_session);
         if heard.is_none_or(|life| life.incarnation != *executor_incarnation) {
             return Some(*since);
         }
-        let timeout_ms = self.devices.get(device).map_or(0, |device| device.timeout_ms);
-        let calls = timeout_ms.saturating_mul(2);
+        let timeouts = self.level(case.node, case.level).map(|(_, device)| device.timeout_ms);
+        let calls = timeouts.fold(0, Millis::saturating_add).saturating_mul(2);
         Some(since.saturating_add(calls).saturating_add(self.settings.quarantine_ms))
-    }
-
-    /// The device that fences a node.
-    #[must_use]
-    pub fn device_of(&self, node: NodeId) -> Option<(&str, &Device)> {
-        let found = self.devices.iter().find(|(_, device)| device.targets.contains_key(&node));
-        found.map(|(name, device)| (name.as_str(), device))
     }
 
     /// The holder of a live permit.

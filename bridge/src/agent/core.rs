@@ -198,6 +198,7 @@ impl Agent {
             Event::Withdrawn { id, unit, index } => self.withdrawn(id, &unit, index),
             Event::Fenced { order, outcome } => self.fenced(&order, outcome),
             Event::Powered { order, power } => self.powered(&order, power, now),
+            Event::SwitchedOn { order, power } => self.switched_on(&order, power),
             Event::Probed { id, unit, finding } => self.probed(id, &unit, finding),
             Event::Command(command) => self.command(command, now),
             Event::Tick => self.tick(now),

@@ -15,7 +15,7 @@ use super::offer::Found;
 use super::permit::{Environment, Permit};
 use super::probe::{Finding, Question};
 use crate::session::FromSession;
-use crate::session::message::{AgentCall, FenceOrder, GateAnswer, LookOrder, Number};
+use crate::session::message::{AgentCall, FenceOrder, GateAnswer, LookOrder, Number, SwitchOnOrder};
 
 /// Number of an operation. What a replaced operation still reports is dropped by it.
 pub type OpId = u64;
@@ -73,6 +73,8 @@ pub enum Event {
     Fenced { order: Box<FenceOrder>, outcome: Option<FenceOutcome> },
     /// A look at another node's power ended.
     Powered { order: Box<LookOrder>, power: Power },
+    /// Power was to be switched on; `None` if that was not begun.
+    SwitchedOn { order: Box<SwitchOnOrder>, power: Option<Power> },
     /// A look at a clustered service's data or copy ended; `None` if it was called off.
     Probed { id: OpId, unit: UnitName, finding: Option<Finding> },
     /// Asked by the rest of the daemon.
@@ -277,6 +279,8 @@ pub enum Action {
     Fence(Box<FenceOrder>),
     /// Looks at a node's power.
     Power(Box<LookOrder>),
+    /// Switches a node's power on.
+    SwitchOn(Box<SwitchOnOrder>),
     /// Gives up the lease.
     EndLease,
     /// Takes the node down; nothing follows.
@@ -291,8 +295,18 @@ pub enum Action {
 #[derive(Debug, Default)]
 pub(super) struct Errands {
     /// What the open session asks for.
-    pub(super) ordered: (Vec<FenceOrder>, Vec<LookOrder>),
+    pub(super) ordered: Ordered,
     pub(super) fences: BTreeSet<(policy::CaseId, u32)>,
     /// Looks under way or lately done: the call, and the time of the next such at the earliest.
     pub(super) looks: BTreeMap<(String, NodeId, policy::Incarnation), (AgentCall, u64)>,
+    /// What is being switched on, or was and is ordered still: device, node, and how often it had failed.
+    pub(super) switch_on: BTreeSet<(String, NodeId, u32)>,
+}
+
+/// Tasks for other nodes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ordered {
+    pub(super) fences: Vec<FenceOrder>,
+    pub(super) looks: Vec<LookOrder>,
+    pub(super) switch_on: Vec<SwitchOnOrder>,
 }

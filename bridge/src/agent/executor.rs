@@ -1,8 +1,9 @@
 //! Carries out fence attempts and looks at power, through real fence agents.
 //!
-//! Decides how an agent is called and what its end means; whom to fence is decided elsewhere. The step is `off` and a
-//! separate `status` that says off: an agent's exit 0 alone was seen to be false. Everything goes by standard input,
-//! `action=` first, and nothing of it appears in arguments, properties or logs.
+//! Decides how an agent is called and what its end means; whom to fence is decided elsewhere. The step is `off` through
+//! every device of the level, and after the last of them a separate `status` that says off through each: an agent's exit 0
+//! alone was seen to be false, and of two feeds the first may have come back while the second was switched off.
+//! Everything goes by standard input, `action=` first, and nothing of it appears in arguments, properties or logs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use policy::{FenceOutcome, Power};
 use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
 
-use crate::session::message::{AgentCall, FenceOrder, LookOrder, Reply, Request};
+use crate::session::message::{AgentCall, FenceOrder, LookOrder, Reply, Request, SwitchOnOrder};
 use crate::session::{Asker, Lease};
 
 /// First part of the names of transient units: what is left over is found by it.
@@ -59,24 +60,60 @@ impl Executor {
 
     /// Carries out an attempt; `None` if it was not begun, for want of a lease or of a confirmation.
     pub(super) async fn fence(&self, systemd: &Systemd, order: &FenceOrder) -> Option<FenceOutcome> {
+        // By their names, so that two attempts never wait for each other.
+        let devices: BTreeMap<&str, _> =
+            order.calls.iter().map(|call| (call.device.as_str(), self.device(&call.device))).collect();
+        let level = devices.keys().copied().collect::<Vec<_>>().join(", ");
+        let mut alone = Vec::new();
+        for device in devices.values() {
+            alone.push(device.lock().await);
+        }
+        // What cannot be complete is not begun: half a level that was switched off proves nothing.
+        let mut steps = Vec::new();
+        for call in &order.calls {
+            let name = format!("{PREFIX}{}-{}-{}", order.case, order.attempt, call.device);
+            let spec = |action: &str| self.spec(call, action, format!("{name}-{action}.service"));
+            match (spec("off"), spec("status")) {
+                (Ok(off), Ok(status)) => steps.push((call, off, status)),
+                (Err(why), _) | (_, Err(why)) => return Some(FenceOutcome::Failed(why)),
+            }
+        }
+        let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
+        self.confirm(order).await?;
+        tracing::warn!(node, device = level, case = %order.case, "fencing: off");
+        let run = |spec| {
+            let systemd = systemd.clone();
+            async move { systemd.run_transient(spec).await }
+        };
+        let outcome = strike(steps, run).await;
+        tracing::warn!(node, device = level, ?outcome, "fencing: the attempt ended");
+        Some(outcome)
+    }
+
+    /// Switches a node's power on and looks whether it is; `None` if it was not begun, for want of a lease.
+    pub(super) async fn switch_on(
+        &self,
+        systemd: &Systemd,
+        order: &SwitchOnOrder,
+        number: u64,
+    ) -> Option<Power> {
         let call = &order.call;
-        let name = format!("{PREFIX}{}-{}", order.case, order.attempt);
         let device = self.device(&call.device);
         let _one = device.lock().await;
-        let spec = |action: &str| self.spec(call, action, format!("{name}-{action}.service"));
-        let (off, status) = match (spec("off"), spec("status")) {
-            (Ok(off), Ok(status)) => (off, status),
-            (Err(why), _) | (_, Err(why)) => return Some(FenceOutcome::Failed(why)),
+        let spec = |action: &str| self.spec(call, action, format!("{PREFIX}on-{number}-{action}.service"));
+        let (on, status) = match (spec("on"), spec("status")) {
+            (Ok(on), Ok(status)) => (on, status),
+            (Err(why), _) | (_, Err(why)) => return Some(Power::Unknown(why)),
         };
-        self.confirm(order).await?;
-        tracing::warn!(node = call.node_name, device = call.device, case = %order.case, "fencing: off");
-        let ended = called(&systemd.run_transient(off).await, call);
-        let outcome = match after_off(call, ended) {
-            Err(outcome) => outcome,
-            Ok(()) => verdict(call, called(&systemd.run_transient(status).await, call)),
-        };
-        tracing::warn!(node = call.node_name, device = call.device, ?outcome, "fencing: the attempt ended");
-        Some(outcome)
+        self.lease.left()?;
+        tracing::info!(node = call.node_name, device = call.device, "switching on");
+        match called(&systemd.run_transient(on).await, call) {
+            Called::Exited(0, _) => Some(power(called(&systemd.run_transient(status).await, call))),
+            Called::Exited(status, said) => {
+                Some(Power::Unknown(format!("on exited with status {status}{said}")))
+            }
+            Called::TimedOut(why) | Called::NotRun(why) => Some(Power::Unknown(format!("on: {why}"))),
+        }
     }
 
     /// Looks at a node's power.
@@ -128,6 +165,27 @@ impl Executor {
             binds_to: self.binds_to.clone(),
         })
     }
+}
+
+/// Off through each device, then a status through each. Ends with the first that does not prove its part.
+async fn strike<Run: Future<Output = TransientEnd>>(
+    steps: Vec<(&AgentCall, TransientSpec, TransientSpec)>,
+    run: impl Fn(TransientSpec) -> Run,
+) -> FenceOutcome {
+    let mut looks = Vec::new();
+    for (call, off, status) in steps {
+        if let Err(outcome) = after_off(call, called(&run(off).await, call)) {
+            return outcome;
+        }
+        looks.push((call, status));
+    }
+    for (call, status) in looks {
+        match verdict(call, called(&run(status).await, call)) {
+            FenceOutcome::Off => {}
+            outcome => return outcome,
+        }
+    }
+    FenceOutcome::Off
 }
 
 /// The agent's path. Its name comes from the cluster's settings, so it is checked here again.

@@ -367,6 +367,19 @@ impl Shell {
                     drop(events.send(Event::Powered { order, power }).await);
                 });
             }
+            Action::SwitchOn(order) => {
+                self.looks += 1;
+                let (executor, systemd, events) =
+                    (self.executor.clone(), self.systemd.clone(), self.events.clone());
+                let number = self.looks;
+                tokio::spawn(async move {
+                    let power = match &systemd {
+                        Some(systemd) => executor.switch_on(systemd, &order, number).await,
+                        None => None,
+                    };
+                    drop(events.send(Event::SwitchedOn { order, power }).await);
+                });
+            }
             Action::EndLease => self.lease.end(),
             Action::TakeDown { unit, why } => take_down(unit.as_ref().map(UnitName::as_str), why).await,
             Action::Show(reply, snapshot) => drop(reply.send(*snapshot)),

@@ -87,7 +87,7 @@ pub struct NodeLine {
     pub drained: Option<String>,
     /// `ready`, `unready`, `none` or `unknown`, and why not ready.
     pub fencing: String,
-    /// Fence device.
+    /// Fence devices, level by level: `bmc-n1, then pdu-a and pdu-b`.
     pub device: Option<String>,
     /// What the device last showed if that was not ON.
     pub fencing_error: Option<String>,
@@ -148,7 +148,7 @@ pub struct FenceLine {
     pub incarnation: String,
     /// `wanted`, `running` or `failed`; closed: `proven`, `cancelled` or `contradicted`.
     pub state: String,
-    /// Device.
+    /// Devices of the level in use, or of all levels.
     pub device: Option<String>,
     /// Attempts begun.
     pub attempts: u32,

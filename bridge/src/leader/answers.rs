@@ -88,6 +88,12 @@ impl Core {
                     look.node == *node && look.device == *device && look.executor == peer && *node != peer
                 })
             }
+            Fact::SwitchedOn { node, device, .. } => {
+                let due = self.reign.iter().flat_map(|reign| &reign.plan.switch_on);
+                due.into_iter().any(|on| {
+                    on.node == *node && on.device == *device && on.executor == peer && *node != peer
+                })
+            }
             Fact::FenceReported { case, .. } => {
                 let phase = self.state().cases.get(case).map(|case| &case.phase);
                 matches!(phase, Some(FencePhase::Running { executor, .. }) if *executor == peer)

@@ -7,7 +7,7 @@ use policy::{Device, FencePhase, NodeId, NodeView, Order};
 use super::core::Core;
 use crate::join::Peer;
 use crate::net::{Book, BookEntry};
-use crate::session::message::{AgentCall, Down, FenceOrder, LookOrder, Orders};
+use crate::session::message::{AgentCall, Down, FenceOrder, LookOrder, Orders, SwitchOnOrder};
 
 /// Whether what nodes are told may differ from what they were told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,19 +54,28 @@ impl Core {
             }
         }
         let running = self.state().cases.iter().filter_map(|(case, found)| match &found.phase {
-            FencePhase::Running { device, executor, .. } if *executor == node => {
-                let call = self.call(device, self.state().devices.get(device)?, found.node)?;
-                Some(FenceOrder { case: *case, attempt: found.attempts, call })
+            FencePhase::Running { executor, .. } if *executor == node => {
+                let level = self.state().level(found.node, found.level);
+                let calls = level.map(|(name, device)| self.call(name, device, found.node));
+                Some(FenceOrder {
+                    case: *case,
+                    attempt: found.attempts,
+                    calls: calls.collect::<Option<_>>()?,
+                })
             }
             _ => None,
         });
         let fences = running.collect();
+        let call = |name: &str, target| self.call(name, self.state().devices.get(name)?, target);
         let due = plan.into_iter().flat_map(|plan| &plan.observe).filter(|look| look.executor == node);
         let looks = due.filter_map(|look| {
-            let call = self.call(&look.device, self.state().devices.get(&look.device)?, look.node)?;
+            let call = call(&look.device, look.node)?;
             Some(LookOrder { incarnation: look.incarnation.clone(), call })
         });
-        Orders { view, fences, looks: looks.collect() }
+        let due = plan.into_iter().flat_map(|plan| &plan.switch_on).filter(|on| on.executor == node);
+        let switch_on = due
+            .filter_map(|on| Some(SwitchOnOrder { failures: on.failures, call: call(&on.device, on.node)? }));
+        Orders { view, fences, looks: looks.collect(), switch_on: switch_on.collect() }
     }
 
     fn call(&self, name: &str, device: &Device, node: NodeId) -> Option<AgentCall> {
@@ -102,6 +111,7 @@ fn same_but_for_index(told: &Orders, now: &Orders) -> bool {
     let view = &told.view;
     told.fences == now.fences
         && told.looks == now.looks
+        && told.switch_on == now.switch_on
         && view.permits == *permits
         && view.units == *units
         && view.survey == *survey

@@ -153,6 +153,8 @@ pub struct Orders {
     pub fences: Vec<FenceOrder>,
     /// Looks at other nodes' power that this node takes.
     pub looks: Vec<LookOrder>,
+    /// Power that this node gives back to others after a fence.
+    pub switch_on: Vec<SwitchOnOrder>,
 }
 
 /// A call of a fence agent, complete but for its secrets, which the executor reads from its own files.
@@ -181,6 +183,15 @@ pub struct FenceOrder {
     pub case: CaseId,
     /// Which attempt.
     pub attempt: u32,
+    /// How: a call for each device of the level, by the devices' names. All are to say off.
+    pub calls: Vec<AgentCall>,
+}
+
+/// A node's power is to be switched on. Nothing waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchOnOrder {
+    /// How often it failed before: each try is another order.
+    pub failures: u32,
     /// How.
     pub call: AgentCall,
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::command::FenceOutcome;
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::{Class, Evidence};
-use crate::fence::{FenceCase, Observation, Phase, Power};
+use crate::fence::{FenceCase, Phase, Power};
 use crate::name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::{Gone, Node, Presence};
 use crate::permit::Phase as PermitPhase;
@@ -16,55 +16,13 @@ use crate::state::{Alarm, AlarmKind};
 
 use super::{Step, stale};
 
-/// Wait before attempt n+1, in milliseconds: grows from 5 s to 60 s, for ever (never "give up and start anyway").
+/// Wait after round n through all levels, in milliseconds: grows from 5 s to 60 s, for ever (never "give up and start
+/// anyway").
 const BACK_OFF_MS: [Millis; 5] = [5_000, 10_000, 20_000, 40_000, 60_000];
+/// Wait before a level that failed is tried again, in milliseconds.
+const RETRY_MS: Millis = 1_000;
 
 impl Step<'_> {
-    pub(super) fn power_observed(
-        &mut self,
-        id: NodeId,
-        incarnation: &Incarnation,
-        device: &str,
-        power: &Power,
-    ) -> Result<(), Refusal> {
-        // A look counts while the node lives: a plug that shows ON once its node is silent may be anybody's.
-        self.heard(id, incarnation)?;
-        let known = self.state.devices.get(device).is_some_and(|device| device.targets.contains_key(&id));
-        if !known {
-            return Err(Refusal::Impossible(format!("no device {device} fences this node")));
-        }
-        let key = (String::from(device), id);
-        let last = self.state.observations.get(&key).filter(|seen| seen.incarnation == *incarnation);
-        let before = last.map(|seen| seen.power.clone());
-        let trusted = match power {
-            Power::On => true,
-            Power::Off => false,
-            Power::Unknown(_) => last.is_some_and(|seen| seen.trusted),
-        };
-        let misses = match power {
-            Power::Unknown(_) => last.map_or(0, |seen| seen.misses).saturating_add(1),
-            Power::On | Power::Off => 0,
-        };
-        let (incarnation, power) = (incarnation.clone(), power.clone());
-        let seen = Observation { incarnation, power: power.clone(), at: self.time, trusted, misses };
-        self.state.observations.insert(key, seen);
-        let alarm = AlarmKind::WrongPlug(id, device.into());
-        let why = match &power {
-            Power::On => {
-                self.state.alarms.remove(&alarm);
-                return Ok(());
-            }
-            Power::Off => "it says that the node, which is heard, has no power: wrong plug?".to_string(),
-            Power::Unknown(error) => error.clone(),
-        };
-        self.state.alarms.insert(alarm, Alarm { wall_ms: self.wall_ms, detail: why.clone() });
-        if before.as_ref() != Some(&power) {
-            let kind = EventKind::DeviceRefused { device: device.into(), why };
-            self.record(Severity::Warning, Some(id), None, kind);
-        }
-        Ok(())
-    }
-
     pub(super) fn open_case(
         &mut self,
         id: NodeId,
@@ -89,6 +47,9 @@ impl Step<'_> {
                 incarnation: incarnation.clone(),
                 phase: Phase::Wanted,
                 attempts: 0,
+                level: 0,
+                retries_left: 0,
+                rounds: 0,
                 opened_at: self.time,
                 because: because.clone(),
                 voided: Vec::new(),
@@ -99,27 +60,18 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// An attempt is committed before its agent runs. Its device must have been seen ON for this very life.
+    /// An attempt is committed before its agent runs. Each device of its level must have been seen ON for this very life.
     pub(super) fn begin_attempt(
         &mut self,
         id: CaseId,
         attempt: u32,
-        device: &str,
+        level: u32,
         executor: NodeId,
         executor_incarnation: &Incarnation,
     ) -> Result<(), Refusal> {
         let case = self.case(id)?;
-        let next_at = match &case.phase {
-            Phase::Wanted => 0,
-            Phase::Failed { next_at, .. } => *next_at,
-            Phase::Running { .. }
-            | Phase::Proven { .. }
-            | Phase::Cancelled { .. }
-            | Phase::Contradicted { .. } => {
-                return Err(stale("no attempt is due"));
-            }
-        };
-        if attempt != case.attempts.saturating_add(1) || next_at > self.time {
+        let due = self.state.attempt_due(case, level).is_some_and(|at| at <= self.time);
+        if attempt != case.attempts.saturating_add(1) || !due {
             return Err(stale("no attempt is due"));
         }
         let (target, incarnation) = (case.node, case.incarnation.clone());
@@ -129,26 +81,34 @@ impl Step<'_> {
         if self.node(target)?.lost_since().is_none() {
             return Err(Refusal::Unsafe("the target is heard".to_string()));
         }
-        let seen = self.state.observations.get(&(String::from(device), target));
-        let on = seen.is_some_and(|seen| seen.trusted && seen.incarnation == incarnation);
-        if !on {
+        let device = self.state.level_name(target, level);
+        if !self.state.level_counts(target, level, &incarnation) {
             return Err(Refusal::Unsafe(format!("{device} never saw this life of the node with power on")));
+        }
+        if self.state.level_is_busy(target, level) {
+            return Err(stale("the device is at work on another node"));
         }
         let life = self.node(executor)?.in_session().filter(|life| life.incarnation == *executor_incarnation);
         if life.is_none() || executor == target {
             return Err(Refusal::NotInSession(executor));
         }
-        let since = self.time;
+        let (since, retries) = (self.time, self.state.retries(target, level));
         if let Some(case) = self.state.cases.get_mut(&id) {
+            if case.level == level && case.retries_left > 0 {
+                case.retries_left = case.retries_left.saturating_sub(1);
+            } else {
+                if level <= case.level {
+                    case.rounds = case.rounds.saturating_add(1);
+                }
+                case.retries_left = retries;
+            }
             case.attempts = attempt;
-            case.phase = Phase::Running {
-                device: device.into(),
-                executor,
-                executor_incarnation: executor_incarnation.clone(),
-                since,
-            };
+            case.level = level;
+            let executor_incarnation = executor_incarnation.clone();
+            case.phase = Phase::Running { executor, executor_incarnation, since };
         }
-        let kind = EventKind::FenceBegan { case: id, attempt, device: device.into(), executor };
+        self.power_may_go(target, level);
+        let kind = EventKind::FenceBegan { case: id, attempt, device, executor };
         self.record(Severity::Warning, Some(target), None, kind);
         Ok(())
     }
@@ -161,31 +121,23 @@ impl Step<'_> {
         outcome: &FenceOutcome,
     ) -> Result<(), Refusal> {
         let case = self.case(id)?;
-        let Phase::Running { device, .. } = &case.phase else {
+        if !matches!(case.phase, Phase::Running { .. }) {
             return Err(stale("the case has no attempt under way"));
-        };
+        }
         if case.attempts != attempt {
             return Err(stale("a later attempt is under way"));
         }
-        let (device, target) = (device.clone(), case.node);
-        let error = match outcome {
-            FenceOutcome::Off => {
-                self.prove(id, Class::Off, Evidence::Fenced(id), None);
-                return Ok(());
-            }
-            FenceOutcome::Failed(error) => error,
-            FenceOutcome::TimedOut(error) => {
-                self.quarantine(target);
-                error
-            }
-        };
-        self.fail_attempt(id, attempt, &device, error);
+        match outcome {
+            FenceOutcome::Off => self.prove(id, Class::Off, Evidence::Fenced(id), None),
+            FenceOutcome::Failed(error) => self.fail_attempt(id, error),
+            FenceOutcome::TimedOut(error) => self.cut_attempt(id, error),
+        }
         Ok(())
     }
 
     pub(super) fn abandon_attempt(&mut self, id: CaseId, attempt: u32) -> Result<(), Refusal> {
         let case = self.case(id)?;
-        let Phase::Running { device, executor, executor_incarnation, .. } = &case.phase else {
+        let Phase::Running { executor, executor_incarnation, .. } = &case.phase else {
             return Err(stale("the case has no attempt under way"));
         };
         if case.attempts != attempt {
@@ -194,7 +146,6 @@ impl Step<'_> {
         if self.state.attempt_ends(case).is_none_or(|at| at > self.time) {
             return Err(Refusal::Unsafe("the executor is heard; its word is awaited".to_string()));
         }
-        let (device, target) = (device.clone(), case.node);
         let heard = self.state.nodes.get(executor).and_then(Node::in_session);
         let heard = heard.is_some_and(|life| life.incarnation == *executor_incarnation);
         let name = self.state.node_name(*executor);
@@ -203,8 +154,7 @@ impl Step<'_> {
         } else {
             format!("{name} was lost while it ran the agent")
         };
-        self.quarantine(target);
-        self.fail_attempt(id, attempt, &device, &error);
+        self.cut_attempt(id, &error);
         Ok(())
     }
 
@@ -229,6 +179,7 @@ impl Step<'_> {
         if let Some(case) = self.state.cases.get_mut(&id) {
             case.phase = Phase::Cancelled { at };
         }
+        self.power_comes_back(node, Class::Released, 0);
         self.record(Severity::Info, Some(node), None, EventKind::FenceCancelled { case: id });
         Ok(())
     }
@@ -282,6 +233,9 @@ impl Step<'_> {
                 incarnation: incarnation.clone(),
                 phase: Phase::Proven { class: Class::Word, at },
                 attempts: 0,
+                level: 0,
+                retries_left: 0,
+                rounds: 0,
                 opened_at: at,
                 because: because.clone(),
                 voided,
@@ -314,6 +268,7 @@ impl Step<'_> {
             case.node == id && case.incarnation == *incarnation && matches!(case.phase, Phase::Proven { .. })
         });
         let case = proven.map(|(case, _)| *case);
+        let lied = proven.filter(|_| gone.class == Class::Off).map_or(0, |(_, case)| case.level);
         let voided = match case.and_then(|case| self.state.cases.get_mut(&case)) {
             Some(proven) => {
                 proven.phase = Phase::Contradicted { at: time };
@@ -321,10 +276,13 @@ impl Step<'_> {
             }
             None => Vec::new(),
         };
-        // A device that lied does not count again for this life.
-        for ((device, _), seen) in self.state.observations.iter_mut().filter(|((_, node), _)| *node == id) {
-            seen.power = Power::Unknown(format!("{device} said off while the node ran"));
-            seen.trusted = false;
+        // Devices that lied do not count again for this life; a person's word says nothing of them.
+        let liars: Vec<String> = self.state.level(id, lied).map(|(device, _)| device.into()).collect();
+        for device in liars {
+            if let Some(seen) = self.state.observations.get_mut(&(device.clone(), id)) {
+                seen.power = Power::Unknown(format!("{device} said off while the node ran"));
+                seen.trusted = false;
+            }
         }
         for (unit, token, mut permit) in voided {
             permit.contradicted = true;
@@ -363,7 +321,7 @@ impl Step<'_> {
         let at = self.time;
         let Some(case) = self.state.cases.get_mut(&id) else { return };
         case.phase = Phase::Proven { class, at };
-        let (node, incarnation) = (case.node, case.incarnation.clone());
+        let (node, incarnation, level) = (case.node, case.incarnation.clone(), case.level);
         let after_ms = at.saturating_sub(case.opened_at);
         let by = by.map(String::from);
         let kind = EventKind::FenceProven { case: Some(id), evidence, by, after_ms };
@@ -375,16 +333,28 @@ impl Step<'_> {
         if let Ok(life) = self.life_mut(node, &incarnation) {
             life.gone = Some(Gone { class, at });
         }
+        self.power_comes_back(node, class, level);
     }
 
-    fn fail_attempt(&mut self, id: CaseId, attempt: u32, device: &str, error: &str) {
-        let step = attempt.saturating_sub(1) as usize;
-        let wait = BACK_OFF_MS.get(step).or(BACK_OFF_MS.last()).copied().unwrap_or_default();
-        let next_at = self.time.saturating_add(wait);
+    /// What was cut off may still strike, whatever a status says meanwhile; it is not repeated at once.
+    fn cut_attempt(&mut self, id: CaseId, error: &str) {
+        if let Some(case) = self.state.cases.get_mut(&id) {
+            case.retries_left = 0;
+            let node = case.node;
+            self.quarantine(node);
+        }
+        self.fail_attempt(id, error);
+    }
+
+    fn fail_attempt(&mut self, id: CaseId, error: &str) {
         let Some(case) = self.state.cases.get_mut(&id) else { return };
-        let node = case.node;
-        case.phase = Phase::Failed { device: device.into(), error: error.into(), next_at };
-        let kind = EventKind::FenceFailed { case: id, attempt, device: device.into(), error: error.into() };
+        let back_off = BACK_OFF_MS.get(case.rounds as usize).or(BACK_OFF_MS.last()).copied();
+        let wait = if case.retries_left > 0 { RETRY_MS } else { back_off.unwrap_or_default() };
+        let next_at = self.time.saturating_add(wait);
+        case.phase = Phase::Failed { error: error.into(), next_at };
+        let (node, level, attempt) = (case.node, case.level, case.attempts);
+        let device = self.state.level_name(node, level);
+        let kind = EventKind::FenceFailed { case: id, attempt, device, error: error.into() };
         self.record(Severity::Alert, Some(node), None, kind);
     }
 

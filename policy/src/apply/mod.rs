@@ -10,6 +10,7 @@ mod decisions;
 mod fencing;
 mod members;
 mod nodes;
+mod power;
 mod reports;
 mod void;
 mod wishes;
@@ -135,6 +136,8 @@ impl Step<'_> {
             Fact::PowerObserved { node, incarnation, device, power } => {
                 self.power_observed(*node, incarnation, device, power)
             }
+            // gates nothing
+            Fact::SwitchedOn { node, device, power } => self.switched_on(*node, device, power),
             // F4
             Fact::FenceReported { case, attempt, outcome } => self.fence_reported(*case, *attempt, outcome),
             // F18
@@ -201,8 +204,8 @@ impl Step<'_> {
             // F22
             Decision::OpenCase { node, incarnation, because } => self.open_case(*node, incarnation, because),
             // S2, F24
-            Decision::BeginAttempt { case, attempt, device, executor, executor_incarnation } => {
-                self.begin_attempt(*case, *attempt, device, *executor, executor_incarnation)
+            Decision::BeginAttempt { case, attempt, level, executor, executor_incarnation } => {
+                self.begin_attempt(*case, *attempt, *level, *executor, executor_incarnation)
             }
             // F24
             Decision::AbandonAttempt { case, attempt } => self.abandon_attempt(*case, *attempt),

@@ -129,6 +129,7 @@ impl Step<'_> {
         self.state.cases.retain(|_, case| case.node != id);
         self.state.alarms.retain(|kind, _| kind.node() != Some(id));
         self.state.observations.retain(|(_, node), _| *node != id);
+        self.state.switched_off.retain(|(_, node), _| *node != id);
         for device in self.state.devices.values_mut() {
             device.targets.remove(&id);
         }
@@ -276,34 +277,29 @@ impl Step<'_> {
             let why = "detect can be set only while the cluster has one node, in this version";
             return Err(Refusal::Impossible(why.to_string()));
         }
-        let mut fenced: BTreeSet<NodeId> = BTreeSet::new();
         for (name, device) in devices {
+            if device.level == 0 || device.at_once == 0 {
+                let why = format!("{name}: levels and attempts at once are counted from 1");
+                return Err(Refusal::Impossible(why));
+            }
             for id in device.targets.keys() {
-                let node = self.node(*id)?;
-                if !fenced.insert(*id) {
-                    let why = format!(
-                        "{} has two fence devices ({name} is one); this version takes one",
-                        node.name
-                    );
-                    return Err(Refusal::Impossible(why));
-                }
+                self.node(*id)?;
             }
         }
         let changed = |id: &NodeId| {
-            let before = self.state.device_of(*id);
-            let after = devices.iter().find(|(_, device)| device.targets.contains_key(id));
-            before != after.map(|(name, device)| (name.as_str(), device))
+            let after = devices.iter().filter(|(_, device)| device.targets.contains_key(id));
+            !self.state.devices_of(*id).eq(after.map(|(name, device)| (name.as_str(), device)))
         };
         for (id, node) in self.state.nodes.iter().filter(|(id, _)| changed(id)) {
             if self.state.open_case(*id).is_some() {
-                let why = format!("{} is being fenced; its device cannot change now", node.name);
+                let why = format!("{} is being fenced; its devices cannot change now", node.name);
                 return Err(Refusal::Impossible(why));
             }
             // F19: the only way to prove what a lost node does is not taken away, nor swapped for an untried one.
             let held = self.state.units.values().any(|unit| unit.permit_on(*id).is_some());
             if held && node.lost_since().is_some() {
                 let why =
-                    format!("{} is lost and may still run units; its device cannot change now", node.name);
+                    format!("{} is lost and may still run units; its devices cannot change now", node.name);
                 return Err(Refusal::Impossible(why));
             }
         }
@@ -318,6 +314,9 @@ impl Step<'_> {
         self.state.observations.retain(|(name, node), _| {
             !renewed.contains(name)
                 && devices.get(name).is_some_and(|device| device.targets.contains_key(node))
+        });
+        self.state.switched_off.retain(|(name, node), _| {
+            devices.get(name).is_some_and(|device| device.targets.contains_key(node))
         });
         self.state.alarms.retain(|kind, _| !matches!(kind, crate::state::AlarmKind::WrongPlug(_, _)));
         self.state.settings = settings.clone();

@@ -1,6 +1,5 @@
 //! What the planner concluded. Each is checked by `apply` against everything that it rests on.
 
-use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::assembly::{Election, Start};
@@ -98,8 +97,8 @@ pub enum Decision {
         case: CaseId,
         /// Number of the attempt, from 1.
         attempt: u32,
-        /// Through which device.
-        device: String,
+        /// Through which level of the node's devices.
+        level: u32,
         /// Who runs the agent.
         executor: NodeId,
         /// In which life.

@@ -226,6 +226,15 @@ pub enum Fact {
         /// What it showed.
         power: Power,
     },
+    /// A node's power was switched on again through a device, or was to be.
+    SwitchedOn {
+        /// Whose.
+        node: NodeId,
+        /// Through which device.
+        device: String,
+        /// What its status said afterwards.
+        power: Power,
+    },
     /// An attempt ended.
     FenceReported {
         /// Which case.

@@ -20,6 +20,33 @@ pub struct Device {
     pub targets: BTreeMap<NodeId, BTreeMap<String, String>>,
     /// Deadline of one call of the agent, in milliseconds.
     pub timeout_ms: Millis,
+    /// The devices of one level prove a node off together; the next level is tried where they do not. From 1.
+    #[serde(default = "one")]
+    pub level: u32,
+    /// How long after a fence is wanted it is used at the earliest, in milliseconds.
+    #[serde(default)]
+    pub delay_ms: Millis,
+    /// How often an attempt that failed, and was not cut off, is repeated before the next level is tried.
+    #[serde(default)]
+    pub retries: u32,
+    /// How many attempts may go through it at once: many management controllers have one session.
+    #[serde(default = "one")]
+    pub at_once: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What becomes of a node that was fenced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterFence {
+    /// It stays off until a person has looked at it.
+    #[default]
+    Off,
+    /// It is switched on again, once nothing can strike it any more.
+    On,
 }
 
 /// The cluster's settings.
@@ -36,6 +63,9 @@ pub struct Settings {
     /// How many in the whole cluster.
     #[serde(default)]
     pub starts_per_cluster: Option<u32>,
+    /// Whether a fenced node is switched on again.
+    #[serde(default)]
+    pub after_fence: AfterFence,
 }
 
 impl Settings {
@@ -65,6 +95,12 @@ impl Settings {
 impl Default for Settings {
     /// `detect` 2 s; quarantine 30 s (field notes: the last queued power-off struck 12 s after the first).
     fn default() -> Self {
-        Self { detect_ms: 2_000, quarantine_ms: 30_000, starts_per_node: None, starts_per_cluster: None }
+        Self {
+            detect_ms: 2_000,
+            quarantine_ms: 30_000,
+            starts_per_node: None,
+            starts_per_cluster: None,
+            after_fence: AfterFence::Off,
+        }
     }
 }

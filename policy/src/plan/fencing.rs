@@ -1,6 +1,5 @@
-//! Fence cases to open, attempt, abandon or cancel, and devices to look through.
+//! Fence cases to open, attempt, abandon or cancel, and devices to look through or to switch nodes on by.
 
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::command::Decision;
@@ -9,7 +8,7 @@ use crate::name::{CaseId, Incarnation, Millis, NodeId, UnitName};
 use crate::node::Node;
 use crate::permit::Permit;
 
-use super::{Observe, Planner};
+use super::{Observe, Planner, SwitchOn};
 
 /// How long a good look at a device counts, in milliseconds: a mapping that was changed shows within ten minutes.
 const FRESH_MS: Millis = 600_000;
@@ -59,7 +58,6 @@ impl Planner<'_> {
                     self.wake(target.quarantined_until);
                 }
             }
-            Phase::Failed { next_at, .. } if *next_at > self.now => self.wake(*next_at),
             Phase::Wanted | Phase::Failed { .. } if wanted => self.attempt(id, case),
             _ => {}
         }
@@ -70,19 +68,27 @@ impl Planner<'_> {
         if permit.is_some_and(|permit| self.state.expires_at(unit, permit).is_some()) {
             return true;
         }
+        let Some(life) = self.state.nodes.get(&id).and_then(|node| node.life.as_ref()) else { return false };
         match self.state.open_case(id) {
+            Some((_, case)) if case.rounds > 0 => false,
+            Some((_, FenceCase { phase: Phase::Running { .. }, .. })) => true,
             Some((_, case)) if case.attempts > 0 => {
-                case.attempts == 1 && matches!(case.phase, Phase::Running { .. })
+                self.next_level(case).is_some_and(|level| level > case.level)
             }
-            _ => {
-                let life = self.state.nodes.get(&id).and_then(|node| node.life.as_ref());
-                let device = self.state.device_of(id).map(|(device, _)| device.to_string());
-                let seen = device.and_then(|device| self.state.observations.get(&(device, id)));
-                seen.is_some_and(|seen| {
-                    seen.trusted && life.is_some_and(|life| life.incarnation == seen.incarnation)
-                })
-            }
+            _ => self.state.first_level(id, &life.incarnation).is_some(),
         }
+    }
+
+    /// Through which level the next attempt goes: the last one as long as it is retried, then the one behind it, and
+    /// after the last the first again. Levels that cannot count are passed over.
+    fn next_level(&self, case: &FenceCase) -> Option<u32> {
+        let counts = |level: &u32| self.state.level_counts(case.node, *level, &case.incarnation);
+        if case.retries_left > 0 && counts(&case.level) {
+            return Some(case.level);
+        }
+        let behind =
+            self.state.levels(case.node).into_iter().filter(|level| *level > case.level).find(counts);
+        behind.or_else(|| self.state.first_level(case.node, &case.incarnation))
     }
 
     fn attempt(&mut self, id: CaseId, case: &FenceCase) {
@@ -90,16 +96,32 @@ impl Planner<'_> {
             self.wake(until);
             return;
         }
-        let Some((device, _)) = self.state.device_of(case.node) else { return };
-        let seen = self.state.observations.get(&(device.to_string(), case.node));
-        if seen.is_none_or(|seen| !seen.trusted || seen.incarnation != case.incarnation) {
+        let Some(level) = self.next_level(case) else { return };
+        let Some(due) = self.state.attempt_due(case, level) else { return };
+        if due > self.now {
+            self.wake(due);
+            return;
+        }
+        // The end of the other attempt is an entry, and the next plan comes with it.
+        if self.state.level_is_busy(case.node, level) || self.is_used(case.node, level) {
             return;
         }
         let attempt = case.attempts.saturating_add(1);
         let Some((executor, executor_incarnation)) = self.executor(case.node, attempt) else { return };
-        let device = String::from(device);
-        let decision = Decision::BeginAttempt { case: id, attempt, device, executor, executor_incarnation };
+        let decision = Decision::BeginAttempt { case: id, attempt, level, executor, executor_incarnation };
         self.plan.decisions.push(decision);
+    }
+
+    /// Whether an attempt that this plan begins already takes a device of the level. The next plan sees how many more
+    /// the device takes.
+    fn is_used(&self, node: NodeId, level: u32) -> bool {
+        self.plan.decisions.iter().any(|decision| {
+            let Decision::BeginAttempt { case, level: other, .. } = decision else { return false };
+            self.state.cases.get(case).is_some_and(|case| {
+                let mut devices = self.state.level(case.node, *other).map(|(name, _)| name);
+                devices.any(|name| self.state.level(node, level).any(|(own, _)| own == name))
+            })
+        })
     }
 
     /// Who runs the agent: any node in session but the target, another one at each attempt.
@@ -118,6 +140,10 @@ impl Planner<'_> {
     /// Looks through each device at each living node: at once in a new life, again when in doubt, and regularly.
     pub(super) fn observations(&mut self) {
         for (name, device) in &self.state.devices {
+            // A fence comes first; its end is an entry, and the next plan looks.
+            if self.state.is_busy(name, device) {
+                continue;
+            }
             for target in device.targets.keys() {
                 let Some(life) = self.state.nodes.get(target).and_then(Node::in_session) else { continue };
                 let seen = self.state.observations.get(&(name.clone(), *target));
@@ -136,6 +162,28 @@ impl Planner<'_> {
                 let (node, incarnation) = (*target, life.incarnation.clone());
                 self.plan.observe.push(Observe { device: name.clone(), node, incarnation, executor });
             }
+        }
+    }
+
+    /// Gives nodes their power back, once no case is open and no late command can take it again.
+    pub(super) fn switch_on(&mut self) {
+        for ((device, node), off) in &self.state.switched_off {
+            let Some(target) = self.state.nodes.get(node) else { continue };
+            if self.state.open_case(*node).is_some() {
+                continue;
+            }
+            let due = off.next_at.max(target.quarantined_until);
+            if due > self.now {
+                self.wake(due);
+                continue;
+            }
+            let Some((executor, _)) = self.executor(*node, off.failures.saturating_add(1)) else { continue };
+            self.plan.switch_on.push(SwitchOn {
+                device: device.clone(),
+                node: *node,
+                executor,
+                failures: off.failures,
+            });
         }
     }
 }

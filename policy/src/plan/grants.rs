@@ -175,14 +175,16 @@ impl Planner<'_> {
         hindered
     }
 
-    /// A node with a fence device takes nothing before the device was looked at once in its present life, whatever
-    /// that shows: a device that was never seen ON cannot fence it later.
+    /// A node with fence devices takes nothing before one level can fence it, or each of them was looked at once in its
+    /// present life, whatever that showed: a device that was never seen ON cannot fence it later.
     pub(super) fn awaits_observation(&self, id: NodeId, node: &Node) -> bool {
-        let Some((device, _)) = self.state.device_of(id) else { return false };
-        let incarnation = node.life.as_ref().map(|life| &life.incarnation);
-        let seen = self.state.observations.get(&(device.to_string(), id));
+        let Some(life) = &node.life else { return false };
+        let unseen = |name: &str| self.state.seen(name, id, &life.incarnation).is_none();
+        if !self.state.devices_of(id).any(|(name, _)| unseen(name)) {
+            return false;
+        }
         let others = self.state.nodes.iter().any(|(other, node)| *other != id && node.in_session().is_some());
-        others && seen.map(|seen| &seen.incarnation) != incarnation
+        others && self.state.first_level(id, &life.incarnation).is_none()
     }
 
     /// The best of the candidates, best first: the one asked for, the target of a move, one to which its companions

@@ -55,6 +55,19 @@ pub struct Observe {
     pub executor: NodeId,
 }
 
+/// Power that a node is to have back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchOn {
+    /// Through which device.
+    pub device: alloc::string::String,
+    /// Whose.
+    pub node: NodeId,
+    /// Who runs the agent.
+    pub executor: NodeId,
+    /// How often it failed before: each try is another one.
+    pub failures: u32,
+}
+
 /// A plan: decisions in the order in which they are to be proposed, and the reasons for what does not move.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -64,6 +77,8 @@ pub struct Plan {
     pub orders: Vec<Order>,
     /// Devices to be looked through.
     pub observe: Vec<Observe>,
+    /// What is to be switched on.
+    pub switch_on: Vec<SwitchOn>,
     /// For each unit, what it waits for; empty when it is where one would expect.
     pub reasons: BTreeMap<UnitName, Vec<Reason>>,
     /// When time alone changes the plan.
@@ -91,6 +106,7 @@ pub fn plan(state: &State, now: Millis) -> Plan {
     planner.units();
     planner.fencing();
     planner.observations();
+    planner.switch_on();
     planner.plan
 }
 

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};
 
 use crate::event::StopReason;
-use crate::fence::Phase;
+use crate::fence::{FenceCase, Phase, Power};
 use crate::name::{Millis, NodeId, UnitName};
 use crate::query::Possibly;
 use crate::state::State;
@@ -326,30 +326,44 @@ fn fence_text(state: &State, node: NodeId, now: Millis) -> String {
         let left = until.saturating_sub(now);
         return format!("{name} is lost, with too many others at once; fencing waits another {left} ms");
     }
+    let by = state.level_name(node, case.level);
     match &case.phase {
-        Phase::Running { device, executor, .. } => {
-            format!("{name} is being fenced by {device}, run on {}", state.node_name(*executor))
+        Phase::Running { executor, .. } => {
+            format!("{name} is being fenced by {by}, run on {}", state.node_name(*executor))
         }
-        Phase::Failed { device, error, next_at } => {
+        Phase::Failed { error, next_at } => {
             let left = next_at.saturating_sub(now).div_ceil(1000);
-            format!("fencing {name} by {device} failed ({error}); next attempt in {left} s")
+            format!("fencing {name} by {by} failed ({error}); next attempt in {left} s")
         }
-        _ => match state.device_of(node) {
-            None => format!("{name} is lost and has no fence device"),
-            Some((device, _)) => match state.observations.get(&(device.to_string(), node)) {
-                Some(seen) if seen.incarnation == case.incarnation => match &seen.power {
-                    _ if seen.trusted => {
-                        format!("{name} is lost; its fence by {device} is about to begin")
-                    }
-                    crate::fence::Power::Unknown(error) => {
-                        format!("{name} is lost, and {device} cannot count: {error}")
-                    }
-                    _ => format!(
-                        "{name} is lost, and {device} cannot count: it read OFF while the node was heard"
-                    ),
-                },
-                _ => format!("{name} is lost, and {device} never saw this life of it with power on"),
-            },
-        },
+        _ => unfenced_text(state, case, now),
+    }
+}
+
+/// Why no attempt has begun.
+fn unfenced_text(state: &State, case: &FenceCase, now: Millis) -> String {
+    let (node, name) = (case.node, state.node_name(case.node));
+    let Some((device, _)) = state.devices_of(node).next() else {
+        return format!("{name} is lost and has no fence device");
+    };
+    if let Some(level) = state.first_level(node, &case.incarnation) {
+        let by = state.level_name(node, level);
+        let left = state.attempt_due(case, level).unwrap_or_default().saturating_sub(now).div_ceil(1000);
+        if left > 0 {
+            return format!("{name} is lost; its fence by {by} begins in {left} s (`delay`)");
+        }
+        if state.level_is_busy(node, level) {
+            return format!("{name} is lost; its fence by {by} waits for the end of another node's");
+        }
+        return format!("{name} is lost; its fence by {by} is about to begin");
+    }
+    // Of several devices the first that cannot count: which levels there are, `convoke config show` says.
+    let trusted = |name: &str| state.seen(name, node, &case.incarnation).is_some_and(|seen| seen.trusted);
+    let device = state.devices_of(node).map(|(name, _)| name).find(|name| !trusted(name)).unwrap_or(device);
+    match state.seen(device, node, &case.incarnation).map(|seen| &seen.power) {
+        Some(Power::Unknown(error)) => {
+            format!("{name} is lost, and {device} cannot count: {error}")
+        }
+        Some(_) => format!("{name} is lost, and {device} cannot count: it read OFF while the node was heard"),
+        None => format!("{name} is lost, and {device} never saw this life of it with power on"),
     }
 }

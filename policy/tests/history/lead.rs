@@ -21,6 +21,20 @@ impl World {
                 }
             }
         }
+        for on in &planned.switch_on {
+            let fact = Fact::SwitchedOn {
+                node: on.node,
+                device: on.device.clone(),
+                power: if self.calm || on.failures > 0 {
+                    Power::On
+                } else {
+                    Power::Unknown("no answer".into())
+                },
+            };
+            if !self.facts.contains(&fact) {
+                self.facts.push(fact);
+            }
+        }
         let half = !self.calm && self.rng.percent(10);
         for decision in planned.decisions {
             if half && self.rng.percent(50) {

@@ -15,8 +15,8 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    CaseId, Cause, Command, Definition, Device, Entry, Fact, Incarnation, NodeId, NodeView, Origin, Refusal,
-    Settings, State, UnitName, Wanted, Wish, apply,
+    AfterFence, CaseId, Cause, Command, Definition, Device, Entry, Fact, Incarnation, NodeId, NodeView,
+    Origin, Refusal, Settings, State, UnitName, Wanted, Wish, apply,
 };
 
 pub(crate) use check::{Checked, Violation};
@@ -46,6 +46,8 @@ pub(crate) struct World {
     rng: Rng,
     broken: Option<Mutation>,
     liar: bool,
+    /// Which devices there are. Numbers of its own: histories of one device each stay as they were.
+    topology: Rng,
     /// Disks are replaced now and then.
     disks_fail: bool,
     /// No more faults, no more operators.
@@ -100,6 +102,7 @@ impl World {
             rng,
             broken,
             liar,
+            topology: Rng::new(seed ^ 0xfe_4ce5),
             disks_fail: false,
             calm: false,
             checked: 0,
@@ -116,6 +119,34 @@ impl World {
             strikes: Vec::new(),
             definitions: definitions(),
         }
+    }
+
+    /// A controller for each machine, and for some clusters two feeds of all machines behind them.
+    fn devices(&mut self) -> BTreeMap<String, Device> {
+        let device = |machines: &[Machine], level: u32, topology: &mut Rng| Device {
+            agent: "fence_test".into(),
+            options: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            targets: machines.iter().map(|machine| (machine.id, BTreeMap::new())).collect(),
+            timeout_ms: 5_000,
+            level,
+            delay_ms: if topology.percent(10) { 1_000 } else { 0 },
+            retries: u32::from(topology.percent(30)),
+            at_once: 1 + u32::from(topology.percent(30)),
+        };
+        let topology = &mut self.topology;
+        let mut devices: BTreeMap<String, Device> = BTreeMap::new();
+        for machine in &self.machines {
+            let own = device(std::slice::from_ref(machine), 1, topology);
+            devices.insert(format!("bmc-{}", machine.name), own);
+        }
+        if topology.percent(50) {
+            let level = 1 + u32::from(topology.percent(80));
+            for feed in ["feed-1", "feed-2"] {
+                devices.insert(feed.into(), device(&self.machines, level, topology));
+            }
+        }
+        devices
     }
 
     /// Founds the cluster, enrols everybody, gives most of them a device, and puts the files in place.
@@ -155,18 +186,9 @@ impl World {
                 machine.id = id;
             }
         }
-        let mut devices = BTreeMap::new();
-        for machine in &self.machines {
-            let device = Device {
-                agent: "fence_test".into(),
-                options: BTreeMap::new(),
-                secrets: BTreeMap::new(),
-                targets: BTreeMap::from([(machine.id, BTreeMap::new())]),
-                timeout_ms: 5_000,
-            };
-            devices.insert(format!("bmc-{}", machine.name), device);
-        }
-        let settings = Settings { quarantine_ms: 10_000, ..Settings::default() };
+        let devices = self.devices();
+        let after_fence = if self.topology.percent(30) { AfterFence::On } else { AfterFence::Off };
+        let settings = Settings { quarantine_ms: 10_000, after_fence, ..Settings::default() };
         // One node has room for three, the others for one or two at a time, and there are two racks.
         let capacity = |(at, machine): (usize, &Machine)| {
             let rack = if at % 2 == 0 { "x" } else { "y" };

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    Cause, Decision, Definition, Device, Fact, FenceOutcome, Fencing, Incarnation, InventoryItem, NodeTerm,
-    Offer, OnQuorumLoss, Origin, Power, Preference, Replicas, Role, Settings, Start, Token, UnitName, Wanted,
-    Wish,
+    Cause, Decision, Fact, Incarnation, InventoryItem, Origin, Role, Start, Token, UnitName, Wanted, Wish,
 };
 
+use super::devices::shown;
+use super::offers::offer;
 use super::{Lines, World};
 
 impl World {
@@ -81,15 +81,10 @@ impl World {
                 self.observed(name, unit, *how == "running")?
             }
             // Devices
-            ["look", name, shown, ..] => {
-                let node = self.node(name)?;
-                let power = match *shown {
-                    "on" => Power::On,
-                    "off" => Power::Off,
-                    _ => Power::Unknown(text(2)),
-                };
-                let (incarnation, device) = (self.incarnation(name), format!("bmc-{name}"));
-                self.fact(Fact::PowerObserved { node, incarnation, device, power })
+            ["look", name, rest @ ..] => self.look(name, rest)?,
+            ["switch", name, "on", "by", device, rest @ ..] => {
+                let (node, power) = (self.node(name)?, shown(rest));
+                self.fact(Fact::SwitchedOn { node, device: (*device).into(), power })
             }
             ["fence", name, rest @ ..] => self.fence(name, rest)?,
             ["contradict", name] => {
@@ -181,18 +176,7 @@ impl World {
                 };
                 reasons.iter().map(line).collect()
             }
-            ["looks"] => {
-                let planned = policy::plan(&self.state, self.time);
-                let line = |look: &policy::Observe| {
-                    format!(
-                        "look at {} through {}, from {}",
-                        self.name(look.node),
-                        look.device,
-                        self.name(look.executor)
-                    )
-                };
-                planned.observe.iter().map(line).collect()
-            }
+            ["looks"] => self.looks(),
             ["wakes"] => {
                 let planned = policy::plan(&self.state, self.time);
                 vec![
@@ -387,21 +371,6 @@ impl World {
         Ok(self.fact(Fact::Released { node, incarnation, unit, token, because }))
     }
 
-    fn fence(&mut self, name: &str, rest: &[&str]) -> Lines {
-        let (case, latest) = self.case(self.node(name)?)?;
-        let (attempt, rest) = match rest {
-            ["attempt", number, rest @ ..] => (number.parse().map_err(|_| "no attempt")?, rest),
-            rest => (latest, rest),
-        };
-        let outcome = match rest {
-            ["off"] => FenceOutcome::Off,
-            ["failed", why @ ..] => FenceOutcome::Failed(why.join(" ")),
-            ["hung"] => FenceOutcome::TimedOut("no answer within 20 s".into()),
-            other => return Err(format!("no outcome {other:?}")),
-        };
-        Ok(self.fact(Fact::FenceReported { case, attempt, outcome }))
-    }
-
     fn goal(&mut self, unit: &str, wanted: Wanted, rest: &[&str]) -> Lines {
         let node = match rest {
             ["on", name] => Some(self.node(name)?),
@@ -415,37 +384,6 @@ impl World {
     fn vouch(&mut self, name: &str, incarnation: Incarnation) -> Lines {
         let node = self.node(name)?;
         Ok(self.wish(Wish::VouchFenced { node, incarnation, by: "ann".into() }))
-    }
-
-    /// One device for each node, but for those that are named; attributes as `a.rack=1`.
-    fn configure(&mut self, rest: &[&str]) -> Lines {
-        let without: BTreeSet<&str> =
-            rest.iter().filter_map(|word| word.strip_prefix("no-device=")).collect();
-        let mut attributes: BTreeMap<_, BTreeMap<String, String>> = BTreeMap::new();
-        let mut settings = Settings::default();
-        for word in rest {
-            if let Some(ms) = word.strip_prefix("detect=") {
-                settings.detect_ms = ms.parse().map_err(|_| "no number")?;
-            } else if let Some(most) = word.strip_prefix("starts-per-node=") {
-                settings.starts_per_node = Some(most.parse().map_err(|_| "no number")?);
-            } else if let Some(most) = word.strip_prefix("starts-per-cluster=") {
-                settings.starts_per_cluster = Some(most.parse().map_err(|_| "no number")?);
-            } else if let Some((name, (key, value))) =
-                word.split_once('.').and_then(|(name, rest)| Some((name, rest.split_once('=')?)))
-            {
-                attributes.entry(self.node(name)?).or_default().insert(key.into(), value.into());
-            }
-        }
-        let targets = self.state.nodes.iter().filter(|(_, node)| !without.contains(node.name.as_str()));
-        let device = |id| Device {
-            agent: "fence_test".into(),
-            options: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            targets: BTreeMap::from([(id, BTreeMap::new())]),
-            timeout_ms: 20_000,
-        };
-        let devices = targets.map(|(id, node)| (format!("bmc-{}", node.name), device(*id))).collect();
-        Ok(self.wish(Wish::Configure { settings, devices, attributes, by: "ann".into() }))
     }
 
     /// A decision that no planner made.
@@ -492,17 +430,15 @@ impl World {
                 let (node, incarnation) = (self.node(name)?, self.incarnation(name));
                 Decision::OpenCase { node, incarnation, because: Self::unit(unit) }
             }
-            ["attempt", number, "at", name, "by", executor] => {
+            ["attempt", number, "at", name, rest @ .., "by", executor] => {
                 let attempt = number.parse().map_err(|_| "no number")?;
+                let level = match rest {
+                    ["level", level] => level.parse().map_err(|_| "no level")?,
+                    _ => 1,
+                };
                 let (case, _) = self.case(self.node(name)?)?;
                 let (executor, executor_incarnation) = self.executor(self.node(executor)?)?;
-                Decision::BeginAttempt {
-                    case,
-                    attempt,
-                    device: format!("bmc-{name}"),
-                    executor,
-                    executor_incarnation,
-                }
+                Decision::BeginAttempt { case, attempt, level, executor, executor_incarnation }
             }
             ["abandon", name] => {
                 let (case, attempt) = self.case(self.node(name)?)?;
@@ -521,81 +457,5 @@ impl World {
         };
         let text = self.decide(decision);
         Ok(if text.is_empty() { vec!["accepted".into()] } else { text })
-    }
-}
-
-/// `replicas=2 fencing=none requires=db prefer=b:10 enabled`: an offer with these keys, exclusive otherwise.
-fn offer(keys: &[&str]) -> Result<Offer, String> {
-    let replicas = keys.iter().find_map(|key| key.strip_prefix("replicas="));
-    let mut definition = match replicas {
-        None | Some("1") => Definition::exclusive(),
-        Some("all") => Definition::replicated(Replicas::All),
-        Some(count) => Definition::replicated(Replicas::Count(count.parse().map_err(|_| "no count")?)),
-    };
-    let mut offer = Offer {
-        definition: None,
-        fault: None,
-        gated: true,
-        enabled: false,
-        stop_budget_ms: 10_000,
-        present: true,
-    };
-    let units = |list: &str| list.split(',').map(World::unit).collect::<BTreeSet<UnitName>>();
-    let number = |text: &str| text.parse::<i64>().map_err(|_| format!("no number: {text}"));
-    for key in keys {
-        match key.split_once('=').unwrap_or((key, "")) {
-            ("replicas", _) => {}
-            ("fencing", "none") => definition.fencing = Fencing::None,
-            ("fencing", "lease") => definition.fencing = Fencing::Lease,
-            ("fencing", "watchdog") => definition.fencing = Fencing::Watchdog,
-            ("fencing", "required") => definition.fencing = Fencing::Required,
-            ("quorumloss", "continue") => definition.on_quorum_loss = OnQuorumLoss::Continue,
-            ("quorumloss", "stop") => definition.on_quorum_loss = OnQuorumLoss::Stop,
-            ("requires", list) => definition.requires = units(list),
-            ("wants", list) => definition.wants = units(list),
-            ("binds", list) => definition.binds_to = units(list),
-            ("part", list) => definition.part_of = units(list),
-            ("before", list) => definition.before = units(list),
-            ("conflicts", list) => definition.conflicts = units(list),
-            ("apart", list) => definition.other_node_than = units(list),
-            ("spread", attribute) => definition.spread = Some((*attribute).into()),
-            ("uses", list) => {
-                for item in list.split(',') {
-                    let (of, amount) = item.split_once(':').ok_or("uses=WHAT:AMOUNT")?;
-                    definition.uses.insert(of.into(), number(amount)? as u64);
-                }
-            }
-            ("priority", text) => definition.priority = number(text)?,
-            ("oneatatime", _) => definition.start_one_at_a_time = true,
-            ("after", list) => definition.after = units(list),
-            ("beside", list) => definition.same_node_as = units(list),
-            ("nodes", list) => definition.nodes = list.split(',').map(term).collect(),
-            ("prefer", list) => {
-                for item in list.split(',') {
-                    let (name, weight) = item.split_once(':').ok_or("prefer=NODE:WEIGHT")?;
-                    definition.prefer.push(Preference { term: term(name), weight: number(weight)? });
-                }
-            }
-            ("stickiness", text) => definition.stickiness = Some(number(text)?),
-            ("failures", text) => definition.failures_max = number(text)? as u32,
-            ("reset", text) => definition.failure_reset_ms = number(text)? as u64 * 1_000,
-            ("budget", text) => offer.stop_budget_ms = number(text)? as u64 * 1_000,
-            ("assembly" | "without" | "wait" | "then" | "resync", _) => {}
-            ("ungated", _) => offer.gated = false,
-            ("enabled", _) => offer.enabled = true,
-            ("withdrawn", _) => offer.present = false,
-            ("fault", text) => offer.fault = Some(text.replace('_', " ")),
-            other => return Err(format!("no key {other:?}")),
-        }
-    }
-    definition.assembly = super::assembly::keys(keys)?;
-    offer.definition = offer.fault.is_none().then_some(definition);
-    Ok(offer)
-}
-
-fn term(text: &str) -> NodeTerm {
-    match text.split_once(':') {
-        Some((key, value)) => NodeTerm::Attribute(key.into(), value.into()),
-        None => NodeTerm::Name(text.into()),
     }
 }

@@ -4,7 +4,9 @@
 //! differs from the usual.
 
 mod assembly;
+mod devices;
 mod lines;
+mod offers;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -47,9 +47,11 @@ impl World {
             Decision::OpenCase { node, because, .. } => {
                 format!("fence {} because {because} waits for it", self.name(*node))
             }
-            Decision::BeginAttempt { case, attempt, device, executor, .. } => {
+            Decision::BeginAttempt { case, attempt, level, executor, .. } => {
+                let target = self.state.cases.get(case).map(|case| case.node);
+                let by = target.map(|node| self.state.level_name(node, *level)).unwrap_or_default();
                 format!(
-                    "begin attempt {attempt} of {} by {device}, run on {}",
+                    "begin attempt {attempt} of {} by {by}, run on {}",
                     self.c(*case),
                     self.name(*executor)
                 )
@@ -155,6 +157,14 @@ impl World {
             }
             EventKind::FenceCancelled { case } => format!("{}: cancelled", self.c(*case)),
             EventKind::ProofContradicted { .. } => format!("ALERT {node} spoke after it was proven gone"),
+            EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
+            EventKind::NotSwitchedOn { device, why, again } => {
+                let then = if *again { "it is tried again" } else { "that is left to a person" };
+                format!("{device} did not switch {node} on: {why}; {then}")
+            }
+            EventKind::LeftOff { times } => {
+                format!("ALERT {node} stays off: it was fenced {times} times of late")
+            }
             EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
             EventKind::Configured { .. } => "configured".into(),
             EventKind::Forgotten { .. } => format!("{unit}: forgotten"),

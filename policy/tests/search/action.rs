@@ -141,7 +141,7 @@ impl World {
             Choice::Begin { case, executor } => Decision::BeginAttempt {
                 case: policy::CaseId(case),
                 attempt: attempt(case)? + 1,
-                device: "pdu".into(),
+                level: 1,
                 executor: node_id(executor.node),
                 executor_incarnation: executor.incarnation(),
             },

@@ -470,6 +470,10 @@ impl World {
             secrets: Default::default(),
             targets,
             timeout_ms: 1,
+            level: 1,
+            delay_ms: 0,
+            retries: 0,
+            at_once: 1,
         };
         wish(configure([("pdu".to_string(), device)].into()), 4, &mut state);
         let began = Fact::TermBegan { term: 1, leader: node_id(1) };

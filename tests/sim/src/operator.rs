@@ -85,6 +85,10 @@ pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
         secrets: BTreeMap::new(),
         targets,
         timeout_ms: 3_000,
+        level: 1,
+        delay_ms: 0,
+        retries: 0,
+        at_once: 1,
     };
     let configure = Wish::Configure {
         settings: plan.settings,

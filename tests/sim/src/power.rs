@@ -80,7 +80,8 @@ impl Switch {
             Ok(Reply::MayFence(true)) => lease.left().map(drop)?,
             _ => return None,
         }
-        let machine = plug(&order.call)?;
+        let call = order.calls.first()?;
+        let machine = plug(call)?;
         let (pause, mood, flaw) = {
             let mut inner = self.lock();
             (inner.rng.between(50, 400), inner.mood, inner.flaw)
@@ -102,7 +103,7 @@ impl Switch {
                         inner.due.push((at, machine));
                     }
                 }
-                sleep(Duration::from_millis(order.call.timeout_ms)).await;
+                sleep(Duration::from_millis(call.timeout_ms)).await;
                 return Some(FenceOutcome::TimedOut("the device does not answer".to_owned()));
             }
         }

@@ -156,6 +156,10 @@ impl Shell {
                     drop(events.send(Event::Powered { order, power }));
                 });
             }
+            // The world starts its machines again by itself.
+            Action::SwitchOn(order) => {
+                drop(self.events.send(Event::SwitchedOn { order, power: Some(policy::Power::On) }))
+            }
             Action::EndLease => self.lease.end(),
             Action::TakeDown { why, .. } => lock(&self.machine).must_reboot = Some(why),
             // No unit here is a clustered service, no gate asks, nobody reads a journal, and an operator's stop outlives

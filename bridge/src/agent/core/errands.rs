@@ -1,28 +1,31 @@
-//! Tasks for other nodes: fences to carry out, and looks at their power.
+//! Tasks for other nodes: fences to carry out, looks at their power, and power to be switched on.
 //!
 //! Decides which begin; each attempt at the most once, each look not too often. What could not begin is tried again as
 //! long as the cluster's latest word still asks for it: the leader says the same thing only once.
 
-use policy::{Fact, FenceOutcome, Power};
+use policy::{Fact, FenceOutcome, NodeId, Power};
 
 use super::{Agent, LOOK_PAUSE_MS};
-use crate::agent::event::{Action, Now};
-use crate::session::message::{FenceOrder, LookOrder};
+use crate::agent::event::{Action, Now, Ordered};
+use crate::session::message::{FenceOrder, LookOrder, SwitchOnOrder};
 
 impl Agent {
-    pub(super) fn run_errands(&mut self, fences: Vec<FenceOrder>, looks: Vec<LookOrder>, now: &Now) {
-        self.errands.ordered = (fences, looks);
+    pub(super) fn run_errands(&mut self, ordered: Ordered, now: &Now) {
+        // The same node may be fenced again another day.
+        let keys: Vec<_> = ordered.switch_on.iter().map(switch_key).collect();
+        self.errands.switch_on.retain(|key| keys.contains(key));
+        self.errands.ordered = ordered;
         self.repeat_errands(now);
     }
 
     /// The session has ended: whether its orders still stand is not known.
     pub(super) fn drop_errands(&mut self) {
-        self.errands.ordered = (Vec::new(), Vec::new());
+        self.errands.ordered = Ordered::default();
     }
 
     /// Begins what is ordered and not under way.
     pub(super) fn repeat_errands(&mut self, now: &Now) {
-        let (fences, looks) = self.errands.ordered.clone();
+        let Ordered { fences, looks, switch_on } = self.errands.ordered.clone();
         for order in fences {
             if self.errands.fences.insert((order.case, order.attempt)) {
                 self.actions.push(Action::Fence(Box::new(order)));
@@ -37,12 +40,17 @@ impl Agent {
                 self.actions.push(Action::Power(Box::new(order)));
             }
         }
+        for order in switch_on {
+            if self.errands.switch_on.insert(switch_key(&order)) {
+                self.actions.push(Action::SwitchOn(Box::new(order)));
+            }
+        }
     }
 
     /// Whether anything is ordered of this node.
     pub(in crate::agent) fn has_errands(&self) -> bool {
-        let (fences, looks) = &self.errands.ordered;
-        !fences.is_empty() || !looks.is_empty()
+        let Ordered { fences, looks, switch_on } = &self.errands.ordered;
+        !fences.is_empty() || !looks.is_empty() || !switch_on.is_empty()
     }
 
     pub(in crate::agent) fn fenced(&mut self, order: &FenceOrder, outcome: Option<FenceOutcome>) {
@@ -70,4 +78,20 @@ impl Agent {
             power,
         });
     }
+
+    pub(in crate::agent) fn switched_on(&mut self, order: &SwitchOnOrder, power: Option<Power>) {
+        match power {
+            Some(power) => self.outbox.push(Fact::SwitchedOn {
+                node: order.call.node,
+                device: order.call.device.clone(),
+                power,
+            }),
+            // As for a fence.
+            None => drop(self.errands.switch_on.remove(&switch_key(order))),
+        }
+    }
+}
+
+fn switch_key(order: &SwitchOnOrder) -> (String, NodeId, u32) {
+    (order.call.device.clone(), order.call.node, order.failures)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::{Cause, Fact, PermitView, UnitName};
 
 use super::{Agent, View};
-use crate::agent::event::{Action, Now};
+use crate::agent::event::{Action, Now, Ordered};
 use crate::agent::permit;
 use crate::session::FromSession;
 use crate::session::message::{Denial, Orders};
@@ -55,7 +55,7 @@ impl Agent {
             tracing::warn!(session, "dropped orders of another session");
             return;
         }
-        let Orders { view, fences, looks } = orders;
+        let Orders { view, fences, looks, switch_on } = orders;
         if !self.floors.saw(view.index) {
             let (index, seen) = (view.index, self.floors.index());
             tracing::warn!(index, seen, "dropped orders that are older than what was seen");
@@ -82,7 +82,7 @@ impl Agent {
                 unit.due = None;
             }
         }
-        self.run_errands(fences, looks, now);
+        self.run_errands(Ordered { fences, looks, switch_on }, now);
         self.touch_all();
     }
 

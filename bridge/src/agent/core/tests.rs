@@ -184,7 +184,7 @@ impl Lab {
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
         };
-        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new() });
+        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session, orders }))
     }
 
@@ -242,6 +242,7 @@ fn tell(action: &Action) -> String {
         }
         Action::Unfile { unit } => format!("unfile {unit}"),
         Action::Forget { .. } => String::new(),
+        Action::SwitchOn(order) => format!("switch on {} by {}", order.call.node_name, order.call.device),
         Action::Spend { unit, permit } => format!("spend {unit} {}", permit.token),
         Action::Probe { unit, question, after, .. } => {
             format!("ask {unit} for its {question:?} after {} ms", after.as_millis())
@@ -623,7 +624,12 @@ fn a_new_cluster_unit_is_gated_by_one_reload() {
         assembly: BTreeMap::new(),
     };
     let orders = |view: &NodeView| {
-        let orders = Box::new(Orders { view: view.clone(), fences: Vec::new(), looks: Vec::new() });
+        let orders = Box::new(Orders {
+            view: view.clone(),
+            fences: Vec::new(),
+            looks: Vec::new(),
+            switch_on: Vec::new(),
+        });
         Event::Session(FromSession::Orders { session: 1, orders })
     };
     let told = lab.hear(orders(&view));
@@ -720,8 +726,11 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
         node: NodeId(2),
         node_name: "n2".into(),
     };
-    let fence =
-        crate::session::message::FenceOrder { case: policy::CaseId(4), attempt: 1, call: call.clone() };
+    let fence = crate::session::message::FenceOrder {
+        case: policy::CaseId(4),
+        attempt: 1,
+        calls: vec![call.clone()],
+    };
     let mut look = crate::session::message::LookOrder { incarnation: "i".into(), call };
     let old = look.clone();
     let order = |lab: &mut Lab, look: &crate::session::message::LookOrder| {
@@ -735,7 +744,12 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
         };
-        let orders = Box::new(Orders { view, fences: vec![fence.clone()], looks: vec![look.clone()] });
+        let orders = Box::new(Orders {
+            view,
+            fences: vec![fence.clone()],
+            looks: vec![look.clone()],
+            switch_on: Vec::new(),
+        });
         lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
     };
     assert_eq!(order(&mut lab, &look), "fence 4.1; look at n2");

@@ -125,6 +125,53 @@ fn off_is_proven_only_by_a_status_that_says_off() {
     }
 }
 
+#[tokio::test]
+async fn a_level_is_off_only_when_each_device_says_so_after_the_last_off() {
+    let feeds = ["feed-1", "feed-2"].map(|device| AgentCall { device: device.into(), ..call() });
+    let spec = |call: &AgentCall, action: &str| TransientSpec {
+        name: format!("{} {action}", call.device),
+        description: String::new(),
+        program: String::new(),
+        args: Vec::new(),
+        stdin: Vec::new(),
+        deadline: Duration::ZERO,
+        output_cap: 0,
+        environment: BTreeMap::new(),
+        binds_to: None,
+    };
+    // The step that fails and how, what is run, what comes of it.
+    let failed = |text: &str| FenceOutcome::Failed(text.into());
+    let all = "feed-1 off, feed-2 off, feed-1 status, feed-2 status";
+    for (step, ended, ran, expected) in [
+        ("", Outcome::Exited(0), all, FenceOutcome::Off),
+        ("feed-1 off", Outcome::Exited(1), "feed-1 off", failed("feed-1: off exited with status 1")),
+        (
+            "feed-2 off",
+            Outcome::Exited(1),
+            "feed-1 off, feed-2 off",
+            failed("feed-2: off exited with status 1"),
+        ),
+        (
+            "feed-1 status",
+            Outcome::Exited(0),
+            "feed-1 off, feed-2 off, feed-1 status",
+            failed("feed-1 said off, status says on"),
+        ),
+        ("feed-2 status", Outcome::Exited(0), all, failed("feed-2 said off, status says on")),
+    ] {
+        let steps = feeds.iter().map(|call| (call, spec(call, "off"), spec(call, "status"))).collect();
+        let seen = Mutex::new(Vec::new());
+        let run = |spec: TransientSpec| {
+            let usual = Outcome::Exited(if spec.name.ends_with("status") { 2 } else { 0 });
+            let outcome = if spec.name == step { ended.clone() } else { usual };
+            seen.lock().expect("lock").push(spec.name);
+            std::future::ready(end(outcome, ""))
+        };
+        let outcome = strike(steps, run).await;
+        assert_eq!((seen.into_inner().expect("lock").join(", "), outcome), (ran.to_owned(), expected));
+    }
+}
+
 #[test]
 fn power_is_what_status_says_and_nothing_else() {
     let ran = |outcome| power(called(&end(outcome, "x\n"), &call()));
@@ -138,7 +185,7 @@ fn power_is_what_status_says_and_nothing_else() {
 async fn without_a_lease_nothing_is_even_asked() {
     let (sender, mut session) = tokio::sync::mpsc::channel(1);
     let executor = Executor::new(Asker::new(sender), Lease::default(), None);
-    let order = FenceOrder { case: policy::CaseId(1), attempt: 1, call: call() };
+    let order = FenceOrder { case: policy::CaseId(1), attempt: 1, calls: vec![call()] };
     assert_eq!(executor.confirm(&order).await, None);
     assert!(session.try_recv().is_err());
 }
@@ -150,7 +197,7 @@ async fn the_attempt_needs_a_fresh_word() {
         let lease = Lease::default();
         lease.extend(crate::session::boottime_ms() + 60_000);
         let executor = Executor::new(Asker::new(sender), lease, None);
-        let order = FenceOrder { case: policy::CaseId(1), attempt: 3, call: call() };
+        let order = FenceOrder { case: policy::CaseId(1), attempt: 3, calls: vec![call()] };
         let asked = tokio::spawn(async move { executor.confirm(&order).await });
         let Some(crate::session::ToSession::Ask { request: Request::MayFence { attempt: 3, .. }, reply }) =
             session.recv().await

@@ -1,10 +1,10 @@
 //! Reads the document and finds everything that is wrong with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use policy::{Device, Millis, NodeId, Settings};
+use policy::{AfterFence, Device, Millis, NodeId, Settings};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -22,8 +22,17 @@ const QUARANTINE_RANGE: std::ops::RangeInclusive<Millis> = 0..=3_600_000;
 /// A cap that is never reached is left out of the document.
 const STARTS_RANGE: std::ops::RangeInclusive<u32> = 1..=100_000;
 
-const TOP: &str = "the document has `detect`, `quarantine`, `starts_per_node`, `starts_per_cluster`, tables `[fence.NAME]` and tables `[node.NAME]`";
-const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets` and `timeout`";
+/// Longer than a machine takes to write its memory away after a crash.
+const DELAY_RANGE: std::ops::RangeInclusive<Millis> = 0..=600_000;
+/// As many as anybody has seen, and as many as may fit on a page.
+const LEVEL_RANGE: std::ops::RangeInclusive<u32> = 1..=9;
+const RETRIES_RANGE: std::ops::RangeInclusive<u32> = 0..=9;
+const AT_ONCE_RANGE: std::ops::RangeInclusive<u32> = 1..=1_000;
+
+const TOP: &str = "the document has `detect`, `quarantine`, `starts_per_node`, `starts_per_cluster`, `after_fence`, tables \
+                   `[fence.NAME]` and tables `[node.NAME]`";
+const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets`, `timeout`, `level`, `delay`, `retries` and \
+                     `at_once`";
 
 type Table<'t> = DeTable<'t>;
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -65,14 +74,15 @@ impl<'a> Reader<'a> {
                         settings.quarantine_ms = ms;
                     }
                 }
-                "starts_per_node" => settings.starts_per_node = self.count(value),
-                "starts_per_cluster" => settings.starts_per_cluster = self.count(value),
+                "starts_per_node" => settings.starts_per_node = self.count(value, STARTS_RANGE),
+                "starts_per_cluster" => settings.starts_per_cluster = self.count(value, STARTS_RANGE),
+                "after_fence" => settings.after_fence = self.after_fence(value),
                 "fence" => devices = self.devices(value),
                 "node" => attributes = self.attributes(value),
                 other => self.wrong(key.span(), &format!("unknown key `{other}`"), TOP),
             }
         }
-        self.one_device_each(&devices, &table);
+        self.levels(&devices, &table);
         self.one_target_each(&devices, &table);
         if self.errors.is_empty() {
             Ok(Document { settings, devices, attributes, warnings: self.warnings })
@@ -132,14 +142,27 @@ impl<'a> Reader<'a> {
         Some(ms)
     }
 
-    fn count(&mut self, value: &Value<'_>) -> Option<u32> {
+    fn count(&mut self, value: &Value<'_>, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
         let number = value.get_ref().as_integer().and_then(|number| number.to_string().parse::<u32>().ok());
-        let number = number.filter(|number| STARTS_RANGE.contains(number));
+        let number = number.filter(|number| range.contains(number));
         if number.is_none() {
-            let help = format!("write a number from {} to {}", STARTS_RANGE.start(), STARTS_RANGE.end());
-            self.wrong(value.span(), "this is not a number of starts", &help);
+            let help = format!("write a number from {} to {}", range.start(), range.end());
+            self.wrong(value.span(), "this is not a number that is possible here", &help);
         }
         number
+    }
+
+    fn after_fence(&mut self, value: &Value<'_>) -> AfterFence {
+        match value.get_ref().as_str() {
+            Some("on") => AfterFence::On,
+            Some("off") => AfterFence::Off,
+            _ => {
+                let help = "write `\"off\"`: a fenced node stays off until a person looked at it; or `\"on\"`: it is \
+                            switched on again";
+                self.wrong(value.span(), "this does not say what becomes of a fenced node", help);
+                AfterFence::Off
+            }
+        }
     }
 
     fn attributes(&mut self, value: &Value<'_>) -> BTreeMap<NodeId, BTreeMap<String, String>> {
@@ -190,11 +213,19 @@ impl<'a> Reader<'a> {
             secrets: BTreeMap::new(),
             targets: BTreeMap::new(),
             timeout_ms: TIMEOUT_MS,
+            level: *LEVEL_RANGE.start(),
+            delay_ms: 0,
+            retries: 0,
+            at_once: 1,
         };
         for (key, value) in table {
             match key.get_ref().as_ref() {
                 "agent" => agent = self.agent(value),
                 "timeout" => device.timeout_ms = self.span(value, TIMEOUT_RANGE).unwrap_or(TIMEOUT_MS),
+                "level" => device.level = self.count(value, LEVEL_RANGE).unwrap_or(device.level),
+                "delay" => device.delay_ms = self.span(value, DELAY_RANGE).unwrap_or(0),
+                "retries" => device.retries = self.count(value, RETRIES_RANGE).unwrap_or(0),
+                "at_once" => device.at_once = self.count(value, AT_ONCE_RANGE).unwrap_or(1),
                 "options" => {
                     if let Some(table) = self.table(value, "`options`") {
                         device.options = self.options(table, false);
@@ -327,15 +358,31 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn one_device_each(&mut self, devices: &BTreeMap<String, Device>, table: &Spanned<Table<'_>>) {
-        let mut first: BTreeMap<NodeId, &str> = BTreeMap::new();
+    /// Two devices without a word on their levels: that both have to say off is not what everybody expects.
+    fn levels(&mut self, devices: &BTreeMap<String, Device>, table: &Spanned<Table<'_>>) {
+        let says = |device: &str| {
+            let devices = table.get_ref().get("fence").and_then(|value| value.get_ref().as_table());
+            let device = devices.and_then(|devices| devices.get(device)?.get_ref().as_table());
+            device.is_some_and(|device| device.contains_key("level"))
+        };
+        let mut first: BTreeMap<(NodeId, u32), &str> = BTreeMap::new();
+        let mut told = BTreeSet::new();
         for (name, device) in devices {
             for node in device.targets.keys() {
-                let Some(other) = first.insert(*node, name) else { continue };
+                let other = *first.entry((*node, device.level)).or_insert(name);
+                if other == name || says(other) || says(name) || !told.insert((other, name)) {
+                    continue;
+                }
                 let place = place_of(table.get_ref(), name).unwrap_or(0..0);
                 let whose = self.nodes.iter().find(|(_, id)| *id == node).map_or("a node", |(name, _)| name);
-                let message = format!("{whose} is a target of `{other}` and of `{name}`");
-                self.wrong(place, &message, "a node has one device in this version");
+                let message = format!("{whose} is off only when both `{other}` and `{name}` say so");
+                let help = format!(
+                    "right for two feeds of one machine: say so by `level = {0}` in both; else give `{name}` a `level = \
+                     {1}`, to be tried when `{other}` fails",
+                    device.level,
+                    device.level + 1
+                );
+                self.mind(place, &message, &help);
             }
         }
     }
@@ -343,12 +390,17 @@ impl<'a> Reader<'a> {
     /// Two nodes by one call: the fence of either would switch off what the other hangs on, be proven by its status, and
     /// start the units of a node that lives.
     fn one_target_each(&mut self, devices: &BTreeMap<String, Device>, table: &Spanned<Table<'_>>) {
-        let mut calls: BTreeMap<(String, BTreeMap<String, String>), NodeId> = BTreeMap::new();
+        let mut calls: BTreeMap<Switched, (NodeId, &str)> = BTreeMap::new();
         for (name, device) in devices {
             for (node, own) in &device.targets {
                 let call = (device.agent.clone(), switched(&device.options, own));
-                let Some(other) = calls.insert(call, *node).filter(|other| other != node) else { continue };
+                let Some((other, before)) = calls.insert(call, (*node, name)) else { continue };
                 let place = place_of(table.get_ref(), name).unwrap_or(0..0);
+                if other == *node {
+                    let help = "name another plug or address; one switch proves no more by being asked twice";
+                    self.wrong(place, &format!("`{name}` switches the same as `{before}`"), help);
+                    continue;
+                }
                 let called = |id| {
                     self.nodes.iter().find(|(_, known)| **known == id).map_or("a node", |(name, _)| name)
                 };
@@ -364,6 +416,9 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+/// An agent, and the options that say what it switches.
+type Switched = (String, BTreeMap<String, String>);
 
 /// What tells one call from another: all options but those that only say who asks, under their present names.
 fn switched(options: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -88,6 +88,12 @@ fn each_mistake_has_its_place_and_its_remedy() {
         (device("options = { ip = \"a\\nb\" }"), 4, 18, "more than one line"),
         (device("secrets = { password = \"bmc\" }"), 4, 24, "not the path"),
         (device("timeout = \"0s\""), 4, 11, "out of range"),
+        (device("level = 0"), 4, 9, "not a number that is possible"),
+        (device("level = \"first\""), 4, 9, "not a number that is possible"),
+        (device("at_once = 0"), 4, 11, "not a number that is possible"),
+        (device("retries = 10"), 4, 11, "not a number that is possible"),
+        (device("delay = 5"), 4, 9, "not a span of time"),
+        ("after_fence = \"reboot\"".to_owned(), 1, 15, "what becomes of a fenced node"),
     ] {
         let findings = read(&text).expect_err(&text);
         let [finding] = findings.as_slice() else { panic!("{text}: {findings:?}") };
@@ -105,10 +111,38 @@ fn all_mistakes_are_found_at_once_in_order() {
 }
 
 #[test]
-fn a_node_has_one_device() {
+fn levels_and_what_goes_with_them_are_kept() {
+    let text = WHOLE.replace("detect", "after_fence = \"on\"\ndetect").replace(
+        "timeout = \"20s\"\n",
+        "timeout = \"20s\"\nlevel = 2\nretries = 1\nat_once = 4\ndelay = \"5s\"\n",
+    );
+    let document = read(&text).expect("a good document");
+    let pdu = &document.devices["pdu"];
+    assert_eq!((pdu.level, pdu.retries, pdu.at_once, pdu.delay_ms), (2, 1, 4, 5_000));
+    let shown = render(&document.settle(&nodes()));
+    assert_eq!(read(&shown).expect("what is shown is good").settle(&nodes()), document.settle(&nodes()));
+    assert!(shown.contains("after_fence = \"on\""), "{shown}");
+}
+
+#[test]
+fn two_devices_without_a_word_on_levels_are_warned_of() {
     let two = WHOLE.replace("n2 = { plug", "n1 = { plug");
-    let findings = read(&two).expect_err("two devices");
-    assert!(findings[0].message.contains("n1 is a target of `bmc-n1` and of `pdu`"), "{}", findings[0]);
+    let document = read(&two).expect("two devices");
+    let [finding] = document.warnings.as_slice() else { panic!("{:?}", document.warnings) };
+    assert!(finding.message.contains("n1 is off only when both `bmc-n1` and `pdu` say so"), "{finding}");
+    assert!(finding.help.contains("`level = 2`"), "{finding}");
+    for said in ["level = 1", "level = 2"] {
+        let said = two.replace("timeout = \"20s\"", &format!("timeout = \"20s\"\n{said}"));
+        assert_eq!(read(&said).expect("levels").warnings, []);
+    }
+}
+
+#[test]
+fn two_feeds_are_two_switches() {
+    let text = "[fence.a]\nagent = \"fence_x\"\ntargets = { n1 = { plug = 1 } }\n\
+                [fence.b]\nagent = \"fence_x\"\ntargets = { n1 = { port = 1 } }\nlevel = 2\n";
+    let findings = read(text).expect_err("one switch twice");
+    assert!(findings[0].message.contains("`b` switches the same as `a`"), "{}", findings[0]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use policy::{Device, Millis, NodeId};
+use policy::{AfterFence, Device, Millis, NodeId};
 
 use super::Settled;
 
@@ -22,7 +22,12 @@ pub fn render(settled: &Settled) -> String {
             let _ = writeln!(out, "{key} = {most}");
         }
     }
-    for (device, Device { agent, options, secrets, targets, timeout_ms }) in &settled.devices {
+    if settled.settings.after_fence == AfterFence::On {
+        let _ = writeln!(out, "after_fence = \"on\"");
+    }
+    for (device, found) in &settled.devices {
+        let Device { agent, options, secrets, targets, timeout_ms, level, delay_ms, retries, at_once } =
+            found;
         let _ = writeln!(out, "\n[fence.{}]", key(device));
         let _ = writeln!(out, "agent = {}", quoted(agent));
         let targets: BTreeMap<String, String> =
@@ -37,6 +42,15 @@ pub fn render(settled: &Settled) -> String {
             let _ = writeln!(out, "secrets = {}", inline(secrets));
         }
         let _ = writeln!(out, "timeout = {}", quoted(&span(*timeout_ms)));
+        for (key, number, usual) in [("level", *level, 1), ("retries", *retries, 0), ("at_once", *at_once, 1)]
+        {
+            if number != usual {
+                let _ = writeln!(out, "{key} = {number}");
+            }
+        }
+        if *delay_ms > 0 {
+            let _ = writeln!(out, "delay = {}", quoted(&span(*delay_ms)));
+        }
     }
     let mut nodes: Vec<_> = settled.nodes.values().filter(|(_, attributes)| !attributes.is_empty()).collect();
     nodes.sort();

@@ -47,14 +47,23 @@ impl View<'_> {
                 "stop convoked on the copy, remove /var/lib/convoke there and join it under another name"
                     .to_owned(),
             ),
-            AlarmKind::WrongPlug(node, device) => alert(
-                format!("fence device {device} does not see {} as running: {}", name(node), alarm.detail),
-                format!(
-                    "check address, plug and login of {device} with its agent, then `convoke config apply`; until then \
-                     a loss of {} needs `convoke fence confirm`",
-                    name(node)
-                ),
-            ),
+            AlarmKind::WrongPlug(node, device) => {
+                let text =
+                    format!("fence device {device} does not see {} as running: {}", name(node), alarm.detail);
+                let check = format!(
+                    "check address, plug and login of {device} with its agent, then `convoke config apply`"
+                );
+                match self.ready_level(*node) {
+                    Some(level) => warning(
+                        text,
+                        format!("{check}; until then {} is fenced by {level} alone", name(node)),
+                    ),
+                    None => alert(
+                        text,
+                        format!("{check}; until then a loss of {} needs `convoke fence confirm`", name(node)),
+                    ),
+                }
+            }
             AlarmKind::StopStuck(unit, node) => alert(
                 format!("{unit} does not stop on {}: {}", name(node), alarm.detail),
                 format!("see `systemctl status {unit}` on {0}; end what is left, or reboot {0}", name(node)),
@@ -113,8 +122,13 @@ impl View<'_> {
                 let text =
                     Reason::WaitsForFence { node: case.node }.text(self.state, &case.because, self.now);
                 let by_hand = format!("switch {name} off by hand and type `convoke fence confirm {name}`");
-                let remedy = match self.state.device_of(case.node) {
-                    Some((device, _)) => format!("mend {device}, start {name} again, or {by_hand}"),
+                let remedy = match self.state.fenced_by(case.node) {
+                    Some(_) => {
+                        let level =
+                            case.level.max(self.state.levels(case.node).first().copied().unwrap_or(1));
+                        let device = self.state.level_name(case.node, level);
+                        format!("mend {device}, start {name} again, or {by_hand}")
+                    }
                     None => format!("start {name} again, or {by_hand}"),
                 };
                 found.push(alert(format!("{text}; {} waits for it", case.because), remedy));

@@ -60,6 +60,9 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::FenceWanted { .. } => "fence-wanted",
         EventKind::FenceBegan { .. } => "fence-began",
         EventKind::FenceFailed { .. } => "fence-failed",
+        EventKind::SwitchedOn { .. } => "switched-on",
+        EventKind::NotSwitchedOn { .. } => "not-switched-on",
+        EventKind::LeftOff { .. } => "left-off",
         EventKind::FenceProven { .. } => "fence-proven",
         EventKind::FenceCancelled { .. } => "fence-cancelled",
         EventKind::ProofContradicted { .. } => "fence-contradicted",
@@ -186,6 +189,14 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::FenceCancelled { .. } => format!("{node} need not be fenced any more"),
         EventKind::ProofContradicted { .. } => {
             format!("{node} spoke after it was proven off: its units may have run twice")
+        }
+        EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
+        EventKind::NotSwitchedOn { device, why, again } => {
+            let then = if *again { "it is tried again" } else { "nobody tries it any more" };
+            format!("{device} did not switch {node} on again: {why}; {then}")
+        }
+        EventKind::LeftOff { times } => {
+            format!("{node} is not switched on again: it was fenced {times} times within half an hour")
         }
         EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
         EventKind::Configured { by } => format!("the cluster's settings were changed by {by}"),

@@ -1,6 +1,6 @@
 //! Fence cases as lines.
 
-use policy::{Class, FenceCase, FencePhase, NodeId, Reason};
+use policy::{Class, FenceCase, FencePhase, Reason};
 
 use super::{View, seconds_until};
 use crate::api::model::FenceLine;
@@ -42,14 +42,15 @@ impl View<'_> {
 
     fn fence_line(&self, case: &FenceCase) -> FenceLine {
         let node = case.node;
+        let level = Some(self.state.level_name(node, case.level));
         let (state, device, error, next_in_s) = match &case.phase {
-            FencePhase::Running { device, .. } => ("running", Some(device.clone()), None, None),
-            FencePhase::Failed { device, error, next_at } => {
+            FencePhase::Running { .. } => ("running", level, None, None),
+            FencePhase::Failed { error, next_at } => {
                 // Due now is not the same as no next attempt.
                 let next = seconds_until(*next_at, self.now).unwrap_or(0);
-                ("failed", Some(device.clone()), Some(error.clone()), Some(next))
+                ("failed", level, Some(error.clone()), Some(next))
             }
-            _ => ("wanted", self.device_name(node), None, None),
+            _ => ("wanted", self.state.fenced_by(node), None, None),
         };
         FenceLine {
             node: self.state.node_name(node),
@@ -62,9 +63,5 @@ impl View<'_> {
             because: case.because.0.clone(),
             text: Reason::WaitsForFence { node }.text(self.state, &case.because, self.now),
         }
-    }
-
-    fn device_name(&self, node: NodeId) -> Option<String> {
-        self.state.device_of(node).map(|(device, _)| device.to_owned())
     }
 }

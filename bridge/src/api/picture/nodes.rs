@@ -22,7 +22,7 @@ impl View<'_> {
             state: self.node_state(id, node).to_owned(),
             drained: node.drained.clone(),
             fencing: fencing.to_owned(),
-            device: self.state.device_of(id).map(|(device, _)| device.to_owned()),
+            device: self.state.fenced_by(id),
             fencing_error,
             addresses: node.addresses.clone(),
             units: self
@@ -76,19 +76,35 @@ impl View<'_> {
             && self.state.history.iter().rev().find(presence).is_some_and(orderly)
     }
 
-    /// Whether the node could be fenced if it were lost now, and what its device showed if not.
+    /// Whether the node could be fenced if it were lost now, and what a device of its first level showed if not.
     pub(super) fn fencing(&self, id: NodeId, node: &Node) -> (&'static str, Option<String>) {
-        let Some((device, _)) = self.state.device_of(id) else { return ("none", None) };
-        let seen = self.state.observations.get(&(device.to_owned(), id));
-        // A look at an earlier life says nothing of this one: the plug may have been moved meanwhile.
-        let seen = seen.filter(|seen| {
-            node.life.as_ref().is_some_and(|life| life.incarnation == seen.incarnation && life.gone.is_none())
-        });
-        match seen.map(|seen| &seen.power) {
-            None => ("unknown", None),
-            Some(Power::On) => ("ready", None),
-            Some(Power::Off) => ("unready", Some("it read OFF while the node was running".to_owned())),
-            Some(Power::Unknown(error)) => ("unready", Some(error.clone())),
+        let Some(first) = self.state.levels(id).first().copied() else { return ("none", None) };
+        if self.ready_level(id).is_some() {
+            return ("ready", None);
         }
+        // A look at an earlier life says nothing of this one: the plug may have been moved meanwhile.
+        let life = node.life.as_ref().filter(|life| life.gone.is_none());
+        for (device, _) in self.state.level(id, first) {
+            let seen = life.and_then(|life| self.state.seen(device, id, &life.incarnation));
+            match seen.map(|seen| &seen.power) {
+                None => return ("unknown", None),
+                Some(Power::On) => {}
+                Some(Power::Off) => {
+                    return ("unready", Some("it read OFF while the node was running".to_owned()));
+                }
+                Some(Power::Unknown(error)) => return ("unready", Some(error.clone())),
+            }
+        }
+        ("unknown", None)
+    }
+
+    /// The devices by which a node could be fenced if it were lost now.
+    pub(super) fn ready_level(&self, id: NodeId) -> Option<String> {
+        let life = self.state.nodes.get(&id)?.life.as_ref().filter(|life| life.gone.is_none())?;
+        let shows_on = |device: &str| {
+            self.state.seen(device, id, &life.incarnation).is_some_and(|seen| seen.power == Power::On)
+        };
+        let ready = |level: &u32| self.state.level(id, *level).all(|(device, _)| shows_on(device));
+        self.state.levels(id).into_iter().find(ready).map(|level| self.state.level_name(id, level))
     }
 }

@@ -1,4 +1,5 @@
 mod assembly;
+mod fences;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,6 +86,10 @@ fn state() -> State {
             secrets: BTreeMap::new(),
             targets: [(NodeId(id), BTreeMap::new())].into(),
             timeout_ms: 60_000,
+            level: 1,
+            delay_ms: 0,
+            retries: 0,
+            at_once: 1,
         };
         state.devices.insert(format!("bmc-n{id}"), device);
         let seen =
@@ -127,6 +132,9 @@ fn case(id: u64, phase: FencePhase) -> FenceCase {
         incarnation: incarnation(id),
         phase,
         attempts: 2,
+        level: 1,
+        retries_left: 0,
+        rounds: 1,
         opened_at: NOW - 4_000,
         because: DB.into(),
         voided: Vec::new(),
@@ -160,12 +168,7 @@ fn each_state_of_a_node_has_its_word() {
     assert_eq!(life(&|life| life.gone = Some(Gone { class: Class::Off, at: 1 })), "fenced");
     let mut state = state();
     lose(&mut state, 3);
-    let phase = FencePhase::Running {
-        device: "bmc-n3".to_owned(),
-        executor: NodeId(1),
-        executor_incarnation: incarnation(1),
-        since: 1,
-    };
+    let phase = FencePhase::Running { executor: NodeId(1), executor_incarnation: incarnation(1), since: 1 };
     state.cases.insert(CaseId(7), case(3, phase));
     assert_eq!(node_line(&state, "n3").state, "fencing");
 }
@@ -300,24 +303,6 @@ fn a_loss_without_a_device_says_what_to_type() {
 }
 
 #[test]
-fn a_failing_fence_shows_device_error_and_next_attempt() {
-    let mut state = state();
-    lose(&mut state, 1);
-    let phase = FencePhase::Failed {
-        device: "bmc-n1".to_owned(),
-        error: "Connection timed out".to_owned(),
-        next_at: NOW + 11_500,
-    };
-    state.cases.insert(CaseId(7), case(1, phase));
-    let picture = show(&state);
-    let [fence] = picture.fences.as_slice() else { panic!("{:?}", picture.fences) };
-    assert_eq!((fence.state.as_str(), fence.next_in_s, fence.attempts), ("failed", Some(12), 2));
-    assert_eq!(fence.incarnation, "boot-1");
-    assert!(fence.text.contains("by bmc-n1 failed (Connection timed out)"), "{}", fence.text);
-    assert_eq!(picture.alarms[0].severity, "alert");
-}
-
-#[test]
 fn a_witness_needs_no_fence_device_and_adopts_nothing() {
     let mut state = state();
     state.devices.remove("bmc-n3");
@@ -367,6 +352,8 @@ fn every_standing_alarm_has_a_remedy() {
     ] {
         state.alarms.insert(kind, alarm());
     }
+    let seen = state.observations.get_mut(&("bmc-n1".to_owned(), NodeId(1))).expect("looked at");
+    seen.power = Power::Off;
     let alarms = show(&state).alarms;
     assert_eq!(alarms.iter().filter(|alarm| alarm.severity == "alert").count(), 4);
     assert!(

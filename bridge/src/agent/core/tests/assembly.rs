@@ -63,7 +63,7 @@ impl Lab {
             stops_before: BTreeMap::new(),
             assembly: duty.map(|duty| (UnitName::from(UNIT), duty)).into_iter().collect(),
         };
-        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new() });
+        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session: 1, orders }))
     }
 

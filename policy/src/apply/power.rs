@@ -1,0 +1,141 @@
+//! What devices show of the nodes' power, and what gives it back after a fence.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::command::AfterFence;
+use crate::event::{EventKind, Severity};
+use crate::evidence::Class;
+use crate::fence::{Observation, Power, SwitchedOff};
+use crate::name::{Incarnation, Millis, NodeId};
+use crate::refusal::Refusal;
+use crate::state::{Alarm, AlarmKind};
+
+use super::{Step, stale};
+
+/// Wait after the n-th failure to switch something on, in milliseconds. After the last it is left to a person: nothing
+/// waits for it.
+const SWITCH_ON_MS: [Millis; 4] = [5_000, 10_000, 20_000, 40_000];
+/// A node that was fenced so often within [`LOOP_MS`] is not switched on again: it would only be fenced once more.
+const LOOP_FENCES: usize = 3;
+/// See [`LOOP_FENCES`]: half an hour.
+const LOOP_MS: Millis = 1_800_000;
+
+impl Step<'_> {
+    pub(super) fn power_observed(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        device: &str,
+        power: &Power,
+    ) -> Result<(), Refusal> {
+        // A look counts while the node lives: a plug that shows ON once its node is silent may be anybody's.
+        self.heard(id, incarnation)?;
+        let known = self.state.devices.get(device).is_some_and(|device| device.targets.contains_key(&id));
+        if !known {
+            return Err(Refusal::Impossible(format!("no device {device} fences this node")));
+        }
+        let key = (String::from(device), id);
+        let last = self.state.observations.get(&key).filter(|seen| seen.incarnation == *incarnation);
+        let before = last.map(|seen| seen.power.clone());
+        let trusted = match power {
+            Power::On => true,
+            Power::Off => false,
+            Power::Unknown(_) => last.is_some_and(|seen| seen.trusted),
+        };
+        let misses = match power {
+            Power::Unknown(_) => last.map_or(0, |seen| seen.misses).saturating_add(1),
+            Power::On | Power::Off => 0,
+        };
+        let (incarnation, power) = (incarnation.clone(), power.clone());
+        let seen = Observation { incarnation, power: power.clone(), at: self.time, trusted, misses };
+        self.state.observations.insert(key, seen);
+        let alarm = AlarmKind::WrongPlug(id, device.into());
+        let why = match &power {
+            Power::On => {
+                self.state.alarms.remove(&alarm);
+                return Ok(());
+            }
+            Power::Off => "it says that the node, which is heard, has no power: wrong plug?".to_string(),
+            Power::Unknown(error) => error.clone(),
+        };
+        self.state.alarms.insert(alarm, Alarm { wall_ms: self.wall_ms, detail: why.clone() });
+        if before.as_ref() != Some(&power) {
+            let kind = EventKind::DeviceRefused { device: device.into(), why };
+            self.record(Severity::Warning, Some(id), None, kind);
+        }
+        Ok(())
+    }
+
+    /// Each device of the level may take power from the node from here on.
+    pub(super) fn power_may_go(&mut self, node: NodeId, level: u32) {
+        let devices: Vec<String> = self.state.level(node, level).map(|(name, _)| name.into()).collect();
+        for device in devices {
+            self.state.switched_off.insert((device, node), SwitchedOff::default());
+        }
+    }
+
+    /// The case has ended through this level, or without one: keeps what is to be switched on of all that it tried.
+    ///
+    /// Where fenced nodes stay off, these are the feeds of a level that proved nothing: the node would miss one of them
+    /// for ever. After a person's word it is nothing: that person may have the hands in the machine.
+    pub(super) fn power_comes_back(&mut self, node: NodeId, class: Class, level: u32) {
+        let proved = if class == Class::Off { level } else { 0 };
+        let all = self.state.settings.after_fence == AfterFence::On && !self.is_in_fence_loop(node, class);
+        let feeds: Vec<u32> = self
+            .state
+            .levels(node)
+            .into_iter()
+            .filter(|level| *level != proved && self.state.level(node, *level).nth(1).is_some())
+            .collect();
+        let devices = &self.state.devices;
+        let is_feed = |name: &str| devices.get(name).is_some_and(|device| feeds.contains(&device.level));
+        self.state
+            .switched_off
+            .retain(|(name, target), _| *target != node || (class != Class::Word && (all || is_feed(name))));
+    }
+
+    fn is_in_fence_loop(&mut self, node: NodeId, class: Class) -> bool {
+        let from = self.time.saturating_sub(LOOP_MS);
+        let lately = self.state.history.iter().rev().take_while(|event| event.time >= from);
+        let fences = lately.filter(|event| {
+            event.node == Some(node) && matches!(event.kind, EventKind::FenceProven { case: Some(_), .. })
+        });
+        // This one is not yet in the history.
+        let times = fences.count().saturating_add(1);
+        let stays_off = class == Class::Off && times >= LOOP_FENCES;
+        if stays_off {
+            let times = u32::try_from(times).unwrap_or(u32::MAX);
+            self.record(Severity::Alert, Some(node), None, EventKind::LeftOff { times });
+        }
+        stays_off
+    }
+
+    /// How switching on went. It proves nothing and nothing waits for it.
+    pub(super) fn switched_on(&mut self, node: NodeId, device: &str, power: &Power) -> Result<(), Refusal> {
+        let key = (String::from(device), node);
+        let Some(off) = self.state.switched_off.get_mut(&key) else {
+            return Err(stale("nothing is to be switched on there"));
+        };
+        let why = match power {
+            Power::On => {
+                self.state.switched_off.remove(&key);
+                let kind = EventKind::SwitchedOn { device: device.into() };
+                self.record(Severity::Info, Some(node), None, kind);
+                return Ok(());
+            }
+            Power::Off => "it said on, and then its status said off".to_string(),
+            Power::Unknown(error) => error.clone(),
+        };
+        let wait = SWITCH_ON_MS.get(off.failures as usize).copied();
+        off.failures = off.failures.saturating_add(1);
+        match wait {
+            Some(wait) => off.next_at = self.time.saturating_add(wait),
+            None => drop(self.state.switched_off.remove(&key)),
+        }
+        let kind = EventKind::NotSwitchedOn { device: device.into(), why, again: wait.is_some() };
+        self.record(Severity::Warning, Some(node), None, kind);
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! The commands of the scripts that are about fence devices.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::{AfterFence, Device, Fact, FenceOutcome, NodeId, Power, Settings, Wish};
+
+use super::{Lines, World};
+
+/// `on`, `off`, or why the device could not say.
+pub(super) fn shown(words: &[&str]) -> Power {
+    match words {
+        ["on", ..] => Power::On,
+        ["off", ..] => Power::Off,
+        other => Power::Unknown(other.join(" ")),
+    }
+}
+
+fn device(targets: impl IntoIterator<Item = NodeId>) -> Device {
+    Device {
+        agent: "fence_test".into(),
+        options: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        targets: targets.into_iter().map(|node| (node, BTreeMap::new())).collect(),
+        timeout_ms: 20_000,
+        level: 1,
+        delay_ms: 0,
+        retries: 0,
+        at_once: 1,
+    }
+}
+
+impl World {
+    /// `look a on`, `look a through pdu-a no answer`: through its own device where none is named.
+    pub(super) fn look(&mut self, name: &str, rest: &[&str]) -> Lines {
+        let own = format!("bmc-{name}");
+        let (device, rest) = match rest {
+            ["through", device, rest @ ..] => ((*device).to_owned(), rest),
+            rest => (own, rest),
+        };
+        let (node, incarnation, power) = (self.node(name)?, self.incarnation(name), shown(rest));
+        Ok(self.fact(Fact::PowerObserved { node, incarnation, device, power }))
+    }
+
+    /// Looks that are due, and what is to be switched on.
+    pub(super) fn looks(&self) -> Vec<String> {
+        let planned = policy::plan(&self.state, self.time);
+        let line = |what: &str, node: NodeId, device: &str, executor: NodeId| {
+            format!("{what} {} through {device}, from {}", self.name(node), self.name(executor))
+        };
+        let looks = planned.observe.iter().map(|it| line("look at", it.node, &it.device, it.executor));
+        let ons = planned.switch_on.iter().map(|it| line("switch on", it.node, &it.device, it.executor));
+        looks.chain(ons).collect()
+    }
+
+    pub(super) fn fence(&mut self, name: &str, rest: &[&str]) -> Lines {
+        let (case, latest) = self.case(self.node(name)?)?;
+        let (attempt, rest) = match rest {
+            ["attempt", number, rest @ ..] => (number.parse().map_err(|_| "no attempt")?, rest),
+            rest => (latest, rest),
+        };
+        let outcome = match rest {
+            ["off"] => FenceOutcome::Off,
+            ["failed", why @ ..] => FenceOutcome::Failed(why.join(" ")),
+            ["hung"] => FenceOutcome::TimedOut("no answer within 20 s".into()),
+            other => return Err(format!("no outcome {other:?}")),
+        };
+        Ok(self.fact(Fact::FenceReported { case, attempt, outcome }))
+    }
+
+    /// One device of level 1 for each node, but for those that are named (`no-device=all`: none), and others that all
+    /// nodes share: `device=pdu-a,level:2,delay:5,retries:1,at-once:2`; attributes as `a.rack=1`.
+    pub(super) fn configure(&mut self, rest: &[&str]) -> Lines {
+        let without: BTreeSet<&str> =
+            rest.iter().filter_map(|word| word.strip_prefix("no-device=")).collect();
+        let mut attributes: BTreeMap<_, BTreeMap<String, String>> = BTreeMap::new();
+        let mut settings = Settings::default();
+        for word in rest {
+            if let Some(ms) = word.strip_prefix("detect=") {
+                settings.detect_ms = ms.parse().map_err(|_| "no number")?;
+            } else if let Some(most) = word.strip_prefix("starts-per-node=") {
+                settings.starts_per_node = Some(most.parse().map_err(|_| "no number")?);
+            } else if let Some(most) = word.strip_prefix("starts-per-cluster=") {
+                settings.starts_per_cluster = Some(most.parse().map_err(|_| "no number")?);
+            } else if let Some(word) = word.strip_prefix("after-fence=") {
+                settings.after_fence = if word == "on" { AfterFence::On } else { AfterFence::Off };
+            } else if let Some((name, (key, value))) =
+                word.split_once('.').and_then(|(name, rest)| Some((name, rest.split_once('=')?)))
+            {
+                attributes.entry(self.node(name)?).or_default().insert(key.into(), value.into());
+            }
+        }
+        let targets = self.state.nodes.iter().filter(|(_, node)| !without.contains(node.name.as_str()));
+        let own = targets.clone().filter(|_| !without.contains("all"));
+        let mut devices: BTreeMap<_, _> =
+            own.map(|(id, node)| (format!("bmc-{}", node.name), device([*id]))).collect();
+        for word in rest.iter().filter_map(|word| word.strip_prefix("device=")) {
+            let mut shared = device(targets.clone().map(|(id, _)| *id));
+            let (name, keys) = word.split_once(',').unwrap_or((word, ""));
+            for key in keys.split(',').filter(|key| !key.is_empty()) {
+                let (key, value) = key.split_once(':').ok_or("KEY:VALUE")?;
+                let value: u32 = value.parse().map_err(|_| "no number")?;
+                match key {
+                    "level" => shared.level = value,
+                    "delay" => shared.delay_ms = u64::from(value) * 1_000,
+                    "retries" => shared.retries = value,
+                    "at-once" => shared.at_once = value,
+                    other => return Err(format!("no key {other}")),
+                }
+            }
+            devices.insert(name.to_owned(), shared);
+        }
+        Ok(self.wish(Wish::Configure { settings, devices, attributes, by: "ann".into() }))
+    }
+}
