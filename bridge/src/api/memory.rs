@@ -243,6 +243,7 @@ impl Here {
             fencing: "unknown".to_owned(),
             device: None,
             fencing_error: None,
+            devices: Vec::new(),
             addresses: entry.iter().flat_map(|entry| &entry.addresses).map(ToString::to_string).collect(),
             units: Vec::new(),
             quarantine_s: None,

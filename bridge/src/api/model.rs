@@ -89,8 +89,11 @@ pub struct NodeLine {
     pub fencing: String,
     /// Fence devices, level by level: `bmc-n1, then pdu-a and pdu-b`.
     pub device: Option<String>,
-    /// What the device last showed if that was not ON.
+    /// What a device of the first level last showed if that was not ON.
     pub fencing_error: Option<String>,
+    /// The devices, level by level.
+    #[serde(default)]
+    pub devices: Vec<DeviceLine>,
     /// Where it is reached.
     pub addresses: Vec<String>,
     /// Units that hold a permit there.
@@ -137,6 +140,21 @@ pub struct CopyLine {
     pub token: Option<u64>,
     /// Whether it was adopted: it has no `CONVOKE_TOKEN`.
     pub adopted: bool,
+}
+
+/// A fence device as it sees one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceLine {
+    /// Its name.
+    pub name: String,
+    /// Its level.
+    pub level: u32,
+    /// `ready`: it showed this life of the node with power on; `unready` or `unknown`.
+    pub state: String,
+    /// What it showed if not that.
+    pub error: Option<String>,
+    /// Seconds since it was last asked.
+    pub asked_s: Option<u64>,
 }
 
 /// One fence case.

@@ -26,7 +26,7 @@ pub enum Suite {
 
 /// What every node has, whatever the Debian.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,nftables,procps,iputils-ping,iputils-arping,netcat-openbsd,\
-    ipmitool,python3,postgresql,ca-certificates,less";
+    ipmitool,snmp,python3,postgresql,ca-certificates,less";
 const CUSTOMIZE: &str = include_str!("../files/customize");
 /// What is done beyond that where a node has more packages; apart from it, so that a change leaves the plain image alone.
 const CUSTOMIZE_MORE: &str = include_str!("../files/customize-more");

@@ -18,6 +18,7 @@ use crate::layer::{ExtraFile, Layer};
 use crate::machine;
 use crate::net;
 use crate::node::Node;
+use crate::pdu::Pdu;
 use crate::place::{self, HOST, NodeRecord, Place, SERVICE, Wire, cache_dir, node_name};
 use crate::witness::Timeline;
 
@@ -190,6 +191,12 @@ impl Lab {
         bmc::bmc(&self.place, self.node(i).index())
     }
 
+    /// Power strip `feed`, from 1. It is there once it is started.
+    #[must_use]
+    pub fn pdu(&self, feed: usize) -> Pdu {
+        Pdu::new(&self.place, feed)
+    }
+
     /// Commands that reached the power switches, oldest first.
     #[must_use]
     pub fn power_events(&self) -> Vec<PowerEvent> {
@@ -347,6 +354,7 @@ fn take_down(place: &Place) -> Result<()> {
             first = r;
         }
     };
+    done(crate::pdu::end_all(place));
     for i in 1..=place.count() {
         // The switches first, so that no late command powers a node on again.
         done(place.started(&format!("bmc-{}", node_name(i))).end());

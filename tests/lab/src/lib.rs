@@ -33,6 +33,7 @@ mod layer;
 mod machine;
 mod net;
 mod node;
+mod pdu;
 mod place;
 mod witness;
 
@@ -43,6 +44,7 @@ pub use image::{Image, Suite};
 pub use lab::{Lab, Options};
 pub use layer::{ExtraFile, Layer};
 pub use node::Node;
+pub use pdu::{PDU_COMMUNITY, Pdu};
 pub use place::{cache_dir, remove_cache};
 pub use witness::{BEAT, Gap, Overlap, Run, Timeline};
 
@@ -67,6 +69,11 @@ pub mod inner {
     pub fn bmc_hook(lab: &str, node: &str, args: &[String]) -> Result<String> {
         let (place, i) = at(lab, node)?;
         crate::bmc::hook(&place, i, args)
+    }
+
+    /// Is the outlets of a power strip.
+    pub fn pdu_hook(lab: &str, feed: usize) -> Result<()> {
+        crate::pdu::hook(&Place::load(lab)?, feed)
     }
 
     /// Powers a node off after some seconds.

@@ -108,6 +108,8 @@ enum Verb {
         args: Vec<String>,
     },
     #[command(hide = true)]
+    PduHook { name: String, feed: usize },
+    #[command(hide = true)]
     LateOff { name: String, node: String, seconds: u64 },
 }
 
@@ -221,6 +223,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 println!("{answer}");
             }
         }
+        Verb::PduHook { name, feed } => lab::inner::pdu_hook(&name, feed)?,
         Verb::LateOff { name, node, seconds } => lab::inner::late_off(&name, &node, seconds)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -200,6 +200,8 @@ impl Wire {
 /// Last byte of the address of node `i` in both networks; its power switch is at [`BMC`]` + i`.
 pub(crate) const NODE: usize = 10;
 pub(crate) const BMC: usize = 100;
+/// Power strip `k` is at this + `k`, in the management network.
+pub(crate) const PDU: usize = 200;
 /// Addresses for services start here, in the data network.
 pub(crate) const SERVICE: usize = 200;
 pub(crate) const HOST: usize = 254;

@@ -38,10 +38,21 @@ pub struct NodeStatus {
     pub fencing: String,
     /// What its device showed, if not ON.
     pub fencing_error: Option<String>,
+    /// Its devices.
+    pub devices: Vec<Device>,
     /// Units that hold a permit there.
     pub units: Vec<String>,
     /// Seconds of quarantine left.
     pub quarantine_s: Option<u64>,
+}
+
+/// A fence device of a node.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Device {
+    /// Name.
+    pub name: String,
+    /// `ready`, `unready`, `unknown`.
+    pub state: String,
 }
 
 /// A unit.

@@ -3,7 +3,7 @@
 use policy::{FencePhase, Node, NodeId, Power, Presence, Role};
 
 use super::{View, seconds_until};
-use crate::api::model::NodeLine;
+use crate::api::model::{DeviceLine, NodeLine};
 
 impl View<'_> {
     pub(super) fn node_line(&self, id: NodeId) -> Option<NodeLine> {
@@ -24,6 +24,7 @@ impl View<'_> {
             fencing: fencing.to_owned(),
             device: self.state.fenced_by(id),
             fencing_error,
+            devices: self.device_lines(id, node),
             addresses: node.addresses.clone(),
             units: self
                 .state
@@ -82,29 +83,45 @@ impl View<'_> {
         if self.ready_level(id).is_some() {
             return ("ready", None);
         }
+        let looks = self.state.level(id, first).map(|(device, _)| self.look(id, node, device));
+        looks.into_iter().find(|(state, _)| *state != "ready").unwrap_or(("unknown", None))
+    }
+
+    /// What a device says of a node's power.
+    fn look(&self, id: NodeId, node: &Node, device: &str) -> (&'static str, Option<String>) {
         // A look at an earlier life says nothing of this one: the plug may have been moved meanwhile.
         let life = node.life.as_ref().filter(|life| life.gone.is_none());
-        for (device, _) in self.state.level(id, first) {
-            let seen = life.and_then(|life| self.state.seen(device, id, &life.incarnation));
-            match seen.map(|seen| &seen.power) {
-                None => return ("unknown", None),
-                Some(Power::On) => {}
-                Some(Power::Off) => {
-                    return ("unready", Some("it read OFF while the node was running".to_owned()));
-                }
-                Some(Power::Unknown(error)) => return ("unready", Some(error.clone())),
-            }
+        let seen = life.and_then(|life| self.state.seen(device, id, &life.incarnation));
+        match seen.map(|seen| &seen.power) {
+            None => ("unknown", None),
+            Some(Power::On) => ("ready", None),
+            Some(Power::Off) => ("unready", Some("it read OFF while the node was running".to_owned())),
+            Some(Power::Unknown(error)) => ("unready", Some(error.clone())),
         }
-        ("unknown", None)
+    }
+
+    fn device_lines(&self, id: NodeId, node: &Node) -> Vec<DeviceLine> {
+        let all = self.state.levels(id).into_iter().flat_map(|level| self.state.level(id, level));
+        all.map(|(name, device)| {
+            let (state, error) = self.look(id, node, name);
+            let seen = node.life.as_ref().and_then(|life| self.state.seen(name, id, &life.incarnation));
+            DeviceLine {
+                name: name.to_owned(),
+                level: device.level,
+                state: state.to_owned(),
+                error,
+                asked_s: seen.map(|seen| self.now.saturating_sub(seen.at) / 1000),
+            }
+        })
+        .collect()
     }
 
     /// The devices by which a node could be fenced if it were lost now.
     pub(super) fn ready_level(&self, id: NodeId) -> Option<String> {
-        let life = self.state.nodes.get(&id)?.life.as_ref().filter(|life| life.gone.is_none())?;
-        let shows_on = |device: &str| {
-            self.state.seen(device, id, &life.incarnation).is_some_and(|seen| seen.power == Power::On)
+        let node = self.state.nodes.get(&id)?;
+        let ready = |level: &u32| {
+            self.state.level(id, *level).all(|(device, _)| self.look(id, node, device).0 == "ready")
         };
-        let ready = |level: &u32| self.state.level(id, *level).all(|(device, _)| shows_on(device));
         self.state.levels(id).into_iter().find(ready).map(|level| self.state.level_name(id, level))
     }
 }

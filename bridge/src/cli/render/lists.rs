@@ -1,7 +1,7 @@
 //! Nodes, units and fences as tables, and one of them alone.
 
 use super::tone;
-use crate::api::model::{CopyLine, NodeLine, Overview, UnitLine};
+use crate::api::model::{CopyLine, DeviceLine, NodeLine, Overview, UnitLine};
 use crate::cli::out::{Row, Style, Tone};
 
 /// Whether somebody confirms what is shown.
@@ -157,18 +157,9 @@ pub(in crate::cli) fn unit(unit: &UnitLine, style: Style) -> String {
 
 /// Fence devices of the nodes, and open fences.
 pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
-    let row = |node: &NodeLine| Row {
-        cells: vec![
-            (Tone::Strong, node.name.clone()),
-            (tone(&node.state), node.state.clone()),
-            (if node.fencing == "none" { Tone::Plain } else { tone(&node.fencing) }, node.fencing.clone()),
-            (Tone::Plain, node.device.clone().unwrap_or_else(|| "-".to_owned())),
-        ],
-        notes: node.fencing_error.iter().cloned().collect(),
-    };
     let mut out = style.table(
         &["NODE", Age::of(picture).state(), "FENCING", "DEVICE"],
-        &picture.nodes.iter().map(row).collect::<Vec<_>>(),
+        &picture.nodes.iter().flat_map(fence_rows).collect::<Vec<_>>(),
     );
     out.push('\n');
     if picture.fences.is_empty() {
@@ -186,4 +177,26 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
         out.push_str(&style.paragraph("  ", "    ", &text));
     }
     out
+}
+
+/// A row for each device of a node; the node itself stands in the first.
+fn fence_rows(node: &NodeLine) -> Vec<Row> {
+    let whose = [(Tone::Strong, node.name.clone()), (tone(&node.state), node.state.clone())];
+    if node.devices.is_empty() {
+        let tone = if node.fencing == "none" { Tone::Plain } else { tone(&node.fencing) };
+        let device = [(tone, node.fencing.clone()), (Tone::Plain, "-".to_owned())];
+        return vec![Row { cells: whose.into_iter().chain(device).collect(), notes: Vec::new() }];
+    }
+    let several = node.devices.len() > 1;
+    let blank = || [(Tone::Plain, String::new()), (Tone::Plain, String::new())];
+    let whose = std::iter::once(whose).chain(std::iter::repeat_with(blank));
+    let row = |(whose, device): ([(Tone, String); 2], &DeviceLine)| {
+        let name = match several {
+            true => format!("{} (level {})", device.name, device.level),
+            false => device.name.clone(),
+        };
+        let cells = [(tone(&device.state), device.state.clone()), (Tone::Plain, name)];
+        Row { cells: whose.into_iter().chain(cells).collect(), notes: device.error.iter().cloned().collect() }
+    };
+    whose.zip(&node.devices).map(row).collect()
 }

@@ -1,6 +1,8 @@
 //! Pictures to show and to judge.
 
-use crate::api::model::{AssemblyLine, CopyLine, DataLine, FormationLine, NodeLine, Overview, UnitLine};
+use crate::api::model::{
+    AssemblyLine, CopyLine, DataLine, DeviceLine, FormationLine, NodeLine, Overview, UnitLine,
+};
 
 /// A voter that is online, with a device that works.
 pub(in crate::cli) fn node(name: &str) -> NodeLine {
@@ -13,11 +15,17 @@ pub(in crate::cli) fn node(name: &str) -> NodeLine {
         fencing: "ready".to_owned(),
         device: Some(format!("bmc-{name}")),
         fencing_error: None,
+        devices: vec![device(&format!("bmc-{name}"), 1)],
         addresses: vec!["10.0.0.1:7433".to_owned()],
         units: Vec::new(),
         quarantine_s: None,
         incarnation: Some(format!("boot-{name}")),
     }
+}
+
+/// A device that works.
+pub(in crate::cli) fn device(name: &str, level: u32) -> DeviceLine {
+    DeviceLine { name: name.to_owned(), level, state: "ready".to_owned(), error: None, asked_s: Some(4) }
 }
 
 /// A copy with this permit.

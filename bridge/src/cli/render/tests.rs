@@ -1,4 +1,5 @@
 mod assembly;
+mod fences;
 
 use jiff::tz::TimeZone;
 

@@ -1,0 +1,29 @@
+//! What `convoke fence` prints.
+
+use super::*;
+use crate::api::model::DeviceLine;
+use crate::cli::render::samples::device;
+
+#[test]
+fn each_device_of_a_node_has_a_line() {
+    let mut picture = picture();
+    picture.nodes[1].devices = vec![
+        device("bmc-n2", 1),
+        device("feed-1", 2),
+        DeviceLine { state: "unready".into(), ..device("feed-2", 2) },
+    ];
+    picture.nodes[1].devices[2].error = Some("status exited with status 1: Failed to get status".to_owned());
+    picture.nodes[2].devices.clear();
+    picture.nodes[2].fencing = "none".to_owned();
+    let expected = "  NODE  STATE   FENCING  DEVICE
+  n1    online  ready    bmc-n1
+  n2    online  ready    bmc-n2 (level 1)
+                ready    feed-1 (level 2)
+                unready  feed-2 (level 2)
+    status exited with status 1: Failed to get status
+  n3    online  none     -
+
+  no fence is open
+";
+    assert_eq!(fences(&picture, STYLE), expected);
+}

@@ -1,0 +1,229 @@
+//! Switched power strips: for each feed a real SNMP agent, to which this package's own program is the outlets.
+//!
+//! Outlet `i` of each feed is one cord of node `i`: the node loses its power when all its cords have lost theirs, and
+//! boots when the first of them has it again. The objects are those of an APC rPDU, as `fence_apc_snmp` wants them.
+
+use std::fs;
+use std::io::{BufRead as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::clock::wait_until;
+use crate::host::{call, put};
+use crate::machine;
+use crate::net;
+use crate::place::{PDU, Place, Wire, node_name};
+
+/// Who may read and write.
+pub const PDU_COMMUNITY: &str = "private";
+/// Outlets: command, name and state.
+const COMMAND: &str = ".1.3.6.1.4.1.318.1.1.12.3.3.1.1.4.";
+const NAME: &str = ".1.3.6.1.4.1.318.1.1.12.3.5.1.1.2.";
+const STATE: &str = ".1.3.6.1.4.1.318.1.1.12.3.5.1.1.4.";
+/// The subtree of all three.
+const OUTLETS: &str = ".1.3.6.1.4.1.318.1.1.12.3";
+/// What it says it is.
+const APC_RPDU: &str = ".1.3.6.1.4.1.318.1.3.4.5";
+const ON: &str = "1";
+const OFF: &str = "2";
+
+/// One power strip.
+#[derive(Clone, Debug)]
+pub struct Pdu {
+    place: Arc<Place>,
+    feed: usize,
+}
+
+impl Pdu {
+    pub(crate) fn new(place: &Arc<Place>, feed: usize) -> Pdu {
+        Pdu { place: Arc::clone(place), feed }
+    }
+
+    /// Its address in the management network, UDP port 161.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.place.address(Wire::Management, PDU + self.feed)
+    }
+
+    /// Starts it. All its outlets are on, unless it was there before.
+    pub fn start(&self) -> Result<()> {
+        let (dir, address) = (folder(&self.place, self.feed), self.address());
+        fs::create_dir_all(dir.join("persist"))?;
+        net::set(&self.place, "deaf", std::slice::from_ref(&address), false)?;
+        call(
+            "ip",
+            &["address", "replace", &format!("{address}/24"), "dev", &self.place.bridge(Wire::Management)],
+        )?;
+        let (program, lab) = (self.place.record.program.display(), &self.place.record.name);
+        let configuration = dir.join("conf");
+        put(
+            &configuration,
+            format!(
+                "rwcommunity {PDU_COMMUNITY}\nsysobjectid {APC_RPDU}\nsysdescr power strip {0}\n\
+                 pass_persist {OUTLETS} {program} pdu-hook {lab} {0}\n",
+                self.feed
+            ),
+        )?;
+        let process = self.process();
+        if process.pid().is_some() {
+            return Ok(());
+        }
+        let persist = format!("SNMP_PERSISTENT_DIR={}", dir.join("persist").display());
+        let (configuration, endpoint) = (configuration.display().to_string(), format!("udp:{address}:161"));
+        // Without the built-in tables of interfaces: nothing that is set here may reach the host's own.
+        let tables = "-smux,ifTable,ifXTable,interface,interfaces";
+        process.start(
+            &dir.join("log"),
+            &[
+                "env",
+                "MIBS=",
+                &persist,
+                "snmpd",
+                "-f",
+                "-Lo",
+                "-C",
+                "-c",
+                &configuration,
+                "-I",
+                tables,
+                &endpoint,
+            ],
+        )?;
+        let answers = || {
+            let state = format!("{STATE}1");
+            let ask = ["-v1", "-c", PDU_COMMUNITY, "-t", "1", "-r", "0", address.as_str(), state.as_str()];
+            call("snmpget", &ask).is_ok()
+        };
+        let up = wait_until(Duration::from_secs(10), Duration::from_millis(50), answers);
+        ensure!(
+            up,
+            "power strip {} does not answer\n{}",
+            self.feed,
+            fs::read_to_string(dir.join("log")).unwrap_or_default()
+        );
+        Ok(())
+    }
+
+    /// Its own network card dies; the outlets stay as they are.
+    pub fn stop(&self) -> Result<()> {
+        net::set(&self.place, "deaf", &[self.address()], true)?;
+        self.process().end()
+    }
+
+    /// All outlets have power again; nothing boots by it.
+    pub fn restore(&self) {
+        for node in 1..=self.place.count() {
+            let _ = fs::remove_file(outlet(&self.place, self.feed, node));
+        }
+    }
+
+    /// Whether a node's cord has power.
+    #[must_use]
+    pub fn is_on(&self, node: usize) -> bool {
+        !outlet(&self.place, self.feed, node).exists()
+    }
+
+    fn process(&self) -> crate::host::Started {
+        self.place.started(&format!("pdu-{}", self.feed))
+    }
+}
+
+/// Ends all power strips of a lab.
+pub(crate) fn end_all(place: &Place) -> Result<()> {
+    for feed in feeds(place) {
+        place.started(&format!("pdu-{feed}")).end()?;
+    }
+    Ok(())
+}
+
+fn folder(place: &Place, feed: usize) -> PathBuf {
+    place.run().join("pdu").join(feed.to_string())
+}
+
+fn feeds(place: &Place) -> Vec<usize> {
+    let Ok(dir) = fs::read_dir(place.run().join("pdu")) else { return Vec::new() };
+    dir.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Is there while the outlet is off.
+fn outlet(place: &Place, feed: usize, node: usize) -> PathBuf {
+    folder(place, feed).join(format!("{}.off", node_name(node)))
+}
+
+/// The outlets of one strip, in the words of net-snmp's `pass_persist` on standard input and output, until that ends.
+pub(crate) fn hook(place: &Place, feed: usize) -> Result<()> {
+    let mut lines = std::io::stdin().lock().lines();
+    let mut next = || lines.next().transpose();
+    while let Some(command) = next()? {
+        let mut word = || next().map(Option::unwrap_or_default);
+        let answer = match command.trim().to_ascii_lowercase().as_str() {
+            "" => break,
+            "ping" => "PONG".to_owned(),
+            "get" => found(place, feed, word()?.trim()),
+            "getnext" => {
+                let after = number(&word()?);
+                let object = objects(place).into_iter().find(|object| number(object) > after);
+                object.map_or("NONE".to_owned(), |object| found(place, feed, &object))
+            }
+            "set" => {
+                let (object, value) = (word()?, word()?);
+                set(place, feed, object.trim(), value.trim()).unwrap_or("wrong-value").to_owned()
+            }
+            _ => "NONE".to_owned(),
+        };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{answer}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn number(object: &str) -> Vec<u32> {
+    object.trim().split('.').filter_map(|part| part.parse().ok()).collect()
+}
+
+fn objects(place: &Place) -> Vec<String> {
+    let all = [COMMAND, NAME, STATE].into_iter();
+    all.flat_map(|column| (1..=place.count()).map(move |node| format!("{column}{node}"))).collect()
+}
+
+fn found(place: &Place, feed: usize, object: &str) -> String {
+    let node = |column| {
+        object
+            .strip_prefix(column)
+            .and_then(|node| node.parse().ok())
+            .filter(|node| (1..=place.count()).contains(node))
+    };
+    if let Some(node) = node(NAME) {
+        return format!("{object}\nstring\n{}", node_name(node));
+    }
+    let Some(node) = node(COMMAND).or_else(|| node(STATE)) else { return "NONE".to_owned() };
+    let state = if outlet(place, feed, node).exists() { OFF } else { ON };
+    format!("{object}\ninteger\n{state}")
+}
+
+fn set(place: &Place, feed: usize, object: &str, value: &str) -> Result<&'static str> {
+    let node: usize = object.strip_prefix(COMMAND).context("not to be written")?.parse()?;
+    ensure!((1..=place.count()).contains(&node), "no such outlet");
+    let dark = || feeds(place).into_iter().all(|feed| outlet(place, feed, node).exists());
+    match value.split_whitespace().last() {
+        Some(ON) => {
+            let was_dark = dark();
+            let _ = fs::remove_file(outlet(place, feed, node));
+            if was_dark {
+                machine::power_on(place, node)?;
+            }
+        }
+        Some(OFF) => {
+            put(&outlet(place, feed, node), "")?;
+            if dark() {
+                machine::power_off(place, node)?;
+            }
+        }
+        _ => return Ok("wrong-value"),
+    }
+    Ok("DONE")
+}

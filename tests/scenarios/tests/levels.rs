@@ -1,0 +1,218 @@
+//! Fence levels on real protocols: a management controller (IPMI), and two feeds through switched power strips (SNMP).
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::Fault;
+use scenarios::{Change, Cluster, Moment, Plan, run};
+
+const UNIT: &str = "witness.service";
+const LATE: Duration = Duration::from_secs(40);
+const S: fn(u64) -> Duration = Duration::from_secs;
+const FEEDS: [usize; 2] = [1, 2];
+
+#[test]
+fn the_next_level_proves_what_the_first_one_cannot() -> Result<()> {
+    run("levels", Plan::three(), |scenario| {
+        scenario.part("a controller that dies with its machine", controller_dies_too);
+        scenario.part("a controller that does nothing, at a node that lives", controller_does_nothing);
+        scenario.part("half a level, whose feed comes back", half_a_level);
+        scenario.part("one feed alone proves nothing", one_feed_alone);
+        scenario.part("a fenced node that is to come back", comes_back);
+        scenario.part("what each device shows, and what is said of it", said_of_devices);
+    })
+}
+
+/// The settings with both kinds of devices; `more` is put before the tables.
+fn settings(c: &Cluster, controllers: u32, feeds: u32, more: &str) -> String {
+    let mut text = format!("{more}\n{}", c.settings());
+    text = text.replace(
+        "\nagent = \"fence_ipmilan\"",
+        &format!("\nlevel = {controllers}\nagent = \"fence_ipmilan\""),
+    );
+    for feed in FEEDS {
+        let targets: Vec<String> =
+            c.nodes().iter().map(|node| format!("{0} = {{ plug = \"{0}\" }}", node.name())).collect();
+        text.push_str(&format!(
+            "\n[fence.feed-{feed}]\nagent = \"fence_apc_snmp\"\nlevel = {feeds}\ntargets = {{ {} }}\n\
+             options = {{ ip = \"{}\", snmp_version = \"1\", community = \"{}\" }}\ntimeout = \"15s\"\n",
+            targets.join(", "),
+            c.lab.pdu(feed).address(),
+            lab::PDU_COMMUNITY,
+        ));
+    }
+    text
+}
+
+/// Power everywhere, both kinds of devices seen to work for every node; the unit on a node that does not lead.
+fn placed(c: &Cluster, controllers: u32, feeds: u32, more: &str) -> Result<usize> {
+    for feed in FEEDS {
+        c.lab.pdu(feed).start()?;
+        c.lab.pdu(feed).restore();
+    }
+    c.configure(&settings(c, controllers, feeds, more))?;
+    c.until("every device has shown every node", LATE, |now| {
+        now.nodes
+            .iter()
+            .all(|node| node.devices.len() == 3 && node.devices.iter().all(|device| device.state == "ready"))
+    })?;
+    let victim = c.follower(&[])?;
+    c.run_unit(UNIT, victim)?;
+    Ok(victim)
+}
+
+/// The fence events since an index, as `began bmc-n1`, `failed bmc-n1`, `proven`.
+fn story(c: &Cluster, index: u64) -> Result<Vec<String>> {
+    let word = |event: &Change| {
+        let device = |before: &str| {
+            let (_, rest) = event.text.split_once(before)?;
+            Some(rest.split(" (").next()?.split(" failed").next()?.to_owned())
+        };
+        match event.kind.as_str() {
+            "fence-began" | "fence-failed" => {
+                Some(format!("{} {}", event.kind.trim_start_matches("fence-"), device(" by ")?))
+            }
+            "fence-proven" => Some("proven".to_owned()),
+            _ => None,
+        }
+    };
+    Ok(c.events_after(index)?.iter().filter_map(word).collect())
+}
+
+fn recovered(c: &Cluster, victim: usize, then: Moment, index: u64, expected: &[&str]) -> Result<()> {
+    let name = c.node(victim).name();
+    let beat = c.next_life(UNIT, then, S(60))?;
+    ensure!(beat.node != name, "it runs on the fenced node");
+    let told = story(c, index)?;
+    let expected: Vec<String> = expected.iter().map(|line| line.replace("NODE", &name)).collect();
+    ensure!(told == expected, "the fence went otherwise: {told:?}, not {expected:?}");
+    c.never_twice(UNIT)
+}
+
+fn cords(c: &Cluster, victim: usize) -> [bool; 2] {
+    FEEDS.map(|feed| c.lab.pdu(feed).is_on(victim))
+}
+
+fn controller_dies_too(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 1, 2, "")?;
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.lab.bmc(victim).stop()?;
+    c.node(victim).power_off()?;
+    recovered(
+        c,
+        victim,
+        then,
+        index,
+        &["began bmc-NODE", "failed bmc-NODE", "began feed-1 and feed-2", "proven"],
+    )?;
+    ensure!(cords(c, victim) == [false, false], "the feeds that proved it are on: {:?}", cords(c, victim));
+    c.lab.bmc(victim).start()
+}
+
+fn controller_does_nothing(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 1, 2, "")?;
+    c.bmc_faults(victim, &[Fault::IgnoreOff])?;
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.cut(victim)?;
+    recovered(
+        c,
+        victim,
+        then,
+        index,
+        &["began bmc-NODE", "failed bmc-NODE", "began feed-1 and feed-2", "proven"],
+    )?;
+    ensure!(!c.node(victim).is_on(), "the node lives");
+    c.bmc_faults(victim, &[])
+}
+
+/// Feed 1 goes off, feed 2's strip does not answer; the controller proves the node off, and feed 1 comes back.
+fn half_a_level(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 2, 1, "")?;
+    let name = c.node(victim).name();
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.lab.pdu(2).stop()?;
+    c.cut(victim)?;
+    c.wait_for("feed 1 was switched off", LATE, || Ok((!c.lab.pdu(1).is_on(victim)).then_some(())))?;
+    recovered(
+        c,
+        victim,
+        then,
+        index,
+        &["began feed-1 and feed-2", "failed feed-1 and feed-2", "began bmc-NODE", "proven"],
+    )?;
+    c.wait_for("feed 1 is on again", LATE, || Ok(c.lab.pdu(1).is_on(victim).then_some(())))?;
+    let told = c.until_event(index, "switched-on", S(10))?;
+    let told = told.iter().find(|event| event.kind == "switched-on").context("no event of it")?;
+    ensure!(told.text.contains(&format!("{name} has its power back by feed-1")), "{}", told.text);
+    // Nobody asked for the node itself: its controller keeps it off.
+    ensure!(!c.node(victim).is_on(), "the node was switched on");
+    c.lab.pdu(2).start()
+}
+
+/// Both feeds are one level: off through one of them is no evidence, and the node that lives keeps its unit to itself.
+fn one_feed_alone(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 1, 1, "")?;
+    let name = c.node(victim).name();
+    c.lab.pdu(2).stop()?;
+    c.bmc_faults(victim, &[Fault::IgnoreOff])?;
+    c.cut(victim)?;
+    let now = c.until("the fence has failed", LATE, |now| {
+        now.fence(&name).is_some_and(|fence| fence.attempts > 0 && fence.error.is_some())
+    })?;
+    let fence = now.fence(&name).context("no fence")?;
+    ensure!(fence.text.contains("bmc-") && fence.text.contains("feed-1 and feed-2"), "{}", fence.text);
+    c.stays_silent(UNIT, S(6))?;
+    let then = Moment::now();
+    c.bmc_faults(victim, &[])?;
+    c.lab.pdu(2).start()?;
+    let beat = c.next_life(UNIT, then, S(90))?;
+    ensure!(beat.node != name && !c.node(victim).is_on(), "{name} is on, or runs it");
+    c.never_twice(UNIT)
+}
+
+fn comes_back(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 1, 2, "after_fence = \"on\"")?;
+    let name = c.node(victim).name();
+    let boots = c.node(victim).boots().len();
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.cut(victim)?;
+    c.wait_for("the node is off", LATE, || Ok((!c.node(victim).is_on()).then_some(())))?;
+    // The cable is mended while it is off.
+    c.heal(victim)?;
+    let beat = c.next_life(UNIT, then, LATE)?;
+    ensure!(beat.node != name, "it runs on the fenced node");
+    c.node(victim).wait_boots(boots + 1, LATE)?;
+    c.until_event(index, "switched-on", S(10))?;
+    c.until("it is back", LATE, |now| now.online(&name))?;
+    // It came back as nothing but a node: the unit stays where it went.
+    c.always("the unit stays where it went", S(3), || {
+        Ok(c.beat(UNIT).is_some_and(|now| now.node == beat.node))
+    })?;
+    c.never_twice(UNIT)
+}
+
+/// Red before the crash: a dead controller is a warning while the feeds work, and an alert when they do not either.
+fn said_of_devices(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 1, 2, "")?;
+    let name = c.node(victim).name();
+    let shown = c.ok(c.anybody()?, &format!("convoke status {name}"))?;
+    ensure!(shown.contains(&format!("ready, by bmc-{name}, then feed-1 and feed-2")), "{shown}");
+    let document = settings(c, 1, 2, "");
+    let address = c.lab.bmc(victim).address();
+    let wrong = document.replace(&format!("ip = \"{address}\""), "ip = \"127.0.0.1\"");
+    ensure!(wrong != document, "the settings do not name {address}");
+    c.configure(&wrong)?;
+    c.until("the dead controller is a warning", LATE, |now| {
+        now.alarms.iter().any(|alarm| {
+            alarm.severity == "warning"
+                && alarm.text.contains(&format!("bmc-{name} does not see {name}"))
+                && alarm.remedy.contains("fenced by feed-1 and feed-2 alone")
+        }) && now.node(&name).is_some_and(|node| node.fencing == "ready")
+    })?;
+    c.configure(&document)?;
+    c.until("the warning is gone", LATE, |now| now.alarms.is_empty()).map(drop)
+}
