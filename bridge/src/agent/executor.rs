@@ -314,7 +314,9 @@ fn power(ended: Called) -> Power {
 fn words(end: &TransientEnd, call: &AgentCall) -> String {
     let stderr = String::from_utf8_lossy(&end.stderr);
     let stdout = String::from_utf8_lossy(&end.stdout);
-    let last = |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
+    // The agents' library ends with a hint that is for a person at a keyboard.
+    let tells = |line: &&str| !line.is_empty() && !line.starts_with("Please use '-h'");
+    let last = |text: &str| text.lines().map(str::trim).rfind(tells).map(str::to_owned);
     let Some(line) = last(&stderr).or_else(|| last(&stdout)) else { return String::new() };
     // The agents' library puts the time before each line; the same failure must read the same at every look.
     let line = line.split_once(" ERROR: ").map_or(line.as_str(), |(_, message)| message);

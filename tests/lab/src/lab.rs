@@ -197,6 +197,13 @@ impl Lab {
         Pdu::new(&self.place, feed)
     }
 
+    /// All outlets of all power strips have power again; nothing boots by it.
+    pub fn restore_feeds(&self) {
+        for feed in crate::pdu::feeds(&self.place) {
+            self.pdu(feed).restore();
+        }
+    }
+
     /// Commands that reached the power switches, oldest first.
     #[must_use]
     pub fn power_events(&self) -> Vec<PowerEvent> {

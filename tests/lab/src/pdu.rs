@@ -114,7 +114,7 @@ impl Pdu {
     }
 
     /// All outlets have power again; nothing boots by it.
-    pub fn restore(&self) {
+    pub(crate) fn restore(&self) {
         for node in 1..=self.place.count() {
             let _ = fs::remove_file(outlet(&self.place, self.feed, node));
         }
@@ -143,7 +143,7 @@ fn folder(place: &Place, feed: usize) -> PathBuf {
     place.run().join("pdu").join(feed.to_string())
 }
 
-fn feeds(place: &Place) -> Vec<usize> {
+pub(crate) fn feeds(place: &Place) -> Vec<usize> {
     let Ok(dir) = fs::read_dir(place.run().join("pdu")) else { return Vec::new() };
     dir.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

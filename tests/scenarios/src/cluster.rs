@@ -284,6 +284,7 @@ impl Cluster {
     /// All nodes have power and reach each other, all switches are honest, everybody is online and can be fenced.
     pub fn settle(&self) -> Result<()> {
         self.lab.heal_all()?;
+        self.lab.restore_feeds();
         let _ = std::fs::remove_file(self.lab.shared().join("fence_bad"));
         for node in self.lab.nodes() {
             let bmc = self.lab.bmc(node.index());

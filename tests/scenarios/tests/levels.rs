@@ -48,7 +48,6 @@ fn settings(c: &Cluster, controllers: u32, feeds: u32, more: &str) -> String {
 fn placed(c: &Cluster, controllers: u32, feeds: u32, more: &str) -> Result<usize> {
     for feed in FEEDS {
         c.lab.pdu(feed).start()?;
-        c.lab.pdu(feed).restore();
     }
     c.configure(&settings(c, controllers, feeds, more))?;
     c.until("every device has shown every node", LATE, |now| {

@@ -104,6 +104,11 @@ fn off_is_proven_only_by_a_status_that_says_off() {
             Some(ran(Outcome::TimedOut, "")),
             failed("bmc said off, but there is no status: the agent did not end within 60000 ms"),
         ),
+        (
+            ran(Outcome::Exited(1), "2026 ERROR: Failed: unable to connect\n\nPlease use '-h' for usage\n"),
+            None,
+            failed("bmc: off exited with status 1: Failed: unable to connect"),
+        ),
         (ran(Outcome::Exited(2), ""), None, failed("bmc: off exited with status 2")),
         (ran(Outcome::Exited(1), "no\u{7} route\n"), None, failed("bmc: off exited with status 1: no route")),
         (ran(Outcome::TimedOut, ""), None, timed_out("bmc: off: the agent did not end within 60000 ms")),
