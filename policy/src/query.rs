@@ -1,5 +1,6 @@
 //! The three words that are never mixed (protocol, section 0): known active, possibly running, gone.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -21,13 +22,27 @@ pub enum Possibly {
     Unheard,
 }
 
+/// What a grant of a unit rests on whichever node takes it, beside the unit itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Where the unit is possibly running.
+    pub(crate) running: Vec<(NodeId, Possibly)>,
+    /// Before the first grant ever of an exclusive unit: members that have not said whether it runs there (F11).
+    pub(crate) unheard: Vec<NodeId>,
+    /// An opponent that is possibly running, and where.
+    pub(crate) opponent: Option<(UnitName, NodeId)>,
+}
+
 impl State {
     /// Why `unit` is possibly running on `node`; `None` when it is gone there.
     #[must_use]
     pub fn possibly_running_on(&self, unit: &UnitName, id: NodeId, node: &Node) -> Option<Possibly> {
-        if let Some((token, _)) = self.units.get(unit).and_then(|known| known.permit_on(id)) {
-            return Some(Possibly::Permit(token));
-        }
+        let held = self.units.get(unit).and_then(|known| known.permit_on(id));
+        held.map(|(token, _)| Possibly::Permit(token)).or_else(|| self.said_to_run(unit, node))
+    }
+
+    /// The same of a node that holds no permit.
+    fn said_to_run(&self, unit: &UnitName, node: &Node) -> Option<Possibly> {
         let Some(life) = node.life.as_ref() else {
             return node.offers.contains_key(unit).then_some(Possibly::Unheard);
         };
@@ -43,8 +58,23 @@ impl State {
     /// Every node on which `unit` is possibly running, with the reason.
     #[must_use]
     pub fn possibly_running(&self, unit: &UnitName) -> Vec<(NodeId, Possibly)> {
-        let nodes = self.nodes.iter();
-        nodes.filter_map(|(id, node)| Some((*id, self.possibly_running_on(unit, *id, node)?))).collect()
+        let mut held: BTreeMap<NodeId, Possibly> = BTreeMap::new();
+        for (token, permit) in self.units.get(unit).into_iter().flat_map(|known| &known.permits) {
+            held.entry(permit.node).or_insert(Possibly::Permit(*token));
+        }
+        let how = |(id, node): (&NodeId, &Node)| {
+            let how = held.get(id).copied().or_else(|| self.said_to_run(unit, node))?;
+            Some((*id, how))
+        };
+        self.nodes.iter().filter_map(how).collect()
+    }
+
+    /// What a grant of the unit rests on, looked up once for all the nodes that may be asked about.
+    pub(crate) fn standing(&self, unit: &UnitName) -> Standing {
+        let known = self.units.get(unit);
+        let first = known.is_some_and(|known| known.is_exclusive() && known.last_token.is_none());
+        let unheard = if first { self.unheard_members(unit).map(|(id, _)| id).collect() } else { Vec::new() };
+        Standing { running: self.possibly_running(unit), unheard, opponent: self.opponent_running(unit) }
     }
 
     /// Permits of `unit` whose node, in session now, said that it is active.
@@ -81,11 +111,21 @@ impl State {
     /// wherever it runs, unless other replicas of the unit stay.
     #[must_use]
     pub fn stops_first(&self, unit: &UnitName, token: Token) -> Option<(UnitName, NodeId)> {
+        self.first_of(self.dependents(unit), unit, token)
+    }
+
+    /// The same, the dependents being known.
+    pub(crate) fn first_of<'a>(
+        &self,
+        mut dependents: impl Iterator<Item = &'a UnitName>,
+        unit: &UnitName,
+        token: Token,
+    ) -> Option<(UnitName, NodeId)> {
         let known = self.units.get(unit)?;
         let permit = known.permits.get(&token)?;
         let others_stay =
             known.permits.iter().any(|(other, p)| *other != token && !p.is_revoking() && !self.is_lost(p));
-        self.dependents(unit).find_map(|name| {
+        dependents.find_map(|name| {
             let dependent = self.units.get(name)?;
             let beside = dependent.definition().is_some_and(|d| d.same_node_as.contains(unit));
             let holder = dependent

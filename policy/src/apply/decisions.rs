@@ -12,7 +12,7 @@ use crate::evidence::Evidence;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::permit::{Permit, Phase, Terms};
-use crate::query::Possibly;
+use crate::query::{Possibly, Standing};
 use crate::refusal::Refusal;
 use crate::room::lack;
 use crate::state::State;
@@ -263,7 +263,7 @@ impl State {
         adopt: bool,
         now: Millis,
     ) -> Result<Terms, Refusal> {
-        let terms = self.grant_terms_but_room(unit, id, revision, adopt, now)?;
+        let terms = self.grant_terms_but_room(unit, &self.standing(unit), id, revision, adopt, now)?;
         // What was found running takes its room already; keeping it adds nothing.
         if let (Some(definition), Some(node), false) =
             (self.units.get(unit).and_then(Unit::definition), self.nodes.get(&id), adopt)
@@ -280,10 +280,11 @@ impl State {
     }
 
     /// The same without what else is on the node: that the planner counts for itself, with what it is about to grant.
-    /// It asks this so that it never proposes what would be refused.
+    /// It asks this of one node after another, so that it never proposes what would be refused.
     pub(crate) fn grant_terms_but_room(
         &self,
         unit: &UnitName,
+        standing: &Standing,
         id: NodeId,
         revision: u64,
         adopt: bool,
@@ -325,9 +326,9 @@ impl State {
         if !offer.gated {
             return no(format!("its gate is not in force on {}", node.name));
         }
-        self.elsewhere(unit, id, adopt)?;
-        if let Some((other, at)) = self.opponent_running(unit) {
-            let at = self.node_name(at);
+        self.elsewhere(unit, standing, id, adopt)?;
+        if let Some((other, at)) = &standing.opponent {
+            let at = self.node_name(*at);
             return no(format!("it conflicts with {other}, which is possibly running on {at}"));
         }
         // S4
@@ -372,10 +373,16 @@ impl State {
     }
 
     /// S1: an exclusive unit is gone everywhere; a replicated one is not on this node, and below its number.
-    fn elsewhere(&self, unit: &UnitName, id: NodeId, adopt: bool) -> Result<(), Refusal> {
+    fn elsewhere(
+        &self,
+        unit: &UnitName,
+        standing: &Standing,
+        id: NodeId,
+        adopt: bool,
+    ) -> Result<(), Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
         let Some(known) = self.units.get(unit) else { return Ok(()) };
-        let running = self.possibly_running(unit);
+        let Standing { running, unheard, .. } = standing;
         let here = running.iter().find(|(node, _)| *node == id).map(|(_, how)| *how);
         if here == Some(Possibly::Stray) && !adopt {
             return no("it runs there without a permit".to_string());
@@ -395,10 +402,8 @@ impl State {
                 return no(format!("it is possibly running on {}", self.node_name(*other)));
             }
             // F11: before the first grant ever, every member has said whether it runs there already.
-            if known.last_token.is_none()
-                && let Some((_, unheard)) = self.unheard_members(unit).find(|(node, _)| *node != id)
-            {
-                return no(format!("{} has not said yet whether it runs there", unheard.name));
+            if let Some(silent) = unheard.iter().find(|node| **node != id) {
+                return no(format!("{} has not said yet whether it runs there", self.node_name(*silent)));
             }
         } else if let Some(Definition { replicas: Replicas::Count(count), fencing, .. }) = known.definition()
         {

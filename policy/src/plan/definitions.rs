@@ -14,10 +14,8 @@ impl Planner<'_> {
     pub(super) fn definitions(&mut self) {
         let state = self.state;
         for (name, unit) in &state.units {
-            let offers = state.nodes.values().filter_map(|node| {
-                let offer = node.offers.get(name).filter(|offer| offer.present)?;
-                offer.definition.as_ref()
-            });
+            let offers = self.index.known(name).offers.iter().filter(|(_, _, offer)| offer.present);
+            let offers = offers.filter_map(|(_, _, offer)| offer.definition.as_ref());
             let mut counts: Vec<(usize, &Definition)> = Vec::new();
             for definition in offers {
                 match counts.iter_mut().find(|(_, counted)| *counted == definition) {

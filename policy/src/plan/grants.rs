@@ -43,15 +43,17 @@ impl Planner<'_> {
         }
         let (mut candidates, mut short): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
         let mut soon = false;
-        for (id, node) in &self.state.nodes {
-            if unit.permit_on(*id).is_some() || !node.offers.contains_key(name) {
+        let standing = self.index.standing(name, unit);
+        for (id, node, _) in &self.index.known(name).offers {
+            if unit.permit_on(*id).is_some() {
                 continue;
             }
             if let Some(until) = unit.avoided_until(*id, self.now) {
                 let why = unit.failures.get(id).map(|failures| failures.why.clone()).unwrap_or_default();
                 self.because(name, Reason::Avoided { node: *id, why, until });
                 self.wake(until);
-            } else if let Err(refusal) = self.state.grant_terms_but_room(name, *id, revision, false, self.now)
+            } else if let Err(refusal) =
+                self.state.grant_terms_but_room(name, &standing, *id, revision, false, self.now)
             {
                 self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
                 self.wake(node.quarantined_until);
@@ -94,7 +96,7 @@ impl Planner<'_> {
         }
         for id in candidates {
             let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { continue };
-            self.granted.entry(id).or_default().push(name.clone());
+            self.begins(name, id);
             self.room.grant(id, definition);
             self.coming.insert(name.clone());
             self.because(name, Reason::Starting(id));
@@ -121,12 +123,12 @@ impl Planner<'_> {
             return true;
         }
         let opposed = self.is_opposed(name);
-        let running = self.state.possibly_running(name);
+        let running = self.index.running(name);
         let exclusive = unit.is_exclusive();
         let mut hindered = opposed || (exclusive && !running.is_empty());
         // Whether all of it passes by itself: then what comes after the unit waits for it.
         let mut soon = !opposed;
-        for (node, how) in &running {
+        for (node, how) in running {
             let permit = match how {
                 Possibly::Permit(token) => unit.permits.get(token),
                 Possibly::Stray | Possibly::Unheard => None,
@@ -158,8 +160,7 @@ impl Planner<'_> {
             }
         }
         if exclusive && unit.last_token.is_none() {
-            let unheard: Vec<NodeId> = self.state.unheard_members(name).map(|(id, _)| id).collect();
-            for id in unheard {
+            for id in self.index.unheard(name, unit) {
                 self.because(name, Reason::Unheard(id));
                 if self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some()) {
                     self.because(name, Reason::WaitsForFence { node: id });
@@ -178,7 +179,7 @@ impl Planner<'_> {
     /// A node with a fence device takes nothing before the device was looked at once in its present life, whatever
     /// that shows: a device that was never seen ON cannot fence it later.
     pub(super) fn awaits_observation(&self, id: NodeId, node: &Node) -> bool {
-        let Some((device, _)) = self.state.device_of(id) else { return false };
+        let Some(device) = self.index.device(id) else { return false };
         let incarnation = node.life.as_ref().map(|life| &life.incarnation);
         let seen = self.state.observations.get(&(device.to_string(), id));
         let others = self.state.nodes.iter().any(|(other, node)| *other != id && node.in_session().is_some());
@@ -228,7 +229,7 @@ impl Planner<'_> {
         match definition.replicas {
             Replicas::All if !unit.is_exclusive() => wanted,
             Replicas::All | Replicas::Count(_) => {
-                let running = self.state.possibly_running(name);
+                let running = self.index.running(name);
                 let counts =
                     |how: &Possibly| *how != Possibly::Unheard || definition.fencing != Fencing::None;
                 wanted.saturating_sub(running.iter().filter(|(_, how)| counts(how)).count())

@@ -84,12 +84,12 @@ impl Planner<'_> {
         let state = self.state;
         let mut opposed = false;
         for other in state.opponents(name) {
-            for (node, _) in state.possibly_running(other) {
-                self.because(name, Reason::Conflicts { unit: other.clone(), node: Some(node) });
-                self.waits_for(node, name);
+            for (node, _) in self.index.running(other) {
+                self.because(name, Reason::Conflicts { unit: other.clone(), node: Some(*node) });
+                self.waits_for(*node, name);
                 opposed = true;
             }
-            if !opposed && self.granted.values().any(|units| units.contains(other)) {
+            if !opposed && self.begun.contains(other) {
                 self.because(name, Reason::Conflicts { unit: other.clone(), node: None });
                 opposed = true;
             }
@@ -200,7 +200,8 @@ impl Planner<'_> {
                 if state.permit(name, token).is_none_or(Permit::is_revoking) {
                     continue;
                 }
-                let blocker = state.stops_first(name, token).or_else(|| self.stops_later_than(name));
+                let first = state.first_of(self.sequence.dependents(name), name, token);
+                let blocker = first.or_else(|| self.stops_later_than(name));
                 if let Some((unit, node)) = blocker {
                     self.because(name, Reason::StopsFirst { unit, node });
                     self.waits_for(node, name);

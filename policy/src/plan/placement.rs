@@ -49,7 +49,7 @@ impl Planner<'_> {
         }
         if unit.goal.wanted == Wanted::Stopped {
             self.because(name, Reason::Stopped);
-            for (node, how) in self.state.possibly_running(name) {
+            for (node, how) in self.index.running(name).iter().copied() {
                 let Possibly::Permit(token) = how else { continue };
                 self.because(name, Reason::PossiblyRunning { node, how });
                 if unit
@@ -82,19 +82,18 @@ impl Planner<'_> {
 
     /// Nodes that could run it now, other units and other copies aside, with their preference.
     fn suitable(&self, name: &UnitName, unit: &Unit, definition: &Definition) -> BTreeMap<NodeId, i64> {
-        let nodes = self.state.nodes.iter().filter(|(id, node)| {
-            let offer = node.offers.get(name).filter(|offer| offer.present);
-            let offered = offer.is_some_and(|offer| {
-                offer.gated && offer.fault.is_none() && offer.definition.as_ref() == Some(definition)
-            });
-            offered
+        let nodes = self.index.known(name).offers.iter().filter(|(id, node, offer)| {
+            offer.present
+                && offer.gated
+                && offer.fault.is_none()
+                && offer.definition.as_ref() == Some(definition)
                 && node.role.runs_units()
                 && node.in_session().is_some_and(|life| life.inventory)
                 && node.drained.is_none()
                 && definition.allows(node)
                 && !unit.holds.contains_key(id)
         });
-        nodes.map(|(id, node)| (*id, definition.preference(node))).collect()
+        nodes.map(|(id, node, _)| (*id, definition.preference(node))).collect()
     }
 
     /// Marks the permits that are to end.
@@ -279,8 +278,7 @@ impl Planner<'_> {
 
     /// Nodes whose files say something else, or something wrong.
     fn shown_differences(&mut self, name: &UnitName, definition: &Definition) {
-        for (id, node) in &self.state.nodes {
-            let Some(offer) = node.offers.get(name).filter(|offer| offer.present) else { continue };
+        for (id, _, offer) in self.index.known(name).offers.iter().filter(|(_, _, offer)| offer.present) {
             if let Some(fault) = &offer.fault {
                 self.because(name, Reason::Fault { node: *id, fault: fault.clone() });
             } else if offer.definition.as_ref() != Some(definition) {
@@ -291,9 +289,8 @@ impl Planner<'_> {
 
     /// Nodes whose section has an error: without a definition in force, that is what there is to mend.
     fn shown_faults(&mut self, name: &UnitName) {
-        for (id, node) in &self.state.nodes {
-            let offer = node.offers.get(name).filter(|offer| offer.present);
-            if let Some(fault) = offer.and_then(|offer| offer.fault.clone()) {
+        for (id, _, offer) in self.index.known(name).offers.iter().filter(|(_, _, offer)| offer.present) {
+            if let Some(fault) = offer.fault.clone() {
                 self.because(name, Reason::Fault { node: *id, fault });
             }
         }
