@@ -8,8 +8,9 @@ use crate::definition::Definition;
 use crate::name::{NodeId, Token, UnitName};
 use crate::node::{Life, Node, Presence};
 use crate::permit::{Permit, Phase};
+use crate::refusal::Refusal;
 use crate::state::State;
-use crate::unit::Unit;
+use crate::unit::{Adopted, Unit};
 
 /// Why a unit must be taken for running on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,9 +23,14 @@ pub enum Possibly {
     Unheard,
 }
 
-/// What a grant of a unit rests on whichever node takes it, beside the unit itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+/// What a grant of a unit rests on, whichever node takes it.
+pub(crate) struct Standing<'a> {
+    /// Its name.
+    pub(crate) name: &'a UnitName,
+    /// The unit.
+    pub(crate) unit: &'a Unit,
+    /// Its definition in force.
+    pub(crate) adopted: &'a Adopted,
     /// Where the unit is possibly running.
     pub(crate) running: Vec<(NodeId, Possibly)>,
     /// Before the first grant ever of an exclusive unit: members that have not said whether it runs there (F11).
@@ -70,11 +76,13 @@ impl State {
     }
 
     /// What a grant of the unit rests on, looked up once for all the nodes that may be asked about.
-    pub(crate) fn standing(&self, unit: &UnitName) -> Standing {
-        let known = self.units.get(unit);
-        let first = known.is_some_and(|known| known.is_exclusive() && known.last_token.is_none());
+    pub(crate) fn standing<'a>(&'a self, unit: &'a UnitName) -> Result<Standing<'a>, Refusal> {
+        let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let adopted = known.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(unit.clone()))?;
+        let first = known.is_exclusive() && known.last_token.is_none();
         let unheard = if first { self.unheard_members(unit).map(|(id, _)| id).collect() } else { Vec::new() };
-        Standing { running: self.possibly_running(unit), unheard, opponent: self.opponent_running(unit) }
+        let (running, opponent) = (self.possibly_running(unit), self.opponent_running(unit));
+        Ok(Standing { name: unit, unit: known, adopted, running, unheard, opponent })
     }
 
     /// Permits of `unit` whose node, in session now, said that it is active.

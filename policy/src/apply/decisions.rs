@@ -10,13 +10,13 @@ use crate::definition::{Definition, Fencing, Replicas};
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::Evidence;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
-use crate::node::Node;
+use crate::node::{Node, Offer};
 use crate::permit::{Permit, Phase, Terms};
 use crate::query::{Possibly, Standing};
 use crate::refusal::Refusal;
 use crate::room::lack;
 use crate::state::State;
-use crate::unit::{Adopted, Goal, MoveWish, Unit, Wanted};
+use crate::unit::{Adopted, Goal, MoveWish, Wanted};
 
 use super::{Step, stale};
 
@@ -263,16 +263,17 @@ impl State {
         adopt: bool,
         now: Millis,
     ) -> Result<Terms, Refusal> {
-        let terms = self.grant_terms_but_room(unit, &self.standing(unit), id, revision, adopt, now)?;
+        let standing = self.standing(unit)?;
+        let node = self.nodes.get(&id).ok_or(Refusal::UnknownNode(id))?;
+        let offer = node.offers.get(unit);
+        let terms = self.grant_terms_but_room(&standing, (id, node, offer), revision, adopt, now)?;
         // What was found running takes its room already; keeping it adds nothing.
-        if let (Some(definition), Some(node), false) =
-            (self.units.get(unit).and_then(Unit::definition), self.nodes.get(&id), adopt)
-        {
+        if !adopt {
             if let Some(other) = self.stranger_on(unit, id, node) {
                 let why = format!("it must not share a node with {other}, which is on {}", node.name);
                 return Err(Refusal::Unsafe(why));
             }
-            if let Some(why) = lack(node, definition, |of| self.taken(id, node, of, unit)) {
+            if let Some(why) = lack(node, &standing.adopted.definition, |of| self.taken(id, node, of, unit)) {
                 return Err(Refusal::Unsafe(why));
             }
         }
@@ -283,18 +284,15 @@ impl State {
     /// It asks this of one node after another, so that it never proposes what would be refused.
     pub(crate) fn grant_terms_but_room(
         &self,
-        unit: &UnitName,
-        standing: &Standing,
-        id: NodeId,
+        standing: &Standing<'_>,
+        (id, node, offer): (NodeId, &Node, Option<&Offer>),
         revision: u64,
         adopt: bool,
         now: Millis,
     ) -> Result<Terms, Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
-        let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
-        let adopted = known.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(unit.clone()))?;
+        let Standing { unit: known, adopted, .. } = *standing;
         let definition = &adopted.definition;
-        let node = self.nodes.get(&id).ok_or(Refusal::UnknownNode(id))?;
         if adopted.revision != revision {
             return Err(stale("another definition is in force"));
         }
@@ -312,8 +310,7 @@ impl State {
         if !definition.allows(node) {
             return no(format!("Nodes= does not let it run on {}", node.name));
         }
-        let offer = node.offers.get(unit).filter(|offer| offer.present);
-        let Some(offer) = offer else {
+        let Some(offer) = offer.filter(|offer| offer.present) else {
             return no(format!("{} does not offer it", node.name));
         };
         if let Some(fault) = &offer.fault {
@@ -326,7 +323,7 @@ impl State {
         if !offer.gated {
             return no(format!("its gate is not in force on {}", node.name));
         }
-        self.elsewhere(unit, standing, id, adopt)?;
+        self.elsewhere(standing, id, adopt)?;
         if let Some((other, at)) = &standing.opponent {
             let at = self.node_name(*at);
             return no(format!("it conflicts with {other}, which is possibly running on {at}"));
@@ -373,16 +370,9 @@ impl State {
     }
 
     /// S1: an exclusive unit is gone everywhere; a replicated one is not on this node, and below its number.
-    fn elsewhere(
-        &self,
-        unit: &UnitName,
-        standing: &Standing,
-        id: NodeId,
-        adopt: bool,
-    ) -> Result<(), Refusal> {
+    fn elsewhere(&self, standing: &Standing<'_>, id: NodeId, adopt: bool) -> Result<(), Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
-        let Some(known) = self.units.get(unit) else { return Ok(()) };
-        let Standing { running, unheard, .. } = standing;
+        let Standing { name: unit, unit: known, running, unheard, .. } = standing;
         let here = running.iter().find(|(node, _)| *node == id).map(|(_, how)| *how);
         if here == Some(Possibly::Stray) && !adopt {
             return no("it runs there without a permit".to_string());

@@ -18,6 +18,7 @@ use crate::permit::{Permit, Phase};
 use crate::state::State;
 use crate::unit::Unit;
 
+use super::index::Offered;
 use super::{Planner, Reason};
 
 /// One clustered service, with everything that its plan reads.
@@ -43,7 +44,7 @@ impl Planner<'_> {
             return;
         }
         if let Some(why) = definition.contradiction() {
-            for (id, ..) in &self.index.known(name).offers {
+            for Offered { id, .. } in &self.index.known(name).offers {
                 self.because(name, Reason::Unfit { node: *id, why: why.to_string() });
             }
             return;
@@ -187,7 +188,7 @@ impl Planner<'_> {
         let serial = assembly.style == AssemblyStyle::OneThenSerial;
         let empty = |id: &NodeId| self.state.position(boot_up, *id) == Some(&Found::Empty);
         let offering = self.index.known(name).offers.iter();
-        let weighed = offering.map(|(id, ..)| (*id, suitable.get(id).copied().unwrap_or(i64::MIN)));
+        let weighed = offering.map(|Offered { id, .. }| (*id, suitable.get(id).copied().unwrap_or(i64::MIN)));
         let mut candidates: Vec<(NodeId, i64)> = weighed.collect();
         candidates.retain(|(id, _)| unit.permit_on(*id).is_none());
         // Data that is there already costs no copy.

@@ -14,8 +14,10 @@ impl Planner<'_> {
     pub(super) fn definitions(&mut self) {
         let state = self.state;
         for (name, unit) in &state.units {
-            let offers = self.index.known(name).offers.iter().filter(|(_, _, offer)| offer.present);
-            let offers = offers.filter_map(|(_, _, offer)| offer.definition.as_ref());
+            if unit.adopted.is_some() && self.offers(name).all(|offered| offered.agrees) {
+                continue;
+            }
+            let offers = self.offers(name).filter_map(|offered| offered.offer.definition.as_ref());
             let mut counts: Vec<(usize, &Definition)> = Vec::new();
             for definition in offers {
                 match counts.iter_mut().find(|(_, counted)| *counted == definition) {

@@ -9,8 +9,9 @@ use crate::definition::{Definition, Fencing, Replicas};
 use crate::name::{NodeId, UnitName};
 use crate::node::Node;
 use crate::query::Possibly;
-use crate::unit::Unit;
+use crate::unit::{Adopted, Unit};
 
+use super::index::Offered;
 use super::room::Copies;
 use super::{Planner, Reason};
 
@@ -20,11 +21,12 @@ impl Planner<'_> {
         &mut self,
         name: &UnitName,
         unit: &Unit,
-        definition: &Definition,
-        revision: u64,
+        adopted: &Adopted,
         suitable: &BTreeMap<NodeId, i64>,
         wanted: usize,
     ) {
+        let Adopted { revision, definition } = adopted;
+        let revision = *revision;
         let held = unit.permits.iter().filter(|(token, permit)| {
             !self.is_leaving(name, **token) && (unit.is_exclusive() || !self.state.is_lost(permit))
         });
@@ -43,8 +45,9 @@ impl Planner<'_> {
         }
         let (mut candidates, mut short): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
         let mut soon = false;
-        let standing = self.index.standing(name, unit);
-        for (id, node, _) in &self.index.known(name).offers {
+        let standing = self.index.standing(name, unit, adopted);
+        for Offered { id, node, offer, .. } in &self.index.known(name).offers {
+            let candidate = (*id, *node, Some(*offer));
             if unit.permit_on(*id).is_some() {
                 continue;
             }
@@ -53,7 +56,7 @@ impl Planner<'_> {
                 self.because(name, Reason::Avoided { node: *id, why, until });
                 self.wake(until);
             } else if let Err(refusal) =
-                self.state.grant_terms_but_room(name, &standing, *id, revision, false, self.now)
+                self.state.grant_terms_but_room(&standing, candidate, revision, false, self.now)
             {
                 self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
                 self.wake(node.quarantined_until);

@@ -7,17 +7,28 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::definition::Definition;
 use crate::name::{NodeId, UnitName};
 use crate::node::{Node, Offer};
 use crate::query::{Possibly, Standing};
 use crate::state::State;
-use crate::unit::Unit;
+use crate::unit::{Adopted, Unit};
+
+/// One node's offer of a unit.
+pub(super) struct Offered<'a> {
+    pub(super) id: NodeId,
+    pub(super) node: &'a Node,
+    pub(super) offer: &'a Offer,
+    /// Whether it is the definition in force.
+    pub(super) agrees: bool,
+}
 
 /// One unit, as the nodes have it.
 #[derive(Default)]
 pub(super) struct Known<'a> {
+    definition: Option<&'a Definition>,
     /// Nodes that offer it, or ever did.
-    pub(super) offers: Vec<(NodeId, &'a Node, &'a Offer)>,
+    pub(super) offers: Vec<Offered<'a>>,
     /// Where it is possibly running, and why.
     pub(super) running: Vec<(NodeId, Possibly)>,
     /// Nodes whose present life found it active without a permit.
@@ -41,7 +52,8 @@ pub(super) struct Index<'a> {
 impl<'a> Index<'a> {
     pub(super) fn of(state: &'a State) -> Self {
         let names: Vec<&UnitName> = state.units.keys().collect();
-        let known = names.iter().map(|_| Known::default()).collect();
+        let known = |unit: &'a Unit| Known { definition: unit.definition(), ..Known::default() };
+        let known = state.units.values().map(known).collect();
         let mut index = Self {
             state,
             names,
@@ -88,7 +100,8 @@ impl<'a> Index<'a> {
         for (name, offer) in &node.offers {
             at = seek(&self.names, at, name);
             let Some(known) = self.found(at, name) else { continue };
-            known.offers.push((id, node, offer));
+            let agrees = known.definition == offer.definition.as_ref();
+            known.offers.push(Offered { id, node, offer, agrees });
             if silent && known.running.last().is_none_or(|(last, _)| *last != id) {
                 known.running.push((id, Possibly::Unheard));
             }
@@ -122,14 +135,20 @@ impl<'a> Index<'a> {
     }
 
     /// As [`State::standing`].
-    pub(super) fn standing(&self, name: &UnitName, unit: &Unit) -> Standing {
+    pub(super) fn standing<'b>(
+        &self,
+        name: &'b UnitName,
+        unit: &'b Unit,
+        adopted: &'b Adopted,
+    ) -> Standing<'b> {
         let opponent = self.state.opponents(name).find_map(|other| {
             let (node, _) = self.running(other).first()?;
             Some((other.clone(), *node))
         });
         let first = unit.is_exclusive() && unit.last_token.is_none();
         let unheard = if first { self.unheard(name, unit) } else { Vec::new() };
-        Standing { running: self.running(name).to_vec(), unheard, opponent }
+        let running = self.running(name).to_vec();
+        Standing { name, unit, adopted, running, unheard, opponent }
     }
 
     /// As [`State::device_of`].
