@@ -44,33 +44,15 @@ impl State {
     #[must_use]
     pub fn possibly_running_on(&self, unit: &UnitName, id: NodeId, node: &Node) -> Option<Possibly> {
         let held = self.units.get(unit).and_then(|known| known.permit_on(id));
-        held.map(|(token, _)| Possibly::Permit(token)).or_else(|| self.said_to_run(unit, node))
-    }
-
-    /// The same of a node that holds no permit.
-    fn said_to_run(&self, unit: &UnitName, node: &Node) -> Option<Possibly> {
-        let Some(life) = node.life.as_ref() else {
-            return node.offers.contains_key(unit).then_some(Possibly::Unheard);
-        };
-        if life.gone.is_some() {
-            return None;
-        }
-        if life.strays.contains(unit) {
-            return Some(Possibly::Stray);
-        }
-        (!life.inventory && node.offers.contains_key(unit)).then_some(Possibly::Unheard)
+        held.map(|(token, _)| Possibly::Permit(token)).or_else(|| said_to_run(unit, node))
     }
 
     /// Every node on which `unit` is possibly running, with the reason.
     #[must_use]
     pub fn possibly_running(&self, unit: &UnitName) -> Vec<(NodeId, Possibly)> {
-        let mut held: BTreeMap<NodeId, Possibly> = BTreeMap::new();
-        for (token, permit) in self.units.get(unit).into_iter().flat_map(|known| &known.permits) {
-            held.entry(permit.node).or_insert(Possibly::Permit(*token));
-        }
+        let held = self.units.get(unit).map(held).unwrap_or_default();
         let how = |(id, node): (&NodeId, &Node)| {
-            let how = held.get(id).copied().or_else(|| self.said_to_run(unit, node))?;
-            Some((*id, how))
+            Some((*id, held.get(id).copied().or_else(|| said_to_run(unit, node))?))
         };
         self.nodes.iter().filter_map(how).collect()
     }
@@ -80,8 +62,17 @@ impl State {
         let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
         let adopted = known.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(unit.clone()))?;
         let first = known.is_exclusive() && known.last_token.is_none();
-        let unheard = if first { self.unheard_members(unit).map(|(id, _)| id).collect() } else { Vec::new() };
-        let (running, opponent) = (self.possibly_running(unit), self.opponent_running(unit));
+        let held = held(known);
+        let (mut running, mut unheard) = (Vec::new(), Vec::new());
+        // One look at each node: in a large cluster, that is what a grant costs.
+        for (id, node) in &self.nodes {
+            let how = held.get(id).copied().or_else(|| said_to_run(unit, node));
+            running.extend(how.map(|how| (*id, how)));
+            if first && is_unheard(unit, known.since, node) {
+                unheard.push(*id);
+            }
+        }
+        let opponent = self.opponent_running(unit);
         Ok(Standing { name: unit, unit: known, adopted, running, unheard, opponent })
     }
 
@@ -167,13 +158,7 @@ impl State {
     /// unit says nothing.
     pub fn unheard_members<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = (NodeId, &'a Node)> {
         let since = self.units.get(unit).map_or(0, |known| known.since);
-        let silent = move |node: &Node| match &node.life {
-            None => true,
-            Some(Life { gone: Some(_), .. }) => false,
-            Some(life) => !life.inventory || (node.surveyed < since && !node.offers.contains_key(unit)),
-        };
-        let members = self.nodes.iter().filter(|(_, node)| node.role.runs_units());
-        members.filter(move |(_, node)| silent(node)).map(|(id, node)| (*id, node))
+        self.nodes.iter().filter(move |(_, node)| is_unheard(unit, since, node)).map(|(id, node)| (*id, node))
     }
 
     /// Whether no session of the node may be given work: its presence, in words; `None` if it may.
@@ -190,4 +175,37 @@ impl State {
             Presence::Lost { .. } => Some("is lost"),
         }
     }
+}
+
+/// The nodes that hold permits of a unit.
+fn held(unit: &Unit) -> BTreeMap<NodeId, Possibly> {
+    let mut held = BTreeMap::new();
+    for (token, permit) in &unit.permits {
+        held.entry(permit.node).or_insert(Possibly::Permit(*token));
+    }
+    held
+}
+
+/// Why a unit is possibly running on a node that holds no permit of it.
+fn said_to_run(unit: &UnitName, node: &Node) -> Option<Possibly> {
+    let Some(life) = node.life.as_ref() else {
+        return node.offers.contains_key(unit).then_some(Possibly::Unheard);
+    };
+    if life.gone.is_some() {
+        return None;
+    }
+    if life.strays.contains(unit) {
+        return Some(Possibly::Stray);
+    }
+    (!life.inventory && node.offers.contains_key(unit)).then_some(Possibly::Unheard)
+}
+
+/// Whether a node runs units and has not said, in its present life, whether a unit that is known `since` runs there.
+fn is_unheard(unit: &UnitName, since: u64, node: &Node) -> bool {
+    node.role.runs_units()
+        && match &node.life {
+            None => true,
+            Some(Life { gone: Some(_), .. }) => false,
+            Some(life) => !life.inventory || (node.surveyed < since && !node.offers.contains_key(unit)),
+        }
 }

@@ -26,7 +26,8 @@ impl Step<'_> {
         unit: &UnitName,
         definition: &Definition,
     ) -> Result<(), Refusal> {
-        self.state.may_adopt(unit, definition, &BTreeMap::new())?;
+        let offers = self.state.nodes.values().filter_map(|node| Some((node, node.offers.get(unit)?)));
+        self.state.may_adopt(unit, definition, offers, &BTreeMap::new())?;
         self.take_definition(unit, definition)
     }
 
@@ -193,11 +194,12 @@ impl Step<'_> {
 impl State {
     /// Whether a definition may come into force by itself. A change of what safety rests on needs all reachable
     /// offering nodes to agree, a node whose section has an error among them; or an operator chooses (F13).
-    /// `planned` are definitions that are to come into force before it.
-    pub(crate) fn may_adopt(
+    /// `offers` are all nodes' offers of the unit; `planned` are definitions that are to come into force before it.
+    pub(crate) fn may_adopt<'a>(
         &self,
         unit: &UnitName,
         definition: &Definition,
+        offers: impl Iterator<Item = (&'a Node, &'a Offer)>,
         planned: &BTreeMap<UnitName, Definition>,
     ) -> Result<(), Refusal> {
         let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
@@ -205,8 +207,7 @@ impl State {
             return Err(stale("this definition is in force already"));
         }
         let mut offered = false;
-        for node in self.nodes.values() {
-            let Some(offer) = node.offers.get(unit).filter(|offer| offer.present) else { continue };
+        for (node, offer) in offers.filter(|(_, offer)| offer.present) {
             let agrees = offer.definition.as_ref() == Some(definition);
             offered |= agrees;
             let touches_safety =

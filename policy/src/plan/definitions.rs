@@ -39,7 +39,8 @@ impl Planner<'_> {
     }
 
     fn change(&mut self, name: &UnitName, to: &Definition) {
-        match self.state.may_adopt(name, to, &self.changing) {
+        let offers = self.offers(name).map(|offered| (offered.node, offered.offer));
+        match self.state.may_adopt(name, to, offers, &self.changing) {
             Ok(()) => {
                 self.changing.insert(name.clone(), to.clone());
                 let decision = Decision::AdoptDefinition { unit: name.clone(), definition: to.clone() };
