@@ -1,8 +1,9 @@
 //! How long the parts of the policy take, and how that grows with the cluster.
 //!
-//! `cargo run --release -p policy --example speed` prints one line for each size: `scratch` is a plan of a cluster in
-//! which every unit is to start and none runs, `idle` one of the same cluster with every unit active, `event` is a plan
-//! after one more fact in it, `apply` the mean of one entry of its start. `snapshot` and `restore` are as `convoked` does them.
+//! `cargo run --release -p policy --example speed` prints one line for each size. `offers` is on how many nodes a unit may
+//! run. Milliseconds: `scratch` is a plan of a cluster in which every unit is to start and none runs, `idle` one of the same
+//! cluster with every unit active, `event` one after a unit failed in it; `snapshot` and `restore` are as `convoked` does
+//! them. Microseconds: the mean of one entry. `plan MB` is the most that the plan held, `MB` the size of a snapshot.
 
 #![allow(clippy::disallowed_types, clippy::print_stdout, reason = "measures; the crate itself has no clock")]
 
@@ -10,10 +11,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use policy::{Cause, Command, Decision, Entry, apply, plan};
-use policy::{
-    Definition, Fact, Incarnation, InventoryItem, NodeId, Offer, Role, State, Token, UnitName, Wish,
-};
+use policy::{Cause, Command, Decision, Entry, Fact, InventoryItem, Role, StopReason, Wish, apply, plan};
+use policy::{Definition, Incarnation, NodeId, Offer, State, Token, UnitName};
 
 /// Counts what is allocated, and the most that ever was.
 struct Counting;
@@ -112,19 +111,46 @@ fn incarnation(node: NodeId) -> Incarnation {
     Incarnation(format!("boot-of-{node}"))
 }
 
-/// Carries out every grant of a plan and has each unit started; the mean time of one entry, in nanoseconds.
-fn start(state: &mut State) -> u128 {
-    let decisions = plan(state, TIME).decisions;
-    let (mut entries, begun) = (0, Instant::now());
-    for decision in decisions {
-        let Decision::Grant { unit, node, incarnation, .. } = &decision else { panic!("{decision:?}") };
-        let (unit, node, incarnation) = (unit.clone(), *node, incarnation.clone());
-        put(state, Command::Decision(decision));
-        let token = Token(state.number(state.index));
-        put(state, Command::Fact(Fact::Started { node, incarnation, unit, token }));
-        entries += 2;
+/// Mean times of one entry, in microseconds.
+struct Applied {
+    grant: f64,
+    started: f64,
+    revoke: f64,
+}
+
+/// Applies one entry for each of the units, and says how long one takes.
+fn mean(state: &mut State, commands: impl Iterator<Item = Command>) -> f64 {
+    let commands: Vec<Command> = commands.collect();
+    let (count, begun) = (commands.len(), Instant::now());
+    for command in commands {
+        put(state, command);
     }
-    begun.elapsed().as_nanos() / entries
+    begun.elapsed().as_secs_f64() * 1_000_000.0 / count as f64
+}
+
+/// Carries out every grant of a plan, has each unit started, and revokes them all in a copy.
+fn start(state: &mut State) -> Applied {
+    let grant = {
+        let decisions = plan(state, TIME).decisions;
+        assert!(
+            decisions.iter().all(|decision| matches!(decision, Decision::Grant { .. })),
+            "nothing but grants"
+        );
+        mean(state, decisions.into_iter().map(Command::Decision))
+    };
+    let permits =
+        state.units.iter().flat_map(|(name, unit)| unit.permits.iter().map(move |held| (name.clone(), held)));
+    let permits: Vec<_> = permits.map(|(name, (token, permit))| (name, *token, permit.node)).collect();
+    let started = permits.iter().cloned().map(|(unit, token, node)| {
+        Command::Fact(Fact::Started { node, incarnation: incarnation(node), unit, token })
+    });
+    let started = mean(state, started);
+    let reason = StopReason::GoalStopped;
+    let revoke = permits
+        .into_iter()
+        .map(|(unit, token, _)| Command::Decision(Decision::Revoke { unit, token, reason: reason.clone() }));
+    let revoke = mean(&mut state.clone(), revoke);
+    Applied { grant, started, revoke }
 }
 
 /// A unit fails on its node, which is one event: it is to start elsewhere.
@@ -145,17 +171,19 @@ fn ms(begun: Instant) -> String {
 
 fn main() {
     println!(
-        "{:>6} {:>6} {:>7} {:>10} {:>7} {:>9} {:>9} {:>9} {:>12} {:>11} {:>7}",
+        "{:>6} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9} {:>6}",
         "units",
         "nodes",
         "offers",
-        "scratch ms",
+        "scratch",
         "plan MB",
-        "idle ms",
-        "event ms",
-        "apply µs",
-        "snapshot ms",
-        "restore ms",
+        "idle",
+        "event",
+        "grant µs",
+        "started µs",
+        "revoke µs",
+        "snapshot",
+        "restore",
         "MB"
     );
     let sizes = [
@@ -179,7 +207,7 @@ fn main() {
         assert_eq!(planned.decisions.len(), units, "every unit is to start");
         drop(planned);
         let plan_mb = (PEAK.load(Ordering::Relaxed) - before) / 1_000_000;
-        let apply = start(&mut state);
+        let applied = start(&mut state);
         let begun = Instant::now();
         assert!(plan(&state, TIME).decisions.is_empty(), "all run");
         let idle = ms(begun);
@@ -195,10 +223,10 @@ fn main() {
         let restore = ms(begun);
         assert!(restored == state, "what is read is what was written");
         drop(restored);
+        let (Applied { grant, started, revoke }, mb) = (applied, bytes.len() / 1_000_000);
         println!(
-            "{units:>6} {nodes:>6} {offers:>7} {scratch:>10} {plan_mb:>7} {idle:>9} {event:>9} {:>9.1} {snapshot:>12} {restore:>11} {:>7}",
-            apply as f64 / 1_000.0,
-            bytes.len() / 1_000_000
+            "{units:>6} {nodes:>6} {offers:>6} {scratch:>8} {plan_mb:>8} {idle:>8} {event:>8} {grant:>9.1} {started:>10.1} \
+             {revoke:>9.1} {snapshot:>9} {restore:>9} {mb:>6}"
         );
     }
 }

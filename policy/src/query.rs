@@ -4,7 +4,6 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::Definition;
 use crate::name::{NodeId, Token, UnitName};
 use crate::node::{Life, Node, Presence};
 use crate::permit::{Permit, Phase};
@@ -97,11 +96,12 @@ impl State {
 
     /// Units that require, are bound to, or run beside, `unit`: they stop before it (S4).
     pub fn dependents<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a UnitName> + 'a {
-        let depends = |definition: &Definition| definition.needs_unit(unit);
-        self.units
-            .iter()
-            .filter(move |(_, other)| other.definition().is_some_and(depends))
-            .map(|(name, _)| name)
+        let needs = |name: &&UnitName| {
+            let definition = self.units.get(*name).and_then(Unit::definition);
+            definition.is_some_and(|definition| definition.needs_unit(unit))
+        };
+        // Who is kept as a dependent is only where to look: the definition in force decides.
+        self.needed.get(unit).into_iter().flatten().filter(needs)
     }
 
     /// The dependent that has to stop before this permit may be revoked (S4), and where it is possibly running.
@@ -110,21 +110,11 @@ impl State {
     /// wherever it runs, unless other replicas of the unit stay.
     #[must_use]
     pub fn stops_first(&self, unit: &UnitName, token: Token) -> Option<(UnitName, NodeId)> {
-        self.first_of(self.dependents(unit), unit, token)
-    }
-
-    /// The same, the dependents being known.
-    pub(crate) fn first_of<'a>(
-        &self,
-        mut dependents: impl Iterator<Item = &'a UnitName>,
-        unit: &UnitName,
-        token: Token,
-    ) -> Option<(UnitName, NodeId)> {
         let known = self.units.get(unit)?;
         let permit = known.permits.get(&token)?;
         let others_stay =
             known.permits.iter().any(|(other, p)| *other != token && !p.is_revoking() && !self.is_lost(p));
-        dependents.find_map(|name| {
+        self.dependents(unit).find_map(|name| {
             let dependent = self.units.get(name)?;
             let beside = dependent.definition().is_some_and(|d| d.same_node_as.contains(unit));
             let holder = dependent

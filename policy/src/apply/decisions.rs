@@ -39,7 +39,7 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         self.state.free_of_cycles(unit, definition, &BTreeMap::new())?;
         let revision = self.index;
-        self.state.oppose(unit, Some(definition));
+        self.state.relate(unit, Some(definition));
         if let Some(known) = self.state.units.get_mut(unit) {
             known.adopted = Some(Adopted { revision, definition: definition.clone() });
         }
@@ -220,24 +220,6 @@ impl State {
             return Err(Refusal::Unsafe("no node offers this definition".to_string()));
         }
         self.free_of_cycles(unit, definition, planned)
-    }
-
-    /// Keeps the indexes of `Conflicts=` and `OtherNodeThan=` up to what `unit` names now.
-    pub(crate) fn oppose(&mut self, unit: &UnitName, definition: Option<&Definition>) {
-        let nobody = BTreeSet::new();
-        let named = [
-            (&mut self.opposed, definition.map_or(&nobody, |definition| &definition.conflicts)),
-            (&mut self.parted, definition.map_or(&nobody, |definition| &definition.other_node_than)),
-        ];
-        for (index, names) in named {
-            index.retain(|_, naming| {
-                naming.remove(unit);
-                !naming.is_empty()
-            });
-            for other in names {
-                index.entry(other.clone()).or_default().insert(unit.clone());
-            }
-        }
     }
 
     fn free_of_cycles(

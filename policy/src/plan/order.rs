@@ -200,8 +200,7 @@ impl Planner<'_> {
                 if state.permit(name, token).is_none_or(Permit::is_revoking) {
                     continue;
                 }
-                let first = state.first_of(self.sequence.dependents(name), name, token);
-                let blocker = first.or_else(|| self.stops_later_than(name));
+                let blocker = state.stops_first(name, token).or_else(|| self.stops_later_than(name));
                 if let Some((unit, node)) = blocker {
                     self.because(name, Reason::StopsFirst { unit, node });
                     self.waits_for(node, name);

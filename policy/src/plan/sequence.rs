@@ -22,8 +22,6 @@ pub(super) struct Sequence<'a> {
     after: BTreeMap<&'a UnitName, Vec<&'a UnitName>>,
     /// The same edges from their other end.
     before: BTreeMap<&'a UnitName, Vec<&'a UnitName>>,
-    /// For each unit, those that need it.
-    dependents: BTreeMap<&'a UnitName, Vec<&'a UnitName>>,
     /// For each unit, those that run where it runs.
     beside: BTreeMap<&'a UnitName, Vec<&'a UnitName>>,
     /// Place in the order, and `Priority=`: its own, or that of the most important unit that needs it.
@@ -72,13 +70,9 @@ impl<'a> Sequence<'a> {
                 }
             }
         }
-        let mut dependents: BTreeMap<&UnitName, Vec<&UnitName>> = BTreeMap::new();
         let mut beside: BTreeMap<&UnitName, Vec<&UnitName>> = BTreeMap::new();
         for (name, unit) in &state.units {
             let Some(definition) = unit.definition() else { continue };
-            for needed in definition.needs() {
-                dependents.entry(needed).or_default().push(name);
-            }
             for leader in &definition.same_node_as {
                 beside.entry(leader).or_default().push(name);
             }
@@ -86,17 +80,12 @@ impl<'a> Sequence<'a> {
         let ranks = names.iter().zip(rank.iter().copied().zip(priority)).map(|(name, ranks)| (*name, ranks));
         let ranks = ranks.collect();
         let units = order.iter().filter_map(|unit| names.get(*unit).copied()).collect();
-        Self { units, after, before, dependents, beside, ranks }
+        Self { units, after, before, beside, ranks }
     }
 
     /// Units that `unit` merely comes after: it starts after them and stops before them, where both do.
     pub(super) fn before(&self, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> {
         self.after.get(unit).into_iter().flatten().copied()
-    }
-
-    /// As [`State::dependents`]; one that needs it in two ways is there twice.
-    pub(super) fn dependents(&self, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> {
-        self.dependents.get(unit).into_iter().flatten().copied()
     }
 
     /// Units that run where `unit` runs.
