@@ -1,43 +1,58 @@
-//! How long one plan takes from scratch: every unit is started and none runs.
+//! How long the parts of the policy take, and how that grows with the cluster.
 //!
-//! `cargo run -p policy --example speed` prints a table of units × nodes. Optimise it (`--release`) before believing it.
+//! `cargo run --release -p policy --example speed` prints one line for each size. `offers` is on how many nodes a unit may
+//! run. Milliseconds: `scratch` is a plan of a cluster in which every unit is to start and none runs, `idle` one of the same
+//! cluster with every unit active, `event` one after a unit failed in it; `snapshot` and `restore` are as `convoked` does
+//! them. Microseconds: the mean of one entry. `plan MB` is the most that the plan held, `MB` the size of a snapshot.
 
 #![allow(clippy::disallowed_types, clippy::print_stdout, reason = "measures; the crate itself has no clock")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use policy::{
-    Adopted, Definition, Fact, Goal, InventoryItem, NodeId, Offer, State, Unit, UnitName, Wanted, Wish,
-};
-use policy::{Command, Entry, apply, plan};
+use policy::{Cause, Command, Decision, Entry, Fact, InventoryItem, Role, StopReason, Wish, apply, plan};
+use policy::{Definition, Incarnation, NodeId, Offer, State, Token, UnitName};
 
-fn put(state: &mut State, command: Command) {
-    let entry = Entry { index: state.index + 1, time: 1_000, wall_ms: 0, origin: None, command };
-    apply(state, &entry).expect("accepted");
+/// Counts what is allocated, and the most that ever was.
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands every call on to the system's allocator as it came.
+#[allow(unsafe_code, reason = "an allocator is unsafe by its nature")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.dealloc(at, layout) }
+    }
 }
 
-fn cluster(units: usize, nodes: usize) -> State {
-    let mut state = State::default();
-    let names: Vec<String> = (1..=nodes).map(|number| format!("n{number}")).collect();
-    for name in &names {
-        let machine = format!("machine-{name}");
-        let (node_name, addresses) = (name.clone(), Vec::new());
-        if state.cluster.is_empty() {
-            let (cluster, name) = ("c".into(), "speed".into());
-            let found =
-                Wish::Found { cluster, name, generation: 0, node: NodeId(1), node_name, addresses, machine };
-            put(&mut state, Command::Wish(found));
-        } else {
-            let (id, secret_hash, by) = (name.clone(), String::from("h"), "o".into());
-            let token =
-                Wish::IssueToken { id: id.clone(), secret_hash: secret_hash.clone(), valid_ms: 10, by };
-            put(&mut state, Command::Wish(token));
-            let enroll =
-                Wish::Enroll { token: id, secret_hash, name: node_name, addresses, machine, role: None };
-            put(&mut state, Command::Wish(enroll));
-        }
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Cluster time of every entry, in milliseconds.
+const TIME: u64 = 1_000;
+
+fn put(state: &mut State, command: Command) {
+    let entry = Entry { index: state.index + 1, time: TIME, wall_ms: 0, origin: None, command };
+    if let Err(refusal) = apply(state, &entry) {
+        panic!("{refusal}: {:?}", entry.command);
     }
-    put(&mut state, Command::Fact(Fact::TermBegan { term: 1, leader: NodeId(1) }));
+}
+
+/// Units that were never started, each offered by `offers` of the nodes, all in session.
+fn cluster(units: usize, nodes: usize, offers: usize) -> State {
+    let mut state = State::default();
     let definition = Definition::exclusive();
     let offer = Offer {
         definition: Some(definition.clone()),
@@ -47,39 +62,171 @@ fn cluster(units: usize, nodes: usize) -> State {
         stop_budget_ms: 1_000,
         present: true,
     };
-    let unit_names: Vec<UnitName> =
-        (0..units).map(|number| UnitName(format!("unit-{number}.service"))).collect();
-    for name in &names {
-        let node = state.node_named(name).expect("enrolled");
-        let (machine, incarnation) = (format!("machine-{name}"), policy::Incarnation(format!("{name}-1")));
+    let mut items: Vec<Vec<InventoryItem>> = vec![Vec::new(); nodes];
+    for unit in 0..units {
+        for offered in 0..offers {
+            let node = (unit + offered * nodes.div_ceil(offers)) % nodes;
+            let (unit, offer) = (UnitName(format!("unit-{unit}.service")), Some(offer.clone()));
+            items[node].push(InventoryItem { unit, offer, running: false });
+        }
+    }
+    for number in 1..=nodes {
+        let (node_name, machine, addresses) = (format!("n{number}"), format!("m{number}"), Vec::new());
+        if number == 1 {
+            let (cluster, name, node) = ("c".into(), "speed".into(), NodeId(1));
+            let found = Wish::Found { cluster, name, generation: 0, node, node_name, addresses, machine };
+            put(&mut state, Command::Wish(found));
+            continue;
+        }
+        let (id, hash, by) = (node_name.clone(), String::from("h"), "o".into());
+        let token = Wish::IssueToken { id: id.clone(), secret_hash: hash.clone(), valid_ms: 10, by };
+        put(&mut state, Command::Wish(token));
+        let role = (number > 3).then_some(Role::Member);
+        let enroll = Wish::Enroll { token: id, secret_hash: hash, name: node_name, addresses, machine, role };
+        put(&mut state, Command::Wish(enroll));
+    }
+    put(&mut state, Command::Fact(Fact::TermBegan { term: 1, leader: NodeId(1) }));
+    let ids: Vec<NodeId> = state.nodes.keys().copied().collect();
+    for (at, (node, items)) in ids.iter().copied().zip(items).enumerate() {
+        let (machine, incarnation) = (format!("m{}", at + 1), incarnation(node));
         let (session, addresses, term) = (state.index + 1, Vec::new(), 1);
         let heard =
             Fact::NodeHeard { node, incarnation: incarnation.clone(), session, machine, addresses, term };
         put(&mut state, Command::Fact(heard));
-        let item = |unit: &UnitName| InventoryItem {
-            unit: unit.clone(),
-            offer: Some(offer.clone()),
-            running: false,
-        };
-        let (items, highest_token) = (unit_names.iter().map(item).collect(), policy::Token(0));
+        let highest_token = Token(0);
         put(&mut state, Command::Fact(Fact::InventoryReported { node, incarnation, items, highest_token }));
     }
-    let revision = state.index;
-    for unit in state.units.values_mut() {
-        let goal = Goal { wanted: Wanted::Started, revision, by: None, wall_ms: 0 };
-        let adopted = Some(Adopted { revision, definition: definition.clone() });
-        *unit = Unit { adopted, goal, ..Unit::new(revision, 0) };
+    let index = state.index;
+    for node in ids {
+        let surveyed = Fact::Surveyed { node, incarnation: incarnation(node), index };
+        put(&mut state, Command::Fact(surveyed));
+    }
+    for decision in plan(&state, TIME).decisions {
+        put(&mut state, Command::Decision(decision));
     }
     state
 }
 
+fn incarnation(node: NodeId) -> Incarnation {
+    Incarnation(format!("boot-of-{node}"))
+}
+
+/// Mean times of one entry, in microseconds.
+struct Applied {
+    grant: f64,
+    started: f64,
+    revoke: f64,
+}
+
+/// Applies one entry for each of the units, and says how long one takes.
+fn mean(state: &mut State, commands: impl Iterator<Item = Command>) -> f64 {
+    let commands: Vec<Command> = commands.collect();
+    let (count, begun) = (commands.len(), Instant::now());
+    for command in commands {
+        put(state, command);
+    }
+    begun.elapsed().as_secs_f64() * 1_000_000.0 / count as f64
+}
+
+/// Carries out every grant of a plan, has each unit started, and revokes them all in a copy.
+fn start(state: &mut State) -> Applied {
+    let grant = {
+        let decisions = plan(state, TIME).decisions;
+        assert!(
+            decisions.iter().all(|decision| matches!(decision, Decision::Grant { .. })),
+            "nothing but grants"
+        );
+        mean(state, decisions.into_iter().map(Command::Decision))
+    };
+    let permits =
+        state.units.iter().flat_map(|(name, unit)| unit.permits.iter().map(move |held| (name.clone(), held)));
+    let permits: Vec<_> = permits.map(|(name, (token, permit))| (name, *token, permit.node)).collect();
+    let started = permits.iter().cloned().map(|(unit, token, node)| {
+        Command::Fact(Fact::Started { node, incarnation: incarnation(node), unit, token })
+    });
+    let started = mean(state, started);
+    let reason = StopReason::GoalStopped;
+    let revoke = permits
+        .into_iter()
+        .map(|(unit, token, _)| Command::Decision(Decision::Revoke { unit, token, reason: reason.clone() }));
+    let revoke = mean(&mut state.clone(), revoke);
+    Applied { grant, started, revoke }
+}
+
+/// A unit fails on its node, which is one event: it is to start elsewhere.
+fn fail(state: &mut State) {
+    let (unit, token, node) = {
+        let (name, unit) = state.units.iter().next().expect("a unit");
+        let (token, permit) = unit.permits.iter().next().expect("it runs");
+        (name.clone(), *token, permit.node)
+    };
+    let because = Cause::Failed("exit-code".into());
+    let incarnation = incarnation(node);
+    put(state, Command::Fact(Fact::Released { node, incarnation, unit, token, because }));
+}
+
+fn ms(begun: Instant) -> String {
+    format!("{:.1}", begun.elapsed().as_secs_f64() * 1_000.0)
+}
+
 fn main() {
-    println!("{:>6} {:>6} {:>8} {:>10}", "units", "nodes", "grants", "ms");
-    for (units, nodes) in [(500, 16), (1_000, 16), (2_000, 16), (5_000, 16), (1_000, 64)] {
-        let state = cluster(units, nodes);
+    println!(
+        "{:>6} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9} {:>6}",
+        "units",
+        "nodes",
+        "offers",
+        "scratch",
+        "plan MB",
+        "idle",
+        "event",
+        "grant µs",
+        "started µs",
+        "revoke µs",
+        "snapshot",
+        "restore",
+        "MB"
+    );
+    let sizes = [
+        (1_250, 16, 16),
+        (2_500, 16, 16),
+        (5_000, 16, 16),
+        (10_000, 16, 16),
+        (1_250, 1_000, 8),
+        (2_500, 1_000, 8),
+        (5_000, 1_000, 8),
+        (10_000, 1_000, 8),
+        (20_000, 1_000, 8),
+    ];
+    for (units, nodes, offers) in sizes {
+        let mut state = cluster(units, nodes, offers);
+        let before = NOW.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
         let begun = Instant::now();
-        let planned = plan(&state, 1_000);
-        let ms = begun.elapsed().as_micros() / 1_000;
-        println!("{units:>6} {nodes:>6} {:>8} {ms:>10}", planned.decisions.len());
+        let planned = plan(&state, TIME);
+        let scratch = ms(begun);
+        assert_eq!(planned.decisions.len(), units, "every unit is to start");
+        drop(planned);
+        let plan_mb = (PEAK.load(Ordering::Relaxed) - before) / 1_000_000;
+        let applied = start(&mut state);
+        let begun = Instant::now();
+        assert!(plan(&state, TIME).decisions.is_empty(), "all run");
+        let idle = ms(begun);
+        fail(&mut state);
+        let begun = Instant::now();
+        assert_eq!(plan(&state, TIME).decisions.len(), 1, "one moves");
+        let event = ms(begun);
+        let begun = Instant::now();
+        let bytes = rmp_serde::to_vec_named(&state).expect("written");
+        let snapshot = ms(begun);
+        let begun = Instant::now();
+        let restored: State = rmp_serde::from_slice(&bytes).expect("read");
+        let restore = ms(begun);
+        assert!(restored == state, "what is read is what was written");
+        drop(restored);
+        let (Applied { grant, started, revoke }, mb) = (applied, bytes.len() / 1_000_000);
+        println!(
+            "{units:>6} {nodes:>6} {offers:>6} {scratch:>8} {plan_mb:>8} {idle:>8} {event:>8} {grant:>9.1} {started:>10.1} \
+             {revoke:>9.1} {snapshot:>9} {restore:>9} {mb:>6}"
+        );
     }
 }

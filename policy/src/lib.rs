@@ -44,6 +44,7 @@ mod permit;
 mod plan;
 mod query;
 mod refusal;
+mod relations;
 mod room;
 mod state;
 mod unit;

@@ -1,14 +1,15 @@
 //! The three words that are never mixed (protocol, section 0): known active, possibly running, gone.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::Definition;
 use crate::name::{NodeId, Token, UnitName};
 use crate::node::{Life, Node, Presence};
 use crate::permit::{Permit, Phase};
+use crate::refusal::Refusal;
 use crate::state::State;
-use crate::unit::Unit;
+use crate::unit::{Adopted, Unit};
 
 /// Why a unit must be taken for running on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,30 +22,57 @@ pub enum Possibly {
     Unheard,
 }
 
+/// What a grant of a unit rests on, whichever node takes it.
+pub(crate) struct Standing<'a> {
+    /// Its name.
+    pub(crate) name: &'a UnitName,
+    /// The unit.
+    pub(crate) unit: &'a Unit,
+    /// Its definition in force.
+    pub(crate) adopted: &'a Adopted,
+    /// Where the unit is possibly running.
+    pub(crate) running: Vec<(NodeId, Possibly)>,
+    /// Before the first grant ever of an exclusive unit: members that have not said whether it runs there (F11).
+    pub(crate) unheard: Vec<NodeId>,
+    /// An opponent that is possibly running, and where.
+    pub(crate) opponent: Option<(UnitName, NodeId)>,
+}
+
 impl State {
     /// Why `unit` is possibly running on `node`; `None` when it is gone there.
     #[must_use]
     pub fn possibly_running_on(&self, unit: &UnitName, id: NodeId, node: &Node) -> Option<Possibly> {
-        if let Some((token, _)) = self.units.get(unit).and_then(|known| known.permit_on(id)) {
-            return Some(Possibly::Permit(token));
-        }
-        let Some(life) = node.life.as_ref() else {
-            return node.offers.contains_key(unit).then_some(Possibly::Unheard);
-        };
-        if life.gone.is_some() {
-            return None;
-        }
-        if life.strays.contains(unit) {
-            return Some(Possibly::Stray);
-        }
-        (!life.inventory && node.offers.contains_key(unit)).then_some(Possibly::Unheard)
+        let held = self.units.get(unit).and_then(|known| known.permit_on(id));
+        held.map(|(token, _)| Possibly::Permit(token)).or_else(|| said_to_run(unit, node))
     }
 
     /// Every node on which `unit` is possibly running, with the reason.
     #[must_use]
     pub fn possibly_running(&self, unit: &UnitName) -> Vec<(NodeId, Possibly)> {
-        let nodes = self.nodes.iter();
-        nodes.filter_map(|(id, node)| Some((*id, self.possibly_running_on(unit, *id, node)?))).collect()
+        let held = self.units.get(unit).map(held).unwrap_or_default();
+        let how = |(id, node): (&NodeId, &Node)| {
+            Some((*id, held.get(id).copied().or_else(|| said_to_run(unit, node))?))
+        };
+        self.nodes.iter().filter_map(how).collect()
+    }
+
+    /// What a grant of the unit rests on, looked up once for all the nodes that may be asked about.
+    pub(crate) fn standing<'a>(&'a self, unit: &'a UnitName) -> Result<Standing<'a>, Refusal> {
+        let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
+        let adopted = known.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(unit.clone()))?;
+        let first = known.is_exclusive() && known.last_token.is_none();
+        let held = held(known);
+        let (mut running, mut unheard) = (Vec::new(), Vec::new());
+        // One look at each node: in a large cluster, that is what a grant costs.
+        for (id, node) in &self.nodes {
+            let how = held.get(id).copied().or_else(|| said_to_run(unit, node));
+            running.extend(how.map(|how| (*id, how)));
+            if first && is_unheard(unit, known.since, node) {
+                unheard.push(*id);
+            }
+        }
+        let opponent = self.opponent_running(unit);
+        Ok(Standing { name: unit, unit: known, adopted, running, unheard, opponent })
     }
 
     /// Permits of `unit` whose node, in session now, said that it is active.
@@ -68,11 +96,12 @@ impl State {
 
     /// Units that require, are bound to, or run beside, `unit`: they stop before it (S4).
     pub fn dependents<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a UnitName> + 'a {
-        let depends = |definition: &Definition| definition.needs_unit(unit);
-        self.units
-            .iter()
-            .filter(move |(_, other)| other.definition().is_some_and(depends))
-            .map(|(name, _)| name)
+        let needs = |name: &&UnitName| {
+            let definition = self.units.get(*name).and_then(Unit::definition);
+            definition.is_some_and(|definition| definition.needs_unit(unit))
+        };
+        // Who is kept as a dependent is only where to look: the definition in force decides.
+        self.needed.get(unit).into_iter().flatten().filter(needs)
     }
 
     /// The dependent that has to stop before this permit may be revoked (S4), and where it is possibly running.
@@ -119,13 +148,7 @@ impl State {
     /// unit says nothing.
     pub fn unheard_members<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = (NodeId, &'a Node)> {
         let since = self.units.get(unit).map_or(0, |known| known.since);
-        let silent = move |node: &Node| match &node.life {
-            None => true,
-            Some(Life { gone: Some(_), .. }) => false,
-            Some(life) => !life.inventory || (node.surveyed < since && !node.offers.contains_key(unit)),
-        };
-        let members = self.nodes.iter().filter(|(_, node)| node.role.runs_units());
-        members.filter(move |(_, node)| silent(node)).map(|(id, node)| (*id, node))
+        self.nodes.iter().filter(move |(_, node)| is_unheard(unit, since, node)).map(|(id, node)| (*id, node))
     }
 
     /// Whether no session of the node may be given work: its presence, in words; `None` if it may.
@@ -142,4 +165,37 @@ impl State {
             Presence::Lost { .. } => Some("is lost"),
         }
     }
+}
+
+/// The nodes that hold permits of a unit.
+fn held(unit: &Unit) -> BTreeMap<NodeId, Possibly> {
+    let mut held = BTreeMap::new();
+    for (token, permit) in &unit.permits {
+        held.entry(permit.node).or_insert(Possibly::Permit(*token));
+    }
+    held
+}
+
+/// Why a unit is possibly running on a node that holds no permit of it.
+fn said_to_run(unit: &UnitName, node: &Node) -> Option<Possibly> {
+    let Some(life) = node.life.as_ref() else {
+        return node.offers.contains_key(unit).then_some(Possibly::Unheard);
+    };
+    if life.gone.is_some() {
+        return None;
+    }
+    if life.strays.contains(unit) {
+        return Some(Possibly::Stray);
+    }
+    (!life.inventory && node.offers.contains_key(unit)).then_some(Possibly::Unheard)
+}
+
+/// Whether a node runs units and has not said, in its present life, whether a unit that is known `since` runs there.
+fn is_unheard(unit: &UnitName, since: u64, node: &Node) -> bool {
+    node.role.runs_units()
+        && match &node.life {
+            None => true,
+            Some(Life { gone: Some(_), .. }) => false,
+            Some(life) => !life.inventory || (node.surveyed < since && !node.offers.contains_key(unit)),
+        }
 }

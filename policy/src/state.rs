@@ -1,9 +1,9 @@
 //! The replicated state: everything that a decision may rest on.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::command::{Device, Settings};
 use crate::event::Event;
@@ -11,6 +11,7 @@ use crate::fence::{FenceCase, Observation, Phase, SwitchedOff};
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::refusal::Refusal;
+use crate::relations::Naming;
 use crate::unit::Unit;
 
 /// Lines of history kept. Enough for a week of a quiet cluster, or for a bad night of a busy one.
@@ -86,6 +87,7 @@ pub(crate) struct Reply {
 
 /// The whole replicated state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct State {
     /// Identity of the cluster; empty before it was founded.
     pub cluster: String,
@@ -107,10 +109,13 @@ pub struct State {
     pub units: BTreeMap<UnitName, Unit>,
     /// Who names a unit in `Conflicts=`, by the definitions in force: for each unit, known or not, those that do.
     #[serde(default)]
-    pub(crate) opposed: BTreeMap<UnitName, BTreeSet<UnitName>>,
+    pub(crate) opposed: Naming,
     /// The same for `OtherNodeThan=`.
     #[serde(default)]
-    pub(crate) parted: BTreeMap<UnitName, BTreeSet<UnitName>>,
+    pub(crate) parted: Naming,
+    /// Who requires a unit, is bound to it or runs beside it. In no snapshot: it is found again when one is read.
+    #[serde(skip)]
+    pub(crate) needed: Naming,
     /// Fence devices.
     pub devices: BTreeMap<String, Device>,
     /// Last look at each node through each device.
@@ -131,6 +136,22 @@ pub struct State {
     pub(crate) replies: BTreeMap<String, Reply>,
 }
 
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The derived function, which `remote` leaves without the trait.
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    /// Reads what a snapshot holds, and finds again what only follows from it.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut state = Self::deserialize(deserializer)?;
+        state.find_needed();
+        Ok(state)
+    }
+}
+
 impl Default for State {
     /// The empty state, before the first entry. It decides nothing.
     fn default() -> Self {
@@ -146,6 +167,7 @@ impl Default for State {
             units: BTreeMap::new(),
             opposed: BTreeMap::new(),
             parted: BTreeMap::new(),
+            needed: BTreeMap::new(),
             devices: BTreeMap::new(),
             observations: BTreeMap::new(),
             switched_off: BTreeMap::new(),

@@ -10,13 +10,13 @@ use crate::definition::{Definition, Fencing, Replicas};
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::Evidence;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
-use crate::node::Node;
+use crate::node::{Node, Offer};
 use crate::permit::{Permit, Phase, Terms};
-use crate::query::Possibly;
+use crate::query::{Possibly, Standing};
 use crate::refusal::Refusal;
 use crate::room::lack;
 use crate::state::State;
-use crate::unit::{Adopted, Goal, MoveWish, Unit, Wanted};
+use crate::unit::{Adopted, Goal, MoveWish, Wanted};
 
 use super::{Step, stale};
 
@@ -26,7 +26,8 @@ impl Step<'_> {
         unit: &UnitName,
         definition: &Definition,
     ) -> Result<(), Refusal> {
-        self.state.may_adopt(unit, definition, &BTreeMap::new())?;
+        let offers = self.state.nodes.values().filter_map(|node| Some((node, node.offers.get(unit)?)));
+        self.state.may_adopt(unit, definition, offers, &BTreeMap::new())?;
         self.take_definition(unit, definition)
     }
 
@@ -38,7 +39,7 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         self.state.free_of_cycles(unit, definition, &BTreeMap::new())?;
         let revision = self.index;
-        self.state.oppose(unit, Some(definition));
+        self.state.relate(unit, Some(definition));
         if let Some(known) = self.state.units.get_mut(unit) {
             known.adopted = Some(Adopted { revision, definition: definition.clone() });
         }
@@ -193,11 +194,12 @@ impl Step<'_> {
 impl State {
     /// Whether a definition may come into force by itself. A change of what safety rests on needs all reachable
     /// offering nodes to agree, a node whose section has an error among them; or an operator chooses (F13).
-    /// `planned` are definitions that are to come into force before it.
-    pub(crate) fn may_adopt(
+    /// `offers` are all nodes' offers of the unit; `planned` are definitions that are to come into force before it.
+    pub(crate) fn may_adopt<'a>(
         &self,
         unit: &UnitName,
         definition: &Definition,
+        offers: impl Iterator<Item = (&'a Node, &'a Offer)>,
         planned: &BTreeMap<UnitName, Definition>,
     ) -> Result<(), Refusal> {
         let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
@@ -205,8 +207,7 @@ impl State {
             return Err(stale("this definition is in force already"));
         }
         let mut offered = false;
-        for node in self.nodes.values() {
-            let Some(offer) = node.offers.get(unit).filter(|offer| offer.present) else { continue };
+        for (node, offer) in offers.filter(|(_, offer)| offer.present) {
             let agrees = offer.definition.as_ref() == Some(definition);
             offered |= agrees;
             let touches_safety =
@@ -219,24 +220,6 @@ impl State {
             return Err(Refusal::Unsafe("no node offers this definition".to_string()));
         }
         self.free_of_cycles(unit, definition, planned)
-    }
-
-    /// Keeps the indexes of `Conflicts=` and `OtherNodeThan=` up to what `unit` names now.
-    pub(crate) fn oppose(&mut self, unit: &UnitName, definition: Option<&Definition>) {
-        let nobody = BTreeSet::new();
-        let named = [
-            (&mut self.opposed, definition.map_or(&nobody, |definition| &definition.conflicts)),
-            (&mut self.parted, definition.map_or(&nobody, |definition| &definition.other_node_than)),
-        ];
-        for (index, names) in named {
-            index.retain(|_, naming| {
-                naming.remove(unit);
-                !naming.is_empty()
-            });
-            for other in names {
-                index.entry(other.clone()).or_default().insert(unit.clone());
-            }
-        }
     }
 
     fn free_of_cycles(
@@ -263,16 +246,17 @@ impl State {
         adopt: bool,
         now: Millis,
     ) -> Result<Terms, Refusal> {
-        let terms = self.grant_terms_but_room(unit, id, revision, adopt, now)?;
+        let standing = self.standing(unit)?;
+        let node = self.nodes.get(&id).ok_or(Refusal::UnknownNode(id))?;
+        let offer = node.offers.get(unit);
+        let terms = self.grant_terms_but_room(&standing, (id, node, offer), revision, adopt, now)?;
         // What was found running takes its room already; keeping it adds nothing.
-        if let (Some(definition), Some(node), false) =
-            (self.units.get(unit).and_then(Unit::definition), self.nodes.get(&id), adopt)
-        {
+        if !adopt {
             if let Some(other) = self.stranger_on(unit, id, node) {
                 let why = format!("it must not share a node with {other}, which is on {}", node.name);
                 return Err(Refusal::Unsafe(why));
             }
-            if let Some(why) = lack(node, definition, |of| self.taken(id, node, of, unit)) {
+            if let Some(why) = lack(node, &standing.adopted.definition, |of| self.taken(id, node, of, unit)) {
                 return Err(Refusal::Unsafe(why));
             }
         }
@@ -280,20 +264,18 @@ impl State {
     }
 
     /// The same without what else is on the node: that the planner counts for itself, with what it is about to grant.
-    /// It asks this so that it never proposes what would be refused.
+    /// It asks this of one node after another, so that it never proposes what would be refused.
     pub(crate) fn grant_terms_but_room(
         &self,
-        unit: &UnitName,
-        id: NodeId,
+        standing: &Standing<'_>,
+        (id, node, offer): (NodeId, &Node, Option<&Offer>),
         revision: u64,
         adopt: bool,
         now: Millis,
     ) -> Result<Terms, Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
-        let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
-        let adopted = known.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(unit.clone()))?;
+        let Standing { unit: known, adopted, .. } = *standing;
         let definition = &adopted.definition;
-        let node = self.nodes.get(&id).ok_or(Refusal::UnknownNode(id))?;
         if adopted.revision != revision {
             return Err(stale("another definition is in force"));
         }
@@ -311,8 +293,7 @@ impl State {
         if !definition.allows(node) {
             return no(format!("Nodes= does not let it run on {}", node.name));
         }
-        let offer = node.offers.get(unit).filter(|offer| offer.present);
-        let Some(offer) = offer else {
+        let Some(offer) = offer.filter(|offer| offer.present) else {
             return no(format!("{} does not offer it", node.name));
         };
         if let Some(fault) = &offer.fault {
@@ -325,9 +306,9 @@ impl State {
         if !offer.gated {
             return no(format!("its gate is not in force on {}", node.name));
         }
-        self.elsewhere(unit, id, adopt)?;
-        if let Some((other, at)) = self.opponent_running(unit) {
-            let at = self.node_name(at);
+        self.elsewhere(standing, id, adopt)?;
+        if let Some((other, at)) = &standing.opponent {
+            let at = self.node_name(*at);
             return no(format!("it conflicts with {other}, which is possibly running on {at}"));
         }
         // S4
@@ -372,10 +353,9 @@ impl State {
     }
 
     /// S1: an exclusive unit is gone everywhere; a replicated one is not on this node, and below its number.
-    fn elsewhere(&self, unit: &UnitName, id: NodeId, adopt: bool) -> Result<(), Refusal> {
+    fn elsewhere(&self, standing: &Standing<'_>, id: NodeId, adopt: bool) -> Result<(), Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
-        let Some(known) = self.units.get(unit) else { return Ok(()) };
-        let running = self.possibly_running(unit);
+        let Standing { name: unit, unit: known, running, unheard, .. } = standing;
         let here = running.iter().find(|(node, _)| *node == id).map(|(_, how)| *how);
         if here == Some(Possibly::Stray) && !adopt {
             return no("it runs there without a permit".to_string());
@@ -395,10 +375,8 @@ impl State {
                 return no(format!("it is possibly running on {}", self.node_name(*other)));
             }
             // F11: before the first grant ever, every member has said whether it runs there already.
-            if known.last_token.is_none()
-                && let Some((_, unheard)) = self.unheard_members(unit).find(|(node, _)| *node != id)
-            {
-                return no(format!("{} has not said yet whether it runs there", unheard.name));
+            if let Some(silent) = unheard.iter().find(|node| **node != id) {
+                return no(format!("{} has not said yet whether it runs there", self.node_name(*silent)));
             }
         } else if let Some(Definition { replicas: Replicas::Count(count), fencing, .. }) = known.definition()
         {

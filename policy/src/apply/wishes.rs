@@ -351,8 +351,8 @@ impl Step<'_> {
             let why = format!("{} still has a drop-in for {unit}; remove it first", node.name);
             return Err(Refusal::Impossible(why));
         }
+        self.state.relate(unit, None);
         self.state.units.remove(unit);
-        self.state.oppose(unit, None);
         for node in self.state.nodes.values_mut() {
             node.offers.remove(unit);
         }

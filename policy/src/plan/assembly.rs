@@ -18,6 +18,7 @@ use crate::permit::{Permit, Phase};
 use crate::state::State;
 use crate::unit::Unit;
 
+use super::index::Offered;
 use super::{Planner, Reason};
 
 /// One clustered service, with everything that its plan reads.
@@ -43,7 +44,7 @@ impl Planner<'_> {
             return;
         }
         if let Some(why) = definition.contradiction() {
-            for (id, _) in self.state.nodes.iter().filter(|(_, node)| node.offers.contains_key(*name)) {
+            for Offered { id, .. } in &self.index.known(name).offers {
                 self.because(name, Reason::Unfit { node: *id, why: why.to_string() });
             }
             return;
@@ -144,8 +145,8 @@ impl Planner<'_> {
 
     /// Members that have not said whether they run it, before its first start ever.
     fn shown_unheard(&mut self, name: &UnitName) {
-        let unheard: Vec<NodeId> = self.state.unheard_members(name).map(|(id, _)| id).collect();
-        for id in unheard {
+        let Some(unit) = self.state.units.get(name) else { return };
+        for id in self.index.unheard(name, unit) {
             self.because(name, Reason::Unheard(id));
             if self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some()) {
                 self.because(name, Reason::WaitsForFence { node: id });
@@ -186,8 +187,8 @@ impl Planner<'_> {
         let coming = held.iter().find(unready).map(|permit| permit.node);
         let serial = assembly.style == AssemblyStyle::OneThenSerial;
         let empty = |id: &NodeId| self.state.position(boot_up, *id) == Some(&Found::Empty);
-        let offering = self.state.nodes.iter().filter(|(_, node)| node.offers.contains_key(*name));
-        let weighed = offering.map(|(id, _)| (*id, suitable.get(id).copied().unwrap_or(i64::MIN)));
+        let offering = self.index.known(name).offers.iter();
+        let weighed = offering.map(|Offered { id, .. }| (*id, suitable.get(id).copied().unwrap_or(i64::MIN)));
         let mut candidates: Vec<(NodeId, i64)> = weighed.collect();
         candidates.retain(|(id, _)| unit.permit_on(*id).is_none());
         // Data that is there already costs no copy.
@@ -247,7 +248,7 @@ impl Planner<'_> {
     /// Why a node that may take it should not, now.
     pub(super) fn shunned(&mut self, service: &Service<'_>, id: NodeId) -> Option<String> {
         let node = self.state.nodes.get(&id)?;
-        if self.awaits_observation(id, node) {
+        if self.index.awaits_look(id) {
             return Some(format!("the fence device of {} was not looked at yet", node.name));
         }
         let until = service.unit.avoided_until(id, self.now)?;
@@ -278,7 +279,7 @@ impl Planner<'_> {
 
     pub(super) fn start(&mut self, service: &Service<'_>, id: NodeId, start: Start) {
         let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { return };
-        self.granted.entry(id).or_default().push(service.name.clone());
+        self.begins(service.name, id);
         self.because(service.name, Reason::Starting(id));
         self.plan.decisions.push(Decision::Grant {
             unit: service.name.clone(),

@@ -14,10 +14,10 @@ impl Planner<'_> {
     pub(super) fn definitions(&mut self) {
         let state = self.state;
         for (name, unit) in &state.units {
-            let offers = state.nodes.values().filter_map(|node| {
-                let offer = node.offers.get(name).filter(|offer| offer.present)?;
-                offer.definition.as_ref()
-            });
+            if unit.adopted.is_some() && self.offers(name).all(|offered| offered.agrees) {
+                continue;
+            }
+            let offers = self.offers(name).filter_map(|offered| offered.offer.definition.as_ref());
             let mut counts: Vec<(usize, &Definition)> = Vec::new();
             for definition in offers {
                 match counts.iter_mut().find(|(_, counted)| *counted == definition) {
@@ -39,7 +39,8 @@ impl Planner<'_> {
     }
 
     fn change(&mut self, name: &UnitName, to: &Definition) {
-        match self.state.may_adopt(name, to, &self.changing) {
+        let offers = self.offers(name).map(|offered| (offered.node, offered.offer));
+        match self.state.may_adopt(name, to, offers, &self.changing) {
             Ok(()) => {
                 self.changing.insert(name.clone(), to.clone());
                 let decision = Decision::AdoptDefinition { unit: name.clone(), definition: to.clone() };

@@ -157,7 +157,7 @@ impl Planner<'_> {
                 unproven.insert(*id, given_up(id));
             }
         }
-        for (id, how) in self.state.possibly_running(name) {
+        for (id, how) in self.index.running(name).iter().copied() {
             if how == Possibly::Unheard
                 || self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some())
             {

@@ -9,8 +9,9 @@ use crate::definition::{Definition, Fencing, Replicas};
 use crate::name::{NodeId, UnitName};
 use crate::node::Node;
 use crate::query::Possibly;
-use crate::unit::Unit;
+use crate::unit::{Adopted, Unit};
 
+use super::index::Offered;
 use super::room::Copies;
 use super::{Planner, Reason};
 
@@ -20,11 +21,12 @@ impl Planner<'_> {
         &mut self,
         name: &UnitName,
         unit: &Unit,
-        definition: &Definition,
-        revision: u64,
+        adopted: &Adopted,
         suitable: &BTreeMap<NodeId, i64>,
         wanted: usize,
     ) {
+        let Adopted { revision, definition } = adopted;
+        let revision = *revision;
         let held = unit.permits.iter().filter(|(token, permit)| {
             !self.is_leaving(name, **token) && (unit.is_exclusive() || !self.state.is_lost(permit))
         });
@@ -43,15 +45,18 @@ impl Planner<'_> {
         }
         let (mut candidates, mut short): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
         let mut soon = false;
-        for (id, node) in &self.state.nodes {
-            if unit.permit_on(*id).is_some() || !node.offers.contains_key(name) {
+        let standing = self.index.standing(name, unit, adopted);
+        for Offered { id, node, offer, .. } in &self.index.known(name).offers {
+            let candidate = (*id, *node, Some(*offer));
+            if unit.permit_on(*id).is_some() {
                 continue;
             }
             if let Some(until) = unit.avoided_until(*id, self.now) {
                 let why = unit.failures.get(id).map(|failures| failures.why.clone()).unwrap_or_default();
                 self.because(name, Reason::Avoided { node: *id, why, until });
                 self.wake(until);
-            } else if let Err(refusal) = self.state.grant_terms_but_room(name, *id, revision, false, self.now)
+            } else if let Err(refusal) =
+                self.state.grant_terms_but_room(&standing, candidate, revision, false, self.now)
             {
                 self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
                 self.wake(node.quarantined_until);
@@ -59,7 +64,7 @@ impl Planner<'_> {
                 definition.same_node_as.iter().find(|beside| !self.stays_active(beside, Some(*id)))
             {
                 self.because(name, Reason::Requires(apart.clone()));
-            } else if self.awaits_observation(*id, node) {
+            } else if self.index.awaits_look(*id) {
                 self.because(name, Reason::Observing(*id));
                 self.coming.insert(name.clone());
                 soon = true;
@@ -94,7 +99,7 @@ impl Planner<'_> {
         }
         for id in candidates {
             let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { continue };
-            self.granted.entry(id).or_default().push(name.clone());
+            self.begins(name, id);
             self.room.grant(id, definition);
             self.coming.insert(name.clone());
             self.because(name, Reason::Starting(id));
@@ -121,12 +126,12 @@ impl Planner<'_> {
             return true;
         }
         let opposed = self.is_opposed(name);
-        let running = self.state.possibly_running(name);
+        let running = self.index.running(name);
         let exclusive = unit.is_exclusive();
         let mut hindered = opposed || (exclusive && !running.is_empty());
         // Whether all of it passes by itself: then what comes after the unit waits for it.
         let mut soon = !opposed;
-        for (node, how) in &running {
+        for (node, how) in running {
             let permit = match how {
                 Possibly::Permit(token) => unit.permits.get(token),
                 Possibly::Stray | Possibly::Unheard => None,
@@ -158,8 +163,7 @@ impl Planner<'_> {
             }
         }
         if exclusive && unit.last_token.is_none() {
-            let unheard: Vec<NodeId> = self.state.unheard_members(name).map(|(id, _)| id).collect();
-            for id in unheard {
+            for id in self.index.unheard(name, unit) {
                 self.because(name, Reason::Unheard(id));
                 if self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some()) {
                     self.because(name, Reason::WaitsForFence { node: id });
@@ -173,18 +177,6 @@ impl Planner<'_> {
             self.coming.insert(name.clone());
         }
         hindered
-    }
-
-    /// A node with fence devices takes nothing before one level can fence it, or each of them was looked at once in its
-    /// present life, whatever that showed: a device that was never seen ON cannot fence it later.
-    pub(super) fn awaits_observation(&self, id: NodeId, node: &Node) -> bool {
-        let Some(life) = &node.life else { return false };
-        let unseen = |name: &str| self.state.seen(name, id, &life.incarnation).is_none();
-        if !self.state.devices_of(id).any(|(name, _)| unseen(name)) {
-            return false;
-        }
-        let others = self.state.nodes.iter().any(|(other, node)| *other != id && node.in_session().is_some());
-        others && self.state.first_level(id, &life.incarnation).is_none()
     }
 
     /// The best of the candidates, best first: the one asked for, the target of a move, one to which its companions
@@ -230,7 +222,7 @@ impl Planner<'_> {
         match definition.replicas {
             Replicas::All if !unit.is_exclusive() => wanted,
             Replicas::All | Replicas::Count(_) => {
-                let running = self.state.possibly_running(name);
+                let running = self.index.running(name);
                 let counts =
                     |how: &Possibly| *how != Possibly::Unheard || definition.fencing != Fencing::None;
                 wanted.saturating_sub(running.iter().filter(|(_, how)| counts(how)).count())

@@ -8,6 +8,7 @@ mod definitions;
 mod elect;
 mod fencing;
 mod grants;
+mod index;
 mod order;
 mod placement;
 mod reason;
@@ -25,6 +26,7 @@ use crate::event::StopReason;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::state::State;
 
+use index::Index;
 use room::Room;
 use sequence::Sequence;
 
@@ -88,17 +90,20 @@ pub struct Plan {
 /// Plans on a state at a cluster time (milliseconds).
 #[must_use]
 pub fn plan(state: &State, now: Millis) -> Plan {
+    let index = Index::of(state);
     let mut planner = Planner {
         state,
         now,
+        index: &index,
         plan: Plan::default(),
         sequence: Sequence::of(state),
-        room: Room::of(state),
+        room: Room::of(state, &index),
         coming: BTreeSet::new(),
         pulled: BTreeSet::new(),
         leaving: BTreeMap::new(),
         granted: BTreeMap::new(),
         promised: BTreeMap::new(),
+        begun: BTreeSet::new(),
         wanted_off: BTreeMap::new(),
         changing: BTreeMap::new(),
     };
@@ -118,6 +123,8 @@ struct Planner<'a> {
     state: &'a State,
     now: Millis,
     plan: Plan,
+    /// What nodes say of each unit.
+    index: &'a Index<'a>,
     /// The order of starts and stops.
     sequence: Sequence<'a>,
     /// What the nodes have to give.
@@ -128,10 +135,12 @@ struct Planner<'a> {
     pulled: BTreeSet<UnitName>,
     /// Permits that are to end, by unit.
     leaving: Leaving,
-    /// Grants of this plan: how many permits a node gets.
-    granted: BTreeMap<NodeId, Vec<UnitName>>,
+    /// Units that each node gets by this plan.
+    granted: BTreeMap<NodeId, BTreeSet<UnitName>>,
     /// Units for which a node is being cleared: nobody else takes what they are to have.
-    promised: BTreeMap<NodeId, Vec<UnitName>>,
+    promised: BTreeMap<NodeId, BTreeSet<UnitName>>,
+    /// Units that any node gets by this plan.
+    begun: BTreeSet<UnitName>,
     /// Units whose definition changes with this plan: what rests on the present one waits for the next plan.
     changing: BTreeMap<UnitName, Definition>,
     /// Lost nodes that something waits for, with the first unit that does (F22).
@@ -151,6 +160,12 @@ impl Planner<'_> {
         if at > self.now {
             self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |before| before.min(at)));
         }
+    }
+
+    /// Remembers that a node gets a unit by this plan.
+    fn begins(&mut self, unit: &UnitName, node: NodeId) {
+        self.granted.entry(node).or_default().insert(unit.clone());
+        self.begun.insert(unit.clone());
     }
 
     /// Remembers that `unit` waits for something on `node`; wants it fenced if it is lost.

@@ -84,12 +84,12 @@ impl Planner<'_> {
         let state = self.state;
         let mut opposed = false;
         for other in state.opponents(name) {
-            for (node, _) in state.possibly_running(other) {
-                self.because(name, Reason::Conflicts { unit: other.clone(), node: Some(node) });
-                self.waits_for(node, name);
+            for (node, _) in self.index.running(other) {
+                self.because(name, Reason::Conflicts { unit: other.clone(), node: Some(*node) });
+                self.waits_for(*node, name);
                 opposed = true;
             }
-            if !opposed && self.granted.values().any(|units| units.contains(other)) {
+            if !opposed && self.begun.contains(other) {
                 self.because(name, Reason::Conflicts { unit: other.clone(), node: None });
                 opposed = true;
             }

@@ -14,9 +14,10 @@ use crate::query::Possibly;
 use crate::unit::{Unit, Wanted};
 
 use super::assembly::Service;
+use super::index::Offered;
 use super::{Planner, Reason};
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// Plans every unit, what others depend on first.
     pub(super) fn units(&mut self) {
         let state = self.state;
@@ -34,7 +35,7 @@ impl Planner<'_> {
             return;
         };
         let definition = &adopted.definition;
-        self.shown_differences(name, definition);
+        self.shown_differences(name);
         self.shown_holds(name, unit);
         self.expire(name, unit);
         let suitable = self.suitable(name, unit, definition);
@@ -49,7 +50,7 @@ impl Planner<'_> {
         }
         if unit.goal.wanted == Wanted::Stopped {
             self.because(name, Reason::Stopped);
-            for (node, how) in self.state.possibly_running(name) {
+            for (node, how) in self.index.running(name).iter().copied() {
                 let Possibly::Permit(token) = how else { continue };
                 self.because(name, Reason::PossiblyRunning { node, how });
                 if unit
@@ -76,25 +77,30 @@ impl Planner<'_> {
                     Service { name, unit, definition, assembly, boot_up, revision: adopted.revision };
                 self.assemble(&service, &suitable, wanted);
             }
-            _ => self.grant(name, unit, definition, adopted.revision, &suitable, wanted),
+            _ => self.grant(name, unit, adopted, &suitable, wanted),
         }
+    }
+
+    /// Nodes whose files have the unit now.
+    pub(super) fn offers(&self, name: &UnitName) -> impl Iterator<Item = &'a Offered<'a>> + use<'a> {
+        self.index.known(name).offers.iter().filter(|offered| offered.offer.present)
     }
 
     /// Nodes that could run it now, other units and other copies aside, with their preference.
     fn suitable(&self, name: &UnitName, unit: &Unit, definition: &Definition) -> BTreeMap<NodeId, i64> {
-        let nodes = self.state.nodes.iter().filter(|(id, node)| {
-            let offer = node.offers.get(name).filter(|offer| offer.present);
-            let offered = offer.is_some_and(|offer| {
-                offer.gated && offer.fault.is_none() && offer.definition.as_ref() == Some(definition)
-            });
-            offered
+        let offers = self.index.known(name).offers.iter();
+        let nodes = offers.filter(|Offered { id, node, offer, agrees }| {
+            offer.present
+                && offer.gated
+                && offer.fault.is_none()
+                && *agrees
                 && node.role.runs_units()
                 && node.in_session().is_some_and(|life| life.inventory)
                 && node.drained.is_none()
                 && definition.allows(node)
                 && !unit.holds.contains_key(id)
         });
-        nodes.map(|(id, node)| (*id, definition.preference(node))).collect()
+        nodes.map(|Offered { id, node, .. }| (*id, definition.preference(node))).collect()
     }
 
     /// Marks the permits that are to end.
@@ -211,7 +217,7 @@ impl Planner<'_> {
         if let Err(refusal) = self.state.node_accepts(id, node, self.now) {
             return Some(refusal.to_string());
         }
-        if self.awaits_observation(id, node) {
+        if self.index.awaits_look(id) {
             return Some(alloc::format!("the fence device of {} was not looked at yet", node.name));
         }
         if let Some(why) = self.crowd(name, id, node).or_else(|| self.room.lack(id, node, definition)) {
@@ -278,12 +284,11 @@ impl Planner<'_> {
     }
 
     /// Nodes whose files say something else, or something wrong.
-    fn shown_differences(&mut self, name: &UnitName, definition: &Definition) {
-        for (id, node) in &self.state.nodes {
-            let Some(offer) = node.offers.get(name).filter(|offer| offer.present) else { continue };
+    fn shown_differences(&mut self, name: &UnitName) {
+        for Offered { id, offer, agrees, .. } in self.offers(name) {
             if let Some(fault) = &offer.fault {
                 self.because(name, Reason::Fault { node: *id, fault: fault.clone() });
-            } else if offer.definition.as_ref() != Some(definition) {
+            } else if !agrees {
                 self.because(name, Reason::Differs(*id));
             }
         }
@@ -291,9 +296,8 @@ impl Planner<'_> {
 
     /// Nodes whose section has an error: without a definition in force, that is what there is to mend.
     fn shown_faults(&mut self, name: &UnitName) {
-        for (id, node) in &self.state.nodes {
-            let offer = node.offers.get(name).filter(|offer| offer.present);
-            if let Some(fault) = offer.and_then(|offer| offer.fault.clone()) {
+        for Offered { id, offer, .. } in self.offers(name) {
+            if let Some(fault) = offer.fault.clone() {
                 self.because(name, Reason::Fault { node: *id, fault });
             }
         }

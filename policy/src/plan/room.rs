@@ -17,6 +17,7 @@ use crate::room::lack;
 use crate::state::State;
 use crate::unit::Unit;
 
+use super::index::Index;
 use super::{Planner, Reason};
 
 /// What is held on the nodes.
@@ -25,11 +26,18 @@ pub(super) struct Room<'a> {
     load: BTreeMap<NodeId, usize>,
     /// Starts under way on each node.
     starting: BTreeMap<NodeId, u32>,
+    /// Starts under way on all nodes.
+    under_way: u32,
     /// How much of each capacity is possibly taken.
-    taken: BTreeMap<NodeId, BTreeMap<String, u64>>,
+    taken: Amounts,
+    /// How much of it permits take.
+    held: Amounts,
     /// Permits of units that take any of it.
     users: BTreeMap<NodeId, Vec<(&'a UnitName, Token)>>,
 }
+
+/// Amounts of each capacity, by node.
+type Amounts = BTreeMap<NodeId, BTreeMap<String, u64>>;
 
 /// How well a node suits.
 pub(super) type Merit = (usize, usize, Reverse<i64>);
@@ -44,11 +52,13 @@ type Loss = (Option<i64>, usize, NodeId);
 pub(super) type Copies<'a> = BTreeMap<Option<&'a str>, usize>;
 
 impl<'a> Room<'a> {
-    pub(super) fn of(state: &'a State) -> Self {
+    pub(super) fn of(state: &'a State, index: &Index<'_>) -> Self {
         let mut room = Self {
             load: BTreeMap::new(),
             starting: BTreeMap::new(),
+            under_way: 0,
             taken: BTreeMap::new(),
+            held: BTreeMap::new(),
             users: BTreeMap::new(),
         };
         for (name, unit) in &state.units {
@@ -58,10 +68,11 @@ impl<'a> Room<'a> {
             let Some(definition) = unit.definition().filter(|definition| !definition.uses.is_empty()) else {
                 continue;
             };
-            for (node, _) in state.possibly_running(name) {
-                room.take(node, definition);
+            for (node, _) in index.running(name) {
+                add(&mut room.taken, *node, definition);
             }
             for (token, permit) in &unit.permits {
+                add(&mut room.held, permit.node, definition);
                 room.users.entry(permit.node).or_default().push((name, *token));
             }
         }
@@ -79,14 +90,7 @@ impl<'a> Room<'a> {
     fn start(&mut self, node: NodeId) {
         let starting = self.starting.entry(node).or_default();
         *starting = starting.saturating_add(1);
-    }
-
-    fn take(&mut self, node: NodeId, definition: &Definition) {
-        let taken = self.taken.entry(node).or_default();
-        for (of, amount) in &definition.uses {
-            let sum = taken.entry(of.clone()).or_default();
-            *sum = sum.saturating_add(*amount);
-        }
+        self.under_way = self.under_way.saturating_add(1);
     }
 
     /// Notes a grant of this plan.
@@ -94,7 +98,7 @@ impl<'a> Room<'a> {
         let load = self.load.entry(node).or_default();
         *load = load.saturating_add(1);
         self.start(node);
-        self.take(node, definition);
+        add(&mut self.taken, node, definition);
     }
 
     pub(super) fn load(&self, node: NodeId) -> usize {
@@ -102,7 +106,7 @@ impl<'a> Room<'a> {
     }
 
     fn taken(&self, node: NodeId, of: &str) -> u64 {
-        self.taken.get(&node).and_then(|taken| taken.get(of)).copied().unwrap_or(0)
+        amount(&self.taken, node, of)
     }
 
     /// What the node lacks for the unit, in words.
@@ -112,8 +116,7 @@ impl<'a> Room<'a> {
 
     /// How many starts may still begin in the whole cluster.
     pub(super) fn starts_left(&self, most: Option<u32>) -> usize {
-        let under_way = self.starting.values().fold(0u32, |sum, starting| sum.saturating_add(*starting));
-        most.map_or(usize::MAX, |most| most.saturating_sub(under_way) as usize)
+        most.map_or(usize::MAX, |most| most.saturating_sub(self.under_way) as usize)
     }
 
     /// Whether the node has as many starts under way as it may.
@@ -122,23 +125,39 @@ impl<'a> Room<'a> {
     }
 }
 
+fn add(amounts: &mut Amounts, node: NodeId, definition: &Definition) {
+    if definition.uses.is_empty() {
+        return;
+    }
+    let amounts = amounts.entry(node).or_default();
+    for (of, amount) in &definition.uses {
+        let sum = amounts.entry(of.clone()).or_default();
+        *sum = sum.saturating_add(*amount);
+    }
+}
+
+fn amount(amounts: &Amounts, node: NodeId, of: &str) -> u64 {
+    amounts.get(&node).and_then(|amounts| amounts.get(of)).copied().unwrap_or(0)
+}
+
 impl Planner<'_> {
     /// Why a node that could take the unit must not have it beside what is there, or comes there with this plan.
     pub(super) fn crowd(&self, name: &UnitName, id: NodeId, node: &Node) -> Option<String> {
         let state = self.state;
-        let (name, _) = state.units.get_key_value(name)?;
-        let comes = |other: &UnitName| {
-            let units = [self.granted.get(&id), self.promised.get(&id)].into_iter().flatten();
-            units.flatten().any(|unit| unit == other)
-        };
         state.strangers(name).find_map(|other| {
             let how = match state.possibly_running_on(other, id, node) {
                 Some(_) => "is on",
-                None if comes(other) => "is to run on",
+                None if self.comes(other, id) => "is to run on",
                 None => return None,
             };
             Some(alloc::format!("it must not share a node with {other}, which {how} {}", node.name))
         })
+    }
+
+    /// Whether a unit comes to a node with this plan, or the node is being cleared for it.
+    fn comes(&self, name: &UnitName, id: NodeId) -> bool {
+        let units = [self.granted.get(&id), self.promised.get(&id)];
+        units.into_iter().flatten().any(|units| units.contains(name))
     }
 
     /// Marks what has to leave so that a unit finds room on one of these nodes: whoever must not share it, then as few and
@@ -156,8 +175,8 @@ impl Planner<'_> {
         }
         let Some(((_, _, id), victims)) = best else { return };
         // Else who left would be back before the last of them has left.
-        self.room.take(id, definition);
-        self.promised.entry(id).or_default().push(name.clone());
+        add(&mut self.room.taken, id, definition);
+        self.promised.entry(id).or_default().insert(name.clone());
         for (unit, token) in victims {
             self.mark(&unit, token, StopReason::Outranked(name.clone()));
         }
@@ -189,8 +208,7 @@ impl Planner<'_> {
                 }
                 Some(_) => return None,
             }
-            let comes = [self.granted.get(&id), self.promised.get(&id)].into_iter().flatten();
-            if comes.flatten().any(|unit| unit == stranger) {
+            if self.comes(stranger, id) {
                 return None;
             }
         }
@@ -221,6 +239,9 @@ impl Planner<'_> {
         let definition = self.state.units.get(name).and_then(Unit::definition)?;
         definition.uses.keys().find_map(|of| {
             let capacity = node.capacity(of)?;
+            if amount(&self.room.held, id, of) <= capacity {
+                return None;
+            }
             let mut users: Vec<(Reverse<i64>, Token, u64)> = Vec::new();
             for (unit, token) in self.room.users.get(&id).into_iter().flatten() {
                 let used = self.state.units.get(*unit).and_then(Unit::definition)?.uses.get(of).copied();

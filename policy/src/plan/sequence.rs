@@ -71,9 +71,9 @@ impl<'a> Sequence<'a> {
             }
         }
         let mut beside: BTreeMap<&UnitName, Vec<&UnitName>> = BTreeMap::new();
-        for name in &names {
-            let definition = state.units.get(*name).and_then(Unit::definition);
-            for leader in definition.into_iter().flat_map(|definition| &definition.same_node_as) {
+        for (name, unit) in &state.units {
+            let Some(definition) = unit.definition() else { continue };
+            for leader in &definition.same_node_as {
                 beside.entry(leader).or_default().push(name);
             }
         }

@@ -35,8 +35,8 @@ impl Planner<'_> {
     }
 
     fn runs_unpermitted(&self, name: &UnitName) -> bool {
-        let mut lives = self.state.nodes.values().filter_map(Node::in_session);
-        lives.any(|life| life.strays.contains(name))
+        let found = &self.index.known(name).strays;
+        found.iter().any(|id| self.state.nodes.get(id).is_some_and(|node| node.in_session().is_some()))
     }
 
     /// Keeps as many copies as there is room for, the best placed first. Which one is kept does not change from
@@ -49,9 +49,9 @@ impl Planner<'_> {
         revision: u64,
         suitable: &BTreeMap<NodeId, i64>,
     ) {
-        let strays = self.state.nodes.iter().filter_map(|(id, node)| {
-            let life = node.in_session().filter(|life| life.strays.contains(name))?;
-            Some((*id, node, life.incarnation.clone()))
+        let strays = self.index.known(name).strays.iter().filter_map(|id| {
+            let node = self.state.nodes.get(id)?;
+            Some((*id, node, node.in_session()?.incarnation.clone()))
         });
         let mut strays: Vec<(NodeId, &Node, Incarnation)> = strays.collect();
         strays.sort_by_key(|(id, _, _)| (Reverse(suitable.get(id).copied()), *id));

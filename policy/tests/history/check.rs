@@ -208,6 +208,33 @@ pub(crate) fn refusals_change_nothing(before: &State, after: &State, entry: &Ent
     }
 }
 
+/// Who depends on a unit is kept beside the definitions: it is what they say, and nothing else. One that no definition
+/// names any more shows only in what a snapshot does not bring back.
+pub(crate) fn dependents_follow_the_definitions(state: &State, entry: &Entry) -> Checked {
+    for name in state.units.keys() {
+        let needs = |unit: &policy::Unit| unit.definition().is_some_and(|it| it.needs_unit(name));
+        let said: Vec<_> =
+            state.units.iter().filter(|(_, unit)| needs(unit)).map(|(other, _)| other).collect();
+        let kept: Vec<_> = state.dependents(name).collect();
+        if said != kept {
+            return broken("S4", format!("{said:?} need {name}, kept are {kept:?}"));
+        }
+    }
+    let defines = matches!(
+        entry.command,
+        Command::Decision(Decision::AdoptDefinition { .. })
+            | Command::Wish(Wish::AdoptFrom { .. } | Wish::Forget { .. })
+    );
+    if defines {
+        let bytes = rmp_serde::to_vec_named(state).expect("the state as MessagePack");
+        let restored: State = rmp_serde::from_slice(&bytes).expect("the state from MessagePack");
+        if restored != *state {
+            return broken("S4", "a restored state keeps other dependents".into());
+        }
+    }
+    Ok(())
+}
+
 /// The planner proposes nothing that is refused, twice the same, and comes to an end.
 pub(crate) fn plans_settle(world: &World) -> Checked {
     let mut state = world.state.clone();

@@ -276,6 +276,7 @@ impl World {
                 check::starts_after_what_it_requires(&before, &entry)?;
                 check::opponents_never_meet(&before, &entry)?;
                 check::nodes_are_not_overfull(&before, &entry)?;
+                check::dependents_follow_the_definitions(&self.state, &entry)?;
                 self.note_words(&before, &entry);
                 self.note_decision(&entry)?;
             }
