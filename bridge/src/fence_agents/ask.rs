@@ -17,6 +17,8 @@ use super::metadata::{Metadata, MetadataError};
 
 /// The slowest of Debian's agents took 0.3 s; a machine under load may take ten times as long.
 pub const LIMIT: Duration = Duration::from_secs(10);
+/// A killed process is gone within milliseconds.
+const DEATH_LIMIT: Duration = Duration::from_secs(1);
 /// The longest of Debian's agents prints 11 KiB.
 const OUTPUT_MAX: u64 = 512 * 1024;
 const INPUT: &[u8] = b"action=metadata\n";
@@ -55,8 +57,8 @@ pub enum AskError {
         said: String,
     },
     /// What it printed is no metadata.
-    #[error("{0}")]
-    Malformed(#[source] MetadataError),
+    #[error(transparent)]
+    Malformed(#[from] MetadataError),
 }
 
 /// Asks the agent at `program`.
@@ -88,7 +90,7 @@ pub async fn ask(program: &Path, limit: Duration) -> Result<Metadata, AskError> 
     if !status.success() {
         return Err(AskError::Failed { status, said: last_words(&stderr, &stdout) });
     }
-    Metadata::parse(&String::from_utf8_lossy(&stdout)).map_err(AskError::Malformed)
+    Ok(Metadata::parse(&String::from_utf8_lossy(&stdout))?)
 }
 
 async fn answer(child: &mut Child) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), AskError> {
@@ -118,7 +120,8 @@ async fn end(child: &mut Child) {
     if let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    let _ = child.wait().await;
+    // One that hangs in the kernel does not even die; it is left behind.
+    let _ = tokio::time::timeout(DEATH_LIMIT, child.wait()).await;
 }
 
 fn last_words(stderr: &[u8], stdout: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! A device against what its agent says of itself.
 //!
 //! Pure. An agent passes over an option that it does not know and does its work without it, so that a misspelt one would
-//! be found out by the first real fence. What no agent needs to be asked for is in [`super::traps`].
+//! be found out by the first real fence. What no agent needs to be asked for is in [`mod@super::traps`].
 
 use super::given::{Given, Remark, Spot, Table, no, present, yes};
 use super::metadata::{Kind, Metadata, Parameter};

@@ -13,7 +13,7 @@ use super::metadata::Metadata;
 /// Where agents are installed.
 pub const DIRECTORY: &str = "/usr/sbin";
 /// Named like agents, and not agents: one is for a person, one is a daemon, the others are parts of an agent.
-const OTHERS: &[&str] = &[
+pub(super) const OTHERS: &[&str] = &[
     "fence_ack_manual",
     "fence_kdump_send",
     "fence_mpath_check",

@@ -5,6 +5,7 @@
 //! and net-snmp 5.9.3.
 
 use super::given::{Given, Remark, Spot, present, yes};
+use super::installed::OTHERS;
 
 /// A thing to know of some agents.
 struct Trap {
@@ -117,11 +118,12 @@ const TRAPS: &[Trap] = &[
         check: Some(no_proof),
     },
     Trap {
-        about: |agent| agent == "fence_ack_manual",
-        note: "It is no agent, but takes a person's word.",
-        check: Some(|_| {
-            let help = "use a power switch; a person's word is given by `convoke fence confirm NODE`, without any device";
-            vec![Remark::refused(Spot::Agent, "fence_ack_manual is no fence agent", help)]
+        about: |agent| OTHERS.contains(&agent),
+        note: "It is named like an agent, and is none.",
+        check: Some(|given| {
+            let message = format!("{} is named like a fence agent, and is none", given.agent);
+            let help = "`convoke fence agents` lists the agents; a person's word needs none: `convoke fence confirm NODE`";
+            vec![Remark::refused(Spot::Agent, message, help)]
         }),
     },
     Trap {
@@ -387,7 +389,7 @@ mod tests {
             ("fence_sbd devices=/dev/sdb n1:plug=n1", &[(Warning, "without having seen the node")]),
             ("fence_kdump n1:nodename=n1", &[(Error, "has no `status`")]),
             ("fence_heuristics_ping ping_targets=a n1:", &[(Error, "has no `status`")]),
-            ("fence_ack_manual n1:", &[(Error, "is no fence agent")]),
+            ("fence_ack_manual n1:", &[(Error, "is named like a fence agent")]),
             ("fence_dummy n1:", &[(Warning, "switches nothing off")]),
             ("fence_x help=0 n1:", &[(Error, "says success, does nothing")]),
             ("fence_x secret:version n1:", &[(Error, "says success, does nothing")]),

@@ -108,10 +108,10 @@ pub(super) fn traps(table: &DeTable<'_>) -> Vec<(Range<usize>, Remark)> {
 /// It may well be good: other nodes may have the agent.
 fn unchecked(given: &Given, error: &AskError) -> Remark {
     let mut why = error.to_string();
-    if let Some(cause) = std::error::Error::source(error).map(ToString::to_string)
-        && !why.contains(&cause)
-    {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
         why = format!("{why}: {cause}");
+        source = cause.source();
     }
     let help = match error {
         AskError::NotInstalled => {
@@ -217,6 +217,7 @@ options = { whatever = "1" }
             ("fence_switch".to_owned(), Ok(switch)),
             ("fence_x".to_owned(), Err(AskError::NotInstalled)),
             ("fence_hang".to_owned(), Err(AskError::TimedOut { limit: fence_agents::LIMIT })),
+            ("fence_badxml".to_owned(), Err(Metadata::parse("usage").expect_err("no XML").into())),
         ]
         .into()
     }
@@ -242,6 +243,11 @@ options = { whatever = "1" }
         assert_eq!(errors, [""; 0]);
         assert!(
             warnings[0].contains("within 10 s | try it by hand: `echo action=metadata | fence_hang`"),
+            "{warnings:?}"
+        );
+        let (_, warnings) = found(&WHOLE.replace("fence_x", "fence_badxml"));
+        assert!(
+            warnings[0].contains("here: what it prints is not XML: unknown token at 1:1 |"),
             "{warnings:?}"
         );
         assert_eq!(agents(WHOLE), ["fence_switch", "fence_x"].map(str::to_owned).into());
