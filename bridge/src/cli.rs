@@ -5,6 +5,7 @@
 
 mod act;
 mod adopt;
+mod agents;
 mod args;
 mod assemble;
 mod bus;
@@ -74,6 +75,10 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Init(asked) => member::init(&asked).await?,
         Verb::Join(asked) => member::join(&asked).await?,
         Verb::Verify { units, read } => verify(&units, read.json)?,
+        Verb::Fence { verb: Some(Fence::Agents { read }) } => agents::list(read.json).await?,
+        Verb::Fence { verb: Some(Fence::Describe { agent, read }) } => {
+            agents::describe(&agent, read.json).await?;
+        }
         Verb::EnableRecipe { name } => recipe::enable("/".as_ref(), name.as_deref())?,
         verb => ask(&Bus::connect().await?, verb).await?,
     }
@@ -131,6 +136,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         Verb::Init(_)
         | Verb::Join(_)
         | Verb::Verify { .. }
+        | Verb::Fence { verb: Some(Fence::Agents { .. } | Fence::Describe { .. }) }
         | Verb::EnableRecipe { .. }
         | Verb::Gate { .. }
         | Verb::Version

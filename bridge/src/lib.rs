@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod doors;
+pub mod fence_agents;
 pub mod identity;
 pub mod init;
 pub mod join;

@@ -121,8 +121,14 @@ _convoke() {
             convoke__subcmd__config__subcmd__help,show)
                 cmd="convoke__subcmd__config__subcmd__help__subcmd__show"
                 ;;
+            convoke__subcmd__fence,agents)
+                cmd="convoke__subcmd__fence__subcmd__agents"
+                ;;
             convoke__subcmd__fence,confirm)
                 cmd="convoke__subcmd__fence__subcmd__confirm"
+                ;;
+            convoke__subcmd__fence,describe)
+                cmd="convoke__subcmd__fence__subcmd__describe"
                 ;;
             convoke__subcmd__fence,help)
                 cmd="convoke__subcmd__fence__subcmd__help"
@@ -133,8 +139,14 @@ _convoke() {
             convoke__subcmd__fence,list)
                 cmd="convoke__subcmd__fence__subcmd__list"
                 ;;
+            convoke__subcmd__fence__subcmd__help,agents)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__agents"
+                ;;
             convoke__subcmd__fence__subcmd__help,confirm)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__confirm"
+                ;;
+            convoke__subcmd__fence__subcmd__help,describe)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__describe"
                 ;;
             convoke__subcmd__fence__subcmd__help,help)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__help"
@@ -232,8 +244,14 @@ _convoke() {
             convoke__subcmd__help__subcmd__config,show)
                 cmd="convoke__subcmd__help__subcmd__config__subcmd__show"
                 ;;
+            convoke__subcmd__help__subcmd__fence,agents)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__agents"
+                ;;
             convoke__subcmd__help__subcmd__fence,confirm)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__confirm"
+                ;;
+            convoke__subcmd__help__subcmd__fence,describe)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__describe"
                 ;;
             convoke__subcmd__help__subcmd__fence,history)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__history"
@@ -516,8 +534,22 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence)
-            opts="-h --help list confirm history help"
+            opts="-h --help list confirm history agents describe help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__agents)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -543,8 +575,8 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        convoke__subcmd__fence__subcmd__help)
-            opts="list confirm history help"
+        convoke__subcmd__fence__subcmd__describe)
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -557,7 +589,49 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__fence__subcmd__help)
+            opts="list confirm history agents describe help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__agents)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__fence__subcmd__help__subcmd__confirm)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__describe)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -824,7 +898,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence)
-            opts="list confirm history"
+            opts="list confirm history agents describe"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -837,7 +911,35 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__agents)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__help__subcmd__fence__subcmd__confirm)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__describe)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

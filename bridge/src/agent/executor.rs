@@ -15,13 +15,12 @@ use std::time::Duration;
 use policy::{FenceOutcome, Power};
 use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
 
+use crate::fence_agents;
 use crate::session::message::{AgentCall, FenceOrder, LookOrder, Reply, Request, SwitchOnOrder};
 use crate::session::{Asker, Lease};
 
 /// First part of the names of transient units: what is left over is found by it.
 pub(super) const PREFIX: &str = "convoke-fence-";
-/// Where agents are installed.
-const AGENTS: &str = "/usr/sbin";
 /// Kept of an agent's output; one that floods is read and dropped.
 const OUTPUT_CAP: usize = 16 * 1024;
 /// Longest text of a device that goes into the log.
@@ -55,7 +54,7 @@ enum Called {
 
 impl Executor {
     pub(super) fn new(asker: Asker, lease: Lease, binds_to: Option<String>) -> Self {
-        Self { asker, lease, binds_to, agents: AGENTS.into(), devices: Arc::default() }
+        Self { asker, lease, binds_to, agents: fence_agents::DIRECTORY.into(), devices: Arc::default() }
     }
 
     /// Carries out an attempt; `None` if it was not begun, for want of a lease or of a confirmation.
@@ -190,8 +189,7 @@ async fn strike<Run: Future<Output = TransientEnd>>(
 
 /// The agent's path. Its name comes from the cluster's settings, so it is checked here again.
 fn program(dir: &Path, agent: &str) -> Result<String, String> {
-    let rest = agent.strip_prefix("fence_").unwrap_or_default();
-    if rest.is_empty() || !rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+    if !fence_agents::usable_name(agent) {
         return Err(format!("`{agent}` is not the name of a fence agent"));
     }
     let path = dir.join(agent);

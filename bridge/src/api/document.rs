@@ -4,6 +4,7 @@
 //! second time. Decides what may stand in it; every mistake is found at once, with its place. Knows no cluster beyond
 //! the names of its nodes.
 
+mod devices;
 mod diff;
 mod read;
 mod write;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use policy::{Device, NodeId, Settings};
 
+pub use devices::{Findings, against_agents, agents, joined};
 pub use diff::diff;
 pub(crate) use read::milliseconds;
 pub use write::render;

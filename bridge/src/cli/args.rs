@@ -107,7 +107,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         read: Read,
     },
-    /// Show fencing, or vouch that a node is off
+    /// Show fencing and fence agents, or vouch that a node is off
     Fence {
         #[command(subcommand)]
         verb: Option<Fence>,
@@ -313,6 +313,22 @@ pub(super) enum Fence {
     },
     /// Show the fences of the past
     History {
+        #[command(flatten)]
+        read: Read,
+    },
+    /// List the fence agents that are installed on this machine
+    ///
+    /// Each is asked for its description, and for nothing else. Needs no cluster.
+    Agents {
+        #[command(flatten)]
+        read: Read,
+    },
+    /// Show the options of a fence agent, whether it can prove a node off, and what is known of its traps
+    ///
+    /// Needs no cluster.
+    Describe {
+        /// The agent, as in `fence_ipmilan`
+        agent: String,
         #[command(flatten)]
         read: Read,
     },

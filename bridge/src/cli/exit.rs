@@ -12,7 +12,7 @@ The exit codes of convoke are stable:
   1  refused or failed; the message says why and what to do
   2  wrong usage or bad input; nothing was changed
   3  no quorum, or convoked does not answer on this node
-  4  no such unit or node
+  4  no such unit, node or fence agent
   5  recorded by the cluster, but not done within --timeout, or not proven done
   6  `config diff` found differences
 

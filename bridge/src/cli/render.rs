@@ -1,5 +1,6 @@
 //! Models as text for people. Pure: a model and a style in, text out.
 
+mod agents;
 mod assembly;
 mod lists;
 mod old;
@@ -7,6 +8,7 @@ mod past;
 mod reasons;
 mod screen;
 
+pub(super) use agents::{agent, agents};
 pub(super) use assembly::{data, span, table as data_table};
 pub(super) use lists::{Age, fences, node, nodes, unit, units};
 pub(super) use old::old;

@@ -7,6 +7,7 @@ use super::bus::Bus;
 use super::exit::{Code, Failure};
 use super::out;
 use crate::api::document::{self, Document};
+use crate::fence_agents;
 
 /// A settings document of a thousand nodes has some hundred kilobytes.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -49,13 +50,19 @@ async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
     let text = read(file)?;
     let picture = bus.confirmed().await?;
     let names = picture.nodes.iter().map(|node| (node.name.clone(), policy::NodeId(node.id))).collect();
-    let parsed = document::parse(&text, file, &names);
+    let parsed = document::joined(document::parse(&text, file, &names), look(&text, file).await);
     let new: Document = parsed.map_err(|findings| Failure::new(Code::Usage, document::listing(&findings)))?;
     for finding in &new.warnings {
         out::note(&document::warning(finding));
     }
     let old = bus.0.config_show().await?;
     Ok((text, document::diff(&old, &document::render(&new.settle(&names)))))
+}
+
+/// What the agents of this node say to it. They are asked by this process, which knows no secret, and not by the daemon.
+async fn look(text: &str, file: &Path) -> document::Findings {
+    let looks = fence_agents::look(fence_agents::DIRECTORY.as_ref(), &document::agents(text)).await;
+    document::against_agents(text, file, "/".as_ref(), &looks)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

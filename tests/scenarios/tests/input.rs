@@ -119,6 +119,19 @@ fn bad_settings(c: &Cluster) -> Result<()> {
             "[fence.a]\nagent = \"fence_x\"\ntargets = { n1 = {} }\noptions = { password = \"x\" }\n",
             &["secrets"],
         ),
+        // The agents of the node are asked themselves: one real, one of the lab.
+        (
+            "[fence.a]\nagent = \"fence_ipmilan\"\ntargets = { n1 = { ip = \"a\" } }\noptions = { lanplsu = \"1\" }\n",
+            &["cluster.toml:4:13", "no option `lanplsu`", "`lanplus` may be meant"],
+        ),
+        (
+            "[fence.a]\nagent = \"fence_bad\"\ntargets = { n1 = { power_wait = \"soon\" } }\n",
+            &["cluster.toml:3:33", "`power_wait` is a number of seconds", "wants `ip`"],
+        ),
+        (
+            "[fence.a]\nagent = \"fence_kdump\"\ntargets = { n1 = {} }\n",
+            &["cluster.toml:2:9", "has no `status`"],
+        ),
         ("not toml", &["cluster.toml:1:"]),
     ];
     for (text, words) in cases {
@@ -128,6 +141,11 @@ fn bad_settings(c: &Cluster) -> Result<()> {
         ensure!(out.code == 2, "it exits {} for {text}", out.code);
     }
     ensure!(c.ok(1, "convoke config show")? == before, "the settings have changed");
+    let known = c.ok(1, "convoke fence describe fence_ipmilan")?;
+    ensure!(known.contains("usable   yes") && known.contains("cipher"), "{known}");
+    // Neither a daemon nor a cluster is needed to choose a device.
+    let listed = c.ok(4, "convoke fence agents")?;
+    ensure!(listed.contains("fence_bad") && !listed.contains("fence_ack_manual"), "{listed}");
     Ok(())
 }
 

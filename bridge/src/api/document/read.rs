@@ -7,9 +7,11 @@ use std::path::Path;
 use policy::{AfterFence, Device, Millis, NodeId, Settings};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use units::Severity;
 
 use super::Document;
 use crate::config::Finding;
+use crate::fence_agents::usable_name as usable_agent;
 use crate::join::usable_name;
 
 /// Deadline of one call of an agent where none is given: `fence_ipmilan` gives up by itself after 20 s, twice.
@@ -80,6 +82,12 @@ impl<'a> Reader<'a> {
                 "fence" => devices = self.devices(value),
                 "node" => attributes = self.attributes(value),
                 other => self.wrong(key.span(), &format!("unknown key `{other}`"), TOP),
+            }
+        }
+        for (span, remark) in super::devices::traps(table.get_ref()) {
+            match remark.severity {
+                Severity::Error => self.wrong(span, &remark.message, &remark.help),
+                Severity::Warning | Severity::Hint => self.mind(span, &remark.message, &remark.help),
             }
         }
         self.levels(&devices, &table);
@@ -257,15 +265,13 @@ impl<'a> Reader<'a> {
             self.wrong(place.clone(), "this device has no `targets`", help);
         }
         device.agent = agent?;
-        self.ipmi(&place, &device);
         Some(device)
     }
 
     fn agent(&mut self, value: &Value<'_>) -> Option<String> {
         let agent = self.string(value)?;
         // As the executor takes it: what it would refuse must not be found out in the first look.
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if agent.strip_prefix("fence_").is_none_or(|rest| rest.is_empty() || !rest.chars().all(plain)) {
+        if !usable_agent(&agent) {
             let help = "give the name of a program of the package fence-agents, like `fence_ipmilan`, without a path";
             self.wrong(value.span(), &format!("`{agent}` is not the name of a fence agent"), help);
             return None;
@@ -276,7 +282,7 @@ impl<'a> Reader<'a> {
     /// Options are handed to the agent as lines on its standard input: what would change the meaning of the call, or
     /// put a password into the log of the cluster, is refused.
     fn options(&mut self, table: &Table<'_>, of_target: bool) -> BTreeMap<String, String> {
-        for (key, value) in table {
+        for key in table.keys() {
             let name = key.get_ref().as_ref();
             let lower = name.to_ascii_lowercase();
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || name.is_empty() {
@@ -296,9 +302,6 @@ impl<'a> Reader<'a> {
                     "write `secrets = {{ {name} = \"/etc/convoke/secrets/FILE\" }}`, a file that only root reads"
                 );
                 self.wrong(key.span(), "a password here would be readable in the log of the cluster", &help);
-            } else if lower == "method" && value.get_ref().as_str() == Some("cycle") {
-                let help = "leave `method` out: the cluster switches off and then looks whether it is off";
-                self.wrong(value.span(), "`method = \"cycle\"` never proves that a node is off", help);
             }
         }
         self.strings(table)
@@ -317,15 +320,9 @@ impl<'a> Reader<'a> {
     fn strings(&mut self, table: &Table<'_>) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         for (key, value) in table {
-            let text = match value.get_ref() {
-                DeValue::String(text) => text.to_string(),
-                DeValue::Integer(number) => number.to_string(),
-                // Agents say 1 and 0.
-                DeValue::Boolean(yes) => u8::from(*yes).to_string(),
-                _ => {
-                    self.wrong(value.span(), "this is not a text", "put it in quotes");
-                    continue;
-                }
+            let Some(text) = super::devices::text(value) else {
+                self.wrong(value.span(), "this is not a text", "put it in quotes");
+                continue;
             };
             if text.contains(['\n', '\r', '\0']) {
                 self.wrong(value.span(), "this has more than one line", "agents take one line per option");
@@ -333,29 +330,6 @@ impl<'a> Reader<'a> {
             found.insert(key.get_ref().to_string(), text);
         }
         found
-    }
-
-    /// What makes `fence_ipmilan` fail against most machines, in the dark of the first real fence.
-    fn ipmi(&mut self, place: &Range<usize>, device: &Device) {
-        if device.agent != "fence_ipmilan" {
-            return;
-        }
-        let given = |name: &str| {
-            device.options.contains_key(name)
-                || device.targets.values().all(|target| target.contains_key(name))
-        };
-        if !given("lanplus") {
-            let help = "add `lanplus = \"1\"` to `options`: IPMI 2.0, which nearly every machine wants";
-            self.mind(place.clone(), "fence_ipmilan without `lanplus` speaks IPMI 1.5", help);
-        }
-        if !given("cipher") {
-            let help = "add `cipher = \"3\"` or `\"17\"` to `options`, whichever the machine's BMC allows";
-            self.mind(
-                place.clone(),
-                "fence_ipmilan without `cipher` depends on the version of ipmitool",
-                help,
-            );
-        }
     }
 
     /// Two devices without a word on their levels: that both have to say off is not what everybody expects.

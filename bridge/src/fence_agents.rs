@@ -1,0 +1,21 @@
+//! What the fence agents of this machine say of themselves, and whether a device is configured as they want it.
+//!
+//! An agent is only ever asked for its metadata here, with nothing of the configuration in its input. Decides what is
+//! wrong with a device's options; switches nothing, reads no secret, and knows no cluster. How an agent is run to fence
+//! is in `agent::executor`.
+
+mod ask;
+mod check;
+mod given;
+mod helpers;
+mod installed;
+mod metadata;
+mod traps;
+
+pub use ask::{AskError, LIMIT, ask};
+pub use check::check;
+pub use given::{Given, Remark, Spot, Table};
+pub use helpers::missing;
+pub use installed::{DIRECTORY, Installed, Look, find, installed, look, usable_name};
+pub use metadata::{Action, Kind, Metadata, MetadataError, Parameter, Symlink};
+pub use traps::{notes, traps};

@@ -1,0 +1,215 @@
+//! Runs a fence agent once, for its metadata only.
+//!
+//! The one line `action=metadata` goes by standard input: with any argument an agent would not read it, and with none at all
+//! it would switch a node off. No option and no secret is ever in this call. An agent that hangs, floods or dies gives
+//! an error, and its whole process group is killed.
+
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+use super::metadata::{Metadata, MetadataError};
+
+/// The slowest of Debian's agents took 0.3 s; a machine under load may take ten times as long.
+pub const LIMIT: Duration = Duration::from_secs(10);
+/// A killed process is gone within milliseconds.
+const DEATH_LIMIT: Duration = Duration::from_secs(1);
+/// The longest of Debian's agents prints 11 KiB.
+const OUTPUT_MAX: u64 = 512 * 1024;
+const INPUT: &[u8] = b"action=metadata\n";
+/// Agents start helpers by name.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Longest word of an agent that is shown.
+const WORDS_MAX: usize = 200;
+
+/// Why an agent's metadata is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No such program.
+    #[error("it is not installed on this machine")]
+    NotInstalled,
+    /// It could not be run.
+    #[error("it cannot be started")]
+    Start(#[source] io::Error),
+    /// Its output could not be read.
+    #[error("its output cannot be read")]
+    Read(#[source] io::Error),
+    /// It did not end in time.
+    #[error("it did not print its metadata within {} s", limit.as_secs_f32())]
+    TimedOut {
+        /// The time that it had.
+        limit: Duration,
+    },
+    /// It printed without end.
+    #[error("it prints more than {} KiB", OUTPUT_MAX / 1024)]
+    TooMuch,
+    /// It failed.
+    #[error("it ended with {status} instead of printing its metadata{said}")]
+    Failed {
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last words, after a colon; may be empty.
+        said: String,
+    },
+    /// What it printed is no metadata.
+    #[error(transparent)]
+    Malformed(#[from] MetadataError),
+}
+
+/// Asks the agent at `program`.
+///
+/// # Errors
+/// If it gives no metadata within `limit`.
+pub async fn ask(program: &Path, limit: Duration) -> Result<Metadata, AskError> {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", PATH).env("LC_ALL", "C").env("PYTHONWARNINGS", "ignore").current_dir("/");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own, so that it can be killed with its children.
+    command.process_group(0).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if !program.exists() => AskError::NotInstalled,
+        _ => AskError::Start(error),
+    })?;
+    let asked = tokio::time::timeout(limit, answer(&mut child)).await;
+    let (status, stdout, stderr) = match asked {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            end(&mut child).await;
+            return Err(error);
+        }
+        Err(_) => {
+            end(&mut child).await;
+            return Err(AskError::TimedOut { limit });
+        }
+    };
+    if !status.success() {
+        return Err(AskError::Failed { status, said: last_words(&stderr, &stdout) });
+    }
+    Ok(Metadata::parse(&String::from_utf8_lossy(&stdout))?)
+}
+
+async fn answer(child: &mut Child) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), AskError> {
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that reads nothing may still answer; the end of the input is what matters (it waits for it).
+        let _ = stdin.write_all(INPUT).await;
+    }
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = tokio::try_join!(read(stdout), read(stderr))?;
+    // Not before: as long as nobody has waited for it, its number names no other process group.
+    let status = child.wait().await.map_err(AskError::Read)?;
+    Ok((status, stdout, stderr))
+}
+
+/// Reads to the end, also from children that have the other end still open.
+async fn read(stream: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, AskError> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        stream.take(OUTPUT_MAX + 1).read_to_end(&mut bytes).await.map_err(AskError::Read)?;
+    }
+    if bytes.len() as u64 > OUTPUT_MAX { Err(AskError::TooMuch) } else { Ok(bytes) }
+}
+
+/// Kills it and what it started.
+async fn end(child: &mut Child) {
+    // `id` is none once it was waited for, and its number may be another's then.
+    if let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    // One that hangs in the kernel does not even die; it is left behind.
+    let _ = tokio::time::timeout(DEATH_LIMIT, child.wait()).await;
+}
+
+fn last_words(stderr: &[u8], stdout: &[u8]) -> String {
+    let last = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+    };
+    let Some(line) = last(stderr).or_else(|| last(stdout)) else { return String::new() };
+    let line: String = line.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
+    format!(": {line}")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Instant;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Enough for a program that sleeps for ever.
+    const SHORT: Duration = Duration::from_millis(500);
+
+    /// A directory with the agent of the tests under these names.
+    pub(in crate::fence_agents) fn agents(names: &[&str]) -> TempDir {
+        let agent = concat!(env!("CARGO_MANIFEST_DIR"), "/src/fence_agents/samples/agent");
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in names {
+            symlink(agent, dir.path().join(name)).expect("a link");
+        }
+        dir
+    }
+
+    async fn asked(name: &str, limit: Duration) -> Result<Metadata, AskError> {
+        let dir = agents(&[name]);
+        ask(&dir.path().join(name), limit).await
+    }
+
+    #[tokio::test]
+    async fn an_agent_is_asked_by_its_standard_input_alone() {
+        let metadata = asked("fence_good", LIMIT).await.expect("metadata");
+        assert_eq!(metadata.name, "fence_switch");
+    }
+
+    #[tokio::test]
+    async fn agents_that_misbehave_are_told_apart() {
+        for (name, limit, message) in [
+            ("fence_hang", SHORT, "did not print its metadata within 0.5 s"),
+            ("fence_left", SHORT, "did not print its metadata within 0.5 s"),
+            ("fence_flood", LIMIT, "more than 512 KiB"),
+            ("fence_noise", LIMIT, "more than 512 KiB"),
+            ("fence_crash", LIMIT, "SIGSEGV"),
+            (
+                "fence_broken",
+                LIMIT,
+                "exit status: 1 instead of printing its metadata: No module named requests",
+            ),
+            ("fence_badxml", LIMIT, "not XML"),
+            ("fence_mute", LIMIT, "prints nothing"),
+        ] {
+            let error = asked(name, limit).await.expect_err(name).to_string();
+            assert!(error.contains(message), "{name}: {error}");
+        }
+        let missing = ask("/usr/sbin/fence_no_such_agent".as_ref(), LIMIT).await;
+        assert!(matches!(missing, Err(AskError::NotInstalled)), "{missing:?}");
+    }
+
+    #[tokio::test]
+    async fn what_a_hanging_agent_started_is_killed_with_it() {
+        let dir = agents(&["fence_stubborn"]);
+        let agent = dir.path().join("fence_stubborn");
+        let noted = dir.path().join("child");
+        let began = Instant::now();
+        // On a slow machine it may not have come to its child by the end of a short limit.
+        let child = loop {
+            let error = ask(&agent, SHORT).await.expect_err("hangs");
+            assert!(matches!(error, AskError::TimedOut { .. }), "{error}");
+            if let Ok(child) = fs::read_to_string(&noted) {
+                break child;
+            }
+            assert!(began.elapsed() < LIMIT, "it starts no child");
+        };
+        // A killed process stays until somebody waits for it; its command line is empty at once.
+        while fs::read(format!("/proc/{}/cmdline", child.trim())).is_ok_and(|line| !line.is_empty()) {
+            assert!(began.elapsed() < LIMIT * 2, "the child lives");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
