@@ -1,4 +1,4 @@
-//! How long one plan takes from scratch: every unit is started and none runs.
+//! How long one plan takes from scratch, and one check of the set: every unit is started and none runs.
 //!
 //! `cargo run -p policy --example speed` prints a table of units × nodes. Optimise it (`--release`) before believing it.
 
@@ -9,7 +9,7 @@ use std::time::Instant;
 use policy::{
     Adopted, Definition, Fact, Goal, InventoryItem, NodeId, Offer, State, Unit, UnitName, Wanted, Wish,
 };
-use policy::{Command, Entry, apply, plan};
+use policy::{Command, Entry, apply, check, plan};
 
 fn put(state: &mut State, command: Command) {
     let entry = Entry { index: state.index + 1, time: 1_000, wall_ms: 0, origin: None, command };
@@ -74,12 +74,17 @@ fn cluster(units: usize, nodes: usize) -> State {
 }
 
 fn main() {
-    println!("{:>6} {:>6} {:>8} {:>10}", "units", "nodes", "grants", "ms");
+    println!("{:>6} {:>6} {:>8} {:>10} {:>10}", "units", "nodes", "grants", "ms", "check ms");
     for (units, nodes) in [(500, 16), (1_000, 16), (2_000, 16), (5_000, 16), (1_000, 64)] {
         let state = cluster(units, nodes);
         let begun = Instant::now();
         let planned = plan(&state, 1_000);
         let ms = begun.elapsed().as_micros() / 1_000;
-        println!("{units:>6} {nodes:>6} {:>8} {ms:>10}", planned.decisions.len());
+        let begun = Instant::now();
+        let findings = check(&state).len();
+        let check_ms = begun.elapsed().as_micros() / 1_000;
+        // Nothing has a fence device.
+        assert_eq!(findings, units, "a finding for each");
+        println!("{units:>6} {nodes:>6} {:>8} {ms:>10} {check_ms:>10}", planned.decisions.len());
     }
 }

@@ -32,6 +32,7 @@ extern crate std;
 
 mod apply;
 mod assembly;
+mod check;
 mod command;
 mod definition;
 mod event;
@@ -53,6 +54,7 @@ pub use assembly::{
     Assembly, AssemblyStyle, BootUp, Duty, Election, Forks, Formation, Found, GatherThen, Ground, Heard,
     Member, Start, Word, Words,
 };
+pub use check::{Finding, Flaw, Key, Link, check};
 pub use command::{
     Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin, Settings, Wish,
 };

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use policy::{
-    Command, Decision, Definition, Entry, Goal, NodeTerm, Start, State, Unit, UnitName, Wanted, apply, plan,
+    Command, Decision, Definition, Entry, Goal, NodeTerm, Start, State, Unit, UnitName, Wanted, apply, check,
+    plan,
 };
 
 use super::World;
@@ -14,7 +15,7 @@ fn broken(what: String) -> Checked {
     Err(Violation { rule: "law", what })
 }
 
-/// Renaming the nodes renames the plan, and changes nothing else.
+/// Renaming the nodes renames the plan, and changes nothing else; nor what is wrong with the set of units.
 pub(crate) fn names_decide_nothing(world: &World) -> Checked {
     // Backwards, so that the order of names is another one.
     let renamed = |name: &str| format!("{}-{name}", 1_000 - name.bytes().map(u32::from).sum::<u32>());
@@ -44,10 +45,14 @@ pub(crate) fn names_decide_nothing(world: &World) -> Checked {
         }
     }
     let found = plan(&other, world.now).decisions;
+    if found != expected {
+        return broken(format!("renamed, the plan is {found:?}, not {expected:?}"));
+    }
+    let (expected, found) = (check(&world.state), check(&other));
     if found == expected {
         Ok(())
     } else {
-        broken(format!("renamed, the plan is {found:?}, not {expected:?}"))
+        broken(format!("renamed, what is wrong is {found:?}, not {expected:?}"))
     }
 }
 

@@ -181,6 +181,7 @@ impl World {
                 };
                 reasons.iter().map(line).collect()
             }
+            ["check"] => self.check(),
             ["looks"] => {
                 let planned = policy::plan(&self.state, self.time);
                 let line = |look: &policy::Observe| {
