@@ -48,6 +48,7 @@ mod room;
 mod state;
 mod unit;
 mod view;
+mod whatif;
 
 pub use apply::apply;
 pub use assembly::{
@@ -71,3 +72,4 @@ pub use refusal::Refusal;
 pub use state::{Alarm, AlarmKind, State, Tenure};
 pub use unit::{Adopted, Failures, Goal, Hold, MoveWish, Unit, Wanted};
 pub use view::{NodeView, PermitView};
+pub use whatif::{End, Forecast, Suppose, forecast};
