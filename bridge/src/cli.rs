@@ -8,6 +8,7 @@ mod adopt;
 mod args;
 mod assemble;
 mod bus;
+mod check;
 mod confirm;
 mod exit;
 mod gate;
@@ -85,6 +86,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         Verb::Status { name, read } => look::status(bus, name.as_deref(), read.json).await,
         Verb::ListUnits { read } => look::units(bus, read.json).await,
         Verb::ListNodes { read } => look::nodes(bus, read.json).await,
+        Verb::Check { read } => check::check(bus, read.json).await,
         Verb::Why { unit, read } => look::why(bus, &unit, read.json).await,
         Verb::Events { lines, follow, unit, node, read } => {
             look::events(bus, &look::Filter { lines, unit, node }, follow, read.json).await

@@ -22,6 +22,9 @@ _convoke() {
             convoke,assemble)
                 cmd="convoke__subcmd__assemble"
                 ;;
+            convoke,check)
+                cmd="convoke__subcmd__check"
+                ;;
             convoke,config)
                 cmd="convoke__subcmd__config"
                 ;;
@@ -151,6 +154,9 @@ _convoke() {
             convoke__subcmd__help,assemble)
                 cmd="convoke__subcmd__help__subcmd__assemble"
                 ;;
+            convoke__subcmd__help,check)
+                cmd="convoke__subcmd__help__subcmd__check"
+                ;;
             convoke__subcmd__help,config)
                 cmd="convoke__subcmd__help__subcmd__config"
                 ;;
@@ -248,7 +254,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt assemble reset-failed config verify enable-recipe gate version exit-codes help"
+            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -302,6 +308,20 @@ _convoke() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__check)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -670,7 +690,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help)
-            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt assemble reset-failed config verify enable-recipe gate version exit-codes help"
+            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -698,6 +718,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__assemble)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__check)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -188,6 +188,14 @@ pub(super) enum Verb {
         #[command(flatten)]
         read: Read,
     },
+    /// Check the definitions of all cluster units against each other and against the nodes
+    ///
+    /// Circles of orders, requirements that no node offers, places that are nowhere, exclusive units on nodes that nothing
+    /// fences; and definitions that are not in force. Ends with 1 if anything cannot run as long as it stands.
+    Check {
+        #[command(flatten)]
+        read: Read,
+    },
     /// Copy a ready-made definition of a clustered service to this node
     ///
     /// Writes the recipe's drop-in to /etc/systemd/system and says what to do next. A file that was changed is left alone.

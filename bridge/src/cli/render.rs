@@ -1,6 +1,7 @@
 //! Models as text for people. Pure: a model and a style in, text out.
 
 mod assembly;
+mod check;
 mod lists;
 mod old;
 mod past;
@@ -8,6 +9,7 @@ mod reasons;
 mod screen;
 
 pub(super) use assembly::{data, span, table as data_table};
+pub(super) use check::findings;
 pub(super) use lists::{Age, fences, node, nodes, unit, units};
 pub(super) use old::old;
 pub(super) use past::history;

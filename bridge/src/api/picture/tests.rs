@@ -1,4 +1,5 @@
 mod assembly;
+mod findings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
