@@ -16,6 +16,7 @@ mod judge;
 mod look;
 mod member;
 mod out;
+mod plan;
 mod recipe;
 mod render;
 mod settings;
@@ -91,6 +92,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         Verb::Events { lines, follow, unit, node, read } => {
             look::events(bus, &look::Filter { lines, unit, node }, follow, read.json).await
         }
+        Verb::Plan { verb, json } => plan::plan(bus, verb.unwrap_or(args::Plan::Now), json).await,
         Verb::Start { units, on, wait } => act::start(bus, &units, on.as_deref(), &wait).await,
         Verb::Stop { units, wait } => act::stop(bus, &units, &wait).await,
         Verb::Move { unit, to, from, wait } => {
@@ -167,6 +169,12 @@ fn verify(names: &[String], json: bool) -> Result<(), Failure> {
         out::say("nothing found");
     }
     Ok(())
+}
+
+/// Three nodes where all is well, for tests of what a picture is used for elsewhere.
+#[cfg(test)]
+pub(crate) fn sample() -> crate::api::model::Overview {
+    render::samples::picture()
 }
 
 #[cfg(test)]

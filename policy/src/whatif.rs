@@ -8,6 +8,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::apply::apply;
 use crate::command::{Cause, Command, Entry, Fact, FenceOutcome, InventoryItem, Wish};
@@ -27,7 +28,7 @@ const HORIZON_MS: Millis = 3_600_000;
 const ROUNDS: usize = 200;
 
 /// What is supposed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Suppose {
     /// A node falls silent, and stays so.
     Lost(NodeId),
@@ -121,7 +122,7 @@ impl Play {
             return Err(Refusal::UnknownNode(*unknown));
         }
         let mut term = self.state.tenure.map_or(0, |tenure| tenure.term);
-        if self.state.tenure.is_none_or(|tenure| lost.contains(&tenure.leader)) {
+        if !lost.is_empty() && self.state.tenure.is_none_or(|tenure| lost.contains(&tenure.leader)) {
             let able = |(id, node): &(&NodeId, &Node)| {
                 node.role.votes() && node.in_session().is_some() && !lost.contains(id)
             };

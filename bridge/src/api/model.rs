@@ -3,10 +3,12 @@
 //! Stable for scripts: fields are added, never renamed or taken away.
 
 mod assembly;
+mod forecast;
 
 use serde::{Deserialize, Serialize};
 
 pub use assembly::{AssemblyLine, DataLine, ElectionLine, FormationLine, WordLine};
+pub use forecast::{ChangeLine, Forecast, StepLine};
 
 /// The state of the cluster, as its leader sees it, or as a voter remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,11 +10,13 @@ mod departed;
 mod events;
 mod fences;
 mod findings;
+mod forecast;
 mod nodes;
 mod reasons;
 
 pub use departed::{farewells, marked};
 pub use events::sentence;
+pub use forecast::{BY, forecast};
 pub use reasons::remedy;
 mod units;
 

@@ -91,7 +91,7 @@ pub(super) fn confirmed(picture: &Overview) -> Result<(), Failure> {
     Err(unconfirmed())
 }
 
-fn unconfirmed() -> Failure {
+pub(super) fn unconfirmed() -> Failure {
     Failure::new(Code::NoQuorum, "no quorum: nobody confirms this now")
 }
 

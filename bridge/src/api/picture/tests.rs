@@ -1,5 +1,6 @@
 mod assembly;
 mod findings;
+mod forecast;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
 mod assembly;
+mod forecast;
 
 use jiff::tz::TimeZone;
 
