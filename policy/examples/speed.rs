@@ -1,4 +1,5 @@
-//! How long one plan takes from scratch, and one check of the set: every unit is started and none runs.
+//! How long one plan takes from scratch, one check of the set, and a forecast of a node's loss: every unit is started and
+//! none runs, so that the forecast starts them all.
 //!
 //! `cargo run -p policy --example speed` prints a table of units × nodes. Optimise it (`--release`) before believing it.
 
@@ -9,7 +10,7 @@ use std::time::Instant;
 use policy::{
     Adopted, Definition, Fact, Goal, InventoryItem, NodeId, Offer, State, Unit, UnitName, Wanted, Wish,
 };
-use policy::{Command, Entry, apply, check, plan};
+use policy::{Command, Entry, Suppose, apply, check, forecast, plan};
 
 fn put(state: &mut State, command: Command) {
     let entry = Entry { index: state.index + 1, time: 1_000, wall_ms: 0, origin: None, command };
@@ -74,7 +75,8 @@ fn cluster(units: usize, nodes: usize) -> State {
 }
 
 fn main() {
-    println!("{:>6} {:>6} {:>8} {:>10} {:>10}", "units", "nodes", "grants", "ms", "check ms");
+    let headings = ["units", "nodes", "grants", "ms", "check ms", "forecast ms"];
+    println!("{}", headings.map(|heading| format!("{heading:>11}")).join(" "));
     for (units, nodes) in [(500, 16), (1_000, 16), (2_000, 16), (5_000, 16), (1_000, 64)] {
         let state = cluster(units, nodes);
         let begun = Instant::now();
@@ -85,6 +87,12 @@ fn main() {
         let check_ms = begun.elapsed().as_micros() / 1_000;
         // Nothing has a fence device.
         assert_eq!(findings, units, "a finding for each");
-        println!("{units:>6} {nodes:>6} {:>8} {ms:>10} {check_ms:>10}", planned.decisions.len());
+        let begun = Instant::now();
+        let told = forecast(state.clone(), 1_000, &[Suppose::Lost(NodeId(1))]).expect("nothing is refused");
+        let forecast_ms = begun.elapsed().as_micros() / 1_000;
+        assert!(told.steps.len() > units, "all but those of the lost node start");
+        let grants = planned.decisions.len();
+        let row = [units as u128, nodes as u128, grants as u128, ms, check_ms, forecast_ms];
+        println!("{}", row.map(|number| format!("{number:>11}")).join(" "));
     }
 }
