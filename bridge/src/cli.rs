@@ -9,6 +9,7 @@ mod agents;
 mod args;
 mod assemble;
 mod bus;
+mod check;
 mod confirm;
 mod exit;
 mod gate;
@@ -16,6 +17,7 @@ mod judge;
 mod look;
 mod member;
 mod out;
+mod plan;
 mod recipe;
 mod render;
 mod settings;
@@ -90,10 +92,12 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         Verb::Status { name, read } => look::status(bus, name.as_deref(), read.json).await,
         Verb::ListUnits { read } => look::units(bus, read.json).await,
         Verb::ListNodes { read } => look::nodes(bus, read.json).await,
+        Verb::Check { read } => check::check(bus, read.json).await,
         Verb::Why { unit, read } => look::why(bus, &unit, read.json).await,
         Verb::Events { lines, follow, unit, node, read } => {
             look::events(bus, &look::Filter { lines, unit, node }, follow, read.json).await
         }
+        Verb::Plan { verb, json } => plan::plan(bus, verb.unwrap_or(args::Plan::Now), json).await,
         Verb::Start { units, on, wait } => act::start(bus, &units, on.as_deref(), &wait).await,
         Verb::Stop { units, wait } => act::stop(bus, &units, &wait).await,
         Verb::Move { unit, to, from, wait } => {
@@ -171,6 +175,12 @@ fn verify(names: &[String], json: bool) -> Result<(), Failure> {
         out::say("nothing found");
     }
     Ok(())
+}
+
+/// Three nodes where all is well, for tests of what a picture is used for elsewhere.
+#[cfg(test)]
+pub(crate) fn sample() -> crate::api::model::Overview {
+    render::samples::picture()
 }
 
 #[cfg(test)]

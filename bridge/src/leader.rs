@@ -7,6 +7,7 @@ mod answers;
 mod connections;
 mod core;
 mod entry;
+mod foretell;
 mod gates;
 mod leases;
 mod memory;

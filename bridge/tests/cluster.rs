@@ -14,7 +14,8 @@ use bridge::session::message::{Denial, GateAnswer, Reply, Request, Up};
 use cluster::node::{Node, incarnation, settle};
 use cluster::raw::Raw;
 use policy::{
-    Cause, Definition, Fact, InventoryItem, Offer, Phase, Role, Settings, Token, UnitName, Wanted, Wish,
+    Cause, Definition, Fact, InventoryItem, Offer, Phase, Role, Settings, Suppose, Token, UnitName, Wanted,
+    Wish,
 };
 
 fn offer() -> Offer {
@@ -96,6 +97,20 @@ async fn a_cluster_of_one_node_grants_and_is_released() {
     node.report(fact).await;
     let Reply::Overview(overview) = ask(&node, Request::Overview).await else { panic!("no overview") };
     assert_eq!((overview.quorum, overview.units[0].state.as_str()), (true, "active"));
+    // What would happen is told, and does not happen.
+    for supposed in [vec![Suppose::Asked(stop())], vec![Suppose::Lost(id)]] {
+        let asked = Request::Forecast { supposed: supposed.clone() };
+        let Reply::Forecast(Ok(told)) = ask(&node, asked).await else {
+            panic!("no forecast of {supposed:?}")
+        };
+        assert_eq!((told.quorum, told.units.len(), told.index), (true, 1, overview.index), "{told:?}");
+    }
+    let refused = Wish::Move { unit: unit(), from: None, to: Some(id), by: "test".to_owned() };
+    let asked = Request::Forecast { supposed: vec![Suppose::Asked(refused)] };
+    let Reply::Forecast(Err(refusal)) = ask(&node, asked).await else { panic!("it is there already") };
+    assert!(refusal.to_string().contains("already"), "{refusal}");
+    let Reply::Overview(after) = ask(&node, Request::Overview).await else { panic!("no overview") };
+    assert_eq!(after, overview);
     wish(&node, 2, stop()).await.expect("recorded");
     let permit = node.revoking().await;
     let because = Cause::Ordered;

@@ -21,6 +21,12 @@ What to look at first, always.
 .B convoke why db
 Why db.service is where it is, and what to type to release it.
 .TP
+.B convoke plan lose n1
+Where everything on n1 would go if n1 fell silent, and what would wait and why. Changes nothing.
+.TP
+.B convoke check
+Whether the definitions of all units fit each other and the nodes.
+.TP
 .B convoke move db n2
 Move db.service to n2, and wait until it is active there.
 .TP
@@ -100,7 +106,8 @@ fn verb_section(text: &mut String, verb: &Command, parent: &str) {
         let usage = usage.trim_start_matches("Usage: ").replace('-', "\\-");
         text.push_str(&format!(".SS \"{usage}\"\n"));
         let about = verb.get_long_about().or(verb.get_about()).map(ToString::to_string).unwrap_or_default();
-        text.push_str(&about.replace('-', "\\-").replace("\n\n", "\n.PP\n"));
+        // Of several sentences the last has its full stop already.
+        text.push_str(&about.trim_end_matches('.').replace('-', "\\-").replace("\n\n", "\n.PP\n"));
         text.push_str(".\n");
         let mut options = Vec::new();
         let bare = verb.clone().mut_arg("help", |help| help.hide(true));

@@ -22,6 +22,9 @@ _convoke() {
             convoke,assemble)
                 cmd="convoke__subcmd__assemble"
                 ;;
+            convoke,check)
+                cmd="convoke__subcmd__check"
+                ;;
             convoke,config)
                 cmd="convoke__subcmd__config"
                 ;;
@@ -69,6 +72,9 @@ _convoke() {
                 ;;
             convoke,move)
                 cmd="convoke__subcmd__move"
+                ;;
+            convoke,plan)
+                cmd="convoke__subcmd__plan"
                 ;;
             convoke,reset-failed)
                 cmd="convoke__subcmd__reset__subcmd__failed"
@@ -163,6 +169,9 @@ _convoke() {
             convoke__subcmd__help,assemble)
                 cmd="convoke__subcmd__help__subcmd__assemble"
                 ;;
+            convoke__subcmd__help,check)
+                cmd="convoke__subcmd__help__subcmd__check"
+                ;;
             convoke__subcmd__help,config)
                 cmd="convoke__subcmd__help__subcmd__config"
                 ;;
@@ -207,6 +216,9 @@ _convoke() {
                 ;;
             convoke__subcmd__help,move)
                 cmd="convoke__subcmd__help__subcmd__move"
+                ;;
+            convoke__subcmd__help,plan)
+                cmd="convoke__subcmd__help__subcmd__plan"
                 ;;
             convoke__subcmd__help,reset-failed)
                 cmd="convoke__subcmd__help__subcmd__reset__subcmd__failed"
@@ -259,6 +271,75 @@ _convoke() {
             convoke__subcmd__help__subcmd__fence,list)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__list"
                 ;;
+            convoke__subcmd__help__subcmd__plan,drain)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__drain"
+                ;;
+            convoke__subcmd__help__subcmd__plan,lose)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__lose"
+                ;;
+            convoke__subcmd__help__subcmd__plan,move)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__move"
+                ;;
+            convoke__subcmd__help__subcmd__plan,now)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__now"
+                ;;
+            convoke__subcmd__help__subcmd__plan,start)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__start"
+                ;;
+            convoke__subcmd__help__subcmd__plan,stop)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__stop"
+                ;;
+            convoke__subcmd__help__subcmd__plan,undrain)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__undrain"
+                ;;
+            convoke__subcmd__plan,drain)
+                cmd="convoke__subcmd__plan__subcmd__drain"
+                ;;
+            convoke__subcmd__plan,help)
+                cmd="convoke__subcmd__plan__subcmd__help"
+                ;;
+            convoke__subcmd__plan,lose)
+                cmd="convoke__subcmd__plan__subcmd__lose"
+                ;;
+            convoke__subcmd__plan,move)
+                cmd="convoke__subcmd__plan__subcmd__move"
+                ;;
+            convoke__subcmd__plan,now)
+                cmd="convoke__subcmd__plan__subcmd__now"
+                ;;
+            convoke__subcmd__plan,start)
+                cmd="convoke__subcmd__plan__subcmd__start"
+                ;;
+            convoke__subcmd__plan,stop)
+                cmd="convoke__subcmd__plan__subcmd__stop"
+                ;;
+            convoke__subcmd__plan,undrain)
+                cmd="convoke__subcmd__plan__subcmd__undrain"
+                ;;
+            convoke__subcmd__plan__subcmd__help,drain)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__drain"
+                ;;
+            convoke__subcmd__plan__subcmd__help,help)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__help"
+                ;;
+            convoke__subcmd__plan__subcmd__help,lose)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__lose"
+                ;;
+            convoke__subcmd__plan__subcmd__help,move)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__move"
+                ;;
+            convoke__subcmd__plan__subcmd__help,now)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__now"
+                ;;
+            convoke__subcmd__plan__subcmd__help,start)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__start"
+                ;;
+            convoke__subcmd__plan__subcmd__help,stop)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__stop"
+                ;;
+            convoke__subcmd__plan__subcmd__help,undrain)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__undrain"
+                ;;
             *)
                 ;;
         esac
@@ -266,7 +347,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why fence events history leave forget adopt assemble reset-failed config verify enable-recipe gate version exit-codes help"
+            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -320,6 +401,20 @@ _convoke() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__check)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -744,7 +839,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help)
-            opts="init token join status list-units list-nodes start stop move drain undrain why fence events leave forget adopt assemble reset-failed config verify enable-recipe gate version exit-codes help"
+            opts="init token join status list-units list-nodes start stop move drain undrain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -772,6 +867,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__assemble)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__check)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1107,6 +1216,118 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__help__subcmd__plan)
+            opts="now lose drain undrain start stop move"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__lose)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__move)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__now)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__start)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__undrain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__help__subcmd__reset__subcmd__failed)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1354,6 +1575,252 @@ _convoke() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan)
+            opts="-h --json --help now lose drain undrain start stop move help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__drain)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help)
+            opts="now lose drain undrain start stop move help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__lose)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__move)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__now)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__start)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__undrain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__lose)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__move)
+            opts="-h --from --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__now)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__start)
+            opts="-h --on --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --on)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__stop)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__undrain)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

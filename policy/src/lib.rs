@@ -32,6 +32,7 @@ extern crate std;
 
 mod apply;
 mod assembly;
+mod check;
 mod command;
 mod definition;
 mod event;
@@ -49,12 +50,14 @@ mod room;
 mod state;
 mod unit;
 mod view;
+mod whatif;
 
 pub use apply::apply;
 pub use assembly::{
     Assembly, AssemblyStyle, BootUp, Duty, Election, Forks, Formation, Found, GatherThen, Ground, Heard,
     Member, Start, Word, Words,
 };
+pub use check::{Finding, Flaw, Key, Link, check};
 pub use command::{
     AfterFence, Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin, Settings,
     Wish,
@@ -72,3 +75,4 @@ pub use refusal::Refusal;
 pub use state::{Alarm, AlarmKind, State, Tenure};
 pub use unit::{Adopted, Failures, Goal, Hold, MoveWish, Unit, Wanted};
 pub use view::{NodeView, PermitView};
+pub use whatif::{End, Forecast, Suppose, forecast};

@@ -374,6 +374,13 @@ impl Manager {
         json(&self.0.why(names::unit(unit)?).await?)
     }
 
+    /// What would happen, as JSON. `what` is `now`, `lose` (nodes), `drain` or `undrain` (a node), `start` (units, `to` a node),
+    /// `stop` (units) or `move` (a unit, `from` and `to` nodes).
+    async fn plan(&self, what: &str, names: Vec<String>, from: &str, to: &str) -> Result<String, ApiError> {
+        let told = self.0.forecast(|picture| names::supposed(picture, what, &names, from, to)).await?;
+        json(&told)
+    }
+
     /// The last lines of the history, oldest first, as JSON; of one unit or node if named.
     async fn history(&self, lines: u64, unit: &str, node: &str) -> Result<String, ApiError> {
         let unit = if unit.is_empty() { None } else { Some(names::unit(unit)?) };

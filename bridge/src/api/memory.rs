@@ -228,6 +228,7 @@ impl Here {
             fences_closed: Vec::new(),
             links: Vec::new(),
             alarms: Vec::new(),
+            findings: None,
             memory: None,
         }
     }

@@ -3,10 +3,12 @@
 //! Stable for scripts: fields are added, never renamed or taken away.
 
 mod assembly;
+mod forecast;
 
 use serde::{Deserialize, Serialize};
 
 pub use assembly::{AssemblyLine, DataLine, ElectionLine, FormationLine, WordLine};
+pub use forecast::{ChangeLine, Forecast, StepLine};
 
 /// The state of the cluster, as its leader sees it, or as a voter remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +38,29 @@ pub struct Overview {
     pub links: Vec<LinkLine>,
     /// What somebody should look at, worst first.
     pub alarms: Vec<AlarmLine>,
+    /// What is wrong with the set of units, whether or not they are to run; `None` from a node that cannot tell.
+    #[serde(default)]
+    pub findings: Option<Vec<FindingLine>>,
     /// Set if nobody confirms this picture: why, and what this node still knows for certain.
     #[serde(default)]
     pub memory: Option<Memory>,
+}
+
+/// Something wrong with the definitions of units, which no waiting mends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingLine {
+    /// `error` if something cannot run as long as this stands, else `warning`.
+    pub severity: String,
+    /// A stable word for what it is (`circle`).
+    pub kind: String,
+    /// Which unit; of several, the first by name.
+    pub unit: String,
+    /// Whether all whom it concerns are to run now.
+    pub pressing: bool,
+    /// One sentence, without the unit's name before it.
+    pub text: String,
+    /// What to do.
+    pub remedy: String,
 }
 
 /// Why a picture is old, and what is known all the same.

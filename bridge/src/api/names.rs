@@ -1,9 +1,10 @@
 //! From the names that people type to what the cluster calls them.
 
-use policy::{NodeId, UnitName, Word};
+use policy::{NodeId, Suppose, UnitName, Wanted, Wish, Word};
 
 use super::error::ApiError;
 use super::model::Overview;
+use super::picture::BY;
 
 /// A unit's name, with `.service` added where a type is missing, as `systemctl` does.
 ///
@@ -49,6 +50,43 @@ pub fn word(name: &str) -> Result<fn(NodeId) -> Word, ApiError> {
     }
 }
 
+/// What a forecast supposes.
+///
+/// # Errors
+/// [`ApiError::BadInput`], naming the words that there are; and those of [`unit`] and [`node`].
+pub fn supposed(
+    picture: &Overview,
+    what: &str,
+    names: &[String],
+    from: &str,
+    to: &str,
+) -> Result<Vec<Suppose>, ApiError> {
+    let place = |name: &str| if name.is_empty() { Ok(None) } else { node(picture, name).map(Some) };
+    let (from, to, by) = (place(from)?, place(to)?, BY.to_owned());
+    let one = |name: &String| match what {
+        "lose" => Ok(Suppose::Lost(node(picture, name)?)),
+        "drain" | "undrain" => {
+            let (node, drained) = (node(picture, name)?, what == "drain");
+            Ok(Suppose::Asked(Wish::SetDrained { node, drained, by: by.clone() }))
+        }
+        "start" | "stop" => {
+            let wanted = if what == "start" { Wanted::Started } else { Wanted::Stopped };
+            let node = to.filter(|_| what == "start");
+            Ok(Suppose::Asked(Wish::SetGoal { unit: unit(name)?, wanted, node, seen: None, by: by.clone() }))
+        }
+        "move" => Ok(Suppose::Asked(Wish::Move { unit: unit(name)?, from, to, by: by.clone() })),
+        _ => Err(ApiError::BadInput(format!(
+            "`{what}` is none of the words `now`, `lose`, `drain`, `undrain`, `start`, `stop`, `move`"
+        ))),
+    };
+    match (what, names) {
+        ("now", []) => Ok(Vec::new()),
+        ("now", _) => Err(ApiError::BadInput("`now` takes no names".to_owned())),
+        (_, []) => Err(ApiError::BadInput(format!("`{what}` of what?"))),
+        _ => names.iter().map(one).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +115,41 @@ mod tests {
         assert_eq!(meant("resync"), Word::Resync(NodeId(3)));
         for wrong in ["", "Without", "--from", "force"] {
             assert!(matches!(word(wrong), Err(ApiError::BadInput(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_forecast_is_asked_for_by_the_words_of_the_verbs() {
+        let picture = crate::cli::sample();
+        let ask = |what: &str, names: &[&str], from: &str, to: &str| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            supposed(&picture, what, &names, from, to)
+        };
+        let by = || BY.to_owned();
+        let goal = |wanted, node| {
+            Suppose::Asked(Wish::SetGoal { unit: "db.service".into(), wanted, node, seen: None, by: by() })
+        };
+        let one = Some(NodeId(1));
+        let table = [
+            (ask("now", &[], "", ""), vec![]),
+            (ask("lose", &["n1", "n1"], "", ""), vec![Suppose::Lost(NodeId(1)), Suppose::Lost(NodeId(1))]),
+            (
+                ask("undrain", &["n1"], "", ""),
+                vec![Suppose::Asked(Wish::SetDrained { node: NodeId(1), drained: false, by: by() })],
+            ),
+            (ask("start", &["db"], "", "n1"), vec![goal(Wanted::Started, one)]),
+            (ask("stop", &["db"], "", "n1"), vec![goal(Wanted::Stopped, None)]),
+            (
+                ask("move", &["db"], "n1", ""),
+                vec![Suppose::Asked(Wish::Move { unit: "db.service".into(), from: one, to: None, by: by() })],
+            ),
+        ];
+        for (asked, expected) in table {
+            assert_eq!(asked.expect("well asked"), expected);
+        }
+        assert!(matches!(ask("lose", &["n9"], "", ""), Err(ApiError::UnknownNode(_))));
+        for (what, names) in [("now", &["n1"][..]), ("lose", &[]), ("burn", &["n1"]), ("stop", &["a/b"])] {
+            assert!(matches!(ask(what, names, "", ""), Err(ApiError::BadInput(_))), "{what}");
         }
     }
 }

@@ -9,11 +9,14 @@ mod definitions;
 mod departed;
 mod events;
 mod fences;
+mod findings;
+mod forecast;
 mod nodes;
 mod reasons;
 
 pub use departed::{farewells, marked};
 pub use events::sentence;
+pub use forecast::{BY, forecast};
 pub use reasons::remedy;
 mod units;
 
@@ -48,6 +51,7 @@ struct View<'a> {
 #[must_use]
 pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overview {
     let view = View { state, plan, now };
+    let flaws = policy::check(state);
     let mut nodes: Vec<_> = state.nodes.keys().filter_map(|id| view.node_line(*id)).collect();
     nodes.sort_by_key(|node| natural(&node.name));
     let mut links: Vec<_> = live
@@ -68,7 +72,8 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         fences: view.fence_lines(),
         fences_closed: view.closed_fence_lines(),
         links,
-        alarms: view.alarms(),
+        alarms: view.alarms(&flaws),
+        findings: Some(view.findings(&flaws)),
         memory: None,
     }
 }

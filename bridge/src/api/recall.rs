@@ -68,13 +68,18 @@ impl Api {
 
     /// What this node's own copy of the log says; none on a member.
     pub(super) async fn recall(&self, request: Request) -> Option<Reply> {
+        self.recall_within(request, INSIDE).await
+    }
+
+    /// The same, where the answer takes longer.
+    pub(super) async fn recall_within(&self, request: Request, limit: Duration) -> Option<Reply> {
         let asked = self.asked.as_ref()?;
         let (reply, answer) = oneshot::channel();
         let asking = async {
             asked.send((request, reply)).await.ok()?;
             answer.await.ok()
         };
-        let reply = timeout(INSIDE, asking).await.ok().flatten()?;
+        let reply = timeout(limit, asking).await.ok().flatten()?;
         (!matches!(reply, Reply::Unable(_))).then_some(reply)
     }
 }

@@ -107,6 +107,14 @@ pub(super) enum Verb {
         #[command(flatten)]
         read: Read,
     },
+    /// Say what would happen, without doing anything
+    Plan {
+        #[command(subcommand)]
+        verb: Option<Plan>,
+        /// Print JSON
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Show fencing and fence agents, or vouch that a node is off
     Fence {
         #[command(subcommand)]
@@ -188,6 +196,14 @@ pub(super) enum Verb {
         #[command(flatten)]
         read: Read,
     },
+    /// Check the definitions of all cluster units against each other and against the nodes
+    ///
+    /// Circles of orders, requirements that no node offers, places that are nowhere, exclusive units on nodes that nothing
+    /// fences; and definitions that are not in force. Ends with 1 if anything cannot run as long as it stands.
+    Check {
+        #[command(flatten)]
+        read: Read,
+    },
     /// Copy a ready-made definition of a clustered service to this node
     ///
     /// Writes the recipe's drop-in to /etc/systemd/system and says what to do next. A file that was changed is left alone.
@@ -206,6 +222,58 @@ pub(super) enum Verb {
     /// List the exit codes
     #[command(hide = true, long_about = exit::TABLE)]
     ExitCodes,
+}
+
+/// What is supposed.
+#[derive(Debug, Subcommand)]
+pub(super) enum Plan {
+    /// Say what the cluster is about to do by itself; the same as `convoke plan`
+    ///
+    /// Each `convoke plan` carries the cluster's own plans out on a copy of its state, and shows where units would run, what
+    /// would wait and why, and in which order things would be done. It supposes that each start and stop succeeds and that
+    /// fencing works, and changes nothing.
+    Now,
+    /// Say what would happen if nodes fell silent at one time
+    Lose {
+        /// The nodes
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Say what `convoke drain` would do
+    Drain {
+        /// The node
+        node: String,
+    },
+    /// Say what `convoke undrain` would do
+    Undrain {
+        /// The node
+        node: String,
+    },
+    /// Say what `convoke start` would do
+    Start {
+        /// The units
+        #[arg(required = true)]
+        units: Vec<String>,
+        /// Start on this node
+        #[arg(long, value_name = "NODE")]
+        on: Option<String>,
+    },
+    /// Say what `convoke stop` would do
+    Stop {
+        /// The units
+        #[arg(required = true)]
+        units: Vec<String>,
+    },
+    /// Say what `convoke move` would do
+    Move {
+        /// The unit
+        unit: String,
+        /// Where to; the cluster chooses if none is given
+        to: Option<String>,
+        /// Which copy to move, for a unit with several
+        #[arg(long, value_name = "NODE")]
+        from: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

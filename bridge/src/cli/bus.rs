@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use zbus::connection;
 
 use super::exit::{Code, Failure};
-use crate::api::model::{HistoryLine, Overview, UnitWhy};
+use crate::api::model::{Forecast, HistoryLine, Overview, UnitWhy};
 
 /// Longer than the daemon takes for anything, so that its own words are heard.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -35,6 +35,7 @@ pub(super) trait Manager {
     fn config_show(&self) -> zbus::Result<String>;
     fn overview(&self) -> zbus::Result<String>;
     fn why(&self, unit: &str) -> zbus::Result<String>;
+    fn plan(&self, what: &str, names: &[String], from: &str, to: &str) -> zbus::Result<String>;
     fn history(&self, lines: u64, unit: &str, node: &str) -> zbus::Result<String>;
     fn wait_change(&self, index: u64, limit_ms: u32) -> zbus::Result<u64>;
 }
@@ -65,6 +66,16 @@ impl Bus {
 
     pub(super) async fn why(&self, unit: &str) -> Result<UnitWhy, Failure> {
         read(&self.0.why(unit).await?)
+    }
+
+    pub(super) async fn plan(
+        &self,
+        what: &str,
+        names: &[String],
+        from: &str,
+        to: &str,
+    ) -> Result<Forecast, Failure> {
+        read(&self.0.plan(what, names, from, to).await?)
     }
 
     pub(super) async fn history(

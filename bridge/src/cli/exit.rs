@@ -16,7 +16,8 @@ The exit codes of convoke are stable:
   5  recorded by the cluster, but not done within --timeout, or not proven done
   6  `config diff` found differences
 
-`convoke status`, `why`, `events` and `list-*` end with 3 when they show what this node last knew instead of what a majority confirms.
+`convoke status`, `why`, `check`, `plan`, `events` and `list-*` end with 3 when they show what this node last knew instead of what a
+majority confirms. `convoke check` and `verify` end with 1 if they find errors.
 `convoke gate` ends with 0 if the unit may start here, else with 1.";
 
 /// Why `convoke` did not do what was asked.

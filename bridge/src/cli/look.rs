@@ -30,7 +30,7 @@ pub(super) async fn status(bus: &Bus, name: Option<&str>, json: bool) -> Result<
 }
 
 /// The first lines of what is old: that it is, and why.
-fn aged(picture: &Overview, json: bool, style: Style) {
+pub(super) fn aged(picture: &Overview, json: bool, style: Style) {
     if let Some(memory) = picture.memory.as_ref().filter(|_| !json) {
         out::print(&render::old(memory, style));
     }
@@ -84,14 +84,14 @@ pub(super) async fn nodes(bus: &Bus, json: bool) -> Result<(), Failure> {
 }
 
 /// What was printed is true only with a quorum; scripts learn it from the exit code.
-fn confirmed(picture: &Overview) -> Result<(), Failure> {
+pub(super) fn confirmed(picture: &Overview) -> Result<(), Failure> {
     if picture.quorum {
         return Ok(());
     }
     Err(unconfirmed())
 }
 
-fn unconfirmed() -> Failure {
+pub(super) fn unconfirmed() -> Failure {
     Failure::new(Code::NoQuorum, "no quorum: nobody confirms this now")
 }
 

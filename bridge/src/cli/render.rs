@@ -2,6 +2,8 @@
 
 mod agents;
 mod assembly;
+mod check;
+mod forecast;
 mod lists;
 mod old;
 mod past;
@@ -10,6 +12,8 @@ mod screen;
 
 pub(super) use agents::{agent, agents};
 pub(super) use assembly::{data, span, table as data_table};
+pub(super) use check::findings;
+pub(super) use forecast::forecast;
 pub(super) use lists::{Age, fences, node, nodes, unit, units};
 pub(super) use old::old;
 pub(super) use past::history;

@@ -298,9 +298,10 @@ impl Core {
                     .map(|(id, node)| (*id, (node.name.clone(), node.attributes.clone())))
                     .collect(),
             },
-            Request::Wish { .. } | Request::Gate { .. } | Request::Enroll { .. } => {
-                Reply::Unable("this question needs no quorum round".to_owned())
-            }
+            Request::Wish { .. }
+            | Request::Gate { .. }
+            | Request::Enroll { .. }
+            | Request::Forecast { .. } => Reply::Unable("this question is answered elsewhere".to_owned()),
         }
     }
 

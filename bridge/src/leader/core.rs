@@ -22,7 +22,7 @@ use super::times;
 use super::voters::Voters;
 use crate::doors::Guests;
 use crate::net::{AddressBook, Stream};
-use crate::session::message::{Down, Up};
+use crate::session::message::{Down, Number, Reply, Up};
 
 /// Events that may wait for the core.
 pub(super) const QUEUE: usize = 1_024;
@@ -72,6 +72,15 @@ pub enum Event {
         ticket: u64,
         /// How.
         result: Result<Applied, ProposeError>,
+    },
+    /// A forecast is made.
+    Foretold {
+        /// For whom.
+        connection: ConnectionId,
+        /// Of the question.
+        number: Number,
+        /// The answer.
+        reply: Box<Reply>,
     },
     /// A change of voters came to its end.
     Voters {
@@ -127,6 +136,8 @@ pub struct Core {
     leader: watch::Sender<Option<NodeId>>,
     applied: watch::Sender<u64>,
     found: Option<Wish>,
+    /// Whether a forecast is being made.
+    pub(super) foretelling: bool,
     next_connection: ConnectionId,
     next_nonce: u64,
 }
@@ -143,6 +154,7 @@ pub async fn run(setup: Setup) {
         node,
         replica,
         found,
+        foretelling: false,
         consensus,
         leadership: first,
         reign: None,
@@ -183,8 +195,7 @@ pub async fn run(setup: Setup) {
                 core.leadership_changed();
             }
             Some((request, reply)) = asked.recv() => {
-                // Whoever asked may have gone.
-                let _ = reply.send(core.recall(&request));
+                core.remember(request, reply);
             }
             () = tokio::time::sleep_until(core.next_due.into()) => {}
         }
@@ -228,6 +239,7 @@ impl Core {
             Event::Closed { id } => self.closed(id),
             Event::Round { term, result } => self.round_done(term, result),
             Event::Proposed { term, ticket, result } => self.proposed(term, ticket, result),
+            Event::Foretold { connection, number, reply } => self.foretold(connection, number, *reply),
             Event::Voters { result } => self.voters_changed(result),
         }
     }

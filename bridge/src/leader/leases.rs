@@ -130,6 +130,9 @@ impl Core {
                         Waiting::Beat { connection, nonce, cut_off_from } => {
                             self.answer_beat(connection, nonce, cut_off_from);
                         }
+                        Waiting::Question { connection, number, request: Request::Forecast { supposed } } => {
+                            self.foretell(connection, number, supposed);
+                        }
                         Waiting::Question { connection, number, request } => {
                             let Some(peer) = self.connections.peer(connection) else { continue };
                             let reply = self.answer(peer, &request);

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{CaseId, Fact, Incarnation, NodeId, NodeView, Refusal, Token, UnitName, Wish};
+use policy::{CaseId, Fact, Incarnation, NodeId, NodeView, Refusal, Suppose, Token, UnitName, Wish};
 use serde::{Deserialize, Serialize};
 
-use crate::api::model::{Overview, UnitWhy};
+use crate::api::model::{Forecast, Overview, UnitWhy};
 use crate::join::Peer;
 
 /// A number that answers are matched by; unique within a session.
@@ -258,6 +258,11 @@ pub enum Request {
     },
     /// The settings document.
     Config,
+    /// What would happen. Asked of a leader only whose [`Overview`] shows that it knows the question.
+    Forecast {
+        /// If this were so.
+        supposed: Vec<Suppose>,
+    },
 }
 
 /// The client in whose name a gate's wish is recorded.
@@ -302,6 +307,8 @@ pub enum Reply {
         /// Each node's name and attributes.
         nodes: BTreeMap<NodeId, (String, BTreeMap<String, String>)>,
     },
+    /// What would happen, or the refusal of what was to be asked for.
+    Forecast(Result<Box<Forecast>, Refusal>),
     /// The leader could not tell; the text says why.
     Unable(String),
 }

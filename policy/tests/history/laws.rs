@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use policy::{
-    Command, Decision, Definition, Entry, Goal, NodeTerm, Start, State, Unit, UnitName, Wanted, apply, plan,
+    Command, Decision, Definition, End, Entry, Forecast, Goal, NodeTerm, Start, State, Suppose, Unit,
+    UnitName, Wanted, apply, check, forecast, plan,
 };
 
 use super::World;
-use super::check::{Checked, Violation};
+use super::check::{Checked, Violation, one_live_permit};
 use super::definitions::offer;
 
 fn broken(what: String) -> Checked {
     Err(Violation { rule: "law", what })
 }
 
-/// Renaming the nodes renames the plan, and changes nothing else.
+/// Renaming the nodes renames the plan, and changes nothing else; nor what is wrong with the set of units.
 pub(crate) fn names_decide_nothing(world: &World) -> Checked {
     // Backwards, so that the order of names is another one.
     let renamed = |name: &str| format!("{}-{name}", 1_000 - name.bytes().map(u32::from).sum::<u32>());
@@ -44,10 +45,14 @@ pub(crate) fn names_decide_nothing(world: &World) -> Checked {
         }
     }
     let found = plan(&other, world.now).decisions;
+    if found != expected {
+        return broken(format!("renamed, the plan is {found:?}, not {expected:?}"));
+    }
+    let (expected, found) = (check(&world.state), check(&other));
     if found == expected {
         Ok(())
     } else {
-        broken(format!("renamed, the plan is {found:?}, not {expected:?}"))
+        broken(format!("renamed, what is wrong is {found:?}, not {expected:?}"))
     }
 }
 
@@ -93,6 +98,27 @@ pub(crate) fn a_ban_only_removes_choices(world: &World) -> Checked {
             if choice.1 == *banned {
                 return broken(format!("{choice:?} may be granted though {banned} is drained"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Carrying plans out comes to rest, from wherever it begins, with one live permit at the most on the way's end; and where
+/// it rests nothing follows.
+pub(crate) fn a_forecast_comes_to_rest(world: &World) -> Checked {
+    let losses = world.state.nodes.keys().map(|id| vec![Suppose::Lost(*id)]);
+    for supposed in losses.chain([Vec::new()]) {
+        let told = forecast(world.state.clone(), world.now, &supposed);
+        let Ok(Forecast { state, now, end, .. }) = told else {
+            return broken(format!("{supposed:?} is refused: {told:?}"));
+        };
+        one_live_permit(&state)?;
+        if end == End::Unfinished {
+            return broken(format!("{supposed:?} does not come to rest"));
+        }
+        let after = forecast(state, now, &[]).map(|forecast| forecast.steps);
+        if end == End::AtRest && after.as_ref().is_ok_and(|steps| !steps.is_empty()) {
+            return broken(format!("after {supposed:?} it rests, and then {after:?}"));
         }
     }
     Ok(())

@@ -317,6 +317,7 @@ impl World {
             0 => laws::names_decide_nothing(self),
             16 => laws::a_stranger_moves_nobody(self),
             32 => laws::a_ban_only_removes_choices(self),
+            40 => laws::a_forecast_comes_to_rest(self),
             _ => Ok(()),
         }
     }

@@ -16,6 +16,7 @@ use policy::{
     State, Token, UnitName, Wish, apply, plan,
 };
 
+#[derive(Clone)]
 pub(crate) struct World {
     state: State,
     index: u64,
@@ -125,6 +126,22 @@ impl World {
             let next = self.cases.len() + 1;
             self.cases.entry(id.0).or_insert(next);
             self.attempts.insert(case.node, (*id, case.attempts));
+        }
+    }
+
+    /// Names what appears in an event only: a forecast shows events whose permits and cases are over by its end.
+    fn name_event(&mut self, event: &policy::Event) {
+        use policy::EventKind::{Adopted, FenceWanted, Granted, GrantedAs};
+        match &event.kind {
+            Granted { token } | GrantedAs { token, .. } | Adopted { token } => {
+                let next = self.tokens.len() + 1;
+                self.tokens.entry(*token).or_insert(next);
+            }
+            FenceWanted { case, .. } => {
+                let next = self.cases.len() + 1;
+                self.cases.entry(case.0).or_insert(next);
+            }
+            _ => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! What happened, as golden text.
 
 use policy::{
-    Cause, Class, Decision, Event, EventKind, Evidence, FencePhase, Life, Node, Phase, Presence, Start,
-    Token, Unit, Wanted, Word,
+    Cause, Class, Decision, Event, EventKind, Evidence, FencePhase, Finding, Flaw, Life, Link, Node, NodeId,
+    Phase, Presence, Start, Token, Unit, UnitName, Wanted, Word,
 };
 
 use super::World;
@@ -71,6 +71,55 @@ impl World {
                 format!("{text} ({})", number.trim_end_matches([':', ',']))
             }
             _ => text,
+        }
+    }
+
+    /// What is wrong with the set of units; in brackets what prevents nothing, or nothing that is wanted now.
+    pub(super) fn check(&self) -> Vec<String> {
+        let line = |finding: &Finding| {
+            let text = format!("{}: {}", finding.unit, self.flaw(&finding.flaw));
+            match (finding.flaw.prevents(), finding.is_pressing(&self.state)) {
+                (true, true) => text,
+                (false, true) => format!("{text} (runs)"),
+                (true, false) => format!("{text} (not wanted)"),
+                (false, false) => format!("{text} (runs, not wanted)"),
+            }
+        };
+        policy::check(&self.state).iter().map(line).collect()
+    }
+
+    fn flaw(&self, flaw: &Flaw) -> String {
+        let link = |link: &Link| format!("{} {}{}", link.unit, link.key.text(), link.other);
+        let names = |nodes: &[NodeId]| nodes.iter().map(|id| self.name(*id)).collect::<Vec<_>>().join(",");
+        let with = |units: &[UnitName]| {
+            let units: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+            if units.is_empty() { String::new() } else { format!(" with {}", units.join(",")) }
+        };
+        match flaw {
+            Flaw::Circle(links) => {
+                format!("circle: {}", links.iter().map(link).collect::<Vec<_>>().join(", "))
+            }
+            Flaw::Lacks { key, other } => format!("nobody offers {}{other}", key.text()),
+            Flaw::NotOffered => "nobody offers it".into(),
+            Flaw::NotAllowed { offering, unmatched } => {
+                format!("Nodes= allows none of {}; matches nobody: {unmatched:?}", names(offering))
+            }
+            Flaw::TooLarge { takes, short, with: others } => {
+                let takes: Vec<String> = takes.iter().map(|(of, amount)| format!("{amount} {of}")).collect();
+                let short = match short {
+                    Some((of, Some((node, amount)))) => format!("{} has {amount} {of}", self.name(*node)),
+                    Some((of, None)) => format!("nobody has {of}"),
+                    None => "nobody has all of it".into(),
+                };
+                format!("takes {}{}; {short}", takes.join(", "), with(others))
+            }
+            Flaw::NoCommonNode { with: others } => format!("no node in common{}", with(others)),
+            Flaw::Torn(between) => format!("torn by {}", link(between)),
+            Flaw::TooFewNodes { wanted, nodes } => format!("wants {wanted} of {}", names(nodes)),
+            Flaw::Crowded { with: others, wanted, nodes } => {
+                format!("wants {wanted} nodes{}, of {}", with(others), names(nodes))
+            }
+            Flaw::Unfenced { nodes } => format!("nothing fences {}", names(nodes)),
         }
     }
 

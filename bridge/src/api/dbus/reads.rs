@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use policy::UnitName;
+use policy::{Suppose, UnitName};
 
 use super::{Shared, unexpected};
 use crate::api::error::ApiError;
-use crate::api::model::{HistoryLine, Overview, UnitWhy};
+use crate::api::model::{Forecast, HistoryLine, Overview, UnitWhy};
 use crate::session::message::{Reply, Request};
 
 /// How long a reader waits for the leader before it gets what this node remembers. Longer than an election would
@@ -14,6 +14,8 @@ use crate::session::message::{Reply, Request};
 const READ_LIMIT: Duration = Duration::from_millis(1_500);
 /// The same where the lease has ended long ago: an election would be over by now.
 const LONG_ALONE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(300));
+/// How long a forecast may take: some tens of plans, of which one of a big cluster takes half a second.
+const FORECAST_LIMIT: Duration = Duration::from_secs(12);
 /// Longest wait for a change in one call; below the 25 s after which bus libraries give up.
 const CHANGE_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks for a change where this node does not hold the log: at first, and at the most. What an operator
@@ -25,7 +27,10 @@ impl Shared {
     pub(super) async fn read(&self, request: Request) -> Result<Reply, ApiError> {
         self.api.in_the_cluster()?;
         let alone = self.api.lease_ended().is_some_and(|ago| ago > LONG_ALONE.0);
-        let limit = if alone { LONG_ALONE.1 } else { READ_LIMIT };
+        self.read_within(request, if alone { LONG_ALONE.1 } else { READ_LIMIT }).await
+    }
+
+    async fn read_within(&self, request: Request, limit: Duration) -> Result<Reply, ApiError> {
         match self.api.asker.ask(request, limit).await {
             Ok(Reply::Unable(why)) => Err(unexpected(Reply::Unable(why))),
             Ok(reply) => Ok(reply),
@@ -97,6 +102,41 @@ impl Shared {
                 let here = self.api.here().await;
                 Err(ApiError::NoQuorum(format!(
                     "{}; {} keeps no history, as it does not vote: ask on a voter, or see `journalctl -u convoked` here",
+                    here.why(),
+                    here.name
+                )))
+            }
+        }
+    }
+
+    /// What would happen. `supposed` is made with a picture that has the nodes' ids.
+    pub(super) async fn forecast(
+        &self,
+        supposed: impl FnOnce(&Overview) -> Result<Vec<Suppose>, ApiError>,
+    ) -> Result<Forecast, ApiError> {
+        let picture = self.overview().await?;
+        let request = Request::Forecast { supposed: supposed(&picture)? };
+        if picture.quorum {
+            // The two came with one release; a leader that does not know a question ends the session.
+            if picture.findings.is_none() {
+                return Err(ApiError::Failed(
+                    "the node that leads runs an older convoked, which makes no forecasts; update it, or let another lead"
+                        .to_owned(),
+                ));
+            }
+            match self.read_within(request.clone(), FORECAST_LIMIT).await {
+                Ok(Reply::Forecast(answer)) => return Ok(*answer?),
+                Ok(other) => return Err(unexpected(other)),
+                Err(ApiError::NoQuorum(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.api.recall_within(request, FORECAST_LIMIT).await {
+            Some(Reply::Forecast(answer)) => Ok(*answer?),
+            _ => {
+                let here = self.api.here().await;
+                Err(ApiError::NoQuorum(format!(
+                    "{}; {} knows no state of the cluster to begin with: ask on a voter",
                     here.why(),
                     here.name
                 )))

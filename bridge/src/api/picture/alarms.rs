@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use policy::{AlarmKind, EventKind, FencePhase, Fencing, Node, NodeId, Reason, Wanted};
+use policy::{AlarmKind, EventKind, FencePhase, Fencing, Finding, Node, NodeId, Reason, Wanted};
 
 use super::View;
 use crate::api::model::AlarmLine;
@@ -14,14 +14,15 @@ use crate::api::model::AlarmLine;
 const CONTRADICTED_SHOWN_MS: policy::Millis = 86_400_000;
 
 impl View<'_> {
-    /// All alarms, alerts first.
-    pub(super) fn alarms(&self) -> Vec<AlarmLine> {
+    /// All alarms, alerts first; `flaws` are those of the set of units.
+    pub(super) fn alarms(&self, flaws: &[Finding]) -> Vec<AlarmLine> {
         let mut alarms = self.standing();
         alarms.extend(self.fences_in_trouble());
         alarms.extend(self.contradicted_lately());
         alarms.extend(self.lost_nodes());
         alarms.extend(self.strays());
         alarms.extend(self.units_in_trouble());
+        alarms.extend(self.pressing_flaws(flaws));
         alarms.extend(self.unfenceable());
         alarms.extend(self.too_few_voters());
         alarms.sort_by_key(|alarm| alarm.severity != "alert");

@@ -1,5 +1,7 @@
 mod assembly;
 mod fences;
+mod findings;
+mod forecast;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -85,7 +85,12 @@ fn copies(unit: &UnitLine) -> String {
 }
 
 fn places(unit: &UnitLine) -> String {
-    if unit.copies.is_empty() {
+    copies_on(&unit.copies)
+}
+
+/// Where copies are, with the state of those that are not simply active.
+pub(super) fn copies_on(copies: &[CopyLine]) -> String {
+    if copies.is_empty() {
         return "-".to_owned();
     }
     let place = |copy: &CopyLine| match copy.state.as_str() {
@@ -93,7 +98,7 @@ fn places(unit: &UnitLine) -> String {
         "active" => copy.node.clone(),
         state => format!("{} ({state})", copy.node),
     };
-    unit.copies.iter().map(place).collect::<Vec<_>>().join(", ")
+    copies.iter().map(place).collect::<Vec<_>>().join(", ")
 }
 
 /// One node.

@@ -1,7 +1,7 @@
 //! Pictures to show and to judge.
 
 use crate::api::model::{
-    AssemblyLine, CopyLine, DataLine, DeviceLine, FormationLine, NodeLine, Overview, UnitLine,
+    AssemblyLine, CopyLine, DataLine, DeviceLine, FindingLine, FormationLine, NodeLine, Overview, UnitLine,
 };
 
 /// A voter that is online, with a device that works.
@@ -68,6 +68,7 @@ pub(in crate::cli) fn picture() -> Overview {
         fences_closed: Vec::new(),
         links: Vec::new(),
         alarms: Vec::new(),
+        findings: Some(Vec::new()),
         memory: None,
     }
 }
@@ -143,5 +144,18 @@ pub(in crate::cli) fn clustered(state: &str, copies: Vec<CopyLine>, assembly: As
         exclusive: false,
         assembly: Some(assembly),
         ..unit("mariadb.service", state, copies)
+    }
+}
+
+/// A need that nobody offers.
+pub(in crate::cli) fn finding(severity: &str, unit: &str) -> FindingLine {
+    FindingLine {
+        severity: severity.to_owned(),
+        kind: "not-offered".to_owned(),
+        unit: unit.to_owned(),
+        pressing: true,
+        text: "it needs cache.service (Requires=), which no node offers".to_owned(),
+        remedy: "give a node that runs units cache.service with an [X-Convoke] section, or take it out of Requires="
+            .to_owned(),
     }
 }

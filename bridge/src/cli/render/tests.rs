@@ -1,9 +1,10 @@
 mod assembly;
 mod fences;
+mod forecast;
 
 use jiff::tz::TimeZone;
 
-use super::samples::{copy, node, picture, unit};
+use super::samples::{copy, finding, node, picture, unit};
 use super::*;
 use crate::api::model::{
     AlarmLine, FenceLine, HereLine, HistoryLine, LinkLine, Memory, Overview, UnitWhy, WhyLine,
@@ -104,6 +105,23 @@ harbour: quorum, led by n1; 2 of 3 nodes online, 2 of 4 started units active
     let text = status(&trouble(), STYLE);
     assert_eq!(text, expected);
     assert!(text.lines().all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn findings_are_shown_as_alarms() {
+    let expected = "\
+!! app.service: it needs cache.service (Requires=), which no node offers
+   -> give a node that runs units cache.service with an [X-Convoke] section, or
+      take it out of Requires=
+ ! web.service: it needs cache.service (Requires=), which no node offers; it
+   is not to run now
+   -> give a node that runs units cache.service with an [X-Convoke] section, or
+      take it out of Requires=
+";
+    let mut stopped = finding("warning", "web.service");
+    stopped.pressing = false;
+    assert_eq!(findings(&[finding("error", "app.service"), stopped], 7, STYLE), expected);
+    assert_eq!(findings(&[], 7, STYLE), "7 units checked, nothing found\n");
 }
 
 /// n1 alone, its lease long over.

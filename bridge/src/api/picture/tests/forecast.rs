@@ -1,0 +1,144 @@
+//! What would happen, in the words of `convoke plan`.
+
+use policy::{OnQuorumLoss, Suppose, Wish};
+
+use super::*;
+use crate::api::model::{ChangeLine, Forecast};
+
+fn told(state: &State, supposed: &[Suppose]) -> Forecast {
+    forecast(state, NOW, true, supposed).expect("nothing is refused")
+}
+
+fn lost(ids: &[u64]) -> Vec<Suppose> {
+    ids.iter().map(|id| Suppose::Lost(NodeId(*id))).collect()
+}
+
+fn steps(told: &Forecast) -> Vec<&str> {
+    told.steps.iter().map(|step| step.text.as_str()).collect()
+}
+
+/// A unit's states and places, now and then.
+fn change(line: &ChangeLine) -> String {
+    let places = |copies: &[crate::api::model::CopyLine]| {
+        copies.iter().map(|copy| format!("{} {}", copy.state, copy.node)).collect::<Vec<_>>().join(", ")
+    };
+    let (now, then) = (places(&line.now), places(&line.then));
+    format!("{}: {} [{now}] -> {} [{then}]", line.unit, line.state_now, line.state_then)
+}
+
+fn changes(told: &Forecast) -> Vec<String> {
+    told.units.iter().map(change).collect()
+}
+
+#[test]
+fn a_loss_is_fenced_and_the_unit_starts_elsewhere() {
+    let state = state();
+    let told = told(&state, &lost(&[1]));
+    assert_eq!(told.supposed, "n1 is lost");
+    assert_eq!(changes(&told), ["db.service: active [active n1] -> active [active n2]"]);
+    let expected = [
+        "let n2 lead",
+        "call n1 lost",
+        "fence n1 by bmc-n1, run on n2",
+        "take n1 for proven off",
+        "start db.service on n2",
+    ];
+    assert_eq!(steps(&told), expected);
+    assert!(told.units[0].reasons.is_empty(), "{:?}", told.units);
+    assert_eq!(told.units[0].then[0].token, None, "nobody knows the number of a permit to come");
+    assert_eq!(
+        told.assumes,
+        [
+            "each start and each stop succeeds",
+            "fencing works",
+            "what is lost stays away",
+            "nothing else happens meanwhile"
+        ]
+    );
+    assert_eq!((told.end.as_str(), told.unchanged, told.index), ("at-rest", 0, 50));
+}
+
+#[test]
+fn without_a_device_it_waits_in_the_words_of_why() {
+    let mut state = state();
+    state.devices.clear();
+    let told = told(&state, &lost(&[1]));
+    assert_eq!(changes(&told), ["db.service: active [active n1] -> unknown [unknown n1]"]);
+    let reason = &told.units[0].reasons[0];
+    assert_eq!((reason.rule.as_str(), reason.fact.as_str()), ("S2", "n1 is lost and has no fence device"));
+    assert!(!told.assumes.iter().any(|one| one == "fencing works"), "no fence begins");
+}
+
+#[test]
+fn without_a_majority_each_node_acts_by_its_permits() {
+    let fates = [
+        (OnQuorumLoss::Stop, "-> stopped []"),
+        (OnQuorumLoss::Freeze, "-> unknown [frozen n1]"),
+        (OnQuorumLoss::Reboot, "-> stopped []"),
+    ];
+    for (fate, expected) in fates {
+        let mut state = state();
+        let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+        unit.permits.values_mut().for_each(|permit| permit.terms.on_quorum_loss = fate);
+        let told = told(&state, &lost(&[2, 3]));
+        assert_eq!(told.end, "no-quorum");
+        assert!(told.steps.is_empty(), "nobody decides: {:?}", told.steps);
+        assert!(changes(&told)[0].ends_with(expected), "{fate:?}: {:?}", changes(&told));
+        assert_eq!(told.units[0].reasons[0].rule, "S3");
+    }
+    // On a node that is lost it may run on.
+    let told = told(&state(), &lost(&[1, 2]));
+    assert_eq!(changes(&told), ["db.service: active [active n1] -> unknown [unknown n1]"]);
+    // What runs on as it did changes nothing.
+    let mut state = state();
+    let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+    unit.permits.values_mut().for_each(|permit| permit.terms.on_quorum_loss = OnQuorumLoss::Continue);
+    assert_eq!(changes(&forecast(&state, NOW, true, &lost(&[2, 3])).expect("told")), [""; 0]);
+}
+
+#[test]
+fn wishes_are_told_by_what_they_lead_to() {
+    let by = || BY.to_owned();
+    let goal = |wanted| Wish::SetGoal { unit: DB.into(), wanted, node: None, seen: None, by: by() };
+    let table = [
+        (
+            Wish::SetDrained { node: NodeId(1), drained: true, by: by() },
+            "n1 is drained",
+            "db.service: active [active n1] -> active [active n2]",
+            vec!["stop db.service on n1: the node is drained", "start db.service on n2"],
+        ),
+        (
+            goal(Wanted::Stopped),
+            "db.service is stopped",
+            "db.service: active [active n1] -> stopped []",
+            vec!["stop db.service on n1: it was asked to stop"],
+        ),
+        (
+            Wish::Move { unit: DB.into(), from: None, to: Some(NodeId(3)), by: by() },
+            "db.service is moved to n3",
+            "db.service: active [active n1] -> active [active n3]",
+            vec!["stop db.service on n1: it moves", "start db.service on n3"],
+        ),
+    ];
+    for (wish, clause, changed, expected) in table {
+        let told = told(&state(), &[Suppose::Asked(wish)]);
+        assert_eq!(told.supposed, clause);
+        assert_eq!(changes(&told), [changed]);
+        assert_eq!(steps(&told), expected);
+    }
+    // It runs already.
+    let told = told(&state(), &[Suppose::Asked(goal(Wanted::Started))]);
+    assert_eq!((changes(&told).len(), steps(&told).len(), told.unchanged), (0, 0, 1));
+    let refused = Wish::Move { unit: DB.into(), from: None, to: Some(NodeId(1)), by: by() };
+    assert!(forecast(&state(), NOW, true, &[Suppose::Asked(refused)]).is_err(), "it is there already");
+}
+
+#[test]
+fn a_move_that_cannot_be_done_says_why() {
+    let mut state = state();
+    state.nodes.get_mut(&NodeId(3)).expect("n3").drained = Some("alice".to_owned());
+    let wish = Wish::Move { unit: DB.into(), from: None, to: Some(NodeId(3)), by: BY.to_owned() };
+    let told = told(&state, &[Suppose::Asked(wish)]);
+    assert_eq!(changes(&told), ["db.service: active [active n1] -> active [active n1]"]);
+    assert_eq!(told.units[0].reasons[0].fact, "it cannot move to n3: n3 is drained");
+}

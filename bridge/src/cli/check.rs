@@ -1,0 +1,60 @@
+//! `convoke check`: what is wrong with the set of units.
+
+use super::bus::Bus;
+use super::exit::{Code, Failure};
+use super::out::{self, Style};
+use super::{look, render};
+use crate::api::model::FindingLine;
+
+pub(super) async fn check(bus: &Bus, json: bool) -> Result<(), Failure> {
+    let picture = bus.overview().await?;
+    let Some(findings) = &picture.findings else {
+        return Err(if picture.quorum {
+            Failure::new(
+                Code::Failed,
+                "the node that leads runs an older convoked, which does not check this",
+            )
+            .hint("`convoke status` names it; update it, or let another lead")
+        } else {
+            Failure::new(
+                Code::NoQuorum,
+                "no quorum, and this node keeps no log: it does not know the units' files",
+            )
+            .hint("ask on a voter, or `convoke verify` for the files of this node")
+        });
+    };
+    let style = Style::of_stdout();
+    if json {
+        out::json(findings);
+    } else {
+        look::aged(&picture, json, style);
+        out::print(&render::findings(findings, picture.units.len(), style));
+    }
+    look::confirmed(&picture)?;
+    judged(findings)
+}
+
+/// What a script wants to know: whether anything keeps a unit from running.
+fn judged(findings: &[FindingLine]) -> Result<(), Failure> {
+    match findings.iter().filter(|finding| finding.severity == "error").count() {
+        0 => Ok(()),
+        errors => {
+            Err(Failure::new(Code::Failed, format!("{errors} of {} findings are errors", findings.len()))
+                .hint("what an error is about cannot run, in whole or in part, as long as that stands"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::render::samples::finding;
+
+    #[test]
+    fn only_errors_fail() {
+        assert!(judged(&[]).is_ok());
+        assert!(judged(&[finding("warning", "a.service")]).is_ok());
+        let found = [finding("error", "a.service"), finding("warning", "b.service")];
+        assert_eq!(judged(&found).expect_err("an error").code, Code::Failed);
+    }
+}
