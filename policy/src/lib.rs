@@ -45,6 +45,7 @@ mod query;
 mod refusal;
 mod relations;
 mod room;
+mod standing;
 mod state;
 mod unit;
 mod view;

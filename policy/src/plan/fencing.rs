@@ -76,7 +76,7 @@ impl Planner<'_> {
             }
             _ => {
                 let life = self.state.nodes.get(&id).and_then(|node| node.life.as_ref());
-                let device = self.index.device(id).map(ToString::to_string);
+                let device = self.index.host(id).and_then(|host| host.device).map(ToString::to_string);
                 let seen = device.and_then(|device| self.state.observations.get(&(device, id)));
                 seen.is_some_and(|seen| {
                     seen.trusted && life.is_some_and(|life| life.incarnation == seen.incarnation)
@@ -90,7 +90,7 @@ impl Planner<'_> {
             self.wake(until);
             return;
         }
-        let Some(device) = self.index.device(case.node) else { return };
+        let Some(device) = self.index.host(case.node).and_then(|host| host.device) else { return };
         let seen = self.state.observations.get(&(device.to_string(), case.node));
         if seen.is_none_or(|seen| !seen.trusted || seen.incarnation != case.incarnation) {
             return;

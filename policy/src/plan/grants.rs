@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::query::Possibly;
 use crate::unit::{Adopted, Unit};
 
-use super::index::Offered;
+use super::index::Host;
 use super::room::Copies;
 use super::{Planner, Reason};
 
@@ -46,8 +46,9 @@ impl Planner<'_> {
         let (mut candidates, mut short): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
         let mut soon = false;
         let standing = self.index.standing(name, unit, adopted);
-        for Offered { id, node, offer, .. } in &self.index.known(name).offers {
-            let candidate = (*id, *node, Some(*offer));
+        let strangers: Vec<&UnitName> = self.state.strangers(name).collect();
+        for offered in &self.index.known(name).offers {
+            let Host { id, node, .. } = offered.host;
             if unit.permit_on(*id).is_some() {
                 continue;
             }
@@ -56,7 +57,7 @@ impl Planner<'_> {
                 self.because(name, Reason::Avoided { node: *id, why, until });
                 self.wake(until);
             } else if let Err(refusal) =
-                self.state.grant_terms_but_room(&standing, candidate, revision, false, self.now)
+                self.state.offer_but_room(&standing, &offered.candidate(), revision, false)
             {
                 self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
                 self.wake(node.quarantined_until);
@@ -64,12 +65,12 @@ impl Planner<'_> {
                 definition.same_node_as.iter().find(|beside| !self.stays_active(beside, Some(*id)))
             {
                 self.because(name, Reason::Requires(apart.clone()));
-            } else if self.awaits_observation(*id, node) {
+            } else if offered.host.awaits_observation {
                 self.because(name, Reason::Observing(*id));
                 self.coming.insert(name.clone());
                 soon = true;
             } else if let Some(why) =
-                self.crowd(name, *id, node).or_else(|| self.room.lack(*id, node, definition))
+                self.crowd(&strangers, *id, node).or_else(|| self.room.lack(*id, node, definition))
             {
                 self.because(name, Reason::Unfit { node: *id, why });
                 short.push(*id);
@@ -177,16 +178,6 @@ impl Planner<'_> {
             self.coming.insert(name.clone());
         }
         hindered
-    }
-
-    /// A node with a fence device takes nothing before the device was looked at once in its present life, whatever
-    /// that shows: a device that was never seen ON cannot fence it later.
-    pub(super) fn awaits_observation(&self, id: NodeId, node: &Node) -> bool {
-        let Some(device) = self.index.device(id) else { return false };
-        let incarnation = node.life.as_ref().map(|life| &life.incarnation);
-        let seen = self.state.observations.get(&(device.to_string(), id));
-        let others = self.state.nodes.iter().any(|(other, node)| *other != id && node.in_session().is_some());
-        others && seen.map(|seen| &seen.incarnation) != incarnation
     }
 
     /// The best of the candidates, best first: the one asked for, the target of a move, one to which its companions

@@ -141,11 +141,10 @@ fn amount(amounts: &Amounts, node: NodeId, of: &str) -> u64 {
 }
 
 impl Planner<'_> {
-    /// Why a node that could take the unit must not have it beside what is there, or comes there with this plan.
-    pub(super) fn crowd(&self, name: &UnitName, id: NodeId, node: &Node) -> Option<String> {
-        let state = self.state;
-        state.strangers(name).find_map(|other| {
-            let how = match state.possibly_running_on(other, id, node) {
+    /// Why a node that could take a unit must not have it beside these, which are there or come there with this plan.
+    pub(super) fn crowd(&self, strangers: &[&UnitName], id: NodeId, node: &Node) -> Option<String> {
+        strangers.iter().find_map(|other| {
+            let how = match self.state.possibly_running_on(other, id, node) {
                 Some(_) => "is on",
                 None if self.comes(other, id) => "is to run on",
                 None => return None,
@@ -322,7 +321,7 @@ impl Planner<'_> {
                 && wanted.allows(node)
                 && !unit.holds.contains_key(&id)
                 && unit.avoided_until(id, self.now).is_none()
-                && self.crowd(name, id, node).is_none();
+                && self.crowd(&self.state.strangers(name).collect::<Vec<_>>(), id, node).is_none();
             if !fits {
                 unfit = unfit.saturating_add(1);
                 continue;
