@@ -383,13 +383,23 @@ impl State {
     /// Counted from the commit of the loss, or from the start of the present term if that is later (F6): the
     /// waiting is measured by one leader inside its own term. The lease had ended before the loss was committed.
     pub(crate) fn expires_at(&self, unit: &UnitName, permit: &Permit) -> Option<Millis> {
+        self.expires_by(unit, permit, |node| self.stop_budget(node))
+    }
+
+    /// The same, where somebody knows how long each node takes to stop all it holds.
+    pub(crate) fn expires_by(
+        &self,
+        unit: &UnitName,
+        permit: &Permit,
+        stop_budget: impl FnOnce(NodeId) -> Millis,
+    ) -> Option<Millis> {
         let since = self.nodes.get(&permit.node)?.lost_since()?;
         let base = since.max(self.tenure?.since);
         match self.units.get(unit)?.fencing_of(permit) {
             Fencing::None => Some(since),
             // × 1.01 and a margin for clocks that run apart, and for the take-down of the node itself.
             Fencing::Lease => {
-                let budget = self.stop_budget(permit.node);
+                let budget = stop_budget(permit.node);
                 let margin = self.settings.detect_ms / 2;
                 Some(base.saturating_add(budget).saturating_add(budget / 100).saturating_add(margin))
             }
