@@ -47,6 +47,7 @@ mod query;
 mod refusal;
 mod relations;
 mod room;
+mod standing;
 mod state;
 mod unit;
 mod view;

@@ -125,6 +125,14 @@ pub struct Node {
     pub highest_token: Token,
 }
 
+impl Offer {
+    /// Whether a copy may be started by it: it is the definition in force, without a fault, and gated (F12).
+    #[must_use]
+    pub fn is_sound(&self, definition: &Definition) -> bool {
+        self.present && self.fault.is_none() && self.gated && self.definition.as_ref() == Some(definition)
+    }
+}
+
 impl Node {
     /// Its life, if it is in session now.
     #[must_use]

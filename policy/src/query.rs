@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::definition::{Definition, Fencing};
 use crate::name::{NodeId, Token, UnitName};
 use crate::node::{Life, Node, Presence};
 use crate::permit::{Permit, Phase};
-use crate::refusal::Refusal;
 use crate::state::State;
-use crate::unit::{Adopted, Unit};
+use crate::unit::Unit;
 
 /// Why a unit must be taken for running on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,20 +22,12 @@ pub enum Possibly {
     Unheard,
 }
 
-/// What a grant of a unit rests on, whichever node takes it.
-pub(crate) struct Standing<'a> {
-    /// Its name.
-    pub(crate) name: &'a UnitName,
-    /// The unit.
-    pub(crate) unit: &'a Unit,
-    /// Its definition in force.
-    pub(crate) adopted: &'a Adopted,
-    /// Where the unit is possibly running.
-    pub(crate) running: Vec<(NodeId, Possibly)>,
-    /// Before the first grant ever of an exclusive unit: members that have not said whether it runs there (F11).
-    pub(crate) unheard: Vec<NodeId>,
-    /// An opponent that is possibly running, and where.
-    pub(crate) opponent: Option<(UnitName, NodeId)>,
+impl Possibly {
+    /// Whether it is one of the copies of a unit that a number of replicas is compared with. `Fencing=none` asks for no
+    /// proof of a lost replica, so it waits for no word of a silent node either.
+    pub(crate) fn counts(self, definition: &Definition) -> bool {
+        self != Self::Unheard || definition.fencing != Fencing::None
+    }
 }
 
 impl State {
@@ -54,25 +46,6 @@ impl State {
             Some((*id, held.get(id).copied().or_else(|| said_to_run(unit, node))?))
         };
         self.nodes.iter().filter_map(how).collect()
-    }
-
-    /// What a grant of the unit rests on, looked up once for all the nodes that may be asked about.
-    pub(crate) fn standing<'a>(&'a self, unit: &'a UnitName) -> Result<Standing<'a>, Refusal> {
-        let known = self.units.get(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
-        let adopted = known.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(unit.clone()))?;
-        let first = known.is_exclusive() && known.last_token.is_none();
-        let held = held(known);
-        let (mut running, mut unheard) = (Vec::new(), Vec::new());
-        // One look at each node: in a large cluster, that is what a grant costs.
-        for (id, node) in &self.nodes {
-            let how = held.get(id).copied().or_else(|| said_to_run(unit, node));
-            running.extend(how.map(|how| (*id, how)));
-            if first && is_unheard(unit, known.since, node) {
-                unheard.push(*id);
-            }
-        }
-        let opponent = self.opponent_running(unit);
-        Ok(Standing { name: unit, unit: known, adopted, running, unheard, opponent })
     }
 
     /// Permits of `unit` whose node, in session now, said that it is active.
@@ -168,7 +141,7 @@ impl State {
 }
 
 /// The nodes that hold permits of a unit.
-fn held(unit: &Unit) -> BTreeMap<NodeId, Possibly> {
+pub(crate) fn held(unit: &Unit) -> BTreeMap<NodeId, Possibly> {
     let mut held = BTreeMap::new();
     for (token, permit) in &unit.permits {
         held.entry(permit.node).or_insert(Possibly::Permit(*token));
@@ -177,7 +150,7 @@ fn held(unit: &Unit) -> BTreeMap<NodeId, Possibly> {
 }
 
 /// Why a unit is possibly running on a node that holds no permit of it.
-fn said_to_run(unit: &UnitName, node: &Node) -> Option<Possibly> {
+pub(crate) fn said_to_run(unit: &UnitName, node: &Node) -> Option<Possibly> {
     let Some(life) = node.life.as_ref() else {
         return node.offers.contains_key(unit).then_some(Possibly::Unheard);
     };
@@ -191,7 +164,7 @@ fn said_to_run(unit: &UnitName, node: &Node) -> Option<Possibly> {
 }
 
 /// Whether a node runs units and has not said, in its present life, whether a unit that is known `since` runs there.
-fn is_unheard(unit: &UnitName, since: u64, node: &Node) -> bool {
+pub(crate) fn is_unheard(unit: &UnitName, since: u64, node: &Node) -> bool {
     node.role.runs_units()
         && match &node.life {
             None => true,

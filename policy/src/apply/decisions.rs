@@ -12,9 +12,10 @@ use crate::evidence::Evidence;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::{Node, Offer};
 use crate::permit::{Permit, Phase, Terms};
-use crate::query::{Possibly, Standing};
+use crate::query::Possibly;
 use crate::refusal::Refusal;
 use crate::room::lack;
+use crate::standing::{Candidate, Standing};
 use crate::state::State;
 use crate::unit::{Adopted, Goal, MoveWish, Wanted};
 
@@ -248,8 +249,10 @@ impl State {
     ) -> Result<Terms, Refusal> {
         let standing = self.standing(unit)?;
         let node = self.nodes.get(&id).ok_or(Refusal::UnknownNode(id))?;
-        let offer = node.offers.get(unit);
-        let terms = self.grant_terms_but_room(&standing, (id, node, offer), revision, adopt, now)?;
+        let (offer, accepts) = (node.offers.get(unit), self.node_accepts(id, node, now));
+        let sound = offer.is_some_and(|offer| offer.is_sound(&standing.adopted.definition));
+        let candidate = Candidate { id, node, accepts: &accepts, offer, sound };
+        let offer = self.offer_but_room(&standing, &candidate, revision, adopt)?;
         // What was found running takes its room already; keeping it adds nothing.
         if !adopt {
             if let Some(other) = self.stranger_on(unit, id, node) {
@@ -260,20 +263,21 @@ impl State {
                 return Err(Refusal::Unsafe(why));
             }
         }
-        Ok(terms)
+        Ok(Terms::of(&standing.adopted.definition, revision, offer.stop_budget_ms))
     }
 
     /// The same without what else is on the node: that the planner counts for itself, with what it is about to grant.
-    /// It asks this of one node after another, so that it never proposes what would be refused.
-    pub(crate) fn grant_terms_but_room(
+    /// It asks this of one node after another, so that it never proposes what would be refused. Gives the offer by which
+    /// the unit is started.
+    pub(crate) fn offer_but_room<'a>(
         &self,
         standing: &Standing<'_>,
-        (id, node, offer): (NodeId, &Node, Option<&Offer>),
+        candidate: &Candidate<'a>,
         revision: u64,
         adopt: bool,
-        now: Millis,
-    ) -> Result<Terms, Refusal> {
+    ) -> Result<&'a Offer, Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
+        let Candidate { id, node, .. } = *candidate;
         let Standing { unit: known, adopted, .. } = *standing;
         let definition = &adopted.definition;
         if adopted.revision != revision {
@@ -289,40 +293,26 @@ impl State {
         if let Some(why) = definition.contradiction() {
             return no(why.to_string());
         }
-        self.node_accepts(id, node, now)?;
+        candidate.accepts.as_ref().map_err(Refusal::clone)?;
         if !definition.allows(node) {
             return no(format!("Nodes= does not let it run on {}", node.name));
         }
-        let Some(offer) = offer.filter(|offer| offer.present) else {
-            return no(format!("{} does not offer it", node.name));
-        };
-        if let Some(fault) = &offer.fault {
-            return no(format!("{}: {fault}", node.name));
-        }
-        if offer.definition.as_ref() != Some(definition) {
-            return no(format!("{} offers another definition than the one in force", node.name));
-        }
-        // F12
-        if !offer.gated {
-            return no(format!("its gate is not in force on {}", node.name));
-        }
+        let offer = candidate.offered(definition).map_err(Refusal::Unsafe)?;
         self.elsewhere(standing, id, adopt)?;
         if let Some((other, at)) = &standing.opponent {
             let at = self.node_name(*at);
             return no(format!("it conflicts with {other}, which is possibly running on {at}"));
         }
         // S4
-        for required in definition.needs() {
-            if self.known_active(required).next().is_none() {
-                return no(format!("it requires {required}, which is not active"));
-            }
+        if let Some(required) = standing.inactive {
+            return no(format!("it requires {required}, which is not active"));
         }
         for beside in &definition.same_node_as {
             if !self.known_active(beside).any(|(_, permit)| permit.node == id) {
                 return no(format!("it runs beside {beside}, which is not active on {}", node.name));
             }
         }
-        Ok(Terms::of(definition, revision, offer.stop_budget_ms))
+        Ok(offer)
     }
 
     /// Whether a node may be given any permit now.
@@ -355,8 +345,9 @@ impl State {
     /// S1: an exclusive unit is gone everywhere; a replicated one is not on this node, and below its number.
     fn elsewhere(&self, standing: &Standing<'_>, id: NodeId, adopt: bool) -> Result<(), Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
-        let Standing { name: unit, unit: known, running, unheard, .. } = standing;
-        let here = running.iter().find(|(node, _)| *node == id).map(|(_, how)| *how);
+        let Standing { name: unit, unit: known, adopted, running, unheard, .. } = standing;
+        let here = running.binary_search_by_key(&id, |(node, _)| *node).ok();
+        let here = here.and_then(|at| running.get(at)).map(|(_, how)| *how);
         if here == Some(Possibly::Stray) && !adopt {
             return no("it runs there without a permit".to_string());
         }
@@ -369,21 +360,18 @@ impl State {
         if adopt {
             self.may_keep(unit, id)?;
         }
-        let others = running.iter().filter(|(node, _)| *node != id);
         if known.is_exclusive() {
-            if let Some((other, _)) = others.clone().next() {
+            if let Some((other, _)) = running.iter().find(|(node, _)| *node != id) {
                 return no(format!("it is possibly running on {}", self.node_name(*other)));
             }
             // F11: before the first grant ever, every member has said whether it runs there already.
             if let Some(silent) = unheard.iter().find(|node| **node != id) {
                 return no(format!("{} has not said yet whether it runs there", self.node_name(*silent)));
             }
-        } else if let Some(Definition { replicas: Replicas::Count(count), fencing, .. }) = known.definition()
-        {
-            // `none` asks for no proof of a lost replica, so it waits for no word of a silent node either.
-            let counts = |how: &Possibly| *how != Possibly::Unheard || *fencing != Fencing::None;
-            let copies = others.filter(|(_, how)| counts(how)).count();
-            if copies >= *count as usize {
+        } else if let Replicas::Count(count) = adopted.definition.replicas {
+            let counted = here.is_some_and(|how| how.counts(&adopted.definition));
+            let copies = standing.copies.saturating_sub(usize::from(counted));
+            if copies >= count as usize {
                 return no(format!("{copies} of {count} copies are possibly running"));
             }
         }
@@ -395,13 +383,23 @@ impl State {
     /// Counted from the commit of the loss, or from the start of the present term if that is later (F6): the
     /// waiting is measured by one leader inside its own term. The lease had ended before the loss was committed.
     pub(crate) fn expires_at(&self, unit: &UnitName, permit: &Permit) -> Option<Millis> {
+        self.expires_by(unit, permit, |node| self.stop_budget(node))
+    }
+
+    /// The same, where somebody knows how long each node takes to stop all it holds.
+    pub(crate) fn expires_by(
+        &self,
+        unit: &UnitName,
+        permit: &Permit,
+        stop_budget: impl FnOnce(NodeId) -> Millis,
+    ) -> Option<Millis> {
         let since = self.nodes.get(&permit.node)?.lost_since()?;
         let base = since.max(self.tenure?.since);
         match self.units.get(unit)?.fencing_of(permit) {
             Fencing::None => Some(since),
             // × 1.01 and a margin for clocks that run apart, and for the take-down of the node itself.
             Fencing::Lease => {
-                let budget = self.stop_budget(permit.node);
+                let budget = stop_budget(permit.node);
                 let margin = self.settings.detect_ms / 2;
                 Some(base.saturating_add(budget).saturating_add(budget / 100).saturating_add(margin))
             }

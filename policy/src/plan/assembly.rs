@@ -44,8 +44,8 @@ impl Planner<'_> {
             return;
         }
         if let Some(why) = definition.contradiction() {
-            for Offered { id, .. } in &self.index.known(name).offers {
-                self.because(name, Reason::Unfit { node: *id, why: why.to_string() });
+            for Offered { host, .. } in &self.index.known(name).offers {
+                self.because(name, Reason::Unfit { node: host.id, why: why.to_string() });
             }
             return;
         }
@@ -188,7 +188,8 @@ impl Planner<'_> {
         let serial = assembly.style == AssemblyStyle::OneThenSerial;
         let empty = |id: &NodeId| self.state.position(boot_up, *id) == Some(&Found::Empty);
         let offering = self.index.known(name).offers.iter();
-        let weighed = offering.map(|Offered { id, .. }| (*id, suitable.get(id).copied().unwrap_or(i64::MIN)));
+        let weighed = offering
+            .map(|Offered { host, .. }| (host.id, suitable.get(&host.id).copied().unwrap_or(i64::MIN)));
         let mut candidates: Vec<(NodeId, i64)> = weighed.collect();
         candidates.retain(|(id, _)| unit.permit_on(*id).is_none());
         // Data that is there already costs no copy.
@@ -247,9 +248,9 @@ impl Planner<'_> {
 
     /// Why a node that may take it should not, now.
     pub(super) fn shunned(&mut self, service: &Service<'_>, id: NodeId) -> Option<String> {
-        let node = self.state.nodes.get(&id)?;
-        if self.index.awaits_look(id) {
-            return Some(format!("the fence device of {} was not looked at yet", node.name));
+        let host = self.index.host(id)?;
+        if host.awaits_observation {
+            return Some(format!("the fence device of {} was not looked at yet", host.node.name));
         }
         let until = service.unit.avoided_until(id, self.now)?;
         self.wake(until);

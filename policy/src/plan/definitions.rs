@@ -39,7 +39,7 @@ impl Planner<'_> {
     }
 
     fn change(&mut self, name: &UnitName, to: &Definition) {
-        let offers = self.offers(name).map(|offered| (offered.node, offered.offer));
+        let offers = self.offers(name).map(|offered| (offered.host.node, offered.offer));
         match self.state.may_adopt(name, to, offers, &self.changing) {
             Ok(()) => {
                 self.changing.insert(name.clone(), to.clone());

@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::query::Possibly;
 use crate::unit::{Adopted, Unit};
 
-use super::index::Offered;
+use super::index::Host;
 use super::room::Copies;
 use super::{Planner, Reason};
 
@@ -46,8 +46,9 @@ impl Planner<'_> {
         let (mut candidates, mut short): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
         let mut soon = false;
         let standing = self.index.standing(name, unit, adopted);
-        for Offered { id, node, offer, .. } in &self.index.known(name).offers {
-            let candidate = (*id, *node, Some(*offer));
+        let strangers: Vec<&UnitName> = self.state.strangers(name).collect();
+        for offered in &self.index.known(name).offers {
+            let Host { id, node, .. } = offered.host;
             if unit.permit_on(*id).is_some() {
                 continue;
             }
@@ -56,7 +57,7 @@ impl Planner<'_> {
                 self.because(name, Reason::Avoided { node: *id, why, until });
                 self.wake(until);
             } else if let Err(refusal) =
-                self.state.grant_terms_but_room(&standing, candidate, revision, false, self.now)
+                self.state.offer_but_room(&standing, &offered.candidate(), revision, false)
             {
                 self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
                 self.wake(node.quarantined_until);
@@ -64,12 +65,12 @@ impl Planner<'_> {
                 definition.same_node_as.iter().find(|beside| !self.stays_active(beside, Some(*id)))
             {
                 self.because(name, Reason::Requires(apart.clone()));
-            } else if self.index.awaits_look(*id) {
+            } else if offered.host.awaits_observation {
                 self.because(name, Reason::Observing(*id));
                 self.coming.insert(name.clone());
                 soon = true;
             } else if let Some(why) =
-                self.crowd(name, *id, node).or_else(|| self.room.lack(*id, node, definition))
+                self.crowd(&strangers, *id, node).or_else(|| self.room.lack(*id, node, definition))
             {
                 self.because(name, Reason::Unfit { node: *id, why });
                 short.push(*id);
@@ -147,16 +148,14 @@ impl Planner<'_> {
                 Possibly::Unheard => true,
                 Possibly::Stray | Possibly::Permit(_) => false,
             };
-            if exclusive
-                || (lost && permit.is_some_and(|permit| self.state.expires_at(name, permit).is_none()))
-            {
+            if exclusive || (lost && permit.is_some_and(|permit| self.expires_at(name, permit).is_none())) {
                 self.because(name, Reason::PossiblyRunning { node: *node, how: *how });
             }
             let proof = exclusive || definition.fencing != Fencing::None;
             if lost
                 && elsewhere
                 && proof
-                && permit.is_none_or(|permit| self.state.expires_at(name, permit).is_none())
+                && permit.is_none_or(|permit| self.expires_at(name, permit).is_none())
             {
                 self.because(name, Reason::WaitsForFence { node: *node });
                 self.waits_for(*node, name);

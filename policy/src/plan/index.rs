@@ -1,26 +1,42 @@
 //! What nodes say, turned round: for each unit the nodes that offer it, and those where it may be running.
 //!
 //! Made once per plan, in one look at every offer and every permit, so that no unit's plan looks over all nodes or all
-//! units. Says what [`State`]'s own queries say, which `apply` asks: a mistake here makes a plan that is refused.
+//! units, and no unit asks of a node what another one has asked. Says what [`State`]'s own queries say, which `apply` asks: a
+//! mistake here makes a plan that is refused.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::definition::Definition;
-use crate::name::{NodeId, UnitName};
+use crate::name::{Millis, NodeId, UnitName};
 use crate::node::{Node, Offer};
-use crate::query::{Possibly, Standing};
+use crate::query::Possibly;
+use crate::refusal::Refusal;
+use crate::standing::{Candidate, Standing};
 use crate::state::State;
 use crate::unit::{Adopted, Unit};
 
-/// One node's offer of a unit.
-pub(super) struct Offered<'a> {
+/// A node as it stands for every unit.
+pub(super) struct Host<'a> {
     pub(super) id: NodeId,
     pub(super) node: &'a Node,
+    /// Why it takes nothing now, if so: as [`State::node_accepts`].
+    pub(super) accepts: Result<(), Refusal>,
+    /// It takes nothing before its fence devices were looked at.
+    pub(super) awaits_observation: bool,
+}
+
+/// One node's offer of a unit.
+pub(super) struct Offered<'a> {
+    pub(super) host: &'a Host<'a>,
     pub(super) offer: &'a Offer,
-    /// Whether it is the definition in force.
+    /// Whether the files are there now.
+    pub(super) present: bool,
+    /// Whether they say what the definition in force does.
     pub(super) agrees: bool,
+    /// Whether a copy may be started by them: as [`Offer::is_sound`].
+    pub(super) sound: bool,
 }
 
 /// One unit, as the nodes have it.
@@ -38,6 +54,7 @@ pub(super) struct Known<'a> {
 /// Everything that is looked up by unit. Every list is in the order of nodes.
 pub(super) struct Index<'a> {
     state: &'a State,
+    hosts: &'a [Host<'a>],
     names: Vec<&'a UnitName>,
     known: Vec<Known<'a>>,
     nobody: Known<'a>,
@@ -45,26 +62,39 @@ pub(super) struct Index<'a> {
     silent: Vec<NodeId>,
     /// Those that have, by how far: up to which index they were asked about new units.
     surveyed: Vec<(u64, NodeId, &'a Node)>,
-    /// Nodes that take nothing before their fence devices were looked at.
-    unlooked: BTreeSet<NodeId>,
+}
+
+impl<'a> Host<'a> {
+    /// All nodes, in their order.
+    pub(super) fn all(state: &'a State, now: Millis) -> Vec<Self> {
+        let unlooked = unlooked(state);
+        let hosts = state.nodes.iter().map(|(id, node)| Self {
+            id: *id,
+            node,
+            accepts: state.node_accepts(*id, node, now),
+            awaits_observation: unlooked.contains(id),
+        });
+        hosts.collect()
+    }
+}
+
+impl<'a> Offered<'a> {
+    /// The node, as one that may take the unit.
+    pub(super) fn candidate(&self) -> Candidate<'a> {
+        let Host { id, node, accepts, .. } = self.host;
+        Candidate { id: *id, node, accepts, offer: Some(self.offer), sound: self.sound }
+    }
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn of(state: &'a State) -> Self {
+    pub(super) fn of(state: &'a State, hosts: &'a [Host<'a>]) -> Self {
         let names: Vec<&UnitName> = state.units.keys().collect();
         let known = |unit: &'a Unit| Known { definition: unit.definition(), ..Known::default() };
         let known = state.units.values().map(known).collect();
-        let mut index = Self {
-            state,
-            names,
-            known,
-            nobody: Known::default(),
-            silent: vec![],
-            surveyed: vec![],
-            unlooked: unlooked(state),
-        };
-        for (id, node) in &state.nodes {
-            index.node(*id, node);
+        let mut index =
+            Self { state, hosts, names, known, nobody: Known::default(), silent: vec![], surveyed: vec![] };
+        for host in hosts {
+            index.node(host);
         }
         index.surveyed.sort_by_key(|(surveyed, id, _)| (*surveyed, *id));
         for (known, unit) in index.known.iter_mut().zip(state.units.values()) {
@@ -73,7 +103,8 @@ impl<'a> Index<'a> {
         index
     }
 
-    fn node(&mut self, id: NodeId, node: &'a Node) {
+    fn node(&mut self, host: &'a Host<'a>) {
+        let Host { id, node, .. } = *host;
         let life = node.life.as_ref();
         let gone = life.is_some_and(|life| life.gone.is_some());
         let silent = !gone && life.is_none_or(|life| !life.inventory);
@@ -82,30 +113,38 @@ impl<'a> Index<'a> {
         } else if node.role.runs_units() && !gone {
             self.surveyed.push((node.surveyed, id, node));
         }
-        let mut at = 0;
+        let mut next = 0;
         for name in life.into_iter().flat_map(|life| &life.strays) {
-            at = seek(&self.names, at, name);
-            let Some(known) = self.found(at, name) else { continue };
+            let Some(known) = self.next(&mut next, name) else { continue };
             known.strays.push(id);
             if !gone {
                 known.running.push((id, Possibly::Stray));
             }
         }
-        let mut at = 0;
+        let mut next = 0;
         for (name, offer) in &node.offers {
-            at = seek(&self.names, at, name);
-            let Some(known) = self.found(at, name) else { continue };
+            let Some(known) = self.next(&mut next, name) else { continue };
             let agrees = known.definition == offer.definition.as_ref();
-            known.offers.push(Offered { id, node, offer, agrees });
+            let sound = agrees && offer.present && offer.fault.is_none() && offer.gated;
+            known.offers.push(Offered { host, offer, present: offer.present, agrees, sound });
             if silent && known.running.last().is_none_or(|(last, _)| *last != id) {
                 known.running.push((id, Possibly::Unheard));
             }
         }
     }
 
-    fn found(&mut self, at: usize, name: &UnitName) -> Option<&mut Known<'a>> {
-        let here = self.names.get(at).is_some_and(|known| *known == name);
-        self.known.get_mut(at).filter(|_| here)
+    /// The unit of that name, at `from` or beyond, which is left behind it: names are asked for in their order. A node
+    /// that offers every unit takes one step for each, one that offers few skips the others.
+    fn next(&mut self, from: &mut usize, name: &UnitName) -> Option<&mut Known<'a>> {
+        if self.names.get(*from).is_none_or(|next| *next != name) {
+            *from = seek(&self.names, *from, name);
+            if self.names.get(*from).is_none_or(|next| *next != name) {
+                return None;
+            }
+        }
+        let known = self.known.get_mut(*from);
+        *from = from.saturating_add(1);
+        known
     }
 
     /// A unit; nothing of one that nobody knows.
@@ -143,16 +182,25 @@ impl<'a> Index<'a> {
         let first = unit.is_exclusive() && unit.last_token.is_none();
         let unheard = if first { self.unheard(name, unit) } else { Vec::new() };
         let running = self.running(name).to_vec();
-        Standing { name, unit, adopted, running, unheard, opponent }
+        Standing::of(self.state, (name, unit, adopted), running, unheard, opponent)
     }
 
-    /// Whether a node takes nothing before its fence devices were looked at.
-    pub(super) fn awaits_look(&self, node: NodeId) -> bool {
-        self.unlooked.contains(&node)
+    /// The node, as it stands for every unit.
+    pub(super) fn host(&self, id: NodeId) -> Option<&'a Host<'a>> {
+        let at = self.hosts.binary_search_by_key(&id, |host| host.id).ok()?;
+        self.hosts.get(at)
     }
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
+    /// A node, as one that may take the unit.
+    pub(super) fn candidate(&self, host: &'a Host<'a>) -> Candidate<'a> {
+        let at = self.offers.binary_search_by_key(&host.id, |offered| offered.host.id).ok();
+        let offered = at.and_then(|at| self.offers.get(at));
+        let (offer, sound) = (offered.map(|it| it.offer), offered.is_some_and(|it| it.sound));
+        Candidate { id: host.id, node: host.node, accepts: &host.accepts, offer, sound }
+    }
+
     /// A permit says more than what the node says of itself.
     fn permits(&mut self, state: &State, unit: &Unit) {
         for (token, permit) in &unit.permits {
@@ -171,8 +219,7 @@ impl Known<'_> {
     }
 }
 
-/// The place of `name`, or of the first after it, at `from` or beyond. Steps grow until they pass it: a node that offers
-/// every unit takes one step for each, one that offers few skips the others.
+/// The place of `name`, or of the first after it, at `from` or beyond. Steps grow until they pass it.
 fn seek(names: &[&UnitName], from: usize, name: &UnitName) -> usize {
     let before = |at: usize| names.get(at).is_some_and(|known| *known < name);
     let (mut low, mut step) = (from, 1usize);

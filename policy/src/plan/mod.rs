@@ -26,7 +26,7 @@ use crate::event::StopReason;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::state::State;
 
-use index::Index;
+use index::{Host, Index};
 use room::Room;
 use sequence::Sequence;
 
@@ -90,7 +90,8 @@ pub struct Plan {
 /// Plans on a state at a cluster time (milliseconds).
 #[must_use]
 pub fn plan(state: &State, now: Millis) -> Plan {
-    let index = Index::of(state);
+    let hosts = Host::all(state, now);
+    let index = Index::of(state, &hosts);
     let mut planner = Planner {
         state,
         now,

@@ -14,7 +14,7 @@ use crate::query::Possibly;
 use crate::unit::{Unit, Wanted};
 
 use super::assembly::Service;
-use super::index::Offered;
+use super::index::{Host, Offered};
 use super::{Planner, Reason};
 
 impl<'a> Planner<'a> {
@@ -39,7 +39,7 @@ impl<'a> Planner<'a> {
         self.shown_holds(name, unit);
         self.expire(name, unit);
         let suitable = self.suitable(name, unit, definition);
-        self.strays(name, unit, definition, adopted.revision, &suitable);
+        self.strays(name, unit, adopted, &suitable);
         let wanted = match unit.goal.wanted {
             Wanted::Started => wanted(unit, definition, &suitable),
             Wanted::Stopped => 0,
@@ -53,11 +53,7 @@ impl<'a> Planner<'a> {
             for (node, how) in self.index.running(name).iter().copied() {
                 let Possibly::Permit(token) = how else { continue };
                 self.because(name, Reason::PossiblyRunning { node, how });
-                if unit
-                    .permits
-                    .get(&token)
-                    .is_some_and(|permit| self.state.expires_at(name, permit).is_none())
-                {
+                if unit.permits.get(&token).is_some_and(|permit| self.expires_at(name, permit).is_none()) {
                     self.waits_for(node, name);
                 }
             }
@@ -83,24 +79,21 @@ impl<'a> Planner<'a> {
 
     /// Nodes whose files have the unit now.
     pub(super) fn offers(&self, name: &UnitName) -> impl Iterator<Item = &'a Offered<'a>> + use<'a> {
-        self.index.known(name).offers.iter().filter(|offered| offered.offer.present)
+        self.index.known(name).offers.iter().filter(|offered| offered.present)
     }
 
     /// Nodes that could run it now, other units and other copies aside, with their preference.
     fn suitable(&self, name: &UnitName, unit: &Unit, definition: &Definition) -> BTreeMap<NodeId, i64> {
         let offers = self.index.known(name).offers.iter();
-        let nodes = offers.filter(|Offered { id, node, offer, agrees }| {
-            offer.present
-                && offer.gated
-                && offer.fault.is_none()
-                && *agrees
+        let nodes = offers.filter(|Offered { host: Host { id, node, .. }, sound, .. }| {
+            *sound
                 && node.role.runs_units()
                 && node.in_session().is_some_and(|life| life.inventory)
                 && node.drained.is_none()
                 && definition.allows(node)
                 && !unit.holds.contains_key(id)
         });
-        nodes.map(|Offered { id, node, .. }| (*id, definition.preference(node))).collect()
+        nodes.map(|Offered { host, .. }| (host.id, definition.preference(host.node))).collect()
     }
 
     /// Marks the permits that are to end.
@@ -213,14 +206,15 @@ impl<'a> Planner<'a> {
 
     /// Why a suitable node could not take the unit at this moment.
     fn refuses(&self, name: &UnitName, definition: &Definition, id: NodeId) -> Option<String> {
-        let node = self.state.nodes.get(&id)?;
-        if let Err(refusal) = self.state.node_accepts(id, node, self.now) {
+        let Host { node, accepts, awaits_observation, .. } = self.index.host(id)?;
+        if let Err(refusal) = accepts {
             return Some(refusal.to_string());
         }
-        if self.index.awaits_look(id) {
+        if *awaits_observation {
             return Some(alloc::format!("the fence device of {} was not looked at yet", node.name));
         }
-        if let Some(why) = self.crowd(name, id, node).or_else(|| self.room.lack(id, node, definition)) {
+        let strangers: Vec<&UnitName> = self.state.strangers(name).collect();
+        if let Some(why) = self.crowd(&strangers, id, node).or_else(|| self.room.lack(id, node, definition)) {
             return Some(why);
         }
         let apart = definition
@@ -253,7 +247,7 @@ impl<'a> Planner<'a> {
     /// Ends permits of lost nodes whose own terms let time end them.
     fn expire(&mut self, name: &UnitName, unit: &Unit) {
         for (token, permit) in &unit.permits {
-            let Some(at) = self.state.expires_at(name, permit) else { continue };
+            let Some(at) = self.expires_at(name, permit) else { continue };
             if at <= self.now {
                 self.plan.decisions.push(Decision::Expire { unit: name.clone(), token: *token });
             } else {
@@ -285,20 +279,21 @@ impl<'a> Planner<'a> {
 
     /// Nodes whose files say something else, or something wrong.
     fn shown_differences(&mut self, name: &UnitName) {
-        for Offered { id, offer, agrees, .. } in self.offers(name) {
+        for Offered { host, offer, agrees, .. } in self.offers(name).filter(|offered| !offered.sound) {
+            let node = host.id;
             if let Some(fault) = &offer.fault {
-                self.because(name, Reason::Fault { node: *id, fault: fault.clone() });
+                self.because(name, Reason::Fault { node, fault: fault.clone() });
             } else if !agrees {
-                self.because(name, Reason::Differs(*id));
+                self.because(name, Reason::Differs(node));
             }
         }
     }
 
     /// Nodes whose section has an error: without a definition in force, that is what there is to mend.
     fn shown_faults(&mut self, name: &UnitName) {
-        for Offered { id, offer, .. } in self.offers(name) {
+        for Offered { host, offer, .. } in self.offers(name) {
             if let Some(fault) = offer.fault.clone() {
-                self.because(name, Reason::Fault { node: *id, fault });
+                self.because(name, Reason::Fault { node: host.id, fault });
             }
         }
     }

@@ -8,10 +8,10 @@ use core::cmp::Reverse;
 use crate::command::Decision;
 use crate::definition::{Definition, Replicas};
 use crate::name::{Incarnation, NodeId, UnitName};
-use crate::node::Node;
 use crate::query::Possibly;
-use crate::unit::{Unit, Wanted};
+use crate::unit::{Adopted, Unit, Wanted};
 
+use super::index::Host;
 use super::{Order, Planner, Reason};
 
 impl Planner<'_> {
@@ -45,22 +45,28 @@ impl Planner<'_> {
         &mut self,
         name: &UnitName,
         unit: &Unit,
-        definition: &Definition,
-        revision: u64,
+        adopted: &Adopted,
         suitable: &BTreeMap<NodeId, i64>,
     ) {
-        let strays = self.index.known(name).strays.iter().filter_map(|id| {
-            let node = self.state.nodes.get(id)?;
-            Some((*id, node, node.in_session()?.incarnation.clone()))
+        let Adopted { revision, definition } = adopted;
+        let known = self.index.known(name);
+        if known.strays.is_empty() {
+            return;
+        }
+        let strays = known.strays.iter().filter_map(|id| {
+            let host = self.index.host(*id)?;
+            Some((host, host.node.in_session()?.incarnation.clone()))
         });
-        let mut strays: Vec<(NodeId, &Node, Incarnation)> = strays.collect();
-        strays.sort_by_key(|(id, _, _)| (Reverse(suitable.get(id).copied()), *id));
+        let mut strays: Vec<(&Host<'_>, Incarnation)> = strays.collect();
+        strays.sort_by_key(|(host, _)| (Reverse(suitable.get(&host.id).copied()), host.id));
+        let standing = self.index.standing(name, unit, adopted);
         let mut room = match definition.replicas {
             _ if unit.is_exclusive() => 1usize.saturating_sub(unit.permits.len()),
             Replicas::Count(count) => (count as usize).saturating_sub(unit.permits.len()),
             Replicas::All => usize::MAX,
         };
-        for (node, machine, incarnation) in strays {
+        for (host, incarnation) in strays {
+            let Host { id: node, node: machine, .. } = *host;
             let unwanted = unit.goal.wanted == Wanted::Stopped
                 || unit.holds.contains_key(&node)
                 || machine.drained.is_some()
@@ -75,7 +81,7 @@ impl Planner<'_> {
                 continue;
             }
             room = room.saturating_sub(1);
-            match self.state.grant_terms(name, node, revision, true, self.now) {
+            match self.state.offer_but_room(&standing, &known.candidate(host), *revision, true) {
                 Ok(_) if self.changing.contains_key(name) => {}
                 Ok(_) => {
                     let unit = name.clone();
@@ -83,7 +89,7 @@ impl Planner<'_> {
                         unit,
                         node,
                         incarnation,
-                        revision,
+                        revision: *revision,
                         adopt: true,
                         start: None,
                     });
