@@ -87,10 +87,13 @@ pub struct FenceCase {
     /// Attempts begun so far.
     pub attempts: u32,
     /// The level of the last one; 0 before the first.
+    #[serde(default)]
     pub level: u32,
     /// How often that level is tried again before the next one is.
+    #[serde(default)]
     pub retries_left: u32,
     /// How often all levels were gone through without a proof.
+    #[serde(default)]
     pub rounds: u32,
     /// When it was opened.
     pub opened_at: Millis,
@@ -112,6 +115,8 @@ impl FenceCase {
 /// a node that is to come back by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchedOff {
+    /// Index of the attempt: what is said of an earlier one does not count.
+    pub since: u64,
     /// How often the device failed to switch it on.
     pub failures: u32,
     /// When it may be tried next.

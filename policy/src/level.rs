@@ -90,6 +90,18 @@ impl State {
         Some(due.max(case.opened_at.saturating_add(delay)))
     }
 
+    /// Through which level the next attempt goes: the last one as long as it is retried, then the one behind it, and
+    /// after the last the first again. Levels that cannot count are passed over.
+    #[must_use]
+    pub fn next_level(&self, case: &FenceCase) -> Option<u32> {
+        let counts = |level: &u32| self.level_counts(case.node, *level, &case.incarnation);
+        if case.retries_left > 0 && counts(&case.level) {
+            return Some(case.level);
+        }
+        let behind = self.levels(case.node).into_iter().filter(|level| *level > case.level).find(counts);
+        behind.or_else(|| self.first_level(case.node, &case.incarnation))
+    }
+
     /// Whether a device carries as many attempts as it takes at once.
     #[must_use]
     pub fn is_busy(&self, name: &str, device: &Device) -> bool {

@@ -118,6 +118,9 @@ pub struct State {
     pub(crate) needed: Naming,
     /// Fence devices.
     pub devices: BTreeMap<String, Device>,
+    /// Index of the entry that put them in force.
+    #[serde(default)]
+    pub configured: u64,
     /// Last look at each node through each device.
     #[serde(with = "pairs")]
     pub observations: BTreeMap<(String, NodeId), Observation>,
@@ -169,6 +172,7 @@ impl Default for State {
             parted: BTreeMap::new(),
             needed: BTreeMap::new(),
             devices: BTreeMap::new(),
+            configured: 0,
             observations: BTreeMap::new(),
             switched_off: BTreeMap::new(),
             cases: BTreeMap::new(),

@@ -245,7 +245,8 @@ impl Play {
             let seen = self.state.observations.get(&(look.device.clone(), look.node));
             if seen.is_none_or(|seen| seen.incarnation != look.incarnation) {
                 let (node, incarnation, device) = (look.node, look.incarnation.clone(), look.device.clone());
-                facts.push(Fact::PowerObserved { node, incarnation, device, power: Power::On });
+                let configured = self.state.configured;
+                facts.push(Fact::PowerObserved { node, incarnation, device, configured, power: Power::On });
             }
         }
     }

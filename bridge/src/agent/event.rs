@@ -299,9 +299,13 @@ pub(super) struct Errands {
     pub(super) fences: BTreeSet<(policy::CaseId, u32)>,
     /// Looks under way or lately done: the call, and the time of the next such at the earliest.
     pub(super) looks: BTreeMap<(String, NodeId, policy::Incarnation), (AgentCall, u64)>,
-    /// What is being switched on, or was and is ordered still: device, node, and how often it had failed.
-    pub(super) switch_on: BTreeSet<(String, NodeId, u32)>,
+    /// What is being switched on, or was and is ordered still.
+    pub(super) switch_on: BTreeSet<SwitchKey>,
 }
+
+/// What tells one order to switch on from another: device, node, after which attempt, how often it had failed, and by
+/// which settings.
+pub(super) type SwitchKey = (String, NodeId, u64, u32, u64);
 
 /// Tasks for other nodes.
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use policy::{FenceOutcome, Power};
+use tokio::sync::Semaphore;
 use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
 
 use crate::fence_agents;
@@ -40,8 +41,25 @@ pub(super) struct Executor {
     /// The unit whose end kills the agents.
     binds_to: Option<String>,
     agents: std::path::PathBuf,
-    /// One action at a time on each device.
-    devices: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+    /// What may be done through each device at a time.
+    devices: Arc<Mutex<BTreeMap<String, Door>>>,
+}
+
+/// How many may use a device at a time.
+#[derive(Clone, Debug)]
+struct Door {
+    at_once: u32,
+    /// For everybody.
+    users: Arc<Semaphore>,
+    /// For all that can wait: of them one at a time comes before a fence, and no queue.
+    patient: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Door {
+    fn new(at_once: u32) -> Self {
+        let users = usize::try_from(at_once.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS);
+        Self { at_once, users: Arc::new(Semaphore::new(users)), patient: Arc::default() }
+    }
 }
 
 /// How one call of an agent ended.
@@ -60,12 +78,12 @@ impl Executor {
     /// Carries out an attempt; `None` if it was not begun, for want of a lease or of a confirmation.
     pub(super) async fn fence(&self, systemd: &Systemd, order: &FenceOrder) -> Option<FenceOutcome> {
         // By their names, so that two attempts never wait for each other.
-        let devices: BTreeMap<&str, _> =
-            order.calls.iter().map(|call| (call.device.as_str(), self.device(&call.device))).collect();
+        let devices: BTreeMap<&str, Door> =
+            order.calls.iter().map(|call| (call.device.as_str(), self.door(call))).collect();
         let level = devices.keys().copied().collect::<Vec<_>>().join(", ");
         let mut alone = Vec::new();
-        for device in devices.values() {
-            alone.push(device.lock().await);
+        for door in devices.values() {
+            alone.push(door.users.acquire().await.ok()?);
         }
         // What cannot be complete is not begun: half a level that was switched off proves nothing.
         let mut steps = Vec::new();
@@ -84,7 +102,7 @@ impl Executor {
             let systemd = systemd.clone();
             async move { systemd.run_transient(spec).await }
         };
-        let outcome = strike(steps, run).await;
+        let outcome = strike(steps, || self.confirm(order), run).await;
         tracing::warn!(node, device = level, ?outcome, "fencing: the attempt ended");
         Some(outcome)
     }
@@ -97,8 +115,9 @@ impl Executor {
         number: u64,
     ) -> Option<Power> {
         let call = &order.call;
-        let device = self.device(&call.device);
-        let _one = device.lock().await;
+        let door = self.door(call);
+        let _patient = door.patient.lock().await;
+        let _user = door.users.acquire().await.ok()?;
         let spec = |action: &str| self.spec(call, action, format!("{PREFIX}on-{number}-{action}.service"));
         let (on, status) = match (spec("on"), spec("status")) {
             (Ok(on), Ok(status)) => (on, status),
@@ -118,8 +137,9 @@ impl Executor {
     /// Looks at a node's power.
     pub(super) async fn look(&self, systemd: &Systemd, order: &LookOrder, number: u64) -> Power {
         let call = &order.call;
-        let device = self.device(&call.device);
-        let _one = device.lock().await;
+        let door = self.door(call);
+        let _patient = door.patient.lock().await;
+        let _user = door.users.acquire().await;
         let spec = match self.spec(call, "status", format!("{PREFIX}look-{number}.service")) {
             Ok(spec) => spec,
             Err(why) => return Power::Unknown(why),
@@ -144,10 +164,14 @@ impl Executor {
         }
     }
 
-    fn device(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+    fn door(&self, call: &AgentCall) -> Door {
         // Nothing panics while the map is locked.
         let mut devices = self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        devices.entry(name.to_owned()).or_default().clone()
+        let door = devices.entry(call.device.clone()).or_insert_with(|| Door::new(call.at_once));
+        if door.at_once != call.at_once {
+            *door = Door::new(call.at_once);
+        }
+        door.clone()
     }
 
     fn spec(&self, call: &AgentCall, action: &str, name: String) -> Result<TransientSpec, String> {
@@ -167,24 +191,31 @@ impl Executor {
 }
 
 /// Off through each device, then a status through each. Ends with the first that does not prove its part.
-async fn strike<Run: Future<Output = TransientEnd>>(
+///
+/// The first off has been confirmed; each other one is before it begins, since the ones before it may have taken long (F24).
+async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Option<()>>>(
     steps: Vec<(&AgentCall, TransientSpec, TransientSpec)>,
+    confirm: impl Fn() -> Confirm,
     run: impl Fn(TransientSpec) -> Run,
 ) -> FenceOutcome {
     let mut looks = Vec::new();
     for (call, off, status) in steps {
+        if !looks.is_empty() && confirm().await.is_none() {
+            return FenceOutcome::TimedOut(format!("called off before {} was used", call.device));
+        }
         if let Err(outcome) = after_off(call, called(&run(off).await, call)) {
             return outcome;
         }
         looks.push((call, status));
     }
+    let mut proven = FenceOutcome::Failed("the level has no devices".to_owned());
     for (call, status) in looks {
-        match verdict(call, called(&run(status).await, call)) {
-            FenceOutcome::Off => {}
-            outcome => return outcome,
+        proven = verdict(call, called(&run(status).await, call));
+        if proven != FenceOutcome::Off {
+            break;
         }
     }
-    FenceOutcome::Off
+    proven
 }
 
 /// The agent's path. Its name comes from the cluster's settings, so it is checked here again.

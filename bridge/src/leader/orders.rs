@@ -73,8 +73,9 @@ impl Core {
             Some(LookOrder { incarnation: look.incarnation.clone(), call })
         });
         let due = plan.into_iter().flat_map(|plan| &plan.switch_on).filter(|on| on.executor == node);
-        let switch_on = due
-            .filter_map(|on| Some(SwitchOnOrder { failures: on.failures, call: call(&on.device, on.node)? }));
+        let switch_on = due.filter_map(|on| {
+            Some(SwitchOnOrder { since: on.since, failures: on.failures, call: call(&on.device, on.node)? })
+        });
         Orders { view, fences, looks: looks.collect(), switch_on: switch_on.collect() }
     }
 
@@ -87,6 +88,8 @@ impl Core {
             options,
             secrets: device.secrets.clone(),
             timeout_ms: device.timeout_ms,
+            at_once: device.at_once,
+            configured: self.state().configured,
             node,
             node_name: self.state().node_name(node),
         })

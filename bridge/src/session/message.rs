@@ -170,6 +170,10 @@ pub struct AgentCall {
     pub secrets: BTreeMap<String, String>,
     /// Deadline of one call, in milliseconds.
     pub timeout_ms: u64,
+    /// How many attempts the device takes at a time.
+    pub at_once: u32,
+    /// Index of the settings that say all this.
+    pub configured: u64,
     /// The target.
     pub node: NodeId,
     /// The target's name.
@@ -190,6 +194,8 @@ pub struct FenceOrder {
 /// A node's power is to be switched on. Nothing waits for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchOnOrder {
+    /// After which attempt: its index.
+    pub since: u64,
     /// How often it failed before: each try is another order.
     pub failures: u32,
     /// How.

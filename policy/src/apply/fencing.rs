@@ -128,6 +128,10 @@ impl Step<'_> {
             return Err(stale("a later attempt is under way"));
         }
         match outcome {
+            // Nobody said so: there is nobody to say it.
+            FenceOutcome::Off if self.state.level(case.node, case.level).next().is_none() => {
+                return Err(stale("the level has no devices"));
+            }
             FenceOutcome::Off => self.prove(id, Class::Off, Evidence::Fenced(id), None),
             FenceOutcome::Failed(error) => self.fail_attempt(id, error),
             FenceOutcome::TimedOut(error) => self.cut_attempt(id, error),
@@ -146,6 +150,7 @@ impl Step<'_> {
         if self.state.attempt_ends(case).is_none_or(|at| at > self.time) {
             return Err(Refusal::Unsafe("the executor is heard; its word is awaited".to_string()));
         }
+        let target = case.node;
         let heard = self.state.nodes.get(executor).and_then(Node::in_session);
         let heard = heard.is_some_and(|life| life.incarnation == *executor_incarnation);
         let name = self.state.node_name(*executor);
@@ -154,6 +159,7 @@ impl Step<'_> {
         } else {
             format!("{name} was lost while it ran the agent")
         };
+        self.quarantine_strike(target);
         self.cut_attempt(id, &error);
         Ok(())
     }
@@ -211,7 +217,7 @@ impl Step<'_> {
             Some((case, strikes)) => {
                 self.prove(case, Class::Word, Evidence::Vouched, Some(by));
                 if strikes {
-                    self.quarantine(id);
+                    self.quarantine_strike(id);
                 }
             }
             None => self.prove_without_case(id, incarnation, by)?,
@@ -226,6 +232,7 @@ impl Step<'_> {
         let evidence = Evidence::Vouched;
         let kind = EventKind::FenceProven { case: None, evidence, by: Some(by.into()), after_ms: 0 };
         self.record(Severity::Warning, Some(id), None, kind);
+        self.power_comes_back(id, Class::Word, 0);
         let voided = self.void_all(id, incarnation, evidence);
         if let Some((because, _, _)) = voided.first() {
             let case = FenceCase {

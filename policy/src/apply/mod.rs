@@ -133,11 +133,14 @@ impl Step<'_> {
                 self.node_lost(*node, incarnation, *session, *term)
             }
             // observed ON
-            Fact::PowerObserved { node, incarnation, device, power } => {
+            Fact::PowerObserved { node, incarnation, device, configured, power } => {
+                if *configured != self.state.configured {
+                    return Err(stale("the device was configured anew"));
+                }
                 self.power_observed(*node, incarnation, device, power)
             }
             // gates nothing
-            Fact::SwitchedOn { node, device, power } => self.switched_on(*node, device, power),
+            Fact::SwitchedOn { node, device, since, power } => self.switched_on(*node, device, *since, power),
             // F4
             Fact::FenceReported { case, attempt, outcome } => self.fence_reported(*case, *attempt, outcome),
             // F18

@@ -118,7 +118,7 @@ impl Step<'_> {
             let strikes = matches!(open.phase, Phase::Running { .. });
             self.prove(case, Class::Reborn, Evidence::Reborn, None);
             if strikes {
-                self.quarantine(id);
+                self.quarantine_strike(id);
             }
         }
         self.state.alarms.remove(&AlarmKind::ProofContradicted(id));
@@ -191,6 +191,16 @@ impl Step<'_> {
             self.state.alarms.insert(AlarmKind::ManyLost, Alarm { wall_ms: self.wall_ms, detail });
         }
         Ok(())
+    }
+
+    /// As [`quarantine`](Self::quarantine), for an agent that nobody can call back: it may run until its deadline.
+    pub(super) fn quarantine_strike(&mut self, id: NodeId) {
+        self.quarantine(id);
+        let call = self.state.devices_of(id).map(|(_, device)| device.timeout_ms).max().unwrap_or(0);
+        let until = self.time.saturating_add(call);
+        if let Some(node) = self.state.nodes.get_mut(&id) {
+            node.quarantined_until = node.quarantined_until.max(until);
+        }
     }
 
     /// No grant to this node until a late command of its device can no longer strike.

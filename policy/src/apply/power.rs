@@ -1,12 +1,13 @@
 //! What devices show of the nodes' power, and what gives it back after a fence.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::command::AfterFence;
 use crate::event::{EventKind, Severity};
-use crate::evidence::Class;
+use crate::evidence::{Class, Evidence};
 use crate::fence::{Observation, Power, SwitchedOff};
 use crate::name::{Incarnation, Millis, NodeId};
 use crate::refusal::Refusal;
@@ -57,6 +58,9 @@ impl Step<'_> {
                 self.state.alarms.remove(&alarm);
                 return Ok(());
             }
+            Power::Off if self.state.switched_off.contains_key(&(String::from(device), id)) => {
+                "it was switched off by a fence, and is not on again yet".to_string()
+            }
             Power::Off => "it says that the node, which is heard, has no power: wrong plug?".to_string(),
             Power::Unknown(error) => error.clone(),
         };
@@ -72,7 +76,8 @@ impl Step<'_> {
     pub(super) fn power_may_go(&mut self, node: NodeId, level: u32) {
         let devices: Vec<String> = self.state.level(node, level).map(|(name, _)| name.into()).collect();
         for device in devices {
-            self.state.switched_off.insert((device, node), SwitchedOff::default());
+            let off = SwitchedOff { since: self.index, failures: 0, next_at: 0 };
+            self.state.switched_off.insert((device, node), off);
         }
     }
 
@@ -83,24 +88,35 @@ impl Step<'_> {
     pub(super) fn power_comes_back(&mut self, node: NodeId, class: Class, level: u32) {
         let proved = if class == Class::Off { level } else { 0 };
         let all = self.state.settings.after_fence == AfterFence::On && !self.is_in_fence_loop(node, class);
-        let feeds: Vec<u32> = self
-            .state
-            .levels(node)
-            .into_iter()
-            .filter(|level| *level != proved && self.state.level(node, *level).nth(1).is_some())
-            .collect();
-        let devices = &self.state.devices;
-        let is_feed = |name: &str| devices.get(name).is_some_and(|device| feeds.contains(&device.level));
-        self.state
-            .switched_off
-            .retain(|(name, target), _| *target != node || (class != Class::Word && (all || is_feed(name))));
+        let feeds = self.feeds(node, proved);
+        self.state.switched_off.retain(|(name, target), _| {
+            *target != node || (class != Class::Word && (all || feeds.contains(name)))
+        });
+    }
+
+    /// Fenced nodes are to stay off from now on: what is still to be switched on are feeds alone.
+    pub(super) fn nodes_stay_off(&mut self) {
+        let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
+        for node in nodes {
+            let feeds = self.feeds(node, 0);
+            self.state.switched_off.retain(|(name, target), _| *target != node || feeds.contains(name));
+        }
+    }
+
+    /// The devices of a node that share a level, but for those of one level.
+    fn feeds(&self, node: NodeId, but: u32) -> BTreeSet<String> {
+        let levels = self.state.levels(node).into_iter().filter(|level| *level != but);
+        let shared = levels.filter(|level| self.state.level(node, *level).nth(1).is_some());
+        shared.flat_map(|level| self.state.level(node, level)).map(|(name, _)| name.into()).collect()
     }
 
     fn is_in_fence_loop(&mut self, node: NodeId, class: Class) -> bool {
         let from = self.time.saturating_sub(LOOP_MS);
         let lately = self.state.history.iter().rev().take_while(|event| event.time >= from);
         let fences = lately.filter(|event| {
-            event.node == Some(node) && matches!(event.kind, EventKind::FenceProven { case: Some(_), .. })
+            let by_device =
+                matches!(event.kind, EventKind::FenceProven { evidence: Evidence::Fenced(_), .. });
+            event.node == Some(node) && by_device
         });
         // This one is not yet in the history.
         let times = fences.count().saturating_add(1);
@@ -113,9 +129,15 @@ impl Step<'_> {
     }
 
     /// How switching on went. It proves nothing and nothing waits for it.
-    pub(super) fn switched_on(&mut self, node: NodeId, device: &str, power: &Power) -> Result<(), Refusal> {
+    pub(super) fn switched_on(
+        &mut self,
+        node: NodeId,
+        device: &str,
+        since: u64,
+        power: &Power,
+    ) -> Result<(), Refusal> {
         let key = (String::from(device), node);
-        let Some(off) = self.state.switched_off.get_mut(&key) else {
+        let Some(off) = self.state.switched_off.get_mut(&key).filter(|off| off.since == since) else {
             return Err(stale("nothing is to be switched on there"));
         };
         let why = match power {

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::command::{Device, Settings, Wish};
+use crate::command::{AfterFence, Device, Settings, Wish};
 use crate::event::{EventKind, Severity};
 use crate::name::{Millis, NodeId, Token, UnitName};
 use crate::node::{Node, Role};
@@ -319,8 +319,13 @@ impl Step<'_> {
             devices.get(name).is_some_and(|device| device.targets.contains_key(node))
         });
         self.state.alarms.retain(|kind, _| !matches!(kind, crate::state::AlarmKind::WrongPlug(_, _)));
+        let stay_off = self.state.settings.after_fence == AfterFence::On;
         self.state.settings = settings.clone();
         self.state.devices.clone_from(devices);
+        self.state.configured = self.index;
+        if stay_off && settings.after_fence == AfterFence::Off {
+            self.nodes_stay_off();
+        }
         for (id, node) in &mut self.state.nodes {
             node.attributes = attributes.get(id).cloned().unwrap_or_default();
         }

@@ -223,6 +223,8 @@ pub enum Fact {
         incarnation: Incarnation,
         /// Through which device.
         device: String,
+        /// Under which settings ([`State::configured`](crate::State::configured)): by others it may be another plug.
+        configured: u64,
         /// What it showed.
         power: Power,
     },
@@ -232,6 +234,8 @@ pub enum Fact {
         node: NodeId,
         /// Through which device.
         device: String,
+        /// After which attempt ([`SwitchedOff::since`](crate::SwitchedOff::since)).
+        since: u64,
         /// What its status said afterwards.
         power: Power,
     },

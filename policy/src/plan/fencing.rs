@@ -27,13 +27,15 @@ impl Planner<'_> {
                 self.plan.decisions.push(Decision::OpenCase { node, incarnation, because });
             }
         }
-        let cases: Vec<(CaseId, &FenceCase)> = self
+        let mut cases: Vec<(CaseId, &FenceCase)> = self
             .state
             .cases
             .iter()
             .filter(|(_, case)| case.is_open())
             .map(|(id, case)| (*id, case))
             .collect();
+        // Who shares a device with one that fails for ever comes to its turn too.
+        cases.sort_by_key(|(id, case)| (case.attempts, *id));
         for (id, case) in cases {
             self.case(id, case);
         }
@@ -72,23 +74,12 @@ impl Planner<'_> {
         match self.state.open_case(id) {
             Some((_, case)) if case.rounds > 0 => false,
             Some((_, FenceCase { phase: Phase::Running { .. }, .. })) => true,
+            Some((_, case)) if case.retries_left > 0 => true,
             Some((_, case)) if case.attempts > 0 => {
-                self.next_level(case).is_some_and(|level| level > case.level)
+                self.state.next_level(case).is_some_and(|level| level > case.level)
             }
             _ => self.state.first_level(id, &life.incarnation).is_some(),
         }
-    }
-
-    /// Through which level the next attempt goes: the last one as long as it is retried, then the one behind it, and
-    /// after the last the first again. Levels that cannot count are passed over.
-    fn next_level(&self, case: &FenceCase) -> Option<u32> {
-        let counts = |level: &u32| self.state.level_counts(case.node, *level, &case.incarnation);
-        if case.retries_left > 0 && counts(&case.level) {
-            return Some(case.level);
-        }
-        let behind =
-            self.state.levels(case.node).into_iter().filter(|level| *level > case.level).find(counts);
-        behind.or_else(|| self.state.first_level(case.node, &case.incarnation))
     }
 
     fn attempt(&mut self, id: CaseId, case: &FenceCase) {
@@ -96,35 +87,45 @@ impl Planner<'_> {
             self.wake(until);
             return;
         }
-        let Some(level) = self.next_level(case) else { return };
+        let Some(level) = self.state.next_level(case) else { return };
         let Some(due) = self.state.attempt_due(case, level) else { return };
         if due > self.now {
             self.wake(due);
             return;
         }
         // The end of the other attempt is an entry, and the next plan comes with it.
-        if self.state.level_is_busy(case.node, level) || self.is_used(case.node, level) {
+        let mut devices = self.state.level(case.node, level).map(|(name, _)| name);
+        if self.state.level_is_busy(case.node, level) || devices.any(|device| self.is_used(device)) {
             return;
         }
         let attempt = case.attempts.saturating_add(1);
-        let Some((executor, executor_incarnation)) = self.executor(case.node, attempt) else { return };
+        let turn = self.turn(case, level);
+        let Some((executor, executor_incarnation)) = self.executor(case.node, turn) else { return };
         let decision = Decision::BeginAttempt { case: id, attempt, level, executor, executor_incarnation };
         self.plan.decisions.push(decision);
     }
 
-    /// Whether an attempt that this plan begins already takes a device of the level. The next plan sees how many more
-    /// the device takes.
-    fn is_used(&self, node: NodeId, level: u32) -> bool {
+    /// Whether an attempt that this plan begins already takes the device. The next plan sees how many more it takes.
+    fn is_used(&self, device: &str) -> bool {
         self.plan.decisions.iter().any(|decision| {
-            let Decision::BeginAttempt { case, level: other, .. } = decision else { return false };
-            self.state.cases.get(case).is_some_and(|case| {
-                let mut devices = self.state.level(case.node, *other).map(|(name, _)| name);
-                devices.any(|name| self.state.level(node, level).any(|(own, _)| own == name))
-            })
+            let Decision::BeginAttempt { case, level, .. } = decision else { return false };
+            let case = self.state.cases.get(case);
+            case.is_some_and(|case| self.state.level(case.node, *level).any(|(name, _)| name == device))
         })
     }
 
-    /// Who runs the agent: any node in session but the target, another one at each attempt.
+    /// Which of the nodes runs the attempt: another one for each level and each retry, and another one for the same level
+    /// in the next round. Counted by attempts alone, two levels and two nodes would never change partners.
+    fn turn(&self, case: &FenceCase, level: u32) -> u32 {
+        let again = case.level == level && case.retries_left > 0;
+        let tried = self.state.retries(case.node, level).saturating_sub(case.retries_left);
+        let before = self.state.levels(case.node).into_iter().filter(|other| *other < level).count();
+        let rounds = case.rounds.saturating_add(u32::from(!again && level <= case.level));
+        let turn = rounds.saturating_add(u32::try_from(before).unwrap_or(0)).saturating_add(1);
+        if again { turn.saturating_add(tried).saturating_add(1) } else { turn }
+    }
+
+    /// Who runs an agent: any node in session but the target, by turns from 1.
     fn executor(&self, target: NodeId, attempt: u32) -> Option<(NodeId, Incarnation)> {
         let able: Vec<(NodeId, &Incarnation)> = self
             .state
@@ -169,7 +170,10 @@ impl Planner<'_> {
     pub(super) fn switch_on(&mut self) {
         for ((device, node), off) in &self.state.switched_off {
             let Some(target) = self.state.nodes.get(node) else { continue };
-            if self.state.open_case(*node).is_some() {
+            let Some(found) = self.state.devices.get(device) else { continue };
+            // The end of either is an entry.
+            let busy = self.state.is_busy(device, found) || self.is_used(device);
+            if busy || self.state.open_case(*node).is_some() {
                 continue;
             }
             let due = off.next_at.max(target.quarantined_until);
@@ -178,12 +182,8 @@ impl Planner<'_> {
                 continue;
             }
             let Some((executor, _)) = self.executor(*node, off.failures.saturating_add(1)) else { continue };
-            self.plan.switch_on.push(SwitchOn {
-                device: device.clone(),
-                node: *node,
-                executor,
-                failures: off.failures,
-            });
+            let (device, node, since, failures) = (device.clone(), *node, off.since, off.failures);
+            self.plan.switch_on.push(SwitchOn { device, node, executor, since, failures });
         }
     }
 }

@@ -332,8 +332,18 @@ fn fence_text(state: &State, node: NodeId, now: Millis) -> String {
             format!("{name} is being fenced by {by}, run on {}", state.node_name(*executor))
         }
         Phase::Failed { error, next_at } => {
-            let left = next_at.saturating_sub(now).div_ceil(1000);
-            format!("fencing {name} by {by} failed ({error}); next attempt in {left} s")
+            let next = state.next_level(case);
+            let due = next.and_then(|level| state.attempt_due(case, level)).unwrap_or(*next_at);
+            let left = due.saturating_sub(now).div_ceil(1000);
+            let then = match next.filter(|level| *level != case.level) {
+                Some(level) if left > 0 => format!("{} is tried in {left} s", state.level_name(node, level)),
+                Some(level) if state.level_is_busy(node, level) => {
+                    format!("{} is tried after another node's fence", state.level_name(node, level))
+                }
+                Some(level) => format!("{} is tried now", state.level_name(node, level)),
+                None => format!("next attempt in {left} s"),
+            };
+            format!("fencing {name} by {by} failed ({error}); {then}")
         }
         _ => unfenced_text(state, case, now),
     }

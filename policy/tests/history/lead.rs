@@ -15,7 +15,8 @@ impl World {
             if let (true, Some(target)) = (executor, target) {
                 let power = if target.power { Power::On } else { Power::Off };
                 let (node, incarnation, device) = (look.node, look.incarnation.clone(), look.device.clone());
-                let fact = Fact::PowerObserved { node, incarnation, device, power };
+                let configured = self.state.configured;
+                let fact = Fact::PowerObserved { node, incarnation, device, configured, power };
                 if !self.facts.contains(&fact) {
                     self.facts.push(fact);
                 }
@@ -25,6 +26,7 @@ impl World {
             let fact = Fact::SwitchedOn {
                 node: on.node,
                 device: on.device.clone(),
+                since: on.since,
                 power: if self.calm || on.failures > 0 {
                     Power::On
                 } else {

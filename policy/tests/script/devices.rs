@@ -38,7 +38,8 @@ impl World {
             rest => (own, rest),
         };
         let (node, incarnation, power) = (self.node(name)?, self.incarnation(name), shown(rest));
-        Ok(self.fact(Fact::PowerObserved { node, incarnation, device, power }))
+        let configured = self.state.configured;
+        Ok(self.fact(Fact::PowerObserved { node, incarnation, device, configured, power }))
     }
 
     /// Looks that are due, and what is to be switched on.

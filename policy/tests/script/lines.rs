@@ -85,7 +85,9 @@ impl World {
             ["look", name, rest @ ..] => self.look(name, rest)?,
             ["switch", name, "on", "by", device, rest @ ..] => {
                 let (node, power) = (self.node(name)?, shown(rest));
-                self.fact(Fact::SwitchedOn { node, device: (*device).into(), power })
+                let key = ((*device).to_owned(), node);
+                let since = self.state.switched_off.get(&key).map_or(0, |off| off.since);
+                self.fact(Fact::SwitchedOn { node, device: (*device).into(), since, power })
             }
             ["fence", name, rest @ ..] => self.fence(name, rest)?,
             ["contradict", name] => {

@@ -370,6 +370,7 @@ impl World {
         let Some(life) = self.known_life(node) else { return };
         let on = self.machines[node].power && search.scene.wrong_plug != Some(node);
         let fact = Fact::PowerObserved {
+            configured: self.state().configured,
             node: node_id(node),
             incarnation: life.incarnation(),
             device: "pdu".into(),

@@ -3,10 +3,10 @@
 //! Decides which begin; each attempt at the most once, each look not too often. What could not begin is tried again as
 //! long as the cluster's latest word still asks for it: the leader says the same thing only once.
 
-use policy::{Fact, FenceOutcome, NodeId, Power};
+use policy::{Fact, FenceOutcome, Power};
 
 use super::{Agent, LOOK_PAUSE_MS};
-use crate::agent::event::{Action, Now, Ordered};
+use crate::agent::event::{Action, Now, Ordered, SwitchKey};
 use crate::session::message::{FenceOrder, LookOrder, SwitchOnOrder};
 
 impl Agent {
@@ -75,6 +75,7 @@ impl Agent {
             node: order.call.node,
             incarnation: order.incarnation.clone(),
             device: order.call.device.clone(),
+            configured: order.call.configured,
             power,
         });
     }
@@ -84,6 +85,7 @@ impl Agent {
             Some(power) => self.outbox.push(Fact::SwitchedOn {
                 node: order.call.node,
                 device: order.call.device.clone(),
+                since: order.since,
                 power,
             }),
             // As for a fence.
@@ -92,6 +94,6 @@ impl Agent {
     }
 }
 
-fn switch_key(order: &SwitchOnOrder) -> (String, NodeId, u32) {
-    (order.call.device.clone(), order.call.node, order.failures)
+fn switch_key(order: &SwitchOnOrder) -> SwitchKey {
+    (order.call.device.clone(), order.call.node, order.since, order.failures, order.call.configured)
 }

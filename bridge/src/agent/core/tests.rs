@@ -723,6 +723,8 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
         options: BTreeMap::new(),
         secrets: BTreeMap::new(),
         timeout_ms: 1_000,
+        at_once: 1,
+        configured: 1,
         node: NodeId(2),
         node_name: "n2".into(),
     };

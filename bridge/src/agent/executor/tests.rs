@@ -13,6 +13,8 @@ fn call() -> AgentCall {
         ]),
         secrets: BTreeMap::new(),
         timeout_ms: 60_000,
+        at_once: 1,
+        configured: 1,
         node: NodeId(2),
         node_name: "n2".into(),
     }
@@ -25,6 +27,21 @@ fn end(outcome: Outcome, stderr: &str) -> TransientEnd {
         stderr: stderr.as_bytes().to_vec(),
         took: Duration::ZERO,
         left: None,
+    }
+}
+
+/// A call that is not made.
+fn blank(call: &AgentCall) -> TransientSpec {
+    TransientSpec {
+        name: call.device.clone(),
+        description: String::new(),
+        program: String::new(),
+        args: Vec::new(),
+        stdin: Vec::new(),
+        deadline: Duration::ZERO,
+        output_cap: 0,
+        environment: BTreeMap::new(),
+        binds_to: None,
     }
 }
 
@@ -135,14 +152,7 @@ async fn a_level_is_off_only_when_each_device_says_so_after_the_last_off() {
     let feeds = ["feed-1", "feed-2"].map(|device| AgentCall { device: device.into(), ..call() });
     let spec = |call: &AgentCall, action: &str| TransientSpec {
         name: format!("{} {action}", call.device),
-        description: String::new(),
-        program: String::new(),
-        args: Vec::new(),
-        stdin: Vec::new(),
-        deadline: Duration::ZERO,
-        output_cap: 0,
-        environment: BTreeMap::new(),
-        binds_to: None,
+        ..blank(call)
     };
     // The step that fails and how, what is run, what comes of it.
     let failed = |text: &str| FenceOutcome::Failed(text.into());
@@ -172,9 +182,43 @@ async fn a_level_is_off_only_when_each_device_says_so_after_the_last_off() {
             seen.lock().expect("lock").push(spec.name);
             std::future::ready(end(outcome, ""))
         };
-        let outcome = strike(steps, run).await;
+        let outcome = strike(steps, || std::future::ready(Some(())), run).await;
         assert_eq!((seen.into_inner().expect("lock").join(", "), outcome), (ran.to_owned(), expected));
     }
+}
+
+#[tokio::test]
+async fn what_is_called_off_in_the_midst_switches_nothing_more_off() {
+    let feeds = ["feed-1", "feed-2"].map(|device| AgentCall { device: device.into(), ..call() });
+    let ran = Mutex::new(0);
+    let run = |_| {
+        *ran.lock().expect("lock") += 1;
+        std::future::ready(end(Outcome::Exited(0), ""))
+    };
+    let steps = feeds.iter().map(|call| (call, blank(call), blank(call))).collect();
+    let outcome = strike(steps, || std::future::ready(None), run).await;
+    assert_eq!(outcome, FenceOutcome::TimedOut("called off before feed-2 was used".into()));
+    assert_eq!(*ran.lock().expect("lock"), 1);
+    let none: Vec<(&AgentCall, TransientSpec, TransientSpec)> = Vec::new();
+    let outcome = strike(none, || std::future::ready(Some(())), run).await;
+    assert!(matches!(outcome, FenceOutcome::Failed(_)), "nobody says so: {outcome:?}");
+}
+
+#[tokio::test]
+async fn a_device_takes_so_many_at_a_time_and_a_fence_waits_for_one_look_at_the_most() {
+    let executor = Executor::new(Asker::new(tokio::sync::mpsc::channel(1).0), Lease::default(), None);
+    let one = executor.door(&call());
+    let look = (one.patient.lock().await, one.users.acquire().await.expect("free"));
+    let waiting = executor.door(&call());
+    assert!(waiting.patient.try_lock().is_err(), "a second look does not even queue for the device");
+    assert!(waiting.users.try_acquire().is_err(), "it takes one at a time");
+    drop(look);
+    assert!(waiting.users.try_acquire().is_ok());
+    let four = AgentCall { at_once: 4, ..call() };
+    let door = executor.door(&four);
+    let all = door.users.try_acquire_many(4).expect("four at a time");
+    assert!(executor.door(&four).users.try_acquire().is_err());
+    drop(all);
 }
 
 #[test]
