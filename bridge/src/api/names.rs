@@ -53,7 +53,7 @@ pub fn word(name: &str) -> Result<fn(NodeId) -> Word, ApiError> {
 /// What a forecast supposes.
 ///
 /// # Errors
-/// [`ApiError::BadInput`], naming the words that there are; and those of [`unit`] and [`node`].
+/// [`ApiError::BadInput`], naming the words that there are; and those of [`unit()`] and [`node`].
 pub fn supposed(
     picture: &Overview,
     what: &str,
