@@ -344,7 +344,8 @@ impl<'a> Reader<'a> {
         for (name, device) in devices {
             for node in device.targets.keys() {
                 let other = *first.entry((*node, device.level)).or_insert(name);
-                if other == name || says(other) || says(name) || !told.insert((other, name)) {
+                // Once for each device: the other nodes read the same.
+                if other == name || says(other) || says(name) || !told.insert(name) {
                     continue;
                 }
                 let place = place_of(table.get_ref(), name).unwrap_or(0..0);

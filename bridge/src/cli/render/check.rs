@@ -6,7 +6,8 @@ use crate::cli::out::{Style, Tone};
 /// All findings of so many units.
 pub(in crate::cli) fn findings(findings: &[FindingLine], units: usize, style: Style) -> String {
     if findings.is_empty() {
-        return format!("{units} units checked, nothing found\n");
+        let checked = if units == 1 { "1 unit".to_owned() } else { format!("{units} units") };
+        return format!("{checked} checked, nothing found\n");
     }
     let line = |finding: &FindingLine| {
         let (mark, tone) = if finding.severity == "error" { ("!!", Tone::Bad) } else { (" !", Tone::Mind) };

@@ -122,6 +122,7 @@ fn findings_are_shown_as_alarms() {
     stopped.pressing = false;
     assert_eq!(findings(&[finding("error", "app.service"), stopped], 7, STYLE), expected);
     assert_eq!(findings(&[], 7, STYLE), "7 units checked, nothing found\n");
+    assert_eq!(findings(&[], 1, STYLE), "1 unit checked, nothing found\n");
 }
 
 /// n1 alone, its lease long over.
