@@ -107,7 +107,8 @@ impl Executor {
         Some(outcome)
     }
 
-    /// Switches a node's power on and looks whether it is; `None` if it was not begun, for want of a lease.
+    /// Switches a node's power on and looks whether it is; `None` if it was not begun, for want of a lease or of a
+    /// confirmation.
     pub(super) async fn switch_on(
         &self,
         systemd: &Systemd,
@@ -123,7 +124,8 @@ impl Executor {
             (Ok(on), Ok(status)) => (on, status),
             (Err(why), _) | (_, Err(why)) => return Some(Power::Unknown(why)),
         };
-        self.lease.left()?;
+        let (node, device, since) = (call.node, call.device.clone(), order.since);
+        self.confirmed(Request::MaySwitchOn { node, device, since }).await?;
         tracing::info!(node = call.node_name, device = call.device, "switching on");
         match called(&systemd.run_transient(on).await, call) {
             Called::Exited(0, _) => Some(power(called(&systemd.run_transient(status).await, call))),
@@ -147,18 +149,21 @@ impl Executor {
         power(called(&systemd.run_transient(spec).await, call))
     }
 
-    /// Just before the agent runs: a valid lease, and a fresh word that this attempt is still to be made (F24).
     async fn confirm(&self, order: &FenceOrder) -> Option<()> {
+        self.confirmed(Request::MayFence { case: order.case, attempt: order.attempt }).await
+    }
+
+    /// Just before an agent runs: a valid lease, and a fresh word that this is still to be done (F24).
+    async fn confirmed(&self, request: Request) -> Option<()> {
         self.lease.left()?;
-        let request = Request::MayFence { case: order.case, attempt: order.attempt };
-        match self.asker.ask(request, CONFIRM_LIMIT).await {
-            Ok(Reply::MayFence(true)) => self.lease.left().map(drop),
-            Ok(Reply::MayFence(false)) => {
-                tracing::info!(case = %order.case, attempt = order.attempt, "the attempt is not to be made any more");
+        match self.asker.ask(request.clone(), CONFIRM_LIMIT).await {
+            Ok(Reply::MayRun(true)) => self.lease.left().map(drop),
+            Ok(Reply::MayRun(false)) => {
+                tracing::info!(?request, "no fence agent is to run for this any more");
                 None
             }
             other => {
-                tracing::warn!(case = %order.case, ?other, "no confirmation of a fence attempt");
+                tracing::warn!(?request, ?other, "no confirmation that a fence agent is to run");
                 None
             }
         }

@@ -279,7 +279,13 @@ impl Core {
     pub(super) fn answer(&self, peer: NodeId, request: &Request) -> Reply {
         let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
         match request {
-            Request::MayFence { case, attempt } => Reply::MayFence(self.may_fence(*case, *attempt, peer)),
+            Request::MayFence { case, attempt } => Reply::MayRun(self.may_fence(*case, *attempt, peer)),
+            Request::MaySwitchOn { node, device, since } => {
+                let mut due = self.reign.iter().flat_map(|reign| &reign.plan.switch_on);
+                Reply::MayRun(due.any(|on| {
+                    on.node == *node && on.device == *device && on.since == *since && on.executor == peer
+                }))
+            }
             Request::Overview => Reply::Overview(Box::new(self.overview(true))),
             Request::Why { unit } => {
                 let plan = policy::plan(self.state(), now);

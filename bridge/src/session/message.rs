@@ -239,6 +239,15 @@ pub enum Request {
         /// Which attempt.
         attempt: u32,
     },
+    /// Just before the agent runs: is this power still to be switched on? A person may have the hands in the machine by now.
+    MaySwitchOn {
+        /// Whose.
+        node: NodeId,
+        /// Through which device.
+        device: String,
+        /// After which attempt.
+        since: u64,
+    },
     /// Everything that `status`, `list-units` and `list-nodes` show.
     Overview,
     /// Why a unit is where it is.
@@ -284,7 +293,7 @@ pub enum Reply {
     /// The answer to a gate.
     Gate(GateAnswer),
     /// Whether to run the agent.
-    MayFence(bool),
+    MayRun(bool),
     /// The state of the cluster.
     Overview(Box<Overview>),
     /// The reasons.

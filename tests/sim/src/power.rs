@@ -77,7 +77,7 @@ impl Switch {
         lease.left()?;
         let request = Request::MayFence { case: order.case, attempt: order.attempt };
         match asker.ask(request, CONFIRM_LIMIT).await {
-            Ok(Reply::MayFence(true)) => lease.left().map(drop)?,
+            Ok(Reply::MayRun(true)) => lease.left().map(drop)?,
             _ => return None,
         }
         let call = order.calls.first()?;

@@ -253,7 +253,7 @@ async fn the_attempt_needs_a_fresh_word() {
         else {
             panic!("asked")
         };
-        reply.send(Reply::MayFence(word)).expect("answered");
+        reply.send(Reply::MayRun(word)).expect("answered");
         assert_eq!(asked.await.expect("ended"), expected);
     }
 }
