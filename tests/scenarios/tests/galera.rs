@@ -221,6 +221,9 @@ fn wiped(c: &Cluster) -> Result<()> {
     c.node(2).boot()?;
     c.ok(2, "find /var/lib/mysql -mindepth 1 -delete")?;
     c.lab.boot_all()?;
+    // It was live last, and what only it had is gone: that is for a person to say.
+    GALERA.why(c, "its data is gone", "--without n2")?;
+    GALERA.assemble(c, "--without n2")?;
     all_synced(c)?;
     let starts = GALERA.starts(c, index)?;
     ensure!(!starts.iter().any(|line| line == "n2 alone"), "{starts:?}");
