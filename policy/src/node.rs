@@ -129,7 +129,12 @@ impl Offer {
     /// Whether a copy may be started by it: it is the definition in force, without a fault, and gated (F12).
     #[must_use]
     pub fn is_sound(&self, definition: &Definition) -> bool {
-        self.present && self.fault.is_none() && self.gated && self.definition.as_ref() == Some(definition)
+        self.is_usable() && self.definition.as_ref() == Some(definition)
+    }
+
+    /// The same, whatever the definition is.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.present && self.fault.is_none() && self.gated
     }
 }
 

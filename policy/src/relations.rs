@@ -28,7 +28,6 @@ impl State {
 
     /// What snapshots do not hold of it, made anew.
     pub(crate) fn find_needed(&mut self) {
-        self.needed.clear();
         for (unit, definition) in
             self.units.iter().filter_map(|(name, unit)| Some((name, unit.definition()?)))
         {

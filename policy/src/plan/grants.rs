@@ -221,10 +221,8 @@ impl Planner<'_> {
         match definition.replicas {
             Replicas::All if !unit.is_exclusive() => wanted,
             Replicas::All | Replicas::Count(_) => {
-                let running = self.index.running(name);
-                let counts =
-                    |how: &Possibly| *how != Possibly::Unheard || definition.fencing != Fencing::None;
-                wanted.saturating_sub(running.iter().filter(|(_, how)| counts(how)).count())
+                let running = self.index.running(name).iter();
+                wanted.saturating_sub(running.filter(|(_, how)| how.counts(definition)).count())
             }
         }
     }

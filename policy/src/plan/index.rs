@@ -1,8 +1,8 @@
 //! What nodes say, turned round: for each unit the nodes that offer it, and those where it may be running.
 //!
-//! Made once per plan, in one look at every offer and every permit, so that no unit's plan looks over all nodes or all
-//! units, and no unit asks of a node what another one has asked. Says what [`State`]'s own queries say, which `apply` asks: a
-//! mistake here makes a plan that is refused.
+//! Made once per plan, in one look at every offer and every permit, so that the plan of a unit does not look over all nodes
+//! or all units (clustered services still do), and no unit asks of a node what another one has asked. Says what
+//! [`State`]'s own queries say, which `apply` asks: a mistake here makes a plan that is refused.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -31,15 +31,13 @@ pub(super) struct Host<'a> {
 pub(super) struct Offered<'a> {
     pub(super) host: &'a Host<'a>,
     pub(super) offer: &'a Offer,
-    /// Whether the files are there now.
-    pub(super) present: bool,
     /// Whether they say what the definition in force does.
     pub(super) agrees: bool,
     /// Whether a copy may be started by them: as [`Offer::is_sound`].
     pub(super) sound: bool,
 }
 
-/// One unit, as the nodes have it.
+/// One unit, as the nodes have it. Its lists are in the order of nodes.
 #[derive(Default)]
 pub(super) struct Known<'a> {
     definition: Option<&'a Definition>,
@@ -51,10 +49,11 @@ pub(super) struct Known<'a> {
     pub(super) strays: Vec<NodeId>,
 }
 
-/// Everything that is looked up by unit. Every list is in the order of nodes.
+/// Everything that is looked up by unit.
 pub(super) struct Index<'a> {
     state: &'a State,
     hosts: &'a [Host<'a>],
+    /// Units, and what was forgotten while a node had it running.
     names: Vec<&'a UnitName>,
     known: Vec<Known<'a>>,
     nobody: Known<'a>,
@@ -88,17 +87,24 @@ impl<'a> Offered<'a> {
 
 impl<'a> Index<'a> {
     pub(super) fn of(state: &'a State, hosts: &'a [Host<'a>]) -> Self {
-        let names: Vec<&UnitName> = state.units.keys().collect();
-        let known = |unit: &'a Unit| Known { definition: unit.definition(), ..Known::default() };
-        let known = state.units.values().map(known).collect();
+        let lives = state.nodes.values().filter_map(|node| node.life.as_ref());
+        let strays = lives.flat_map(|life| &life.strays);
+        let forgotten: BTreeSet<&UnitName> = strays.filter(|name| !state.units.contains_key(*name)).collect();
+        let mut names: Vec<&UnitName> = state.units.keys().chain(forgotten).collect();
+        names.sort();
+        let unit = |name: &&UnitName| state.units.get(*name);
+        let known = |name| Known { definition: unit(name).and_then(Unit::definition), ..Known::default() };
+        let known = names.iter().map(known).collect();
         let mut index =
             Self { state, hosts, names, known, nobody: Known::default(), silent: vec![], surveyed: vec![] };
         for host in hosts {
             index.node(host);
         }
         index.surveyed.sort_by_key(|(surveyed, id, _)| (*surveyed, *id));
-        for (known, unit) in index.known.iter_mut().zip(state.units.values()) {
-            known.permits(state, unit);
+        for (name, known) in index.names.iter().zip(&mut index.known) {
+            if let Some(unit) = state.units.get(*name) {
+                known.permits(state, unit);
+            }
         }
         index
     }
@@ -125,8 +131,8 @@ impl<'a> Index<'a> {
         for (name, offer) in &node.offers {
             let Some(known) = self.next(&mut next, name) else { continue };
             let agrees = known.definition == offer.definition.as_ref();
-            let sound = agrees && offer.present && offer.fault.is_none() && offer.gated;
-            known.offers.push(Offered { host, offer, present: offer.present, agrees, sound });
+            let sound = agrees && offer.is_usable();
+            known.offers.push(Offered { host, offer, agrees, sound });
             if silent && known.running.last().is_none_or(|(last, _)| *last != id) {
                 known.running.push((id, Possibly::Unheard));
             }

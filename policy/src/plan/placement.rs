@@ -79,7 +79,7 @@ impl<'a> Planner<'a> {
 
     /// Nodes whose files have the unit now.
     pub(super) fn offers(&self, name: &UnitName) -> impl Iterator<Item = &'a Offered<'a>> + use<'a> {
-        self.index.known(name).offers.iter().filter(|offered| offered.present)
+        self.index.known(name).offers.iter().filter(|offered| offered.offer.present)
     }
 
     /// Nodes that could run it now, other units and other copies aside, with their preference.

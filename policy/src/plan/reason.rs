@@ -334,14 +334,16 @@ fn fence_text(state: &State, node: NodeId, now: Millis) -> String {
         Phase::Failed { error, next_at } => {
             let next = state.next_level(case);
             let due = next.and_then(|level| state.attempt_due(case, level)).unwrap_or(*next_at);
-            let left = due.saturating_sub(now).div_ceil(1000);
-            let then = match next.filter(|level| *level != case.level) {
-                Some(level) if left > 0 => format!("{} is tried in {left} s", state.level_name(node, level)),
-                Some(level) if state.level_is_busy(node, level) => {
-                    format!("{} is tried after another node's fence", state.level_name(node, level))
+            let when = match due.saturating_sub(now).div_ceil(1000) {
+                0 if next.is_some_and(|level| state.level_is_busy(node, level)) => {
+                    String::from("after another node's fence")
                 }
-                Some(level) => format!("{} is tried now", state.level_name(node, level)),
-                None => format!("next attempt in {left} s"),
+                0 => String::from("now"),
+                left => format!("in {left} s"),
+            };
+            let then = match next.filter(|level| *level != case.level) {
+                Some(level) => format!("{} is tried {when}", state.level_name(node, level)),
+                None => format!("next attempt {when}"),
             };
             format!("fencing {name} by {by} failed ({error}); {then}")
         }

@@ -327,8 +327,7 @@ impl Planner<'_> {
         let mut together = Definition { uses: definition.uses.clone(), ..Definition::exclusive() };
         for (name, unit) in companions {
             let Some(wanted) = unit.definition() else { continue };
-            let offer = node.offers.get(*name).filter(|offer| offer.present && offer.gated);
-            let fits = offer.is_some_and(|offer| offer.definition.as_ref() == Some(wanted))
+            let fits = node.offers.get(*name).is_some_and(|offer| offer.is_sound(wanted))
                 && wanted.allows(node)
                 && !unit.holds.contains_key(&id)
                 && unit.avoided_until(id, self.now).is_none()

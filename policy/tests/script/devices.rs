@@ -7,7 +7,7 @@ use policy::{AfterFence, Device, Fact, FenceOutcome, NodeId, Power, Settings, Wi
 use super::{Lines, World};
 
 /// `on`, `off`, or why the device could not say.
-pub(super) fn shown(words: &[&str]) -> Power {
+fn shown(words: &[&str]) -> Power {
     match words {
         ["on", ..] => Power::On,
         ["off", ..] => Power::Off,
@@ -31,15 +31,24 @@ fn device(targets: impl IntoIterator<Item = NodeId>) -> Device {
 
 impl World {
     /// `look a on`, `look a through pdu-a no answer`: through its own device where none is named.
-    pub(super) fn look(&mut self, name: &str, rest: &[&str]) -> Lines {
+    pub(super) fn look(&mut self, name: &str, rest: &[&str], late: bool) -> Lines {
         let own = format!("bmc-{name}");
         let (device, rest) = match rest {
             ["through", device, rest @ ..] => ((*device).to_owned(), rest),
             rest => (own, rest),
         };
         let (node, incarnation, power) = (self.node(name)?, self.incarnation(name), shown(rest));
-        let configured = self.state.configured;
+        // A late one was taken under the settings before.
+        let configured = if late { 0 } else { self.state.configured };
         Ok(self.fact(Fact::PowerObserved { node, incarnation, device, configured, power }))
+    }
+
+    /// `switch a on by pdu-a no answer`; a late one is of an earlier attempt.
+    pub(super) fn switch(&mut self, name: &str, device: &str, rest: &[&str], late: bool) -> Lines {
+        let (node, power) = (self.node(name)?, shown(rest));
+        let off = self.state.switched_off.get(&(device.to_owned(), node));
+        let since = off.filter(|_| !late).map_or(0, |off| off.since);
+        Ok(self.fact(Fact::SwitchedOn { node, device: device.into(), since, power }))
     }
 
     /// Looks that are due, and what is to be switched on.
@@ -105,6 +114,7 @@ impl World {
                     "delay" => shared.delay_ms = u64::from(value) * 1_000,
                     "retries" => shared.retries = value,
                     "at-once" => shared.at_once = value,
+                    "timeout" => shared.timeout_ms = u64::from(value) * 1_000,
                     other => return Err(format!("no key {other}")),
                 }
             }

@@ -7,7 +7,6 @@ use policy::{
     Wish,
 };
 
-use super::devices::shown;
 use super::offers::offer;
 use super::{Lines, World};
 
@@ -82,12 +81,11 @@ impl World {
                 self.observed(name, unit, *how == "running")?
             }
             // Devices
-            ["look", name, rest @ ..] => self.look(name, rest)?,
-            ["switch", name, "on", "by", device, rest @ ..] => {
-                let (node, power) = (self.node(name)?, shown(rest));
-                let key = ((*device).to_owned(), node);
-                let since = self.state.switched_off.get(&key).map_or(0, |off| off.since);
-                self.fact(Fact::SwitchedOn { node, device: (*device).into(), since, power })
+            ["look", name, rest @ ..] => self.look(name, rest, false)?,
+            ["late", "look", name, rest @ ..] => self.look(name, rest, true)?,
+            ["switch", name, "on", "by", device, rest @ ..] => self.switch(name, device, rest, false)?,
+            ["late", "switch", name, "on", "by", device, rest @ ..] => {
+                self.switch(name, device, rest, true)?
             }
             ["fence", name, rest @ ..] => self.fence(name, rest)?,
             ["contradict", name] => {
