@@ -18,4 +18,6 @@ pub use given::{Given, Remark, Spot, Table};
 pub use helpers::missing;
 pub use installed::{DIRECTORY, Installed, Look, find, installed, look, usable_name};
 pub use metadata::{Action, Kind, Metadata, MetadataError, Parameter, Symlink};
-pub use traps::{notes, traps};
+pub use traps::{notes, traps, useless};
+
+pub(crate) use given::{present, says_what_to_do};

@@ -5,7 +5,7 @@
 //! alone was seen to be false, and of two feeds the first may have come back while the second was switched off.
 //! Everything goes by standard input, `action=` first, and nothing of it appears in arguments, properties or logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -41,14 +41,13 @@ pub(super) struct Executor {
     /// The unit whose end kills the agents.
     binds_to: Option<String>,
     agents: std::path::PathBuf,
-    /// What may be done through each device at a time.
-    devices: Arc<Mutex<BTreeMap<String, Door>>>,
+    /// What may be done through each device at a time: by its name, and by how much that is.
+    devices: Arc<Mutex<BTreeMap<(String, u32), Door>>>,
 }
 
 /// How many may use a device at a time.
 #[derive(Clone, Debug)]
 struct Door {
-    at_once: u32,
     /// For everybody.
     users: Arc<Semaphore>,
     /// For all that can wait: of them one at a time comes before a fence, and no queue.
@@ -58,7 +57,7 @@ struct Door {
 impl Door {
     fn new(at_once: u32) -> Self {
         let users = usize::try_from(at_once.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS);
-        Self { at_once, users: Arc::new(Semaphore::new(users)), patient: Arc::default() }
+        Self { users: Arc::new(Semaphore::new(users)), patient: Arc::default() }
     }
 }
 
@@ -118,17 +117,23 @@ impl Executor {
         let call = &order.call;
         let door = self.door(call);
         let _patient = door.patient.lock().await;
-        let _user = door.users.acquire().await.ok()?;
+        let user = door.users.acquire().await.ok()?;
         let spec = |action: &str| self.spec(call, action, format!("{PREFIX}on-{number}-{action}.service"));
         let (on, status) = match (spec("on"), spec("status")) {
             (Ok(on), Ok(status)) => (on, status),
             (Err(why), _) | (_, Err(why)) => return Some(Power::Unknown(why)),
         };
-        let (node, device, since) = (call.node, call.device.clone(), order.since);
-        self.confirmed(Request::MaySwitchOn { node, device, since }).await?;
+        let (node, device, since, configured) =
+            (call.node, call.device.clone(), order.since, call.configured);
+        self.confirmed(Request::MaySwitchOn { node, device, since, configured }).await?;
         tracing::info!(node = call.node_name, device = call.device, "switching on");
         match called(&systemd.run_transient(on).await, call) {
-            Called::Exited(0, _) => Some(power(called(&systemd.run_transient(status).await, call))),
+            Called::Exited(0, _) => {
+                // A fence of another node may come between.
+                drop(user);
+                let _user = door.users.acquire().await.ok()?;
+                Some(power(called(&systemd.run_transient(status).await, call)))
+            }
             Called::Exited(status, said) => {
                 Some(Power::Unknown(format!("on exited with status {status}{said}")))
             }
@@ -172,11 +177,8 @@ impl Executor {
     fn door(&self, call: &AgentCall) -> Door {
         // Nothing panics while the map is locked.
         let mut devices = self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let door = devices.entry(call.device.clone()).or_insert_with(|| Door::new(call.at_once));
-        if door.at_once != call.at_once {
-            *door = Door::new(call.at_once);
-        }
-        door.clone()
+        let key = (call.device.clone(), call.at_once);
+        devices.entry(key).or_insert_with(|| Door::new(call.at_once)).clone()
     }
 
     fn spec(&self, call: &AgentCall, action: &str, name: String) -> Result<TransientSpec, String> {
@@ -206,7 +208,10 @@ async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Opt
     let mut looks = Vec::new();
     for (call, off, status) in steps {
         if !looks.is_empty() && confirm().await.is_none() {
-            return FenceOutcome::TimedOut(format!("called off before {} was used", call.device));
+            return FenceOutcome::TimedOut(format!(
+                "nobody confirmed that the fence still stands, so {} was not used; the devices before it were",
+                call.device
+            ));
         }
         if let Err(outcome) = after_off(call, called(&run(off).await, call)) {
             return outcome;
@@ -245,16 +250,21 @@ fn program(dir: &Path, agent: &str) -> Result<String, String> {
 /// The agent's complete input.
 fn stdin(call: &AgentCall, action: &str) -> Result<Vec<u8>, String> {
     let mut text = format!("action={action}\n");
-    for (name, value) in &call.options {
-        // `action` decides about life and death; nobody's options do.
-        if name != "action" && name != "PCMK_service" {
-            text.push_str(&line(name, value)?);
+    let mut given = BTreeSet::new();
+    for name in call.options.keys().chain(call.secrets.keys()) {
+        // What the call is for is nobody's option; and of two lines an agent takes the last.
+        if fence_agents::says_what_to_do(name) || !given.insert(fence_agents::present(name)) {
+            return Err(format!(
+                "the option `{name}` of {} is not taken; `convoke config diff` says why",
+                call.device
+            ));
         }
     }
+    for (name, value) in &call.options {
+        text.push_str(&line(name, value)?);
+    }
     for (name, path) in &call.secrets {
-        if name != "action" {
-            text.push_str(&line(name, &secret(Path::new(path))?)?);
-        }
+        text.push_str(&line(name, &secret(Path::new(path))?)?);
     }
     Ok(text.into_bytes())
 }
@@ -354,13 +364,14 @@ fn words(end: &TransientEnd, call: &AgentCall) -> String {
     let Some(line) = last(&stderr).or_else(|| last(&stdout)) else { return String::new() };
     // The agents' library puts the time before each line; the same failure must read the same at every look.
     let line = line.split_once(" ERROR: ").map_or(line.as_str(), |(_, message)| message);
-    let mut line: String = line.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
+    let mut line: String = line.chars().filter(|c| !c.is_control()).collect();
     let hidden = call.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
     let read = call.secrets.values().filter_map(|path| secret(Path::new(path)).ok());
     for value in hidden.chain(read).filter(|value| !value.is_empty()) {
         line = line.replace(&value, "***");
     }
-    format!(": {line}")
+    // Not before: half a password would be none that is known.
+    format!(": {}", line.chars().take(WORDS_MAX).collect::<String>())
 }
 
 fn is_secret(name: &str) -> bool {

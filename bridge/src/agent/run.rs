@@ -343,41 +343,33 @@ impl Shell {
                 let spool = self.spool.clone();
                 tokio::task::spawn_blocking(move || spool.forget(&unit, token));
             }
-            Action::Fence(order) => {
-                let (executor, systemd, events) =
-                    (self.executor.clone(), self.systemd.clone(), self.events.clone());
-                tokio::spawn(async move {
-                    let outcome = match &systemd {
-                        Some(systemd) => executor.fence(systemd, &order).await,
-                        None => None,
-                    };
-                    drop(events.send(Event::Fenced { order, outcome }).await);
-                });
-            }
+            Action::Fence(order) => self.errand(|executor, systemd| async move {
+                let outcome = match &systemd {
+                    Some(systemd) => executor.fence(systemd, &order).await,
+                    None => None,
+                };
+                Event::Fenced { order, outcome }
+            }),
             Action::Power(order) => {
                 self.looks += 1;
-                let (executor, systemd, events) =
-                    (self.executor.clone(), self.systemd.clone(), self.events.clone());
                 let number = self.looks;
-                tokio::spawn(async move {
+                self.errand(|executor, systemd| async move {
                     let power = match &systemd {
                         Some(systemd) => executor.look(systemd, &order, number).await,
                         None => policy::Power::Unknown("systemd cannot be reached".to_owned()),
                     };
-                    drop(events.send(Event::Powered { order, power }).await);
+                    Event::Powered { order, power }
                 });
             }
             Action::SwitchOn(order) => {
                 self.looks += 1;
-                let (executor, systemd, events) =
-                    (self.executor.clone(), self.systemd.clone(), self.events.clone());
                 let number = self.looks;
-                tokio::spawn(async move {
+                self.errand(|executor, systemd| async move {
                     let power = match &systemd {
                         Some(systemd) => executor.switch_on(systemd, &order, number).await,
                         None => None,
                     };
-                    drop(events.send(Event::SwitchedOn { order, power }).await);
+                    Event::SwitchedOn { order, power }
                 });
             }
             Action::EndLease => self.lease.end(),
@@ -408,6 +400,16 @@ impl Shell {
             tracing::error!(%error, "the floors cannot be written; nothing is reported until they can");
         }
         saved.is_ok()
+    }
+
+    /// Does something for another node; its end is an event.
+    fn errand<Done>(&self, errand: impl FnOnce(Executor, Option<Systemd>) -> Done)
+    where
+        Done: Future<Output = Event> + Send + 'static,
+    {
+        let done = errand(self.executor.clone(), self.systemd.clone());
+        let events = self.events.clone();
+        tokio::spawn(async move { drop(events.send(done.await).await) });
     }
 
     /// Begins an operation once the one before it on the unit has ended for good.

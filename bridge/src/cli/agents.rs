@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::{Code, Failure};
 use super::out::{self, Style};
@@ -37,8 +38,8 @@ struct Described<'a> {
 
 pub(super) async fn list(json: bool) -> Result<(), Failure> {
     let directory = Path::new(DIRECTORY);
-    let installed = fence_agents::installed(directory)
-        .await
+    let installed = unless_interrupted(fence_agents::installed(directory))
+        .await?
         .map_err(|error| Failure::new(Code::Failed, format!("cannot read {DIRECTORY}: {error}")))?;
     if json {
         out::json(&installed.iter().map(listed).collect::<Vec<_>>());
@@ -55,7 +56,8 @@ fn listed(agent: &Installed) -> Listed<'_> {
     Listed {
         name: &agent.name,
         description: metadata.map(|metadata| metadata.short.as_str()),
-        can_prove_off: metadata.is_some_and(|metadata| metadata.lacks().is_empty()),
+        can_prove_off: metadata
+            .is_some_and(|metadata| fence_agents::useless(&agent.name, metadata).is_none()),
         error: agent.look.as_ref().err().map(|error| why(&agent.name, error).text),
     }
 }
@@ -68,17 +70,30 @@ pub(super) async fn describe(name: &str, json: bool) -> Result<(), Failure> {
         )
         .hint(format!("`convoke fence agents` lists those that are; {PACKAGE}")));
     };
-    let metadata = fence_agents::ask(&program, fence_agents::LIMIT).await.map_err(|error| {
+    let asked = unless_interrupted(fence_agents::ask(&program, fence_agents::LIMIT)).await?;
+    let metadata = asked.map_err(|error| {
         why(name, &error).hint(format!("try it by hand: `echo action=metadata | {name}`"))
     })?;
     let notes = fence_agents::notes(name);
     if json {
-        let can_prove_off = metadata.lacks().is_empty();
+        let can_prove_off = fence_agents::useless(name, &metadata).is_none();
         out::json(&Described { metadata: &metadata, can_prove_off, notes });
     } else {
         out::print(&render::agent(name, &metadata, &notes, Style::of_stdout()));
     }
     Ok(())
+}
+
+/// Gives up when somebody ends this process, so that no agent is left running.
+pub(super) async fn unless_interrupted<T>(asking: impl Future<Output = T>) -> Result<T, Failure> {
+    let failed = |error: std::io::Error| Failure::of(Code::Failed, &error);
+    let mut ended = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        answer = asking => Ok(answer),
+        _ = ended.recv() => Err(Failure::new(Code::Failed, "ended; nothing was changed")),
+        _ = interrupted.recv() => Err(Failure::new(Code::Failed, "interrupted; nothing was changed")),
+    }
 }
 
 fn why(name: &str, error: &AskError) -> Failure {

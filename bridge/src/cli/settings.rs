@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use super::agents::unless_interrupted;
 use super::bus::Bus;
 use super::exit::{Code, Failure};
 use super::out;
@@ -50,19 +51,20 @@ async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
     let text = read(file)?;
     let picture = bus.confirmed().await?;
     let names = picture.nodes.iter().map(|node| (node.name.clone(), policy::NodeId(node.id))).collect();
-    let parsed = document::joined(document::parse(&text, file, &names), look(&text, file).await);
+    let old = bus.0.config_show().await?;
+    let found = unless_interrupted(look(&text, file, &old)).await?;
+    let parsed = document::joined(document::parse(&text, file, &names), found);
     let new: Document = parsed.map_err(|findings| Failure::new(Code::Usage, document::listing(&findings)))?;
     for finding in &new.warnings {
         out::note(&document::warning(finding));
     }
-    let old = bus.0.config_show().await?;
     Ok((text, document::diff(&old, &document::render(&new.settle(&names)))))
 }
 
 /// What the agents of this node say to it. They are asked by this process, which knows no secret, and not by the daemon.
-async fn look(text: &str, file: &Path) -> document::Findings {
+async fn look(text: &str, file: &Path, in_force: &str) -> document::Findings {
     let looks = fence_agents::look(fence_agents::DIRECTORY.as_ref(), &document::agents(text)).await;
-    document::against_agents(text, file, "/".as_ref(), &looks)
+    document::against_agents(text, file, "/".as_ref(), &looks, in_force)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

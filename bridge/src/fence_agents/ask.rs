@@ -1,17 +1,20 @@
 //! Runs a fence agent once, for its metadata only.
 //!
-//! The one line `action=metadata` goes by standard input: with any argument an agent would not read it, and with none at all
-//! it would switch a node off. No option and no secret is ever in this call. An agent that hangs, floods or dies gives
-//! an error, and its whole process group is killed.
+//! The one line `action=metadata` goes by standard input: with any argument an agent would not read it, and with an empty
+//! input it would switch a node off. So the input is complete before the agent begins. No option and no secret is ever
+//! in this call. An agent that hangs, floods or dies gives an error; whatever it started is killed with it, also when
+//! whoever asked gives up.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
+use units::systemd::sealed_input;
 
 use super::metadata::{Metadata, MetadataError};
 
@@ -19,6 +22,8 @@ use super::metadata::{Metadata, MetadataError};
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// A killed process is gone within milliseconds.
 const DEATH_LIMIT: Duration = Duration::from_secs(1);
+/// Between two looks whether it has ended, once its outputs have.
+const END_PAUSE: Duration = Duration::from_millis(2);
 /// The longest of Debian's agents prints 11 KiB.
 const OUTPUT_MAX: u64 = 512 * 1024;
 const INPUT: &[u8] = b"action=metadata\n";
@@ -68,13 +73,17 @@ pub enum AskError {
 pub async fn ask(program: &Path, limit: Duration) -> Result<Metadata, AskError> {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C").env("PYTHONWARNINGS", "ignore").current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(sealed_input(INPUT).map_err(AskError::Start)?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     // A group of its own, so that it can be killed with its children.
     command.process_group(0).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| match error.kind() {
+    let child = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if !program.exists() => AskError::NotInstalled,
         _ => AskError::Start(error),
     })?;
+    let mut child = Group(child);
     let asked = tokio::time::timeout(limit, answer(&mut child)).await;
     let (status, stdout, stderr) = match asked {
         Ok(Ok(answer)) => answer,
@@ -93,14 +102,12 @@ pub async fn ask(program: &Path, limit: Duration) -> Result<Metadata, AskError> 
     Ok(Metadata::parse(&String::from_utf8_lossy(&stdout))?)
 }
 
-async fn answer(child: &mut Child) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), AskError> {
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that reads nothing may still answer; the end of the input is what matters (it waits for it).
-        let _ = stdin.write_all(INPUT).await;
-    }
+async fn answer(child: &mut Group) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), AskError> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (stdout, stderr) = tokio::try_join!(read(stdout), read(stderr))?;
-    // Not before: as long as nobody has waited for it, its number names no other process group.
+    child.ended().await.map_err(AskError::Read)?;
+    // What it left behind, before anybody waits for it: until then its number names no other process group.
+    child.kill();
     let status = child.wait().await.map_err(AskError::Read)?;
     Ok((status, stdout, stderr))
 }
@@ -114,12 +121,55 @@ async fn read(stream: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, AskErro
     if bytes.len() as u64 > OUTPUT_MAX { Err(AskError::TooMuch) } else { Ok(bytes) }
 }
 
-/// Kills it and what it started.
-async fn end(child: &mut Child) {
-    // `id` is none once it was waited for, and its number may be another's then.
-    if let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
+/// An agent with all that it starts: nothing of it outlives this.
+struct Group(Child);
+
+impl Group {
+    /// `None` once it was waited for: its number may be another's then.
+    fn number(&self) -> Option<Pid> {
+        self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }
+
+    fn kill(&self) {
+        if let Some(group) = self.number() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// Waits until it has ended, and leaves its number taken.
+    async fn ended(&self) -> io::Result<()> {
+        let Some(number) = self.number() else { return Ok(()) };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while waitid(WaitId::Pid(number), look)?.is_none() {
+            tokio::time::sleep(END_PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Deref for Group {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Group {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+/// Kills it and what it started.
+async fn end(child: &mut Group) {
+    child.kill();
     // One that hangs in the kernel does not even die; it is left behind.
     let _ = tokio::time::timeout(DEATH_LIMIT, child.wait()).await;
 }
@@ -195,17 +245,41 @@ pub(super) mod tests {
     async fn what_a_hanging_agent_started_is_killed_with_it() {
         let dir = agents(&["fence_stubborn"]);
         let agent = dir.path().join("fence_stubborn");
-        let noted = dir.path().join("child");
         let began = Instant::now();
         // On a slow machine it may not have come to its child by the end of a short limit.
-        let child = loop {
+        while !dir.path().join("child").exists() {
             let error = ask(&agent, SHORT).await.expect_err("hangs");
             assert!(matches!(error, AskError::TimedOut { .. }), "{error}");
-            if let Ok(child) = fs::read_to_string(&noted) {
-                break child;
-            }
             assert!(began.elapsed() < LIMIT, "it starts no child");
-        };
+        }
+        dies(dir.path(), began).await;
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_leaves_behind_is_killed_when_it_has_ended() {
+        let dir = agents(&["fence_leaver"]);
+        let metadata = ask(&dir.path().join("fence_leaver"), LIMIT).await.expect("metadata");
+        assert_eq!(metadata.name, "fence_switch");
+        dies(dir.path(), Instant::now()).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_gives_up_leaves_nothing_running() {
+        let dir = agents(&["fence_stubborn"]);
+        let (agent, noted) = (dir.path().join("fence_stubborn"), dir.path().join("child"));
+        let asked = tokio::spawn(async move { ask(&agent, LIMIT).await });
+        let began = Instant::now();
+        while !noted.exists() {
+            assert!(began.elapsed() < LIMIT, "it starts no child");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        asked.abort();
+        dies(dir.path(), began).await;
+    }
+
+    /// Waits until the child that an agent has noted is gone.
+    async fn dies(dir: &Path, began: Instant) {
+        let child = fs::read_to_string(dir.join("child")).expect("a child");
         // A killed process stays until somebody waits for it; its command line is empty at once.
         while fs::read(format!("/proc/{}/cmdline", child.trim())).is_ok_and(|line| !line.is_empty()) {
             assert!(began.elapsed() < LIMIT * 2, "the child lives");

@@ -64,9 +64,9 @@ fn unknown(given: &Given, agent: &Metadata, table: Table, name: &str) -> Remark 
     let near = near.min().filter(|(errors, _)| *errors <= TYPING_ERRORS.min(name.len() / 2));
     let help = match near {
         Some((_, near)) => {
-            format!("`{near}` may be meant; `convoke fence describe {}` lists its options", given.agent)
+            format!("`{near}` may be meant; `convoke fence describe {}` lists its options here", given.agent)
         }
-        None => format!("`convoke fence describe {}` lists its options", given.agent),
+        None => format!("`convoke fence describe {}` lists its options here", given.agent),
     };
     Remark::refused(Spot::Name(table, name.to_owned()), message, help)
 }

@@ -103,7 +103,7 @@ impl Given {
     }
 
     /// The value that a target's call has for an option, under any spelling; `None` for secrets too. What stands with
-    /// the target counts more than what stands for all.
+    /// the target counts more than what stands for all; both beside a secret are refused.
     pub(super) fn value<'a>(&'a self, node: &'a str, name: &str) -> Option<(Spot, &'a str)> {
         let found = self.call(node).filter(|(_, given, _)| present(given) == name);
         let (table, given, value) = found.max_by_key(|(table, ..)| table.is_target())?;
@@ -116,7 +116,7 @@ impl Given {
 }
 
 /// The present spelling of an option's name, of those that all agents share.
-pub(super) fn present(name: &str) -> String {
+pub(crate) fn present(name: &str) -> String {
     let name = name.replace('-', "_");
     match name.as_str() {
         "ipaddr" => "ip".to_owned(),
@@ -126,6 +126,11 @@ pub(super) fn present(name: &str) -> String {
         "port" => "plug".to_owned(),
         _ => name,
     }
+}
+
+/// Whether an option says what a call of an agent is for. fence_xvm takes `option` for `action`, both in any letters.
+pub(crate) fn says_what_to_do(name: &str) -> bool {
+    ["action", "option"].iter().any(|word| name.eq_ignore_ascii_case(word))
 }
 
 /// Whether agents take this for a yes.

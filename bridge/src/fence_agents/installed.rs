@@ -12,15 +12,18 @@ use super::metadata::Metadata;
 
 /// Where agents are installed.
 pub const DIRECTORY: &str = "/usr/sbin";
-/// Named like agents, and not agents: one is for a person, one is a daemon, the others are parts of an agent.
+/// Named like agents, and not agents: one is for a person, some are daemons, the others are parts of an agent.
 pub(super) const OTHERS: &[&str] = &[
     "fence_ack_manual",
+    "fence_check",
     "fence_kdump_send",
     "fence_mpath_check",
     "fence_node",
+    "fence_sanlockd",
     "fence_scsi_check",
     "fence_tool",
     "fence_virtd",
+    "fence_xvmd",
 ];
 /// How many are asked at a time: each is an interpreter that starts, and does nothing else.
 const AT_ONCE: usize = 4;

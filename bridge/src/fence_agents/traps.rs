@@ -4,8 +4,9 @@
 //! configured. No agent is asked for this. Numbers were measured with Debian 12's fence-agents 4.12.1, ipmitool 1.8.19
 //! and net-snmp 5.9.3.
 
-use super::given::{Given, Remark, Spot, present, yes};
+use super::given::{Given, Remark, Spot, Table, present, yes};
 use super::installed::OTHERS;
+use super::metadata::Metadata;
 
 /// A thing to know of some agents.
 struct Trap {
@@ -50,6 +51,17 @@ const SNMP: &[Snmp] = &[
 /// Agents that cut a node off from its disks or its network.
 pub(super) const CUTTERS: &[&str] =
     &["fence_brocade", "fence_cisco_mds", "fence_ifmib", "fence_mpath", "fence_sanbox2", "fence_scsi"];
+
+/// Agents whose word on a node's power is none, and why.
+const PRETENDERS: &[(&str, &str)] = &[
+    (
+        "fence_crosslink",
+        "its `off` and its `status` are a ping, so that a broken cable reads as a node that is off",
+    ),
+    ("fence_evacuate", "its `status` is what a scheduler has written down of the machine, and not its power"),
+    ("fence_heuristics_ping", "it has no `status`, and pings others"),
+    ("fence_kdump", "it has no `status`, and waits for a message of a crashed node"),
+];
 
 /// Options that are as good as a password.
 const SECRETS: &[&str] = &["access_key", "apikey", "community", "hexadecimal_kg", "secret_key", "token"];
@@ -115,9 +127,8 @@ const TRAPS: &[Trap] = &[
         }),
     },
     Trap {
-        about: |agent| matches!(agent, "fence_kdump" | "fence_heuristics_ping"),
-        note: "It switches nothing off and has no `status`: it waits for a message of a crashed node, or pings others. \
-               Neither proves that a node is off.",
+        about: |agent| pretends(agent).is_some(),
+        note: "It switches nothing off, whatever it says.",
         check: Some(no_proof),
     },
     Trap {
@@ -162,7 +173,7 @@ const TRAPS: &[Trap] = &[
 
 /// What is wrong with any agent.
 const ALWAYS: &[fn(&Given) -> Vec<Remark>] =
-    &[no_work, cycle, endless, delay, talkative, open_secret, two_spellings];
+    &[no_work, cycle, endless, delay, missing_as_off, talkative, open_secret, two_spellings];
 
 /// What is known of an agent, in sentences.
 #[must_use]
@@ -255,18 +266,35 @@ pub(super) fn cuts_off(given: &Given) -> Remark {
     Remark::refused(Spot::Agent, message, "use a power switch; this version takes no other proof by a device")
 }
 
+fn pretends(agent: &str) -> Option<&'static str> {
+    PRETENDERS.iter().find(|(name, _)| *name == agent).map(|(_, why)| *why)
+}
+
 fn no_proof(given: &Given) -> Vec<Remark> {
-    let message = format!(
-        "{} has no `status`: it never proves that a node is off, and only that is evidence",
-        given.agent
-    );
+    let why = pretends(&given.agent).unwrap_or("it has no `status`");
+    let message = format!("{} never proves that a node is off: {why}", given.agent);
     vec![Remark::refused(Spot::Agent, message, "use a power switch; `convoke fence agents` lists the agents")]
+}
+
+/// Why no device may use an agent at all; in words that follow its name.
+#[must_use]
+pub fn useless(agent: &str, metadata: &Metadata) -> Option<String> {
+    let lacks = metadata.lacks();
+    if !lacks.is_empty() {
+        return Some(format!("it cannot prove a node off: it has no `{}`", lacks.join("` and no `")));
+    }
+    if let Some(why) = pretends(agent) {
+        return Some(format!("it cannot prove a node off: {why}"));
+    }
+    let cuts = CUTTERS.contains(&agent) || metadata.action("on").is_some_and(|on| on.automatic);
+    cuts.then(|| "it cuts a node off and leaves it running, which proves nothing".to_owned())
 }
 
 /// Agents print their help or their version and exit with 0 before they do anything, whatever the value is.
 fn no_work(given: &Given) -> Vec<Remark> {
     let remark = |(table, name, _): (_, &str, _)| {
-        let message = format!("with `{name}` the agent says success, does nothing, and reads as on for ever");
+        let message =
+            format!("with `{name}` the agent says success, does nothing, and its status always says on");
         Remark::refused(Spot::Name(table, name.to_owned()), message, "leave it out")
     };
     given.named(&["help", "version"]).map(remark).collect()
@@ -312,6 +340,16 @@ fn delay(given: &Given) -> Vec<Remark> {
     given.named(&["delay"]).map(remark).collect()
 }
 
+/// The same lie as an SNMP outlet that does not exist: a name with a typing error reads as off.
+fn missing_as_off(given: &Given) -> Vec<Remark> {
+    let remark = |(table, name, _): (_, &str, _)| {
+        let message = "with `missing_as_off` a node that the device does not know reads as off, and is taken for fenced";
+        Remark::refused(Spot::Value(table, name.to_owned()), message, "leave it out")
+    };
+    let given = given.named(&["missing_as_off"]).filter(|(.., value)| value.is_none_or(yes));
+    given.map(remark).collect()
+}
+
 /// What agents write then has passwords in it, and goes to the journal or to a file.
 fn talkative(given: &Given) -> Vec<Remark> {
     let talks =
@@ -345,18 +383,23 @@ fn open_secret(given: &Given) -> Vec<Remark> {
     open.map(remark).collect()
 }
 
-/// An agent takes the last line that it reads: which one that is, nobody should have to know.
+/// An agent takes the last line that it reads: which one that is, nobody should have to know. A target's own option in place
+/// of the one for all is meant; a secret in place of either is not.
 fn two_spellings(given: &Given) -> Vec<Remark> {
     let mut remarks = Vec::new();
     let all: Vec<_> = given.all().collect();
     for (at, (table, name, _)) in all.iter().enumerate() {
         let earlier = all[..at].iter().find(|(other, before, _)| {
             let one_call = other == table || !other.is_target() || !table.is_target();
-            one_call && before != name && present(before) == present(name)
+            let meant = before == name && *other != Table::Secrets && *table != Table::Secrets;
+            one_call && !meant && present(before) == present(name)
         });
         if let Some((_, before, _)) = earlier {
-            let message = format!("`{before}` and `{name}` are the same option");
-            let help = format!("keep `{}` alone", present(name));
+            let message = match before == name {
+                true => format!("`{name}` is given twice, once as a secret"),
+                false => format!("`{before}` and `{name}` are the same option"),
+            };
+            let help = format!("keep `{}` alone, in one place", present(name));
             remarks.push(Remark::refused(Spot::Name(table.clone(), (*name).to_owned()), message, help));
         }
     }
@@ -410,6 +453,14 @@ mod tests {
             ("fence_x disable-timeout=True n1:", &[(Error, "does not end by itself")]),
             ("fence_x secret:disable_timeout n1:", &[(Error, "does not end by itself")]),
             ("fence_x delay=0 n1:", &[(Error, "cluster's affair")]),
+            ("fence_x n1:delay=3", &[(Error, "cluster's affair")]),
+            ("fence_x secret:delay n1:", &[(Error, "cluster's affair")]),
+            ("fence_x missing-as-off=1 n1:", &[(Error, "taken for fenced")]),
+            ("fence_x missing_as_off=0 n1:", &[]),
+            ("fence_x ip=a secret:ip n1:", &[(Error, "`ip` is given twice")]),
+            ("fence_x secret:systems_uri n1:systems-uri=/a", &[(Error, "are the same")]),
+            ("fence_crosslink crosscableip=a n1:", &[(Error, "a broken cable reads as a node that is off")]),
+            ("fence_evacuate n1:", &[(Error, "never proves that a node is off")]),
             ("fence_x verbose=0 verbose_level=0 n1:", &[]),
             ("fence_x n1:verbose=yes", &[(Warning, "passwords among them")]),
             ("fence_x verbose_level=2 n1:", &[(Warning, "passwords among them")]),
@@ -435,7 +486,7 @@ mod tests {
     #[test]
     fn a_trap_is_shown_where_it_was_written() {
         let spot = |line| traps(&given(line)).pop().expect("a trap").spot;
-        let target = || super::super::Table::Target("n2".to_owned());
+        let target = || Table::Target("n2".to_owned());
         assert_eq!(spot("fence_ipdu n1:plug=a n2:port=9"), Spot::Value(target(), "port".to_owned()));
         assert_eq!(spot("fence_redfish n1:systems_uri=/a n2:ip=b"), Spot::Target("n2".to_owned()));
         assert_eq!(spot("fence_x n1: n2:delay=3"), Spot::Name(target(), "delay".to_owned()));

@@ -280,11 +280,12 @@ impl Core {
         let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
         match request {
             Request::MayFence { case, attempt } => Reply::MayRun(self.may_fence(*case, *attempt, peer)),
-            Request::MaySwitchOn { node, device, since } => {
+            Request::MaySwitchOn { node, device, since, configured } => {
                 let mut due = self.reign.iter().flat_map(|reign| &reign.plan.switch_on);
-                Reply::MayRun(due.any(|on| {
+                let due = due.any(|on| {
                     on.node == *node && on.device == *device && on.since == *since && on.executor == peer
-                }))
+                });
+                Reply::MayRun(due && *configured == self.state().configured)
             }
             Request::Overview => Reply::Overview(Box::new(self.overview(true))),
             Request::Why { unit } => {

@@ -247,6 +247,8 @@ pub enum Request {
         device: String,
         /// After which attempt.
         since: u64,
+        /// Index of the settings that the order was made by.
+        configured: u64,
     },
     /// Everything that `status`, `list-units` and `list-nodes` show.
     Overview,

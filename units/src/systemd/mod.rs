@@ -32,4 +32,4 @@ pub use handle::{CALL_LIMIT, JobEnd, Link, RELOAD_LIMIT, SIGNALS_WAITING, System
 pub use joblog::{BATCH_WINDOW, JobLog, SeenJob};
 pub use reading::{ActiveState, Assert, CurrentJob, Reading, Relations, Times};
 pub use signal::{JobKind, JobResult, Signal, SystemState};
-pub use transient::{Outcome, TransientEnd, TransientSpec};
+pub use transient::{Outcome, TransientEnd, TransientSpec, sealed_input};

@@ -338,8 +338,11 @@ fn outcome_from(reading: &Reading, spec: &TransientSpec) -> Outcome {
     }
 }
 
-/// The input in memory, sealed, read from its start: complete, and with an end.
-fn sealed_input(bytes: &[u8]) -> io::Result<OwnedFd> {
+/// An input in memory, sealed, read from its start: complete before a program begins, and with an end.
+///
+/// # Errors
+/// If the kernel gives no memory for it.
+pub fn sealed_input(bytes: &[u8]) -> io::Result<OwnedFd> {
     let memory = memfd_create("convoke-stdin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = std::fs::File::from(memory);
     file.write_all(bytes)?;

@@ -6,11 +6,7 @@ fn call() -> AgentCall {
     AgentCall {
         device: "bmc".into(),
         agent: "fence_ipmilan".into(),
-        options: BTreeMap::from([
-            ("ip".into(), "10.0.0.1".into()),
-            ("action".into(), "reboot".into()),
-            ("password".into(), "hunter2".into()),
-        ]),
+        options: BTreeMap::from([("ip".into(), "10.0.0.1".into()), ("password".into(), "hunter2".into())]),
         secrets: BTreeMap::new(),
         timeout_ms: 60_000,
         at_once: 1,
@@ -52,10 +48,22 @@ fn action_comes_first_and_only_from_us() {
     fs::write(&path, "s3cret\n").expect("secret");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
     let mut call = call();
-    call.secrets.insert("passwd".into(), path.to_string_lossy().into_owned());
-    call.options.insert("PCMK_service".into(), "1".into());
+    call.secrets.insert("snmp_priv_passwd".into(), path.to_string_lossy().into_owned());
     let text = String::from_utf8(stdin(&call, "off").expect("input")).expect("text");
-    assert_eq!(text, "action=off\nip=10.0.0.1\npassword=hunter2\npasswd=s3cret\n");
+    assert_eq!(text, "action=off\nip=10.0.0.1\npassword=hunter2\nsnmp_priv_passwd=s3cret\n");
+}
+
+#[test]
+fn nobodys_option_says_what_a_call_is_for_and_none_is_given_twice() {
+    for name in ["action", "ACTION", "Option", "option", "ipaddr", "pass-word_script"] {
+        let mut own = call();
+        own.options.insert(name.into(), "off".into());
+        let refused = stdin(&own, "status").is_err();
+        assert_eq!(refused, name != "pass-word_script", "{name}");
+        let mut secret = call();
+        secret.secrets.insert(name.into(), "/nonexistent".into());
+        assert!(stdin(&secret, "status").is_err(), "{name}");
+    }
 }
 
 #[test]
@@ -197,7 +205,7 @@ async fn what_is_called_off_in_the_midst_switches_nothing_more_off() {
     };
     let steps = feeds.iter().map(|call| (call, blank(call), blank(call))).collect();
     let outcome = strike(steps, || std::future::ready(None), run).await;
-    assert_eq!(outcome, FenceOutcome::TimedOut("called off before feed-2 was used".into()));
+    assert_eq!(outcome, FenceOutcome::TimedOut("nobody confirmed that the fence still stands, so feed-2 was not used; the devices before it were".into()));
     assert_eq!(*ran.lock().expect("lock"), 1);
     let none: Vec<(&AgentCall, TransientSpec, TransientSpec)> = Vec::new();
     let outcome = strike(none, || std::future::ready(Some(())), run).await;

@@ -27,6 +27,7 @@ pub struct Findings {
 
 /// A device and where everything in it stands.
 struct Placed {
+    name: String,
     place: Range<usize>,
     given: Given,
     spans: BTreeMap<Spot, Range<usize>>,
@@ -47,11 +48,22 @@ pub fn agents(text: &str) -> BTreeSet<String> {
 }
 
 /// The devices of a document against what their agents say, which is in `looks`, and the programs below `root`.
+///
+/// A device that is `in_force` as it stands is warned of at the most: this node may have another version of its agent than
+/// those that use it, and nobody shall be kept from changing something else.
 #[must_use]
-pub fn against_agents(text: &str, path: &Path, root: &Path, looks: &BTreeMap<String, Look>) -> Findings {
+pub fn against_agents(
+    text: &str,
+    path: &Path,
+    root: &Path,
+    looks: &BTreeMap<String, Look>,
+    in_force: &str,
+) -> Findings {
     let mut found = Findings::default();
     let Ok(table) = DeTable::parse(text) else { return found };
+    let present = DeTable::parse(in_force).map(|table| devices(table.get_ref())).unwrap_or_default();
     for device in devices(table.get_ref()) {
+        let stands = present.iter().any(|known| known.name == device.name && known.given == device.given);
         let remarks = match looks.get(&device.given.agent) {
             Some(Ok(agent)) => {
                 let mut remarks = fence_agents::check(&device.given, agent);
@@ -64,8 +76,8 @@ pub fn against_agents(text: &str, path: &Path, root: &Path, looks: &BTreeMap<Str
         for remark in remarks {
             let finding = Finding::at(text, path, device.span(&remark.spot), &remark.message, &remark.help);
             match remark.severity {
-                Severity::Error => found.errors.push(finding),
-                Severity::Warning | Severity::Hint => found.warnings.push(finding),
+                Severity::Error if !stands => found.errors.push(finding),
+                Severity::Error | Severity::Warning | Severity::Hint => found.warnings.push(finding),
             }
         }
     }
@@ -130,11 +142,12 @@ fn unchecked(given: &Given, error: &AskError) -> Remark {
 fn devices(table: &DeTable<'_>) -> Vec<Placed> {
     let tables = table.get("fence").and_then(|fence| fence.get_ref().as_table());
     let tables = tables.into_iter().flatten();
-    tables.filter_map(|(name, value)| Some(placed(name.span(), value.get_ref().as_table()?))).collect()
+    tables.filter_map(|(name, value)| Some(placed(name, value.get_ref().as_table()?))).collect()
 }
 
-fn placed(place: Range<usize>, table: &DeTable<'_>) -> Placed {
-    let mut device = Placed { place, given: Given::default(), spans: BTreeMap::new() };
+fn placed(name: &Spanned<impl AsRef<str>>, table: &DeTable<'_>) -> Placed {
+    let (name, place) = (name.get_ref().as_ref().to_owned(), name.span());
+    let mut device = Placed { name, place, given: Given::default(), spans: BTreeMap::new() };
     for (key, value) in table {
         let inner = value.get_ref().as_table();
         match (key.get_ref().as_ref(), inner) {
@@ -223,7 +236,7 @@ options = { whatever = "1" }
     }
 
     fn found(text: &str) -> (Vec<String>, Vec<String>) {
-        let found = against_agents(text, "cluster.toml".as_ref(), "/".as_ref(), &looks());
+        let found = against_agents(text, "cluster.toml".as_ref(), "/".as_ref(), &looks(), "");
         let shown = |finding: &Finding| {
             format!("{}:{} {} | {}", finding.line, finding.column, finding.message, finding.help)
         };
@@ -312,16 +325,16 @@ options = { whatever = "1" }
         let path = "cluster.toml".as_ref();
         let parsed = super::super::parse(&text, path, &nodes);
         let errors =
-            joined(parsed, against_agents(&text, path, "/".as_ref(), &looks())).expect_err("mistakes");
+            joined(parsed, against_agents(&text, path, "/".as_ref(), &looks(), "")).expect_err("mistakes");
         let places: Vec<_> = errors.iter().map(|error| (error.line, error.column)).collect();
         assert_eq!(places, [(3, 32), (4, 43), (4, 59), (10, 13)], "{errors:#?}");
 
         let parsed = super::super::parse(WHOLE, path, &nodes);
-        let document = joined(parsed, against_agents(WHOLE, path, "/".as_ref(), &looks())).expect("good");
+        let document = joined(parsed, against_agents(WHOLE, path, "/".as_ref(), &looks(), "")).expect("good");
         assert_eq!(document.warnings.len(), 1);
         let parsed = super::super::parse(WHOLE, path, &nodes);
         let text = WHOLE.replace("lanplus = true", "lanplus = 7");
-        assert!(joined(parsed, against_agents(&text, path, "/".as_ref(), &looks())).is_err());
+        assert!(joined(parsed, against_agents(&text, path, "/".as_ref(), &looks(), "")).is_err());
     }
 
     #[test]
@@ -334,5 +347,18 @@ options = { whatever = "1" }
         ] {
             assert_eq!(found(text), (Vec::new(), Vec::new()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_device_that_stays_as_it_is_keeps_nobody_from_changing_another() {
+        let wrong = WHOLE.replace("lanplus = true", "lanplsu = true");
+        let found = |text: &str, in_force: &str| {
+            let found = against_agents(text, "cluster.toml".as_ref(), "/".as_ref(), &looks(), in_force);
+            (found.errors.len(), found.warnings.iter().any(|warning| warning.message.contains("`lanplsu`")))
+        };
+        assert_eq!(found(&wrong, WHOLE), (1, false));
+        assert_eq!(found(&wrong, &wrong), (0, true));
+        let level = wrong.replace("agent = \"fence_switch\"", "agent = \"fence_switch\"\nlevel = 2");
+        assert_eq!(found(&level, &wrong), (0, true), "what the agent is told has not changed");
     }
 }

@@ -11,6 +11,7 @@ use units::Severity;
 
 use super::Document;
 use crate::config::Finding;
+use crate::fence_agents;
 use crate::fence_agents::usable_name as usable_agent;
 use crate::join::usable_name;
 
@@ -285,16 +286,10 @@ impl<'a> Reader<'a> {
         for key in table.keys() {
             let name = key.get_ref().as_ref();
             let lower = name.to_ascii_lowercase();
-            if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || name.is_empty() {
-                self.wrong(
-                    key.span(),
-                    "this cannot name an option",
-                    "see the agent's manual page for its options",
-                );
-            }
-            if lower == "action" {
-                self.wrong(key.span(), "`action` is set by the cluster", "leave it out");
-            } else if matches!(lower.as_str(), "port" | "plug" | "nodename") && !of_target {
+            if self.names_an_option(key)
+                && matches!(lower.as_str(), "port" | "plug" | "nodename")
+                && !of_target
+            {
                 let help = "write it into `targets`, as in `targets = { n1 = { plug = \"3\" } }`";
                 self.wrong(key.span(), &format!("`{name}` says which node is switched off"), help);
             } else if lower.contains("passw") {
@@ -307,7 +302,31 @@ impl<'a> Reader<'a> {
         self.strings(table)
     }
 
+    /// Whether this is an option that a person may give: `action`, in whatever letters, and `option`, which some agents
+    /// take for it, say what the call is for.
+    fn names_an_option(&mut self, key: &Spanned<impl AsRef<str>>) -> bool {
+        let name = key.get_ref().as_ref();
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') || name.is_empty() {
+            let help = "see the agent's manual page for its options";
+            self.wrong(key.span(), "this cannot name an option", help);
+            return false;
+        }
+        if fence_agents::says_what_to_do(name) {
+            self.wrong(key.span(), &format!("`{name}` is set by the cluster"), "leave it out");
+            return false;
+        }
+        true
+    }
+
     fn secrets(&mut self, table: &Table<'_>) -> BTreeMap<String, String> {
+        for key in table.keys().filter(|key| self.names_an_option(key)).collect::<Vec<_>>() {
+            let name = key.get_ref().as_ref();
+            if matches!(fence_agents::present(name).as_str(), "plug" | "nodename" | "method") {
+                let message =
+                    format!("`{name}` is no secret: what is switched, and how, has to be seen and checked");
+                self.wrong(key.span(), &message, "write it into `targets`, or into `options`");
+            }
+        }
         for value in table.values() {
             if value.get_ref().as_str().is_some_and(|path| !path.starts_with('/')) {
                 let help = "write the file's whole path; it has to be on every node that may run the agent";
@@ -397,13 +416,8 @@ type Switched = (String, BTreeMap<String, String>);
 
 /// What tells one call from another: all options but those that only say who asks, under their present names.
 fn switched(options: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let present = |name: &str| match name {
-        "port" => "plug".to_owned(),
-        "ipaddr" => "ip".to_owned(),
-        name => name.to_owned(),
-    };
-    let all = options.iter().chain(own).map(|(name, value)| (present(name), value.clone()));
-    all.filter(|(name, _)| !matches!(name.as_str(), "username" | "login")).collect()
+    let all = options.iter().chain(own).map(|(name, value)| (fence_agents::present(name), value.clone()));
+    all.filter(|(name, _)| name != "username").collect()
 }
 
 fn place_of(table: &Table<'_>, device: &str) -> Option<Range<usize>> {

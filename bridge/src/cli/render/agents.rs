@@ -1,23 +1,21 @@
 //! Fence agents: all of them in a line each, and one of them with its options.
 
 use crate::cli::out::{Row, Style, Tone};
-use crate::fence_agents::{Installed, Kind, Metadata, Parameter};
+use crate::fence_agents::{Installed, Kind, Metadata, Parameter, useless};
 
 /// All agents of the machine.
 pub(in crate::cli) fn agents(installed: &[Installed], style: Style) -> String {
     let row = |agent: &Installed| {
         let (tone, text) = match &agent.look {
-            Ok(metadata) if metadata.lacks().is_empty() => (Tone::Plain, metadata.short.clone()),
-            Ok(metadata) => (Tone::Mind, format!("{}; {}", metadata.short, useless(metadata))),
+            Ok(metadata) => match useless(&agent.name, metadata) {
+                None => (Tone::Plain, metadata.short.clone()),
+                Some(why) => (Tone::Mind, format!("{}; {why}", metadata.short)),
+            },
             Err(error) => (Tone::Bad, error.to_string()),
         };
         Row { cells: vec![(Tone::Strong, agent.name.clone()), (tone, text)], notes: Vec::new() }
     };
     style.table(&["AGENT", "WHAT IT IS FOR"], &installed.iter().map(row).collect::<Vec<_>>())
-}
-
-fn useless(metadata: &Metadata) -> String {
-    format!("it cannot prove a node off: it has no `{}`", metadata.lacks().join("` and no `"))
 }
 
 /// One agent.
@@ -39,10 +37,9 @@ pub(in crate::cli) fn agent(name: &str, metadata: &Metadata, notes: &[&str], sty
     let actions: Vec<_> = metadata.actions.iter().map(|action| action.name.as_str()).collect();
     out.push('\n');
     out.push_str(&style.paragraph("  actions  ", &" ".repeat(11), &actions.join(", ")));
-    let verdict = if metadata.lacks().is_empty() {
-        "yes: its `off` can be confirmed by its `status`".to_owned()
-    } else {
-        format!("no: {}", useless(metadata))
+    let verdict = match useless(name, metadata) {
+        None => "yes: its `off` can be confirmed by its `status`".to_owned(),
+        Some(why) => format!("no: {why}"),
     };
     out.push_str(&style.paragraph("  usable   ", &" ".repeat(11), &verdict));
     if let Some(on) = metadata.action("on").filter(|on| on.automatic) {
