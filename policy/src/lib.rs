@@ -73,6 +73,7 @@ pub use permit::{Permit, Phase, Terms};
 pub use plan::{Observe, Order, Plan, Reason, SwitchOn, plan};
 pub use query::Possibly;
 pub use refusal::Refusal;
+pub use room::quantity_text;
 pub use state::{Alarm, AlarmKind, State, Tenure};
 pub use unit::{Adopted, Failures, Goal, Hold, MoveWish, Unit, Wanted};
 pub use view::{NodeView, PermitView};

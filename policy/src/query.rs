@@ -115,6 +115,12 @@ impl State {
         })
     }
 
+    /// Whether any node has a drop-in for it, right or wrong.
+    #[must_use]
+    pub fn is_offered(&self, unit: &UnitName) -> bool {
+        self.nodes.values().any(|node| node.offers.get(unit).is_some_and(|offer| offer.present))
+    }
+
     /// Nodes that run units and have not said, in their present life, whether this one runs there.
     ///
     /// A node may run a unit long before it offers it to the cluster: until it was asked by name, its silence on the

@@ -166,6 +166,7 @@ fn unexpected(reply: Reply) -> ApiError {
         Reply::Unable(why) => {
             ApiError::NoQuorum(format!("the leader could not tell: {why}; ask again in a moment"))
         }
+        Reply::Declined(why) => ApiError::Failed(why),
         _ => ApiError::Failed("the leader runs another version and answered something else".to_owned()),
     }
 }

@@ -55,8 +55,9 @@ pub struct FindingLine {
     pub kind: String,
     /// Which unit; of several, the first by name.
     pub unit: String,
-    /// Whether all whom it concerns are to run now.
-    pub pressing: bool,
+    /// Those whom it concerns that are not to run now. Empty: it matters now.
+    #[serde(default)]
+    pub idle: Vec<String>,
     /// One sentence, without the unit's name before it.
     pub text: String,
     /// What to do.

@@ -6,6 +6,9 @@ use super::error::ApiError;
 use super::model::Overview;
 use super::picture::BY;
 
+/// Names in one question. Anybody on the node may ask.
+const MOST_SUPPOSED: usize = 1_000;
+
 /// A unit's name, with `.service` added where a type is missing, as `systemctl` does.
 ///
 /// # Errors
@@ -50,10 +53,11 @@ pub fn word(name: &str) -> Result<fn(NodeId) -> Word, ApiError> {
     }
 }
 
-/// What a forecast supposes.
+/// What a forecast supposes; of equal names one.
 ///
 /// # Errors
-/// [`ApiError::BadInput`], naming the words that there are; and those of [`unit()`] and [`node`].
+/// [`ApiError::BadInput`], naming the words that there are, or that there are too many names; and those of [`unit()`] and
+/// [`node`].
 pub fn supposed(
     picture: &Overview,
     what: &str,
@@ -83,7 +87,20 @@ pub fn supposed(
         ("now", []) => Ok(Vec::new()),
         ("now", _) => Err(ApiError::BadInput("`now` takes no names".to_owned())),
         (_, []) => Err(ApiError::BadInput(format!("`{what}` of what?"))),
-        _ => names.iter().map(one).collect(),
+        (_, names) if names.len() > MOST_SUPPOSED => Err(ApiError::BadInput(format!(
+            "{} names; a forecast takes {MOST_SUPPOSED} at the most",
+            names.len()
+        ))),
+        (_, names) => {
+            let mut supposed = Vec::new();
+            for name in names {
+                let one = one(name)?;
+                if !supposed.contains(&one) {
+                    supposed.push(one);
+                }
+            }
+            Ok(supposed)
+        }
     }
 }
 
@@ -132,7 +149,7 @@ mod tests {
         let one = Some(NodeId(1));
         let table = [
             (ask("now", &[], "", ""), vec![]),
-            (ask("lose", &["n1", "n1"], "", ""), vec![Suppose::Lost(NodeId(1)), Suppose::Lost(NodeId(1))]),
+            (ask("lose", &["n1", "n1"], "", ""), vec![Suppose::Lost(NodeId(1))]),
             (
                 ask("undrain", &["n1"], "", ""),
                 vec![Suppose::Asked(Wish::SetDrained { node: NodeId(1), drained: false, by: by() })],
@@ -151,5 +168,9 @@ mod tests {
         for (what, names) in [("now", &["n1"][..]), ("lose", &[]), ("burn", &["n1"]), ("stop", &["a/b"])] {
             assert!(matches!(ask(what, names, "", ""), Err(ApiError::BadInput(_))), "{what}");
         }
+        let many: Vec<String> = (0..=MOST_SUPPOSED).map(|number| format!("a{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(matches!(ask("stop", &many, "", ""), Err(ApiError::BadInput(_))));
+        assert_eq!(ask("stop", &many[1..], "", "").expect("few enough").len(), MOST_SUPPOSED);
     }
 }

@@ -162,6 +162,9 @@ impl Reason {
                 let hold = state.units.get(unit).and_then(|unit| unit.holds.get(node));
                 format!("it is held on {}: {}", name(node), hold.map_or("unknown", |hold| &hold.by))
             }
+            Self::NoDefinition if !state.is_offered(unit) => {
+                "no node offers it, so no definition is in force".to_string()
+            }
             Self::NoDefinition => "no definition is in force: the offers differ or have errors".to_string(),
             Self::Differs(node) => format!("{} offers another definition than the one in force", name(node)),
             Self::Fault { node, fault } => format!("{}: {fault}", name(node)),

@@ -19,6 +19,9 @@ impl Reason {
         match self {
             Self::Stopped => format!("convoke start {unit}"),
             Self::Held(node) => format!("convoke start {unit} --on {}", name(node)),
+            Self::NoDefinition if !state.is_offered(unit) => {
+                format!("give a node its drop-in, then `systemctl daemon-reload`; or `convoke forget {unit}`")
+            }
             Self::NoDefinition => {
                 format!("make the [X-Convoke] sections equal; `convoke verify {unit}` shows errors")
             }

@@ -227,7 +227,7 @@ impl World {
             other => return Err(format!("no supposition {other:?}")),
         };
         let before = self.state.clone();
-        let forecast = match policy::forecast(self.state.clone(), self.time, &supposed) {
+        let forecast = match policy::forecast(self.state.clone(), self.time, &supposed, || true) {
             Ok(forecast) => forecast,
             Err(refusal) => return Ok(vec![format!("refused: {refusal}")]),
         };

@@ -167,7 +167,7 @@ fn keys(definition: &Definition) -> Keys {
     set("Prefer", weights(1));
     set("Avoid", weights(-1));
     set("Spread", definition.spread.clone().unwrap_or_default());
-    let uses = definition.uses.iter().map(|(of, amount)| format!("{of}={amount}"));
+    let uses = definition.uses.iter().map(|(of, amount)| format!("{of}={}", policy::quantity_text(*amount)));
     set("Uses", uses.collect::<Vec<_>>().join(" "));
     if definition.priority != 0 {
         set("Priority", definition.priority.to_string());

@@ -119,7 +119,7 @@ fn findings_are_shown_as_alarms() {
       take it out of Requires=
 ";
     let mut stopped = finding("warning", "web.service");
-    stopped.pressing = false;
+    stopped.idle = vec!["web.service".to_owned()];
     assert_eq!(findings(&[finding("error", "app.service"), stopped], 7, STYLE), expected);
     assert_eq!(findings(&[], 7, STYLE), "7 units checked, nothing found\n");
     assert_eq!(findings(&[], 1, STYLE), "1 unit checked, nothing found\n");

@@ -6,7 +6,7 @@ use super::*;
 use crate::api::model::{ChangeLine, Forecast};
 
 fn told(state: &State, supposed: &[Suppose]) -> Forecast {
-    forecast(state, NOW, true, supposed).expect("nothing is refused")
+    forecast(state, NOW, true, supposed, || true).expect("nothing is refused")
 }
 
 fn lost(ids: &[u64]) -> Vec<Suppose> {
@@ -93,7 +93,7 @@ fn without_a_majority_each_node_acts_by_its_permits() {
     let mut state = state();
     let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
     unit.permits.values_mut().for_each(|permit| permit.terms.on_quorum_loss = OnQuorumLoss::Continue);
-    assert_eq!(changes(&forecast(&state, NOW, true, &lost(&[2, 3])).expect("told")), [""; 0]);
+    assert_eq!(changes(&forecast(&state, NOW, true, &lost(&[2, 3]), || true).expect("told")), [""; 0]);
 }
 
 #[test]
@@ -128,9 +128,15 @@ fn wishes_are_told_by_what_they_lead_to() {
     }
     // It runs already.
     let told = told(&state(), &[Suppose::Asked(goal(Wanted::Started))]);
-    assert_eq!((changes(&told).len(), steps(&told).len(), told.unchanged), (0, 0, 1));
+    assert_eq!(
+        (told.units[0].changes, told.units.len(), steps(&told).len(), told.unchanged),
+        (false, 1, 0, 0)
+    );
     let refused = Wish::Move { unit: DB.into(), from: None, to: Some(NodeId(1)), by: by() };
-    assert!(forecast(&state(), NOW, true, &[Suppose::Asked(refused)]).is_err(), "it is there already");
+    assert!(
+        forecast(&state(), NOW, true, &[Suppose::Asked(refused)], || true).is_err(),
+        "it is there already"
+    );
 }
 
 #[test]
@@ -141,4 +147,5 @@ fn a_move_that_cannot_be_done_says_why() {
     let told = told(&state, &[Suppose::Asked(wish)]);
     assert_eq!(changes(&told), ["db.service: active [active n1] -> active [active n1]"]);
     assert_eq!(told.units[0].reasons[0].fact, "it cannot move to n3: n3 is drained");
+    assert!(!told.units[0].changes);
 }
