@@ -45,6 +45,8 @@ pub enum StopReason {
     BetterNode,
     /// A proof of fencing was contradicted while this start was under way (F18).
     ProofContradicted,
+    /// Its health check failed there: what it found.
+    Unwell(String),
     /// It waits for others in vain: one of those that wait is to start alone, and the rest joins it.
     OneAlone,
 }
@@ -178,6 +180,13 @@ pub enum EventKind {
         token: Token,
         /// Milliseconds of cluster time since the grant.
         after_ms: Millis,
+    },
+    /// A health check failed.
+    CheckFailed {
+        /// By which permit the copy runs.
+        token: Token,
+        /// What it found.
+        why: String,
     },
     /// A unit is to stop.
     Revoked {

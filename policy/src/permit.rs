@@ -70,6 +70,8 @@ pub struct Permit {
     pub adopted: bool,
     /// A proof had voided it, and the proof was contradicted (F18): possibly running again.
     pub contradicted: bool,
+    /// What its health check found, once it failed (P68).
+    pub unwell: Option<alloc::string::String>,
     /// What the node says stands in the way of an ordered stop.
     pub stuck: Option<alloc::string::String>,
 }

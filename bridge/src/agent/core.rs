@@ -5,6 +5,7 @@
 //! wait for each other, but for ordered stops.
 
 mod assembly;
+mod checks;
 mod ending;
 mod errands;
 mod orders;
@@ -26,6 +27,7 @@ use super::outbox::Outbox;
 use super::permit::{self, Permit};
 use super::unit::{Op, OpKind, Unit};
 pub(in crate::agent) use assembly::Probing;
+pub(in crate::agent) use checks::Checking;
 
 /// A look at a node's power that is still asked for is not taken again before this time has passed.
 const LOOK_PAUSE_MS: u64 = 5_000;
@@ -221,6 +223,7 @@ impl Agent {
         for unit in &changed {
             self.keep_starts(unit);
             self.keep_asking(unit);
+            self.keep_checking(unit);
         }
         self.end(now);
     }

@@ -34,6 +34,8 @@ pub struct Found {
     pub members: Vec<String>,
     /// The programs and variables of a clustered service.
     pub assembly: Option<section::Assembly>,
+    /// The program that says whether its copy is well.
+    pub check: Option<section::Check>,
 }
 
 impl Found {
@@ -50,6 +52,7 @@ impl Found {
             pulled_in: unit.enabled,
             members: unit.members.clone(),
             assembly: unit.section.as_ref().and_then(|section| section.assembly.clone()),
+            check: unit.section.as_ref().and_then(|section| section.check.clone()),
         }
     }
 }

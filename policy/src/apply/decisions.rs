@@ -87,6 +87,7 @@ impl Step<'_> {
             active_at: adopt.then_some(self.time),
             adopted: adopt,
             contradicted: false,
+            unwell: None,
             stuck: None,
         };
         let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;

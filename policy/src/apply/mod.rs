@@ -114,6 +114,10 @@ impl Step<'_> {
             Fact::ReadyReported { node, incarnation, unit, token, seen, lacks } => {
                 self.ready_reported(*node, incarnation, unit, *token, *seen, lacks.as_deref())
             }
+            // P68
+            Fact::CheckFailed { node, incarnation, unit, token, why } => {
+                self.check_failed(*node, incarnation, unit, *token, why)
+            }
             // F13
             Fact::TermsAcknowledged { node, unit, token, revision } => {
                 self.terms_acknowledged(*node, unit, *token, *revision)

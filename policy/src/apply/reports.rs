@@ -1,6 +1,7 @@
 //! Facts about units on nodes: inventories, starts, releases.
 
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::String;
 
 use crate::command::{Cause, InventoryItem};
@@ -281,6 +282,26 @@ impl Step<'_> {
             known.holds.insert(id, Hold { by: by.into(), wall_ms });
         }
         self.record(Severity::Info, Some(id), Some(unit), EventKind::HeldOnNode { by: by.into() });
+    }
+
+    /// What fails its check has failed as what ends by itself has, but for a process that is left: it has to be stopped.
+    pub(super) fn check_failed(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        token: Token,
+        why: &str,
+    ) -> Result<(), Refusal> {
+        let permit = self.permit_held(id, incarnation, unit, token)?;
+        if permit.phase != Phase::Active || permit.unwell.is_some() {
+            return Err(stale("it is not active, or is to be stopped for that already"));
+        }
+        permit.unwell = Some(why.into());
+        self.count_failure(unit, id, &format!("its health check: {why}"));
+        let kind = EventKind::CheckFailed { token, why: why.into() };
+        self.record(Severity::Warning, Some(id), Some(unit), kind);
+        Ok(())
     }
 
     fn count_failure(&mut self, unit: &UnitName, id: NodeId, why: &str) {

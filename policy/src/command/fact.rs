@@ -160,6 +160,19 @@ pub enum Fact {
         /// What it lacks; `None` if it is ready.
         lacks: Option<String>,
     },
+    /// The health check of a copy failed (P68).
+    CheckFailed {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which unit.
+        unit: UnitName,
+        /// By which permit.
+        token: Token,
+        /// What it found.
+        why: String,
+    },
     /// A node acknowledged new terms of a permit (F13).
     TermsAcknowledged {
         /// Who.

@@ -152,6 +152,9 @@ impl<'a> Planner<'a> {
         if node.drained.is_some() {
             return Some(StopReason::Drained);
         }
+        if let Some(why) = &permit.unwell {
+            return Some(StopReason::Unwell(why.clone()));
+        }
         if !definition.allows(node) {
             return Some(StopReason::NotAllowed);
         }

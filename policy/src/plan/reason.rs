@@ -309,6 +309,7 @@ impl core::fmt::Display for StopReason {
             Self::Surplus => f.write_str("there are more copies than wanted"),
             Self::BetterNode => f.write_str("another node suits it better"),
             Self::ProofContradicted => f.write_str("the proof it started on was contradicted"),
+            Self::Unwell(why) => write!(f, "its health check failed: {why}"),
             Self::OneAlone => f.write_str("it waits for others in vain: one has to start alone"),
         }
     }

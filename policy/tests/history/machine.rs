@@ -267,6 +267,15 @@ impl Machine {
             (Phase::Granted, Some(copy)) if copy.doing == Doing::Running && copy.token == Some(token) => {
                 said.push(started);
             }
+            // A copy that ran before the cluster knew of it is taken over.
+            (Phase::Granted, Some(copy))
+                if copy.doing == Doing::Running && copy.token.is_none() && *unit != service::name() =>
+            {
+                copy.token = Some(token);
+                copy.terms = Some(permit.terms.clone());
+                self.files.insert(unit.clone(), token);
+                said.push(started);
+            }
             (Phase::Active, Some(copy)) => {
                 if copy.token.is_none() && copy.doing == Doing::Running {
                     copy.token = Some(token);
@@ -369,6 +378,9 @@ impl Machine {
                 return token.map(|token| self.started(unit, token)).into_iter().collect();
             }
             Doing::Running if calm || rng.percent(80) => {}
+            Doing::Running if rng.percent(20) => {
+                return token.map(|token| self.unwell(unit, token)).into_iter().collect();
+            }
             // A crash: PID 1 starts it again, or has given up.
             Doing::Running if rng.percent(50) && !once => {
                 copy.doing = Doing::Restarting;
@@ -395,6 +407,11 @@ impl Machine {
             Doing::Stopping => self.stopped(unit),
         }
         Vec::new()
+    }
+
+    fn unwell(&self, unit: &UnitName, token: Token) -> Fact {
+        let (node, incarnation, why) = (self.id, self.incarnation(), "no answer".into());
+        Fact::CheckFailed { node, incarnation, unit: unit.clone(), token, why }
     }
 
     fn stopped(&mut self, unit: &UnitName) {

@@ -111,6 +111,11 @@ impl World {
                 let (token, what) = (self.token(&unit, node)?, text(4));
                 self.fact(Fact::StopStuck { node, incarnation, unit, token, what })
             }
+            ["unwell", unit, "on", name, ..] => {
+                let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));
+                let (token, why) = (self.token(&unit, node)?, text(4));
+                self.fact(Fact::CheckFailed { node, incarnation, unit, token, why })
+            }
             // Clustered services
             ["position", unit, "on", name, rest @ ..] => self.position(unit, name, rest)?,
             ["ready", unit, "on", name, rest @ ..] => self.ready(unit, name, rest)?,

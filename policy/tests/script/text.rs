@@ -183,6 +183,9 @@ impl World {
             EventKind::Revoked { token, reason } => {
                 format!("{unit}: {} revoked on {node}: {reason}", t(token))
             }
+            EventKind::CheckFailed { token, why } => {
+                format!("{unit}: {} is unwell on {node}: {why}", t(token))
+            }
             EventKind::StopStuck { what } => format!("ALERT {unit}: its stop on {node} hangs: {what}"),
             EventKind::Released { token, because } => {
                 format!("{unit}: {} released by {node}: {}", t(token), cause(because))

@@ -128,7 +128,9 @@ codes! {
     NotAssembled "U0053" "A key of a clustered service's boot-up stands without `Assembly=`.",
         "Say `Assembly=one-then-serial` or `all-together`, or remove the key: it would not be in force.";
     NoProgram "U0054" "A program that the cluster is to run for the unit is not there, or cannot be executed.",
-        "Install it on this node, or correct the path. Until then nobody can say how far this node's data is, and the service may wait for it.";
+        "Install it on this node, or correct the path. Until then nobody can say how far this node's data is or how its copy is, and the service may wait for it or run unchecked.";
+    NoCheck "U0057" "A time of a health check stands without `CheckExec=`.",
+        "Name the program of the check in `CheckExec=`, or remove the time.";
 }
 
 impl fmt::Display for Code {

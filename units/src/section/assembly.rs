@@ -168,11 +168,14 @@ pub(crate) fn is_asked_for(value: &str) -> bool {
 impl Section {
     /// The programs that the cluster runs for it on this node, by their keys.
     pub fn programs(&self) -> impl Iterator<Item = (&'static str, &Program)> {
+        let check = self.check.iter().map(|check| ("CheckExec", &check.program));
         let assembly = self.assembly.iter();
-        assembly.flat_map(|assembly| {
-            let ready = assembly.ready.as_ref().map(|program| ("Ready", program));
-            std::iter::once(("Position", &assembly.position)).chain(ready)
-        })
+        assembly
+            .flat_map(|assembly| {
+                let ready = assembly.ready.as_ref().map(|program| ("Ready", program));
+                std::iter::once(("Position", &assembly.position)).chain(ready)
+            })
+            .chain(check)
     }
 }
 

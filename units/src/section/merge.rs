@@ -139,6 +139,7 @@ impl<'a> Merge<'a> {
             failures_max: self.scalar("FailuresMax").map_or(failures_max, |f: Failures| f.0),
             failure_reset_ms: self.scalar("FailureResetSec").map_or(Some(FAILURE_RESET_MS), |r: Reset| r.0),
             assembly,
+            check: self.health(),
         };
         self.check(&section);
         section

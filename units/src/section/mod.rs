@@ -4,6 +4,7 @@
 //! permit, so that it can be stored, compared and sent. Section 5 of the design lists the keys.
 
 pub(crate) mod assembly;
+mod check;
 mod keys;
 mod merge;
 pub(crate) mod specifier;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use assembly::{Assembly, AssemblyStyle, GatherThen, Program, Variable};
+pub use check::Check;
 pub use merge::parse;
 pub(crate) use merge::read;
 
@@ -70,6 +72,9 @@ pub struct Section {
     /// How it comes up where none of it is live; `None` if each copy starts by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assembly: Option<Assembly>,
+    /// How its health is checked beside systemd's own means; `None` if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 impl Section {

@@ -49,6 +49,7 @@ fn an_empty_section_is_exclusive_and_fenced() {
             failures_max: 1,
             failure_reset_ms: Some(600_000),
             assembly: None,
+            check: None,
         }
     );
 }
@@ -106,6 +107,17 @@ fn every_key_has_its_value() {
 }
 
 #[test]
+fn a_health_check_has_its_times() {
+    let check = good("CheckExec=/usr/bin/check --host %i\nCheckIntervalSec=500ms\nCheckTimeoutSec=1min")
+        .check
+        .unwrap();
+    assert_eq!((check.interval_ms, check.timeout_ms), (500, 60_000));
+    assert_eq!((check.program.path.as_str(), check.program.args[0].as_str()), ("/usr/bin/check", "--host"));
+    let check = good("CheckExec=/usr/bin/check").check.unwrap();
+    assert_eq!((check.interval_ms, check.timeout_ms), (10_000, 20_000));
+}
+
+#[test]
 fn bad_values_are_errors_with_place_and_help() {
     let table = [
         ("Replicas=0", Code::BadValue, 10),
@@ -137,6 +149,11 @@ fn bad_values_are_errors_with_place_and_help() {
         ("StartOneAtATime=maybe", Code::BadValue, 17),
         ("Rank=/bin/true", Code::UnsupportedKey, 1),
         ("Assembly=serial", Code::BadValue, 10),
+        ("CheckExec=bin/check", Code::BadValue, 11),
+        ("CheckIntervalSec=0\nCheckExec=/bin/check", Code::BadValue, 18),
+        ("CheckTimeoutSec=infinity\nCheckExec=/bin/check", Code::BadValue, 17),
+        ("CheckIntervalSec=1s", Code::NoCheck, 18),
+        ("CheckTimeoutSec=1s", Code::NoCheck, 17),
         ("Replica=1", Code::UnknownKey, 1),
         ("Fencing=watchdog", Code::NoWatchdog, 9),
     ];

@@ -1,6 +1,7 @@
 //! The agent driven by events alone: no systemd, no socket, no clock.
 
 mod assembly;
+mod checks;
 mod gates;
 mod lease_end;
 mod stops;
@@ -162,6 +163,7 @@ impl Lab {
                 pulled_in: false,
                 members: Vec::new(),
                 assembly: None,
+                check: None,
             };
             (UnitName::from(*name), found)
         });

@@ -54,6 +54,7 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::Adopted { .. } => "unit-adopted",
         EventKind::Started { .. } => "unit-started",
         EventKind::Revoked { .. } => "unit-revoked",
+        EventKind::CheckFailed { .. } => "unit-check-failed",
         EventKind::StopStuck { .. } => "unit-stop-stuck",
         EventKind::Released { .. } => "unit-released",
         EventKind::Voided { .. } => "unit-voided",
@@ -164,6 +165,7 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::Revoked { token, reason } => {
             format!("{unit}: {node} is to stop it, because {reason} (permit {token})")
         }
+        EventKind::CheckFailed { why, .. } => format!("{unit}: its health check failed on {node}: {why}"),
         EventKind::StopStuck { what } => format!("{unit}: does not stop on {node}: {what}"),
         EventKind::Released { token, because } => {
             format!("{unit}: gone on {node}: {} (permit {token})", cause(because))

@@ -70,6 +70,7 @@ fn permit(id: u64, phase: Phase) -> Permit {
         active_at: Some(20),
         adopted: false,
         contradicted: false,
+        unwell: None,
         stuck: None,
     }
 }

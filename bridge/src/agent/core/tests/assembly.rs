@@ -45,6 +45,7 @@ impl Lab {
             pulled_in: false,
             members: Vec::new(),
             assembly: Some(galera()),
+            check: None,
         };
         let found = BTreeMap::from([(UnitName::from(UNIT), found)]);
         lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));

@@ -1,0 +1,133 @@
+//! Health checks: when they run, and what is said of them.
+
+use policy::Fact;
+use units::section::{Check, Program};
+
+use super::*;
+use crate::agent::probe::{Finding, Health};
+
+const UNIT: &str = "db.service";
+const NEXT: &str = "ask db.service for its Check(2s) after 500 ms";
+
+/// `db.service` runs under token 7 and has a health check.
+fn checked() -> Lab {
+    let mut lab = lab();
+    lab.running();
+    let check = Check {
+        program: Program { path: "/bin/check".into(), args: Vec::new() },
+        interval_ms: 500,
+        timeout_ms: 2_000,
+    };
+    let found = crate::agent::offer::Found {
+        definition: Some(Definition::exclusive()),
+        fault: None,
+        pulled_in: false,
+        members: Vec::new(),
+        assembly: None,
+        check: Some(check),
+    };
+    let found = BTreeMap::from([(UnitName::from(UNIT), found)]);
+    assert_eq!(lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() })), NEXT);
+    lab
+}
+
+impl Lab {
+    /// The check that was begun last ends.
+    fn is(&mut self, health: Option<Health>) -> String {
+        let id = self.done.iter().rev().find_map(|action| match action {
+            Action::Probe { id, .. } => Some(*id),
+            _ => None,
+        });
+        let finding = health.map(Finding::Health);
+        self.hear(Event::Probed { id: id.expect("asked"), unit: UNIT.into(), finding })
+    }
+
+    /// How many lines the unit's journal has got.
+    fn lines(&self) -> usize {
+        self.done.iter().filter(|action| matches!(action, Action::Tell(_))).count()
+    }
+
+    /// The facts that were sent since the last call.
+    fn said(&mut self) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for action in std::mem::take(&mut self.done) {
+            match action {
+                Action::Send { fact, .. } => facts.push(fact),
+                other => self.done.push(other),
+            }
+        }
+        facts
+    }
+}
+
+fn active() -> Vec<PermitView> {
+    vec![view(UNIT, 7, Phase::Active)]
+}
+
+#[test]
+fn one_check_follows_the_other_until_one_fails() {
+    let mut lab = checked();
+    lab.said();
+    assert_eq!(lab.is(Some(Health::Well)), NEXT);
+    let lines = lab.lines();
+    assert_eq!(lab.is(Some(Health::Unknown("no such file".into()))), NEXT);
+    assert_eq!(lab.is(Some(Health::Unknown("no such file".into()))), NEXT);
+    assert_eq!(lab.lines(), lines + 1, "the same is said once");
+    assert_eq!(lab.said(), []);
+    // What fails is told once, and not asked again.
+    let mut lab = checked();
+    lab.said();
+    let told = lab.is(Some(Health::Unwell("no answer".into())));
+    assert!(told.starts_with("send "), "{told}");
+    let said = lab.said();
+    assert!(
+        matches!(said.as_slice(), [Fact::CheckFailed { token: Token(7), why, .. }] if why == "no answer"),
+        "{said:?}"
+    );
+    assert_eq!(lab.order(active()), "");
+    // A new session may lead to a cluster that has not heard of it.
+    lab.hear(Event::Session(FromSession::Closed));
+    lab.open(2);
+    lab.index += 1;
+    let told = lab.orders(2, lab.index, active(), &[]);
+    assert!(told.ends_with(NEXT), "{told}");
+}
+
+#[test]
+fn what_is_stopped_or_cut_off_is_not_checked() {
+    let mut lab = checked();
+    let told = lab.order(vec![view(UNIT, 7, Phase::Revoking(StopReason::Moved))]);
+    assert!(told.contains("call off Check(2s) of db.service"), "{told}");
+    lab.said();
+    // It had ended already: what it says of a copy that is being stopped is void.
+    assert_eq!(lab.is(Some(Health::Unwell("connection refused".into()))), "");
+    assert_eq!(lab.said(), []);
+
+    let mut lab = checked();
+    lab.hear(Event::Session(FromSession::Closed));
+    lab.said();
+    assert_eq!(lab.is(Some(Health::Unwell("no answer".into()))), "", "nobody could be told");
+    assert_eq!(lab.said(), []);
+}
+
+#[test]
+fn a_copy_that_is_not_ready_is_not_checked() {
+    let mut lab = checked();
+    let duty = |ready| policy::Duty { start: None, position: None, ready };
+    let mut told = |ready: Option<u64>| {
+        lab.index += 1;
+        let view = NodeView {
+            index: lab.index,
+            permits: active(),
+            units: BTreeSet::from([UnitName::from(UNIT)]),
+            survey: 0,
+            stop: BTreeSet::new(),
+            stops_before: BTreeMap::new(),
+            assembly: BTreeMap::from([(UnitName::from(UNIT), duty(ready))]),
+        };
+        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
+        lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
+    };
+    let first = told(Some(3));
+    assert!(first.contains("call off Check(2s) of db.service"), "{first}");
+}
