@@ -70,6 +70,9 @@ pub struct Permit {
     pub adopted: bool,
     /// A proof had voided it, and the proof was contradicted (F18): possibly running again.
     pub contradicted: bool,
+    /// Its node says that nothing runs: in maintenance that is a person's business, and ends no permit.
+    #[serde(default)]
+    pub idle: bool,
     /// What the node says stands in the way of an ordered stop.
     pub stuck: Option<alloc::string::String>,
 }

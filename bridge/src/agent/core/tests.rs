@@ -115,6 +115,7 @@ fn look(unit: &str, (state, sub, result): State) -> Look {
 fn view(unit: &str, token: u64, phase: Phase) -> PermitView {
     let Permit { incarnation, terms, .. } = permit(token);
     PermitView {
+        hands_off: false,
         unit: unit.into(),
         token: Token(token),
         incarnation,

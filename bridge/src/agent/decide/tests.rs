@@ -9,6 +9,7 @@ const TOKEN: u64 = 7;
 
 fn view(phase: Phase) -> PermitView {
     PermitView {
+        hands_off: false,
         unit: UnitName::from("db.service"),
         token: Token(TOKEN),
         incarnation: "boot/1/0".into(),

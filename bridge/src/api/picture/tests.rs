@@ -41,6 +41,8 @@ fn node(id: u64) -> Node {
         attributes: BTreeMap::new(),
         machine: format!("machine-{id}"),
         drained: None,
+        maintenance: None,
+        kept: BTreeSet::new(),
         life: Some(Life {
             incarnation: incarnation(id),
             session: 1,
@@ -70,6 +72,7 @@ fn permit(id: u64, phase: Phase) -> Permit {
         active_at: Some(20),
         adopted: false,
         contradicted: false,
+        idle: false,
         stuck: None,
     }
 }
