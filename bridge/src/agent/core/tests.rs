@@ -3,6 +3,7 @@
 mod assembly;
 mod gates;
 mod lease_end;
+mod maintenance;
 mod stops;
 mod survey;
 
