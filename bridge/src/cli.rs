@@ -15,6 +15,7 @@ mod exit;
 mod gate;
 mod judge;
 mod look;
+mod maintain;
 mod member;
 mod out;
 mod plan;
@@ -108,6 +109,8 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
             bus.0.undrain(&node).await?;
             done(&format!("{node} takes units again"))
         }
+        Verb::Maintain { what, reason } => maintain::begin(bus, &what, &reason).await,
+        Verb::Unmaintain { what } => maintain::end(bus, &what).await,
         Verb::Fence { verb: None } => look::fences(bus, false).await,
         Verb::Fence { verb: Some(Fence::List { read }) } => look::fences(bus, read.json).await,
         Verb::Fence { verb: Some(Fence::Confirm { node, verified }) } => {

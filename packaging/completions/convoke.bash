@@ -70,6 +70,9 @@ _convoke() {
             convoke,list-units)
                 cmd="convoke__subcmd__list__subcmd__units"
                 ;;
+            convoke,maintain)
+                cmd="convoke__subcmd__maintain"
+                ;;
             convoke,move)
                 cmd="convoke__subcmd__move"
                 ;;
@@ -93,6 +96,9 @@ _convoke() {
                 ;;
             convoke,undrain)
                 cmd="convoke__subcmd__undrain"
+                ;;
+            convoke,unmaintain)
+                cmd="convoke__subcmd__unmaintain"
                 ;;
             convoke,verify)
                 cmd="convoke__subcmd__verify"
@@ -214,6 +220,9 @@ _convoke() {
             convoke__subcmd__help,list-units)
                 cmd="convoke__subcmd__help__subcmd__list__subcmd__units"
                 ;;
+            convoke__subcmd__help,maintain)
+                cmd="convoke__subcmd__help__subcmd__maintain"
+                ;;
             convoke__subcmd__help,move)
                 cmd="convoke__subcmd__help__subcmd__move"
                 ;;
@@ -237,6 +246,9 @@ _convoke() {
                 ;;
             convoke__subcmd__help,undrain)
                 cmd="convoke__subcmd__help__subcmd__undrain"
+                ;;
+            convoke__subcmd__help,unmaintain)
+                cmd="convoke__subcmd__help__subcmd__unmaintain"
                 ;;
             convoke__subcmd__help,verify)
                 cmd="convoke__subcmd__help__subcmd__verify"
@@ -277,6 +289,9 @@ _convoke() {
             convoke__subcmd__help__subcmd__plan,lose)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__lose"
                 ;;
+            convoke__subcmd__help__subcmd__plan,maintain)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__maintain"
+                ;;
             convoke__subcmd__help__subcmd__plan,move)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__move"
                 ;;
@@ -292,6 +307,9 @@ _convoke() {
             convoke__subcmd__help__subcmd__plan,undrain)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__undrain"
                 ;;
+            convoke__subcmd__help__subcmd__plan,unmaintain)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__unmaintain"
+                ;;
             convoke__subcmd__plan,drain)
                 cmd="convoke__subcmd__plan__subcmd__drain"
                 ;;
@@ -300,6 +318,9 @@ _convoke() {
                 ;;
             convoke__subcmd__plan,lose)
                 cmd="convoke__subcmd__plan__subcmd__lose"
+                ;;
+            convoke__subcmd__plan,maintain)
+                cmd="convoke__subcmd__plan__subcmd__maintain"
                 ;;
             convoke__subcmd__plan,move)
                 cmd="convoke__subcmd__plan__subcmd__move"
@@ -316,6 +337,9 @@ _convoke() {
             convoke__subcmd__plan,undrain)
                 cmd="convoke__subcmd__plan__subcmd__undrain"
                 ;;
+            convoke__subcmd__plan,unmaintain)
+                cmd="convoke__subcmd__plan__subcmd__unmaintain"
+                ;;
             convoke__subcmd__plan__subcmd__help,drain)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__drain"
                 ;;
@@ -324,6 +348,9 @@ _convoke() {
                 ;;
             convoke__subcmd__plan__subcmd__help,lose)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__lose"
+                ;;
+            convoke__subcmd__plan__subcmd__help,maintain)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__maintain"
                 ;;
             convoke__subcmd__plan__subcmd__help,move)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__move"
@@ -340,6 +367,9 @@ _convoke() {
             convoke__subcmd__plan__subcmd__help,undrain)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__undrain"
                 ;;
+            convoke__subcmd__plan__subcmd__help,unmaintain)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__unmaintain"
+                ;;
             *)
                 ;;
         esac
@@ -347,7 +377,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
+            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -839,7 +869,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help)
-            opts="init token join status list-units list-nodes start stop move drain undrain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
+            opts="init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1202,6 +1232,20 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__help__subcmd__maintain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__help__subcmd__move)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1217,7 +1261,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__plan)
-            opts="now lose drain undrain start stop move"
+            opts="now lose drain undrain maintain unmaintain start stop move"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1245,6 +1289,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__plan__subcmd__lose)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__maintain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1315,6 +1373,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__plan__subcmd__undrain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__unmaintain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1399,6 +1471,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__undrain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__unmaintain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1560,6 +1646,24 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__maintain)
+            opts="-h --cluster --reason --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__move)
             opts="-h --from --no-wait --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1583,7 +1687,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan)
-            opts="-h --json --help now lose drain undrain start stop move help"
+            opts="-h --json --help now lose drain undrain maintain unmaintain start stop move help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1611,7 +1715,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan__subcmd__help)
-            opts="now lose drain undrain start stop move help"
+            opts="now lose drain undrain maintain unmaintain start stop move help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1653,6 +1757,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan__subcmd__help__subcmd__lose)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__maintain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1736,8 +1854,36 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__unmaintain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__plan__subcmd__lose)
             opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__maintain)
+            opts="-h --cluster --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1816,6 +1962,20 @@ _convoke() {
             ;;
         convoke__subcmd__plan__subcmd__undrain)
             opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__unmaintain)
+            opts="-h --cluster --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1920,6 +2080,20 @@ _convoke() {
             ;;
         convoke__subcmd__undrain)
             opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__unmaintain)
+            opts="-h --cluster --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

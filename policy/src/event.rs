@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::assembly::{Ground, Start, Word};
 use crate::command::Cause;
 use crate::evidence::Evidence;
+use crate::maintenance::Scope;
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::unit::Wanted;
 
@@ -96,6 +97,22 @@ pub enum EventKind {
     NodeDrained {
         /// Whether it is drained now.
         drained: bool,
+        /// Who asked.
+        by: String,
+    },
+    /// A maintenance began, or it was said anew what for.
+    MaintenanceBegan {
+        /// What of.
+        scope: Scope,
+        /// Who asked.
+        by: String,
+        /// What for.
+        reason: Option<String>,
+    },
+    /// A maintenance ended.
+    MaintenanceEnded {
+        /// What of.
+        scope: Scope,
         /// Who asked.
         by: String,
     },

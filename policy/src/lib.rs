@@ -39,6 +39,7 @@ mod event;
 mod evidence;
 mod fence;
 mod level;
+mod maintenance;
 mod name;
 mod node;
 mod permit;
@@ -67,6 +68,7 @@ pub use definition::{Definition, Fencing, NodeTerm, OnQuorumLoss, OnStopFailure,
 pub use event::{Event, EventKind, Severity, StopReason};
 pub use evidence::{Class, Evidence};
 pub use fence::{FenceCase, Observation, Phase as FencePhase, Power, SwitchedOff};
+pub use maintenance::{Maintenance, Scope};
 pub use name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 pub use node::{Gone, Life, Node, Offer, Presence, Role};
 pub use permit::{Permit, Phase, Terms};

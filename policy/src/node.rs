@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::evidence::Class;
+use crate::maintenance::Maintenance;
 use crate::name::{Incarnation, Millis, Token, UnitName};
 use crate::room::quantity;
 
@@ -111,6 +112,12 @@ pub struct Node {
     pub machine: String,
     /// Who drained it, if anybody did.
     pub drained: Option<String>,
+    /// Its maintenance.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
+    /// Units of which copies ended here since that began, unless the cluster had them stopped.
+    #[serde(default)]
+    pub kept: BTreeSet<UnitName>,
     /// Its present life, once it was heard.
     pub life: Option<Life>,
     /// Incarnations that were replaced. Kept for ever, refused for ever (F3).

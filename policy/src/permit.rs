@@ -72,6 +72,9 @@ pub struct Permit {
     pub contradicted: bool,
     /// What its health check found, once it failed (P68).
     pub unwell: Option<alloc::string::String>,
+    /// Its node says that nothing runs: in maintenance that is a person's business, and ends no permit.
+    #[serde(default)]
+    pub idle: bool,
     /// What the node says stands in the way of an ordered stop.
     pub stuck: Option<alloc::string::String>,
 }

@@ -54,11 +54,13 @@ impl State {
         permits.filter(|(_, permit)| self.is_known_active(permit)).map(|(token, permit)| (*token, permit))
     }
 
-    /// Whether this permit's holder, in session now, said that the unit is active.
+    /// Whether this permit's holder, in session now, said that the unit is active, and nothing else since.
     #[must_use]
     pub fn is_known_active(&self, permit: &Permit) -> bool {
         let life = self.nodes.get(&permit.node).and_then(Node::in_session);
-        permit.phase == Phase::Active && life.is_some_and(|life| life.incarnation == permit.incarnation)
+        permit.phase == Phase::Active
+            && !permit.idle
+            && life.is_some_and(|life| life.incarnation == permit.incarnation)
     }
 
     /// Whether this permit's holder is lost and not proven gone.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::command::{Device, Settings};
 use crate::event::Event;
 use crate::fence::{FenceCase, Observation, Phase, SwitchedOff};
+use crate::maintenance::Maintenance;
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::refusal::Refusal;
@@ -101,6 +102,9 @@ pub struct State {
     pub time: Millis,
     /// Who leads.
     pub tenure: Option<Tenure>,
+    /// The maintenance of the whole cluster.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
     /// Times.
     pub settings: Settings,
     /// Machines.
@@ -165,6 +169,7 @@ impl Default for State {
             index: 0,
             time: 0,
             tenure: None,
+            maintenance: None,
             settings: Settings::default(),
             nodes: BTreeMap::new(),
             units: BTreeMap::new(),

@@ -217,6 +217,11 @@ impl Play {
                         let because = Cause::Ordered;
                         facts.push(Fact::Released { node, incarnation, unit, token, because });
                     }
+                    // What a person stopped in maintenance is told down at the end of it.
+                    Phase::Active if permit.idle && self.state.copy_maintenance(name, node).is_none() => {
+                        let because = Cause::DownInMaintenance;
+                        facts.push(Fact::Released { node, incarnation, unit, token, because });
+                    }
                     Phase::Active if self.state.duty(name, node).is_some_and(|duty| duty.ready.is_some()) => {
                         let (seen, lacks) = (self.state.index, None);
                         facts.push(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks });

@@ -227,6 +227,7 @@ impl Here {
             fences: Vec::new(),
             fences_closed: Vec::new(),
             links: Vec::new(),
+            maintenance: Vec::new(),
             alarms: Vec::new(),
             findings: None,
             memory: None,
@@ -241,6 +242,7 @@ impl Here {
             role: if entry.is_some_and(|entry| entry.voter) { "voter" } else { "member" }.to_owned(),
             state: "unknown".to_owned(),
             drained: None,
+            maintenance: false,
             fencing: "unknown".to_owned(),
             device: None,
             fencing_error: None,
@@ -271,6 +273,7 @@ impl Here {
             copies: Vec::new(),
             wanted: None,
             exclusive: false,
+            maintenance: false,
             reason: None,
             assembly: None,
         }

@@ -36,6 +36,9 @@ pub struct Overview {
     pub fences_closed: Vec<FenceLine>,
     /// Links that are down.
     pub links: Vec<LinkLine>,
+    /// What people have their hands on, and the cluster leaves alone.
+    #[serde(default)]
+    pub maintenance: Vec<MaintenanceLine>,
     /// What somebody should look at, worst first.
     pub alarms: Vec<AlarmLine>,
     /// What is wrong with the set of units, whether or not they are to run; `None` from a node that cannot tell.
@@ -44,6 +47,25 @@ pub struct Overview {
     /// Set if nobody confirms this picture: why, and what this node still knows for certain.
     #[serde(default)]
     pub memory: Option<Memory>,
+}
+
+/// A maintenance that was begun and not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceLine {
+    /// `cluster`, `node` or `unit`.
+    pub kind: String,
+    /// Which; none for the cluster.
+    pub name: Option<String>,
+    /// Who began it.
+    pub by: String,
+    /// What for.
+    pub reason: Option<String>,
+    /// When, wall clock, milliseconds since 1970.
+    pub since_wall_ms: u64,
+    /// What it means, in one sentence.
+    pub text: String,
+    /// What ends it.
+    pub remedy: String,
 }
 
 /// Something wrong with the definitions of units, which no waiting mends.
@@ -108,6 +130,9 @@ pub struct NodeLine {
     pub state: String,
     /// Whether it is drained, and by whom.
     pub drained: Option<String>,
+    /// Whether it is in maintenance, by itself or with the cluster.
+    #[serde(default)]
+    pub maintenance: bool,
     /// `ready`, `unready`, `none` or `unknown`, and why not ready.
     pub fencing: String,
     /// Fence devices, level by level: `bmc-n1, then pdu-a and pdu-b`.
@@ -137,7 +162,7 @@ pub struct UnitLine {
     /// Who asked for the goal.
     pub goal_by: Option<String>,
     /// `active`, `starting`, `stopping`, `stopped`, `waiting`, `partial` (fewer copies than wanted), `unknown` (on a
-    /// lost node only) or `undefined` (no definition in force).
+    /// lost node only), `down` (in maintenance, stopped by a person) or `undefined` (no definition in force).
     pub state: String,
     /// Copies that run, or may.
     pub copies: Vec<CopyLine>,
@@ -145,6 +170,9 @@ pub struct UnitLine {
     pub wanted: Option<u32>,
     /// Whether S1 covers it.
     pub exclusive: bool,
+    /// Whether it is in maintenance, by itself or with the cluster.
+    #[serde(default)]
+    pub maintenance: bool,
     /// The first reason why it is not where one would expect.
     pub reason: Option<String>,
     /// How it comes up, if it is a clustered service.
@@ -157,7 +185,8 @@ pub struct UnitLine {
 pub struct CopyLine {
     /// Where.
     pub node: String,
-    /// `active`, `starting`, `stopping`, `unknown` (node lost) or `stray` (without a permit).
+    /// `active`, `starting`, `stopping`, `unknown` (node lost), `down` (in maintenance, stopped by a person) or `stray`
+    /// (without a permit).
     pub state: String,
     /// Permit.
     pub token: Option<u64>,

@@ -11,6 +11,7 @@ mod events;
 mod fences;
 mod findings;
 mod forecast;
+mod maintenance;
 mod nodes;
 mod reasons;
 
@@ -72,6 +73,7 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         fences: view.fence_lines(),
         fences_closed: view.closed_fence_lines(),
         links,
+        maintenance: view.maintenance(),
         alarms: view.alarms(&flaws),
         findings: Some(view.findings(&flaws)),
         memory: None,

@@ -100,6 +100,22 @@ pub(super) enum Verb {
         /// The node
         node: String,
     },
+    /// Keep the cluster's hands off nodes, units, or all of it
+    ///
+    /// What is in maintenance is neither started, stopped, moved nor recovered, a node in maintenance is not fenced, and what
+    /// people do there with systemctl is their business. It lasts over restarts and reboots until `convoke unmaintain`.
+    Maintain {
+        #[command(flatten)]
+        what: What,
+        /// What for; everybody who looks is shown it
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Let the cluster act again on what was in maintenance
+    Unmaintain {
+        #[command(flatten)]
+        what: What,
+    },
     /// Say why a unit is where it is, and what would release it
     Why {
         /// The unit
@@ -249,6 +265,16 @@ pub(super) enum Plan {
         /// The node
         node: String,
     },
+    /// Say what would happen in maintenance: what is asked for, or lost, is not followed
+    Maintain {
+        #[command(flatten)]
+        what: What,
+    },
+    /// Say what `convoke unmaintain` would do: everything that was put off
+    Unmaintain {
+        #[command(flatten)]
+        what: What,
+    },
     /// Say what `convoke start` would do
     Start {
         /// The units
@@ -291,6 +317,24 @@ pub(super) struct Wait {
     /// How long to wait until it has happened
     #[arg(long, default_value = "90s", value_parser = duration, value_name = "TIME")]
     pub(super) timeout: Duration,
+}
+
+/// What is in maintenance.
+#[derive(Debug, Args)]
+pub(super) struct What {
+    /// Nodes and units
+    #[arg(required_unless_present = "cluster", value_name = "NODE|UNIT")]
+    pub(super) names: Vec<String>,
+    /// The whole cluster
+    #[arg(long, conflicts_with = "names")]
+    pub(super) cluster: bool,
+}
+
+impl What {
+    /// As the daemon is told them: the cluster has no name.
+    pub(super) fn names(&self) -> Vec<String> {
+        if self.cluster { vec![String::new()] } else { self.names.clone() }
+    }
 }
 
 /// One thing at a time: each counts for the data as it was shown.

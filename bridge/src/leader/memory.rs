@@ -78,6 +78,8 @@ mod tests {
             attributes: Default::default(),
             machine: "machine".to_owned(),
             drained: None,
+            maintenance: None,
+            kept: Default::default(),
             life: Some(Life {
                 incarnation: Incarnation("boot".to_owned()),
                 session: 1,

@@ -88,6 +88,7 @@ impl Step<'_> {
             adopted: adopt,
             contradicted: false,
             unwell: None,
+            idle: false,
             stuck: None,
         };
         let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
@@ -113,6 +114,7 @@ impl Step<'_> {
 
     /// What a started unit requires or wants is to run as well, unless somebody decided otherwise (F9).
     pub(super) fn pull_in(&mut self, unit: &UnitName, by: &UnitName) -> Result<(), Refusal> {
+        self.state.hands_on_unit(unit)?;
         let puller = self.state.units.get(by).ok_or_else(|| Refusal::UnknownUnit(by.clone()))?;
         let named = puller.definition().is_some_and(|definition| definition.pulls_in().any(|it| it == unit));
         if !named || puller.goal.wanted != Wanted::Started {
@@ -140,6 +142,8 @@ impl Step<'_> {
             let node = self.state.node_name(node);
             return Err(Refusal::Unsafe(format!("{dependent} on {node} stops before {unit}")));
         }
+        let holder = self.live_permit(unit, token)?.node;
+        self.state.hands_on(unit, holder)?;
         let permit = self.live_permit(unit, token)?;
         if permit.is_revoking() {
             return Err(stale("it is being revoked already"));
@@ -166,6 +170,8 @@ impl Step<'_> {
         if definition.is_exclusive() && live > 1 {
             return Err(Refusal::Unsafe(format!("{live} copies are possibly running")));
         }
+        let holder = self.live_permit(unit, token)?.node;
+        self.state.hands_on(unit, holder)?;
         let permit = self.live_permit(unit, token)?;
         let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms);
         permit.next_terms = Some(terms);
@@ -175,6 +181,7 @@ impl Step<'_> {
     /// A permit whose own terms say `lease` or `none` ends by time (F6, F7).
     pub(super) fn expire(&mut self, unit: &UnitName, token: Token) -> Result<(), Refusal> {
         let permit = self.state.permit(unit, token).ok_or_else(|| stale("no such permit"))?;
+        self.state.hands_on(unit, permit.node)?;
         let due = self.state.expires_at(unit, permit).ok_or_else(|| {
             Refusal::Unsafe(
                 "this permit ends by no time: its terms ask for proof, or its node is heard".to_string(),
@@ -279,8 +286,9 @@ impl State {
     ) -> Result<&'a Offer, Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
         let Candidate { id, node, .. } = *candidate;
-        let Standing { unit: known, adopted, .. } = *standing;
+        let Standing { name, unit: known, adopted, .. } = *standing;
         let definition = &adopted.definition;
+        self.hands_on_unit(name)?;
         if adopted.revision != revision {
             return Err(stale("another definition is in force"));
         }
@@ -331,6 +339,7 @@ impl State {
         if node.drained.is_some() {
             return no(format!("{} is drained", node.name));
         }
+        self.hands_on_node(id)?;
         if self.open_case(id).is_some() {
             return no(format!("{} is being fenced", node.name));
         }
@@ -346,7 +355,7 @@ impl State {
     /// S1: an exclusive unit is gone everywhere; a replicated one is not on this node, and below its number.
     fn elsewhere(&self, standing: &Standing<'_>, id: NodeId, adopt: bool) -> Result<(), Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
-        let Standing { name: unit, unit: known, adopted, running, unheard, .. } = standing;
+        let Standing { name: unit, unit: known, adopted, running, unheard, kept, .. } = standing;
         let here = running.binary_search_by_key(&id, |(node, _)| *node).ok();
         let here = here.and_then(|at| running.get(at)).map(|(_, how)| *how);
         if here == Some(Possibly::Stray) && !adopt {
@@ -362,6 +371,9 @@ impl State {
             self.may_keep(unit, id)?;
         }
         if known.is_exclusive() {
+            if let Some(at) = kept.first() {
+                return no(self.kept_text(*at));
+            }
             if let Some((other, _)) = running.iter().find(|(node, _)| *node != id) {
                 return no(format!("it is possibly running on {}", self.node_name(*other)));
             }
@@ -374,6 +386,11 @@ impl State {
             let copies = standing.copies.saturating_sub(usize::from(counted));
             if copies >= count as usize {
                 return no(format!("{copies} of {count} copies are possibly running"));
+            }
+            if copies.saturating_add(kept.len()) >= count as usize
+                && let Some(at) = kept.first()
+            {
+                return no(self.kept_text(*at));
             }
         }
         Ok(())
@@ -395,6 +412,9 @@ impl State {
         stop_budget: impl FnOnce(NodeId) -> Millis,
     ) -> Option<Millis> {
         let since = self.nodes.get(&permit.node)?.lost_since()?;
+        if self.copy_maintenance(unit, permit.node).is_some() {
+            return None;
+        }
         let base = since.max(self.tenure?.since);
         match self.units.get(unit)?.fencing_of(permit) {
             Fencing::None => Some(since),

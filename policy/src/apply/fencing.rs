@@ -39,6 +39,7 @@ impl Step<'_> {
         if !self.state.units.contains_key(because) {
             return Err(Refusal::UnknownUnit(because.clone()));
         }
+        self.state.hands_on(because, id)?;
         let case = CaseId(self.index);
         self.state.cases.insert(
             case,
@@ -81,6 +82,7 @@ impl Step<'_> {
         if self.node(target)?.lost_since().is_none() {
             return Err(Refusal::Unsafe("the target is heard".to_string()));
         }
+        self.state.hands_on_node(target)?;
         let device = self.state.level_name(target, level);
         if !self.state.level_counts(target, level, &incarnation) {
             return Err(Refusal::Unsafe(format!("{device} never saw this life of the node with power on")));

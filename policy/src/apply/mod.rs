@@ -8,6 +8,7 @@
 mod assembly;
 mod decisions;
 mod fencing;
+mod maintenance;
 mod members;
 mod nodes;
 mod power;
@@ -173,6 +174,11 @@ impl Step<'_> {
             Wish::WithdrawStart { unit, node, gate, by } => self.withdraw_start(unit, *node, gate, by),
             Wish::Move { unit, from, to, by } => self.move_unit(unit, *from, *to, by),
             Wish::SetDrained { node, drained, by } => self.set_drained(*node, *drained, by),
+            // S6
+            Wish::BeginMaintenance { scope, reason, by } => {
+                self.begin_maintenance(scope, reason.as_deref(), by)
+            }
+            Wish::EndMaintenance { scope, by } => self.end_maintenance(scope, by),
             Wish::ResetFailed { unit, node } => self.reset_failed(unit, *node),
             // F36
             Wish::VouchFenced { node, incarnation, by } => self.vouch_fenced(*node, incarnation, by),

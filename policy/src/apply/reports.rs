@@ -87,7 +87,13 @@ impl Step<'_> {
                 }
             }
         }
+        let alone = self.state.copy_maintenance(&item.unit, id).is_some();
         let known = self.state.units.entry(item.unit.clone()).or_insert_with(|| Unit::new(index, wall_ms));
+        // Others read a copy in maintenance as it is; whatever it is then, its permit stays.
+        let active = |permit: &&mut Permit| permit.node == id && permit.phase == Phase::Active;
+        for permit in known.permits.values_mut().filter(active) {
+            permit.idle = !item.running && (alone || permit.idle);
+        }
         let permitted = known.permit_on(id).is_some();
         let enabled = item.offer.as_ref().is_some_and(|offer| offer.enabled);
         if known.goal.by.is_none() && known.goal.wanted == Wanted::Stopped && (enabled || item.running) {
@@ -177,9 +183,12 @@ impl Step<'_> {
         }
         let severity = match because {
             Cause::Failed(_) | Cause::StartFailed(_) | Cause::LeaseEnded => Severity::Warning,
-            Cause::Ordered | Cause::Operator(_) | Cause::Propagated(_) | Cause::Shutdown | Cause::Unused => {
-                Severity::Info
-            }
+            Cause::Ordered
+            | Cause::Operator(_)
+            | Cause::Propagated(_)
+            | Cause::Shutdown
+            | Cause::Unused
+            | Cause::DownInMaintenance => Severity::Info,
         };
         let kind = EventKind::Released { token, because: because.clone() };
         self.record(severity, Some(id), Some(unit), kind);
@@ -188,7 +197,12 @@ impl Step<'_> {
             Cause::Operator(by) => self.hand_stop(unit, id, by),
             Cause::Failed(why) | Cause::StartFailed(why) => self.count_failure(unit, id, why),
             Cause::Propagated(by) => self.hold(unit, id, by),
-            Cause::Ordered | Cause::Shutdown | Cause::LeaseEnded | Cause::Unused => {}
+            // What a person did meanwhile is neither a failure nor a wish (P64).
+            Cause::Ordered
+            | Cause::Shutdown
+            | Cause::LeaseEnded
+            | Cause::Unused
+            | Cause::DownInMaintenance => {}
         }
         Ok(())
     }
@@ -293,6 +307,7 @@ impl Step<'_> {
         token: Token,
         why: &str,
     ) -> Result<(), Refusal> {
+        self.state.hands_on(unit, id)?;
         let permit = self.permit_held(id, incarnation, unit, token)?;
         if permit.phase != Phase::Active || permit.unwell.is_some() {
             return Err(stale("it is not active, or is to be stopped for that already"));

@@ -155,6 +155,7 @@ impl Step<'_> {
         if let Some(node) = node {
             self.node(node)?;
         }
+        self.state.goal_may_be_set(unit, wanted, node)?;
         let (index, wall_ms) = (self.index, self.wall_ms);
         let known = self.known_unit(unit)?;
         if seen.is_some_and(|seen| seen != known.goal.revision) {
@@ -213,6 +214,8 @@ impl Step<'_> {
         if let Some(to) = to {
             self.node(to)?;
         }
+        self.state.may_be_asked(self.state.unit_maintenance(unit))?;
+        self.state.may_be_asked(to.and_then(|to| self.state.node_maintenance(to)))?;
         let names: BTreeMap<NodeId, String> =
             self.state.nodes.iter().map(|(id, node)| (*id, node.name.clone())).collect();
         let name_of = |id: NodeId| names.get(&id).cloned().unwrap_or_default();
@@ -237,6 +240,8 @@ impl Step<'_> {
             }
         };
         let leaving = permit.node;
+        self.state.may_be_asked(self.state.node_maintenance(leaving))?;
+        let known = self.known_unit(unit)?;
         known.moving = Some(MoveWish { from: token, leaving, to, by: by.into() });
         if let Some(to) = to {
             known.failures.remove(&to);
@@ -246,10 +251,13 @@ impl Step<'_> {
     }
 
     pub(super) fn set_drained(&mut self, id: NodeId, drained: bool, by: &str) -> Result<(), Refusal> {
-        let node = self.node_mut(id)?;
-        if node.drained.is_some() == drained {
+        if self.node(id)?.drained.is_some() == drained {
             return Ok(());
         }
+        if drained {
+            self.state.may_be_asked(self.state.node_maintenance(id))?;
+        }
+        let node = self.node_mut(id)?;
         node.drained = drained.then(|| by.into());
         self.record(Severity::Info, Some(id), None, EventKind::NodeDrained { drained, by: by.into() });
         Ok(())
@@ -378,6 +386,8 @@ fn enrolled(name: &str, addresses: &[String], machine: &str, role: Role) -> Node
         attributes: BTreeMap::new(),
         machine: machine.into(),
         drained: None,
+        maintenance: None,
+        kept: BTreeSet::new(),
         life: None,
         past: BTreeSet::new(),
         offers: BTreeMap::new(),

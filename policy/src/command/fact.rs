@@ -26,6 +26,8 @@ pub enum Cause {
     Shutdown,
     /// The lease ended and `OnQuorumLoss=` had it stopped.
     LeaseEnded,
+    /// It was down when its maintenance ended: what a person did meanwhile.
+    DownInMaintenance,
     /// The grant was not used: the job that asked for it is gone (F34).
     Unused,
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::assembly::Word;
+use crate::maintenance::Scope;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::Role;
 use crate::unit::Wanted;
@@ -117,6 +118,22 @@ pub enum Wish {
         node: NodeId,
         /// Whether it is to be empty.
         drained: bool,
+        /// Who asked.
+        by: String,
+    },
+    /// `convoke maintain`: people have their hands on it, and the cluster keeps its own off.
+    BeginMaintenance {
+        /// What of.
+        scope: Scope,
+        /// What for.
+        reason: Option<String>,
+        /// Who asked.
+        by: String,
+    },
+    /// `convoke unmaintain`.
+    EndMaintenance {
+        /// What of.
+        scope: Scope,
         /// Who asked.
         by: String,
     },

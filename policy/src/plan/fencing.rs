@@ -71,6 +71,9 @@ impl Planner<'_> {
             return true;
         }
         let Some(life) = self.state.nodes.get(&id).and_then(|node| node.life.as_ref()) else { return false };
+        if self.state.copy_maintenance(unit, id).is_some() {
+            return false;
+        }
         match self.state.open_case(id) {
             Some((_, case)) if case.rounds > 0 => false,
             Some((_, FenceCase { phase: Phase::Running { .. }, .. })) => true,
@@ -173,7 +176,9 @@ impl Planner<'_> {
             let Some(found) = self.state.devices.get(device) else { continue };
             // The end of either is an entry.
             let busy = self.state.is_busy(device, found) || self.is_used(device);
-            if busy || self.state.open_case(*node).is_some() {
+            // Somebody may have the hands in the machine.
+            let alone = self.state.node_maintenance(*node).is_some();
+            if busy || alone || self.state.open_case(*node).is_some() {
                 continue;
             }
             let due = off.next_at.max(target.quarantined_until);

@@ -31,6 +31,10 @@ impl Planner<'_> {
             !self.is_leaving(name, **token) && (unit.is_exclusive() || !self.state.is_lost(permit))
         });
         let held = held.count();
+        let (all, wanted) = (wanted, self.less_kept(name, definition, wanted));
+        if wanted < all && held >= wanted {
+            return;
+        }
         let lost = unit.permits.values().any(|permit| self.state.is_lost(permit));
         if held >= wanted && !lost && (wanted > 0 || !unit.permits.is_empty()) {
             return;

@@ -205,7 +205,9 @@ impl Planner<'_> {
             lack(node, definition, left).is_none()
         };
         let yields = |unit: &UnitName| {
-            self.sequence.priority(unit) < self.sequence.priority(name) && self.sequence.is_later(unit, name)
+            self.state.copy_maintenance(unit, id).is_none()
+                && self.sequence.priority(unit) < self.sequence.priority(name)
+                && self.sequence.is_later(unit, name)
         };
         // Of those that must not share the node with it, everyone has to go.
         let mut victims = Victims::new();

@@ -33,9 +33,9 @@ pub(crate) struct Instance {
     /// `None` for a copy that ran before it was ever permitted.
     pub(crate) token: Option<Token>,
     pub(crate) terms: Option<Terms>,
-    cause: Option<Cause>,
+    pub(super) cause: Option<Cause>,
     /// When a stop at the end of a lease is done at the latest.
-    stop_by: u64,
+    pub(super) stop_by: u64,
 }
 
 impl Instance {
@@ -63,6 +63,8 @@ pub(crate) struct Machine {
     gated: BTreeSet<UnitName>,
     /// Index up to which it has to say that it did so, and up to which it has in this session.
     survey: (u64, u64),
+    /// Copies that are left alone, with their permits and terms: what the files say of them.
+    pub(super) alone: BTreeMap<UnitName, (Token, Terms)>,
     /// Files under `/run/convoke/permits`.
     pub(super) files: BTreeMap<UnitName, Token>,
     /// Highest token released, by unit (F2).
@@ -106,6 +108,7 @@ impl Machine {
             survey: (0, 0),
             files: BTreeMap::new(),
             floor: BTreeMap::new(),
+            alone: BTreeMap::new(),
             seen_index: 0,
             changed: BTreeSet::new(),
             owed: BTreeMap::new(),
@@ -141,6 +144,7 @@ impl Machine {
         self.connected = false;
         self.copies.clear();
         self.files.clear();
+        self.alone.clear();
         self.floor.clear();
         self.owed.clear();
         self.changed.clear();
@@ -255,6 +259,7 @@ impl Machine {
             }
             return said;
         }
+        let left = self.take_hands_off(permit);
         let started = self.started(unit, token);
         match (&permit.phase, self.copies.get_mut(unit)) {
             (Phase::Granted, None) if self.leaving => self.released(unit, token, Cause::Unused),
@@ -285,6 +290,8 @@ impl Machine {
                     copy.terms = Some(permit.next_terms.as_ref().unwrap_or(&permit.terms).clone());
                 }
             }
+            (Phase::Active, None) if permit.hands_off => {}
+            (Phase::Active, None) if left => self.released(unit, token, Cause::DownInMaintenance),
             (Phase::Active, None) => self.released(unit, token, Cause::Failed("it is gone".into())),
             (Phase::Revoking(_), Some(copy)) => {
                 if copy.token.is_none_or(|held| held == token) {
@@ -310,6 +317,7 @@ impl Machine {
     /// The permit file goes first; then the stop begins (F1).
     fn stop(&mut self, unit: &UnitName, cause: Option<Cause>, stop_by: u64) {
         let file = self.files.remove(unit);
+        self.alone.remove(unit);
         match self.copies.get_mut(unit) {
             Some(copy) if copy.doing == Doing::Restarting => {
                 let token = copy.token;
@@ -343,6 +351,10 @@ impl Machine {
 
     /// A person stops a unit here.
     pub(crate) fn stop_by_hand(&mut self, unit: &UnitName) -> bool {
+        // What is left alone is stopped otherwise.
+        if self.alone.contains_key(unit) {
+            return false;
+        }
         let runs =
             self.copies.get(unit).is_some_and(|copy| copy.doing == Doing::Running && copy.token.is_some());
         if runs && self.alive() {
@@ -391,7 +403,7 @@ impl Machine {
             Doing::Running => {
                 self.copies.remove(unit);
                 self.changed.insert(unit.clone());
-                if let Some(token) = token {
+                if let Some(token) = token.filter(|_| !self.alone.contains_key(unit)) {
                     self.released(unit, token, Cause::Failed("exit-code".into()));
                 }
             }
@@ -446,11 +458,19 @@ impl Machine {
         }
         if now >= self.lease_until {
             self.connected = false;
-            let ends = |copy: &Instance| {
-                copy.terms.as_ref().is_some_and(|terms| terms.on_quorum_loss != OnQuorumLoss::Continue)
+            let ends = |unit: &UnitName, copy: &Instance| {
+                let left = self.alone.contains_key(unit);
+                copy.terms.as_ref().is_some_and(|terms| {
+                    terms.on_quorum_loss != OnQuorumLoss::Continue
+                        && (!left || terms.fencing == Fencing::Lease)
+                })
             };
-            let due: Vec<UnitName> =
-                self.copies.iter().filter(|(_, copy)| ends(copy)).map(|(unit, _)| unit.clone()).collect();
+            let due: Vec<UnitName> = self
+                .copies
+                .iter()
+                .filter(|(unit, copy)| ends(unit, copy))
+                .map(|(unit, _)| unit.clone())
+                .collect();
             for unit in due {
                 self.stop(&unit, Some(Cause::LeaseEnded), now + STOP_BUDGET_MS);
             }
@@ -469,7 +489,7 @@ impl Machine {
     /// A shutdown stops and releases everything.
     pub(crate) fn shut_down(&mut self) -> Fact {
         self.leaving = true;
-        let units: Vec<UnitName> = self.copies.keys().cloned().collect();
+        let units: BTreeSet<UnitName> = self.copies.keys().chain(self.alone.keys()).cloned().collect();
         for unit in units {
             self.stop(&unit, Some(Cause::Shutdown), u64::MAX);
         }

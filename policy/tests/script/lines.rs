@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    Cause, Decision, Fact, Incarnation, InventoryItem, Origin, Role, Start, Suppose, Token, UnitName, Wanted,
-    Wish,
+    Cause, Decision, Fact, Incarnation, InventoryItem, Origin, Role, Start, Token, UnitName, Wanted, Wish,
 };
 
 use super::offers::offer;
@@ -146,6 +145,15 @@ impl World {
             }
             ["drain", name] => self.wish(Wish::SetDrained { node: self.node(name)?, drained: true, by }),
             ["undrain", name] => self.wish(Wish::SetDrained { node: self.node(name)?, drained: false, by }),
+            ["maintain", rest @ ..] => {
+                let wish = self.maintenance(rest, true)?;
+                self.wish(wish)
+            }
+            ["unmaintain", rest @ ..] => {
+                let wish = self.maintenance(rest, false)?;
+                self.wish(wish)
+            }
+            ["left", "alone", "on", name] => self.left_alone(name)?,
             ["reset", unit] => self.wish(Wish::ResetFailed { unit: Self::unit(unit), node: None }),
             ["vouch", name] => self.vouch(name, self.incarnation(name))?,
             ["vouch", name, "as", incarnation] => self.vouch(name, Incarnation::from(*incarnation))?,
@@ -200,55 +208,6 @@ impl World {
             }
             _ => return Err("unknown command".into()),
         })
-    }
-
-    /// What would happen, with the time that has passed by then; and what would wait at the end.
-    fn forecast(&self, what: &[&str]) -> Lines {
-        let by = "ann".to_string();
-        let node = |name: &&str| self.node(name);
-        let goal = |unit: &&str, wanted| {
-            Suppose::Asked(Wish::SetGoal {
-                unit: Self::unit(unit),
-                wanted,
-                node: None,
-                seen: None,
-                by: "ann".into(),
-            })
-        };
-        let supposed: Vec<Suppose> = match what {
-            [] => Vec::new(),
-            ["lose", names @ ..] => {
-                names.iter().map(|name| node(name).map(Suppose::Lost)).collect::<Result<_, _>>()?
-            }
-            ["drain", name] => {
-                vec![Suppose::Asked(Wish::SetDrained { node: node(name)?, drained: true, by })]
-            }
-            ["start", units @ ..] => units.iter().map(|unit| goal(unit, Wanted::Started)).collect(),
-            ["stop", units @ ..] => units.iter().map(|unit| goal(unit, Wanted::Stopped)).collect(),
-            ["move", unit, "to", to] => {
-                let (unit, to) = (Self::unit(unit), Some(node(to)?));
-                vec![Suppose::Asked(Wish::Move { unit, from: None, to, by })]
-            }
-            other => return Err(format!("no supposition {other:?}")),
-        };
-        let before = self.state.clone();
-        let forecast = match policy::forecast(self.state.clone(), self.time, &supposed, || true) {
-            Ok(forecast) => forecast,
-            Err(refusal) => return Ok(vec![format!("refused: {refusal}")]),
-        };
-        assert!(before == self.state, "a forecast touched the state");
-        let mut world = self.clone();
-        world.time = forecast.now;
-        world.state = forecast.state;
-        let mut lines = Vec::new();
-        for event in &forecast.steps {
-            world.name_event(event);
-            let after = event.time.saturating_sub(self.time);
-            lines.push(format!("+{after} ms {}", world.event(event)));
-        }
-        lines.extend(world.waits());
-        lines.push(format!("{:?}", forecast.end));
-        Ok(lines)
     }
 
     fn cluster(&mut self, rest: &[&str]) -> Lines {
@@ -421,6 +380,7 @@ impl World {
             Some(["shutdown"]) => Cause::Shutdown,
             Some(["lease"]) => Cause::LeaseEnded,
             Some(["unused"]) => Cause::Unused,
+            Some(["down", "in", "maintenance"]) => Cause::DownInMaintenance,
             Some(other) => return Err(format!("no cause {other:?}")),
         };
         let (incarnation, token) = self.life_and_token(name, &unit, rest)?;

@@ -5,6 +5,7 @@
 
 mod assembly;
 mod devices;
+mod forecast;
 mod lines;
 mod offers;
 mod text;

@@ -143,6 +143,13 @@ impl World {
             EventKind::NodeDrained { drained, .. } => {
                 format!("{node} is {}", if *drained { "drained" } else { "not drained any more" })
             }
+            EventKind::MaintenanceBegan { scope, reason, .. } => {
+                let what = reason.as_ref().map(|what| format!(": {what}")).unwrap_or_default();
+                format!("{} is in maintenance{what}", self.state.scope_name(scope))
+            }
+            EventKind::MaintenanceEnded { scope, .. } => {
+                format!("{} is in maintenance no more", self.state.scope_name(scope))
+            }
             EventKind::DefinitionAdopted => format!("{unit}: definition in force"),
             EventKind::GoalSet { wanted, by } => {
                 format!(
@@ -331,6 +338,7 @@ fn presence(node: &Node) -> String {
         (contradicted.is_some(), ", contradicted"),
         (!inventory, ", without inventory"),
         (node.drained.is_some(), ", drained"),
+        (node.maintenance.is_some(), ", in maintenance"),
     ] {
         text += if shown { what } else { "" };
     }
@@ -375,5 +383,6 @@ fn cause(cause: &Cause) -> String {
         Cause::Shutdown => "shutdown".into(),
         Cause::LeaseEnded => "the lease ended".into(),
         Cause::Unused => "unused".into(),
+        Cause::DownInMaintenance => "down in maintenance".into(),
     }
 }

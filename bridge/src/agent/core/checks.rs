@@ -51,7 +51,12 @@ impl Agent {
     pub(super) fn keep_checking(&mut self, name: &UnitName) {
         let wanted = self.to_check(name);
         let next = self.last_op + 1;
+        let hands_off = self.hands_off(name);
         let Some(unit) = self.units.get_mut(name) else { return };
+        if hands_off {
+            // After a maintenance it is checked anew.
+            unit.checking.told = None;
+        }
         match (&mut unit.checking.under_way, wanted) {
             (Some(now), Some((token, check))) if now.ended || (now.token == token && now.check == check) => {}
             (Some(now), _) if !now.ended => {
@@ -70,6 +75,12 @@ impl Agent {
         }
     }
 
+    /// Whether people have their hands on it: what a check finds then is no news to them.
+    fn hands_off(&self, name: &UnitName) -> bool {
+        let permit = self.view.as_ref().and_then(|view| view.permits.get(name));
+        permit.is_some_and(|permit| permit.hands_off)
+    }
+
     /// The copy whose health is to be checked, and how.
     fn to_check(&self, name: &UnitName) -> Option<(Token, Check)> {
         let unit = self.units.get(name).filter(|unit| self.may_ask(unit) && unit.run == Run::Up)?;
@@ -79,7 +90,7 @@ impl Agent {
         let held = unit.held.as_ref().filter(|held| held.token == permit.token)?;
         // A copy that takes over data from another serves nobody yet.
         let is_ready = view.assembly.get(name).is_none_or(|duty| duty.ready.is_none());
-        (is_ready && unit.checking.told != Some(held.token)).then_some((held.token, check))
+        (is_ready && !permit.hands_off && unit.checking.told != Some(held.token)).then_some((held.token, check))
     }
 
     /// A check ended; `None` if it was called off.

@@ -18,8 +18,10 @@ impl Agent {
             AgentCommand::Shutdown { kind, done } => {
                 self.leave();
                 for unit in self.units.values_mut() {
+                    // In maintenance the daemon may be taken away under what runs; of a machine that goes down it says
+                    // the truth, as always.
                     let goes = kind == Shutdown::SystemDown
-                        || unit.held.as_ref().is_some_and(|held| held.terms.exclusive);
+                        || unit.held.as_ref().is_some_and(|held| held.terms.exclusive && !held.hands_off);
                     if unit.held.is_some() && unit.release.is_none() && goes {
                         unit.due = Some(Cause::Shutdown);
                     }

@@ -4,6 +4,7 @@ mod assembly;
 mod checks;
 mod gates;
 mod lease_end;
+mod maintenance;
 mod stops;
 mod survey;
 
@@ -116,6 +117,7 @@ fn look(unit: &str, (state, sub, result): State) -> Look {
 fn view(unit: &str, token: u64, phase: Phase) -> PermitView {
     let Permit { incarnation, terms, .. } = permit(token);
     PermitView {
+        hands_off: false,
         unit: unit.into(),
         token: Token(token),
         incarnation,

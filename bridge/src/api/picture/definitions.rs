@@ -54,6 +54,9 @@ impl View<'_> {
         if let Some(by) = &node.drained {
             return why(format!("{at} is drained by {by}"), format!("convoke undrain {at}"));
         }
+        if let Some(scope) = self.state.copy_maintenance(name, id) {
+            return why(self.state.maintenance_text(&scope), self.state.maintenance_release(&scope));
+        }
         if self.is_away(id, node) {
             return why(
                 format!("{at} is away after an orderly end of its daemon"),

@@ -39,6 +39,8 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::OtherMachine { .. } => "node-duplicated",
         EventKind::NodeDrained { drained: true, .. } => "node-drained",
         EventKind::NodeDrained { drained: false, .. } => "node-undrained",
+        EventKind::MaintenanceBegan { .. } => "maintenance-began",
+        EventKind::MaintenanceEnded { .. } => "maintenance-ended",
         EventKind::DefinitionAdopted => "unit-defined",
         EventKind::GoalSet { wanted: Wanted::Started, .. } => "unit-start-asked",
         EventKind::GoalSet { wanted: Wanted::Stopped, .. } => "unit-stop-asked",
@@ -102,6 +104,16 @@ pub fn sentence(state: &State, event: &Event) -> String {
         }
         EventKind::NodeDrained { drained: true, by } => format!("{node} is drained by {by}"),
         EventKind::NodeDrained { drained: false, by } => format!("{node} takes units again, by {by}"),
+        EventKind::MaintenanceBegan { scope, by, reason } => {
+            let what = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!(
+                "{} is in maintenance, by {by}{what}: the cluster leaves it alone",
+                state.scope_name(scope)
+            )
+        }
+        EventKind::MaintenanceEnded { scope, by } => {
+            format!("{} is in maintenance no more, by {by}", state.scope_name(scope))
+        }
         EventKind::DefinitionAdopted => format!("{unit}: a definition came into force"),
         EventKind::GoalSet { wanted, by } => {
             let verb = match wanted {
@@ -228,6 +240,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Shutdown => "the node, or its convoked, was being stopped".to_owned(),
         Cause::LeaseEnded => "the node had lost the quorum and stopped it".to_owned(),
         Cause::Unused => "the start was given up before it began".to_owned(),
+        Cause::DownInMaintenance => "it was down when its maintenance ended".to_owned(),
     }
 }
 

@@ -95,7 +95,13 @@ impl View<'_> {
         for permit in unit.permits.values() {
             let node = self.state.node_name(permit.node);
             let heard = then.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
-            let (state, fact) = lease_end(permit, heard, &node);
+            let left = self.state.copy_maintenance(name, permit.node).is_some();
+            let (state, fact) = match permit.terms.fencing {
+                policy::Fencing::Required | policy::Fencing::None if left && heard => {
+                    (Some("active"), format!("{node} lets it run when its lease ends: it is in maintenance"))
+                }
+                _ => lease_end(permit, heard, &node),
+            };
             if let Some(state) = state {
                 copies.push(CopyLine { node, state: state.to_owned(), token: None, adopted: permit.adopted });
             }
@@ -164,6 +170,10 @@ fn clause(state: &State, supposed: &[Suppose]) -> String {
         }
         Suppose::Asked(Wish::SetDrained { node, drained: false, .. }) => {
             format!("{} is undrained", state.node_name(*node))
+        }
+        Suppose::Asked(Wish::BeginMaintenance { scope, .. }) => state.maintenance_text(scope),
+        Suppose::Asked(Wish::EndMaintenance { scope, .. }) => {
+            format!("the maintenance of {} ends", state.scope_name(scope))
         }
         Suppose::Asked(Wish::SetGoal { unit, wanted, node, .. }) => {
             let place = node.map(|node| format!(" on {}", state.node_name(node))).unwrap_or_default();

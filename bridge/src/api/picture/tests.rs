@@ -41,6 +41,8 @@ fn node(id: u64) -> Node {
         attributes: BTreeMap::new(),
         machine: format!("machine-{id}"),
         drained: None,
+        maintenance: None,
+        kept: BTreeSet::new(),
         life: Some(Life {
             incarnation: incarnation(id),
             session: 1,
@@ -71,6 +73,7 @@ fn permit(id: u64, phase: Phase) -> Permit {
         adopted: false,
         contradicted: false,
         unwell: None,
+        idle: false,
         stuck: None,
     }
 }

@@ -30,8 +30,9 @@ impl Age {
 /// All nodes.
 pub(in crate::cli) fn nodes(nodes: &[NodeLine], age: Age, style: Style) -> String {
     let row = |node: &NodeLine| {
-        let state =
-            if node.drained.is_some() { format!("{}, drained", node.state) } else { node.state.clone() };
+        let mut state = node.state.clone();
+        state += if node.drained.is_some() { ", drained" } else { "" };
+        state += if node.maintenance { ", in maintenance" } else { "" };
         let units = if node.units.is_empty() { "-".to_owned() } else { node.units.join(", ") };
         let mut notes = Vec::new();
         if let Some(seconds) = node.quarantine_s {
@@ -62,10 +63,14 @@ pub(in crate::cli) fn units(units: &[UnitLine], style: Style) -> String {
     if units.is_empty() {
         return "  no cluster units: a drop-in with an [X-Convoke] section makes one\n".to_owned();
     }
+    let state = |unit: &UnitLine| match unit.maintenance {
+        true => format!("{}, in maintenance", unit.state),
+        false => unit.state.clone(),
+    };
     let row = |unit: &UnitLine| Row {
         cells: vec![
             (Tone::Strong, unit.name.clone()),
-            (tone(&unit.state), unit.state.clone()),
+            (tone(&state(unit)), state(unit)),
             (Tone::Plain, copies(unit)),
             (Tone::Plain, places(unit)),
         ],

@@ -12,6 +12,7 @@ pub(in crate::cli) fn node(name: &str) -> NodeLine {
         role: "voter".to_owned(),
         state: "online".to_owned(),
         drained: None,
+        maintenance: false,
         fencing: "ready".to_owned(),
         device: Some(format!("bmc-{name}")),
         fencing_error: None,
@@ -43,6 +44,7 @@ pub(in crate::cli) fn unit(name: &str, state: &str, copies: Vec<CopyLine>) -> Un
         copies,
         wanted: Some(1),
         exclusive: true,
+        maintenance: false,
         reason: None,
         assembly: None,
     }
@@ -67,6 +69,7 @@ pub(in crate::cli) fn picture() -> Overview {
         fences: Vec::new(),
         fences_closed: Vec::new(),
         links: Vec::new(),
+        maintenance: Vec::new(),
         alarms: Vec::new(),
         findings: Some(Vec::new()),
         memory: None,

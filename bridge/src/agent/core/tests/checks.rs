@@ -131,3 +131,15 @@ fn a_copy_that_is_not_ready_is_not_checked() {
     let first = told(Some(3));
     assert!(first.contains("call off Check(2s) of db.service"), "{first}");
 }
+
+#[test]
+fn in_maintenance_nothing_is_checked_and_afterwards_all_is_anew() {
+    let mut lab = checked();
+    lab.is(Some(Health::Unwell("no answer".into())));
+    lab.said();
+    let hands_off = PermitView { hands_off: true, ..view(UNIT, 7, Phase::Active) };
+    let told = lab.order(vec![hands_off]);
+    assert!(!told.contains("Check"), "{told}");
+    let told = lab.order(active());
+    assert!(told.ends_with(NEXT), "{told}");
+}

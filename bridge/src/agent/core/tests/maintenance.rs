@@ -1,0 +1,52 @@
+//! A unit in maintenance over a person's stop and start, the end of it, and the end of the daemon.
+
+use super::*;
+
+fn maintained() -> Vec<PermitView> {
+    vec![PermitView { hands_off: true, ..view("db.service", 7, Phase::Active) }]
+}
+
+fn over() -> Vec<PermitView> {
+    vec![view("db.service", 7, Phase::Active)]
+}
+
+#[test]
+fn a_person_stops_and_starts_it_under_the_permit_that_it_has() {
+    let mut lab = lab();
+    lab.running();
+    assert_eq!(lab.order(maintained()), "file db.service 7; send observed db.service running");
+    lab.job(5, "db.service", JobKind::Stop);
+    lab.changes("db.service", (ActiveState::Deactivating, "stop-sigterm", "success"));
+    assert_eq!(lab.changes("db.service", down()), "send observed db.service down");
+    assert_eq!(lab.changes("db.service", up()), "send observed db.service running");
+    assert_eq!(lab.changes("db.service", failed()), "send observed db.service down");
+    assert_eq!(lab.order(over()), "unfile db.service; stop db.service");
+    assert_eq!(
+        lab.end("db.service", End::Gone(Box::new(look("db.service", failed())))),
+        "look db.service; send released db.service 7 DownInMaintenance"
+    );
+}
+
+#[test]
+fn what_runs_at_the_end_of_it_is_the_clusters_again() {
+    let mut lab = lab();
+    lab.running();
+    lab.order(maintained());
+    assert_eq!(lab.order(over()), "file db.service 7");
+    assert_eq!(lab.changes("db.service", failed()), "unfile db.service; stop db.service");
+}
+
+#[test]
+fn the_daemon_may_be_stopped_under_it_but_a_machine_that_goes_down_says_so() {
+    for (kind, expected) in [
+        (Shutdown::Stop, "send leaving"),
+        (Shutdown::SystemDown, "unfile db.service; stop db.service; send leaving"),
+    ] {
+        let mut lab = lab();
+        lab.running();
+        lab.order(maintained());
+        let (done, _kept) = oneshot::channel();
+        let said = lab.hear(Event::Command(AgentCommand::Shutdown { kind, done }));
+        assert_eq!(said, expected);
+    }
+}
