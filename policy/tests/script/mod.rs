@@ -7,6 +7,7 @@ mod assembly;
 mod devices;
 mod lines;
 mod offers;
+mod raw;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
