@@ -281,6 +281,51 @@ pub enum EventKind {
         /// The case, if one proved it.
         case: Option<CaseId>,
     },
+    /// A drill was asked for.
+    DrillAsked {
+        /// The case.
+        case: CaseId,
+        /// Through which level.
+        level: u32,
+        /// Who asked.
+        by: String,
+    },
+    /// A drill showed that the level's devices switch the node off.
+    DrillPassed {
+        /// The case.
+        case: CaseId,
+        /// Which level.
+        level: u32,
+        /// Its devices, in words.
+        device: String,
+        /// Milliseconds of cluster time from the begin of the attempt to the devices' word.
+        after_ms: Millis,
+    },
+    /// It did not.
+    DrillFailed {
+        /// The case.
+        case: CaseId,
+        /// Which level.
+        level: u32,
+        /// Its devices, in words.
+        device: String,
+        /// Why.
+        why: String,
+    },
+    /// A drill was given up before its first attempt.
+    DrillCancelled {
+        /// The case.
+        case: CaseId,
+        /// Why.
+        why: String,
+    },
+    /// A node that was switched off in a drill is back.
+    DrillEnded {
+        /// The case.
+        case: CaseId,
+        /// Milliseconds of cluster time since it was seen off.
+        after_ms: Millis,
+    },
     /// A device gave a node its power back after a fence.
     SwitchedOn {
         /// The device.

@@ -35,6 +35,7 @@ mod assembly;
 mod check;
 mod command;
 mod definition;
+mod drill;
 mod event;
 mod evidence;
 mod fence;
@@ -65,6 +66,7 @@ pub use command::{
     Wish,
 };
 pub use definition::{Definition, Fencing, NodeTerm, OnQuorumLoss, OnStopFailure, Preference, Replicas};
+pub use drill::{Because, Drill, DrillResult, Drilled};
 pub use event::{Event, EventKind, Severity, StopReason};
 pub use evidence::{Class, Evidence};
 pub use fence::{FenceCase, Observation, Phase as FencePhase, Power, SwitchedOff};

@@ -138,14 +138,21 @@ impl Play {
             }
         }
         for id in lost {
-            let life = self.state.nodes.get(id).and_then(|node| node.life.as_ref());
-            // Who is lost already is not lost again.
-            let life = life.filter(|life| !matches!(life.presence, Presence::Lost { .. }));
-            if let Some((incarnation, session)) = life.map(|life| (life.incarnation.clone(), life.session)) {
-                self.take(Command::Fact(Fact::NodeLost { node: *id, incarnation, session, term }))?;
+            if let Some(lost) = self.loss_of(*id) {
+                self.take(Command::Fact(lost))?;
             }
         }
         Ok(())
+    }
+
+    /// The word that a node is lost, if it is not yet.
+    fn loss_of(&self, node: NodeId) -> Option<Fact> {
+        let life = self.state.nodes.get(&node)?.life.as_ref()?;
+        let term = self.state.tenure.map_or(0, |tenure| tenure.term);
+        let (incarnation, session) = (life.incarnation.clone(), life.session);
+        // Who is lost already is not lost again.
+        let lives = !matches!(life.presence, Presence::Lost { .. });
+        lives.then_some(Fact::NodeLost { node, incarnation, session, term })
     }
 
     /// Plans, carries out, and lets time pass, until nothing follows.
@@ -184,7 +191,10 @@ impl Play {
         self.report_copies(&mut facts);
         self.report_nodes(planned, &mut facts);
         for (id, case) in self.state.cases.iter() {
-            if matches!(case.phase, FencePhase::Running { .. }) {
+            // Who was switched off in a drill falls silent.
+            if case.drill().is_some_and(|drill| drill.off_at.is_some()) {
+                facts.extend(self.loss_of(case.node));
+            } else if matches!(case.phase, FencePhase::Running { .. }) {
                 let (case, attempt) = (*id, case.attempts);
                 facts.push(Fact::FenceReported { case, attempt, outcome: FenceOutcome::Off });
             }

@@ -299,6 +299,30 @@ impl Manager {
         self.0.wish(Wish::VouchFenced { node, incarnation: Incarnation(incarnation.to_owned()), by }).await
     }
 
+    /// A drill through this level, or through the first if it is 0.
+    async fn fence_test(
+        &self,
+        node: &str,
+        level: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::TestFence { node, level: (level > 0).then_some(level), by }).await
+    }
+
+    async fn fence_cancel(
+        &self,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::CancelFence { node, by }).await
+    }
+
     async fn issue_token(
         &self,
         valid_seconds: u32,

@@ -142,6 +142,9 @@ pub struct NodeLine {
     /// The devices, level by level.
     #[serde(default)]
     pub devices: Vec<DeviceLine>,
+    /// The last drill of each level that was drilled.
+    #[serde(default)]
+    pub drills: Vec<DrillLine>,
     /// Where it is reached.
     pub addresses: Vec<String>,
     /// Units that hold a permit there.
@@ -209,6 +212,33 @@ pub struct DeviceLine {
     pub asked_s: Option<u64>,
 }
 
+/// The last drill of one level of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillLine {
+    /// The level.
+    pub level: u32,
+    /// Its devices: `pdu-a and pdu-b`.
+    pub device: String,
+    /// Log index of the wish.
+    pub case: u64,
+    /// Who asked.
+    pub by: String,
+    /// When it ended, wall clock in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// Whether the node was off, and fell silent.
+    pub passed: bool,
+    /// Milliseconds from the begin of the attempt to the devices' word.
+    pub off_ms: Option<u64>,
+    /// From there to the node's next life, once there is one.
+    pub back_ms: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The level does not count: it said off while the node went on.
+    pub lied: bool,
+    /// One sentence.
+    pub text: String,
+}
+
 /// One fence case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FenceLine {
@@ -226,8 +256,14 @@ pub struct FenceLine {
     pub error: Option<String>,
     /// Seconds until the next attempt.
     pub next_in_s: Option<u64>,
-    /// Which unit waits.
+    /// Which unit waits; or which drill it is, in words.
     pub because: String,
+    /// Whether it is a drill.
+    #[serde(default)]
+    pub drill: bool,
+    /// Log index at which it was opened.
+    #[serde(default)]
+    pub case: u64,
     /// One sentence.
     pub text: String,
 }
@@ -324,4 +360,22 @@ pub struct HistoryLine {
     pub kind: String,
     /// One sentence.
     pub text: String,
+    /// What it says of a fence, for those kinds that do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FenceStep>,
+}
+
+/// A step of a fence case, as numbers and names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceStep {
+    /// Log index at which the case was opened.
+    pub case: u64,
+    /// Number of the attempt.
+    pub attempt: Option<u32>,
+    /// Devices, in words.
+    pub device: Option<String>,
+    /// Who ran the agent.
+    pub executor: Option<String>,
+    /// How it ended: the evidence, or what went wrong.
+    pub result: Option<String>,
 }

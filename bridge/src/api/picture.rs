@@ -7,6 +7,7 @@ mod alarms;
 mod assembly;
 mod definitions;
 mod departed;
+mod drills;
 mod events;
 mod fences;
 mod findings;

@@ -248,6 +248,7 @@ mod tests {
             unit: None,
             kind: kind.to_owned(),
             text: String::new(),
+            fence: None,
         }
     }
 

@@ -131,7 +131,7 @@ pub(super) enum Verb {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Show fencing and fence agents, or vouch that a node is off
+    /// Show fencing and fence agents, have a drill, or vouch that a node is off
     Fence {
         #[command(subcommand)]
         verb: Option<Fence>,
@@ -423,8 +423,48 @@ pub(super) enum Fence {
         #[arg(long = "yes-i-have-verified-it-is-off")]
         verified: bool,
     },
-    /// Show the fences of the past
+    /// Prove that the cluster can switch a node off and on again, by doing it
+    ///
+    /// The node is to be drained first (`convoke drain`), so that nothing is hurt. It is switched off as in a real fence,
+    /// through one level of its devices, and on again, whatever `after_fence` says. How it went is kept, and shown by
+    /// `convoke fence`.
+    Test {
+        /// The node
+        node: String,
+        /// Through which level of its devices; the first if none is given
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        level: Option<u32>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Return as soon as the cluster has recorded it
+        #[arg(long)]
+        no_wait: bool,
+        /// How long to wait until the node is back: it has to boot
+        #[arg(long, default_value = "10min", value_parser = duration, value_name = "TIME")]
+        timeout: Duration,
+    },
+    /// Take back a drill that has not begun
+    ///
+    /// A fence that a unit waits for is not taken back so: it ends when nothing waits for it any more.
+    Cancel {
+        /// The node
+        node: String,
+    },
+    /// Say whether and why a node is being fenced, what would end that, and whether it could be fenced now
+    Why {
+        /// The node
+        node: String,
+        #[command(flatten)]
+        read: Read,
+    },
+    /// Show the fences and drills of the past, attempt by attempt
     History {
+        /// Of this node only
+        node: Option<String>,
+        /// Through this device only
+        #[arg(long)]
+        device: Option<String>,
         #[command(flatten)]
         read: Read,
     },

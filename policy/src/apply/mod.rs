@@ -7,6 +7,7 @@
 
 mod assembly;
 mod decisions;
+mod drill;
 mod fencing;
 mod maintenance;
 mod members;
@@ -182,6 +183,10 @@ impl Step<'_> {
             Wish::ResetFailed { unit, node } => self.reset_failed(unit, *node),
             // F36
             Wish::VouchFenced { node, incarnation, by } => self.vouch_fenced(*node, incarnation, by),
+            // P90
+            Wish::TestFence { node, level, by } => self.test_fence(*node, *level, by),
+            // P95
+            Wish::CancelFence { node, by } => self.cancel_fence(*node, by),
             Wish::Configure { settings, devices, attributes, by } => {
                 self.configure(settings, devices, attributes, by)
             }

@@ -121,6 +121,7 @@ impl Step<'_> {
                 self.quarantine_strike(id);
             }
         }
+        self.drill_is_over(id);
         self.state.alarms.remove(&AlarmKind::ProofContradicted(id));
         if let Some(life) = self.node_mut(id)?.life.take() {
             self.node_mut(id)?.past.insert(life.incarnation);
@@ -186,6 +187,7 @@ impl Step<'_> {
         life.presence = Presence::Lost { since };
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
+        self.drill_fell_silent(id);
         if self.state.fencing_held_until().is_some_and(|until| until > since) {
             let detail = String::from("most likely the leader was slow: fencing waits for one more lease");
             self.state.alarms.insert(AlarmKind::ManyLost, Alarm { wall_ms: self.wall_ms, detail });

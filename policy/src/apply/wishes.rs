@@ -127,6 +127,7 @@ impl Step<'_> {
         }
         self.state.nodes.remove(&id);
         self.state.cases.retain(|_, case| case.node != id);
+        self.state.drills.remove(&id);
         self.state.alarms.retain(|kind, _| kind.node() != Some(id));
         self.state.observations.retain(|(_, node), _| *node != id);
         self.state.switched_off.retain(|(_, node), _| *node != id);
@@ -313,6 +314,19 @@ impl Step<'_> {
         }
         for id in attributes.keys() {
             self.node(*id)?;
+        }
+        // What a drill found of other devices says nothing of these.
+        for (id, drills) in &mut self.state.drills {
+            drills.retain(|level, _| {
+                let of = |all: &BTreeMap<String, Device>| -> BTreeMap<String, Device> {
+                    let level = |device: &Device| device.level == *level && device.targets.contains_key(id);
+                    all.iter()
+                        .filter(|(_, device)| level(device))
+                        .map(|(name, it)| (name.clone(), it.clone()))
+                        .collect()
+                };
+                of(&self.state.devices) == of(devices)
+            });
         }
         let renewed: BTreeSet<String> = devices
             .iter()

@@ -153,6 +153,22 @@ pub enum Wish {
         /// Who.
         by: String,
     },
+    /// A drill: a node that has nothing to lose is switched off and on again through one level of its devices.
+    TestFence {
+        /// Which node.
+        node: NodeId,
+        /// Which level; the first where none is named.
+        level: Option<u32>,
+        /// Who asked.
+        by: String,
+    },
+    /// A drill is taken back before it begins.
+    CancelFence {
+        /// Which node's.
+        node: NodeId,
+        /// Who asked.
+        by: String,
+    },
     /// The cluster's own settings, whole.
     Configure {
         /// Times.

@@ -52,6 +52,7 @@ impl Planner<'_> {
                 Some(at) => self.wake(at),
                 None => {}
             },
+            Phase::Wanted | Phase::Failed { .. } if case.drill().is_some() => self.drill(id, case),
             Phase::Wanted if !wanted => self.plan.decisions.push(Decision::CancelCase { case: id }),
             Phase::Failed { .. } if target.in_session().is_some() => {
                 if target.quarantined_until <= self.now {
@@ -62,6 +63,15 @@ impl Planner<'_> {
             }
             Phase::Wanted | Phase::Failed { .. } if wanted => self.attempt(id, case),
             _ => {}
+        }
+    }
+
+    /// A drill goes on only while nobody is hurt by it.
+    fn drill(&mut self, id: CaseId, case: &FenceCase) {
+        let level = case.drill().map_or(0, |drill| drill.level);
+        match self.state.drill_hurts(case.node, level, Some(id), self.now) {
+            Some(_) => self.plan.decisions.push(Decision::CancelCase { case: id }),
+            None => self.attempt(id, case),
         }
     }
 

@@ -8,6 +8,7 @@ mod devices;
 mod forecast;
 mod lines;
 mod offers;
+mod raw;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -216,6 +216,28 @@ impl World {
             }
             EventKind::FenceCancelled { case } => format!("{}: cancelled", self.c(*case)),
             EventKind::ProofContradicted { .. } => format!("ALERT {node} spoke after it was proven gone"),
+            EventKind::DrillAsked { case, level, by } => {
+                format!("{}: a drill of level {level} of {node}, asked for by {by}", self.c(*case))
+            }
+            EventKind::DrillPassed { case, level, device, after_ms } => {
+                format!(
+                    "{}: {node} passed the drill of level {level}, off by {device}{}",
+                    self.c(*case),
+                    ms(after_ms)
+                )
+            }
+            EventKind::DrillFailed { case, level, device, why } => {
+                format!(
+                    "ALERT {}: {node} failed the drill of level {level} by {device}: {why}",
+                    self.c(*case)
+                )
+            }
+            EventKind::DrillCancelled { case, why } => {
+                format!("{}: the drill is given up: {why}", self.c(*case))
+            }
+            EventKind::DrillEnded { case, after_ms } => {
+                format!("{}: {node} is back from the drill{}", self.c(*case), ms(after_ms))
+            }
             EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
             EventKind::NotSwitchedOn { device, why, again } => {
                 let then = if *again { "it is tried again" } else { "that is left to a person" };

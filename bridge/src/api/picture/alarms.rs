@@ -110,6 +110,8 @@ impl View<'_> {
     fn fences_in_trouble(&self) -> Vec<AlarmLine> {
         let mut found = Vec::new();
         for case in self.state.cases.values().filter(|case| case.is_open()) {
+            // A drill is in nobody's way, and tells how it ended.
+            let Some(because) = case.because.unit() else { continue };
             let ready = self
                 .state
                 .nodes
@@ -122,10 +124,9 @@ impl View<'_> {
             };
             if troubled {
                 let name = self.state.node_name(case.node);
-                let text =
-                    Reason::WaitsForFence { node: case.node }.text(self.state, &case.because, self.now);
+                let text = Reason::WaitsForFence { node: case.node }.text(self.state, because, self.now);
                 let by_hand = format!("switch {name} off by hand and type `convoke fence confirm {name}`");
-                let alone = self.state.copy_maintenance(&case.because, case.node);
+                let alone = self.state.copy_maintenance(because, case.node);
                 let acts =
                     |scope| format!("`{}` lets the cluster act", self.state.maintenance_release(&scope));
                 let remedy = alone.map(acts).unwrap_or_else(|| match self.state.fenced_by(case.node) {
@@ -137,7 +138,7 @@ impl View<'_> {
                     }
                     None => format!("start {name} again, or {by_hand}"),
                 });
-                found.push(alert(format!("{text}; {} waits for it", case.because), remedy));
+                found.push(alert(format!("{text}; {because} waits for it"), remedy));
             }
         }
         found

@@ -1,11 +1,11 @@
 //! Every kind of event as a stable word for scripts and a sentence for people.
 
 use policy::{
-    Cause, Event, EventKind, Evidence, Fencing, Ground, NodeId, Severity, Start, State, Wanted, Word,
+    CaseId, Cause, Event, EventKind, Evidence, Fencing, Ground, NodeId, Severity, Start, State, Wanted, Word,
 };
 
 use super::departed::{name_of, unmarked};
-use crate::api::model::HistoryLine;
+use crate::api::model::{FenceStep, HistoryLine};
 
 pub(super) fn line(state: &State, event: &Event) -> HistoryLine {
     HistoryLine {
@@ -22,7 +22,46 @@ pub(super) fn line(state: &State, event: &Event) -> HistoryLine {
         unit: event.unit.as_ref().map(|unit| unit.0.clone()),
         kind: word(&event.kind).to_owned(),
         text: sentence(state, event),
+        fence: fence_step(state, &event.kind),
     }
+}
+
+fn fence_step(state: &State, kind: &EventKind) -> Option<FenceStep> {
+    let step =
+        |case: CaseId| FenceStep { case: case.0, attempt: None, device: None, executor: None, result: None };
+    let step = match kind {
+        EventKind::FenceBegan { case, attempt, device, executor } => FenceStep {
+            attempt: Some(*attempt),
+            device: Some(device.clone()),
+            executor: Some(name_of(state, *executor)),
+            ..step(*case)
+        },
+        EventKind::FenceFailed { case, attempt, device, error } => FenceStep {
+            attempt: Some(*attempt),
+            device: Some(device.clone()),
+            result: Some(error.clone()),
+            ..step(*case)
+        },
+        EventKind::FenceProven { case: Some(case), evidence, .. } => {
+            FenceStep { result: Some(proof(*evidence).to_owned()), ..step(*case) }
+        }
+        EventKind::DrillPassed { case, device, .. } => FenceStep {
+            device: Some(device.clone()),
+            result: Some("the drill passed: its power was seen off".to_owned()),
+            ..step(*case)
+        },
+        EventKind::DrillFailed { case, device, why, .. } => {
+            FenceStep { device: Some(device.clone()), result: Some(why.clone()), ..step(*case) }
+        }
+        EventKind::DrillCancelled { case, why } => FenceStep { result: Some(why.clone()), ..step(*case) },
+        EventKind::FenceWanted { case, .. }
+        | EventKind::FenceCancelled { case }
+        | EventKind::DrillAsked { case, .. }
+        | EventKind::DrillEnded { case, .. }
+        | EventKind::ProofContradicted { case: Some(case) } => step(*case),
+        _ => return None,
+    };
+    Some(step)
 }
 
 /// The stable word. Never renamed: scripts match on it.
@@ -63,6 +102,11 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::FenceWanted { .. } => "fence-wanted",
         EventKind::FenceBegan { .. } => "fence-began",
         EventKind::FenceFailed { .. } => "fence-failed",
+        EventKind::DrillAsked { .. } => "fence-drill-asked",
+        EventKind::DrillPassed { .. } => "fence-drill-passed",
+        EventKind::DrillFailed { .. } => "fence-drill-failed",
+        EventKind::DrillCancelled { .. } => "fence-drill-cancelled",
+        EventKind::DrillEnded { .. } => "fence-drill-ended",
         EventKind::SwitchedOn { .. } => "switched-on",
         EventKind::NotSwitchedOn { .. } => "not-switched-on",
         EventKind::LeftOff { .. } => "left-off",
@@ -203,6 +247,23 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::FenceCancelled { .. } => format!("{node} need not be fenced any more"),
         EventKind::ProofContradicted { .. } => {
             format!("{node} spoke after it was proven off: its units may have run twice")
+        }
+        EventKind::DrillAsked { level, by, .. } => {
+            format!("{node} is to be switched off and on again: a drill of level {level}, asked for by {by}")
+        }
+        EventKind::DrillPassed { level, device, after_ms, .. } => {
+            format!(
+                "drill of {node} passed: {device} (level {level}) had it off in {after_ms} ms, and it fell silent"
+            )
+        }
+        EventKind::DrillFailed { level, device, why, .. } => {
+            format!("drill of {node} by {device} (level {level}) failed: {why}")
+        }
+        EventKind::DrillCancelled { why, .. } => {
+            format!("drill of {node} was given up before it began: {why}")
+        }
+        EventKind::DrillEnded { after_ms, .. } => {
+            format!("{node} is back from the drill, {after_ms} ms after its power was seen off")
         }
         EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
         EventKind::NotSwitchedOn { device, why, again } => {

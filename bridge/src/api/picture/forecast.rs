@@ -232,6 +232,8 @@ fn step(state: &State, event: &Event, now: Millis) -> Option<StepLine> {
         EventKind::FenceBegan { device, executor, .. } => {
             format!("fence {node} by {device}, run on {}", name(*executor))
         }
+        EventKind::DrillPassed { .. } => format!("see {node} off, as the drill wants"),
+        EventKind::DrillCancelled { why, .. } => format!("give up the drill of {node}: {why}"),
         EventKind::FenceProven { .. } => format!("take {node} for proven off"),
         EventKind::FenceCancelled { .. } => format!("give up the fence of {node}, which nothing waits for"),
         _ => return None,

@@ -26,6 +26,7 @@ impl View<'_> {
             device: self.state.fenced_by(id),
             fencing_error,
             devices: self.device_lines(id, node),
+            drills: self.drill_lines(id),
             addresses: node.addresses.clone(),
             units: self
                 .state

@@ -142,7 +142,7 @@ fn case(id: u64, phase: FencePhase) -> FenceCase {
         retries_left: 0,
         rounds: 1,
         opened_at: NOW - 4_000,
-        because: DB.into(),
+        because: policy::Because::Unit(DB.into()),
         voided: Vec::new(),
     }
 }

@@ -1,5 +1,7 @@
 //! Nodes, units and fences as tables, and one of them alone.
 
+use std::collections::BTreeSet;
+
 use super::tone;
 use crate::api::model::{CopyLine, DeviceLine, NodeLine, Overview, UnitLine};
 use crate::cli::out::{Row, Style, Tone};
@@ -172,11 +174,18 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
         &picture.nodes.iter().flat_map(fence_rows).collect::<Vec<_>>(),
     );
     out.push('\n');
+    for drill in picture.nodes.iter().flat_map(drills) {
+        out.push_str(&style.paragraph("  ", "    ", &drill));
+    }
+    if picture.nodes.iter().any(|node| !node.devices.is_empty()) {
+        out.push('\n');
+    }
     if picture.fences.is_empty() {
         out.push_str("  no fence is open\n");
     }
     for fence in &picture.fences {
-        let text = format!("{} (attempts: {}; {} waits)", fence.text, fence.attempts, fence.because);
+        let waits = if fence.drill { "" } else { " waits" };
+        let text = format!("{} (attempts: {}; {}{waits})", fence.text, fence.attempts, fence.because);
         out.push_str(&style.paragraph("  ", "    ", &text));
     }
     if !picture.fences_closed.is_empty() {
@@ -187,6 +196,17 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
         out.push_str(&style.paragraph("  ", "    ", &text));
     }
     out
+}
+
+/// What is known of each level of a node by its last drill.
+fn drills(node: &NodeLine) -> Vec<String> {
+    let levels: BTreeSet<u32> = node.devices.iter().map(|device| device.level).collect();
+    let line = |level: &u32| match node.drills.iter().find(|drill| drill.level == *level) {
+        Some(drill) => format!("{}: {}", node.name, drill.text),
+        None if levels.len() > 1 => format!("{}: level {level} was never drilled", node.name),
+        None => format!("{}: never drilled", node.name),
+    };
+    levels.iter().map(line).collect()
 }
 
 /// A row for each device of a node; the node itself stands in the first.

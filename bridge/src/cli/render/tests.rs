@@ -37,6 +37,8 @@ fn trouble() -> Overview {
         error: Some("Connection timed out".to_owned()),
         next_in_s: Some(12),
         because: "web.service".to_owned(),
+        drill: false,
+        case: 7,
         text: "fencing n3 by bmc-n3 failed (Connection timed out); next attempt in 12 s".to_owned(),
     });
     picture.links.push(LinkLine { from: "n1".to_owned(), to: "n2".to_owned() });
@@ -284,6 +286,7 @@ fn history_hangs_below_its_time() {
         unit: None,
         kind: "fence-failed".to_owned(),
         text: "fence of n1 by bmc-n1 failed (attempt 2): Connection timed out after 20 s".to_owned(),
+        fence: None,
     };
     let expected = "\
 2023-11-14 22:13:20.123 !! fence of n1 by bmc-n1 failed (attempt 2): Connection
