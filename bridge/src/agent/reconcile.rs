@@ -143,14 +143,16 @@ impl Agent {
         let known = self.units.get(&permit.unit).and_then(|unit| unit.held.as_ref());
         let known = known.filter(|held| held.token == permit.token);
         let assembled = self.view.as_ref().is_some_and(|view| view.assembly.contains_key(&permit.unit));
+        // Terms that were taken over count, though the cluster may not have heard of that yet (F13).
+        let later = known.map(|held| &held.terms).filter(|terms| terms.revision > permit.terms.revision);
         Permit {
             token: permit.token,
             incarnation: permit.incarnation.clone(),
-            terms: permit.terms.clone(),
+            terms: later.unwrap_or(&permit.terms).clone(),
             adopted: permit.adopted,
             stops_before: known.map(|held| held.stops_before.clone()).unwrap_or_default(),
-            // What runs already was started: a clustered service is not started a second time (F16).
             hands_off: permit.hands_off,
+            // What runs already was started: a clustered service is not started a second time (F16).
             starts: known.map_or(if assembled { Starts::Made } else { Starts::Any }, |held| held.starts),
         }
     }

@@ -10,7 +10,7 @@ use crate::name::{NodeId, UnitName};
 use crate::permit::Permit;
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::unit::Wanted;
+use crate::unit::{MoveWish, Wanted};
 
 use super::Step;
 
@@ -31,6 +31,7 @@ impl Step<'_> {
         };
         let reason = reason.map(String::from);
         *place = Some(Maintenance { by: by.into(), reason: reason.clone(), wall_ms: since });
+        self.drop_moves(scope);
         let (node, unit) = parts(scope);
         let kind = EventKind::MaintenanceBegan { scope: scope.clone(), by: by.into(), reason };
         self.record(Severity::Warning, node, unit, kind);
@@ -49,6 +50,22 @@ impl Step<'_> {
         let kind = EventKind::MaintenanceEnded { scope: scope.clone(), by: by.into() };
         self.record(Severity::Info, node, unit, kind);
         Ok(())
+    }
+
+    /// A move that was asked for and not begun would come true at the end, and surprise.
+    fn drop_moves(&mut self, scope: &Scope) {
+        for (name, unit) in &mut self.state.units {
+            let permits = &unit.permits;
+            let touched = |moving: &mut MoveWish| match scope {
+                Scope::Cluster => true,
+                Scope::Node(id) => {
+                    let leaves = permits.get(&moving.from).is_some_and(|permit| permit.node == *id);
+                    leaves || moving.to == Some(*id)
+                }
+                Scope::Unit(of) => name == of,
+            };
+            unit.moving.take_if(touched);
+        }
     }
 
     /// What a check found before says nothing after: it is made anew.

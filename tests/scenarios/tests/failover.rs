@@ -174,9 +174,11 @@ fn unwell(c: &Cluster) -> Result<()> {
     c.wait_for("the journal says so", LATE, || {
         let journal = c.ok(third, &format!("journalctl -b -u {unit} -o cat"))?;
         ensure!(journal.contains("its health is not checked"), "{journal}");
-        Ok(())
+        Ok(Some(()))
     })?;
-    c.always("it runs on", Duration::from_secs(2), || Ok(c.overview()?.runs_on(unit, c.node(third).name())))?;
+    c.always("it runs on", Duration::from_secs(2), || {
+        Ok(c.overview()?.runs_on(unit, &c.node(third).name()))
+    })?;
     c.everywhere("rm -f /run/hangs")?;
     c.ok(third, &format!("convoke stop {unit}"))?;
     c.never_twice(unit)

@@ -153,7 +153,10 @@ fn all_power(c: &Cluster) -> Result<()> {
     c.until("all are back", S(60), |now| now.nodes.iter().all(|node| node.state == "online"))?;
     c.stays_silent(UNIT, S(4))?;
     let status = c.ok(2, "convoke status")?;
-    ensure!(status.contains("the cluster is in maintenance") && status.contains("new switchboard"), "{status}");
+    ensure!(
+        status.contains("the cluster is in maintenance") && status.contains("new switchboard"),
+        "{status}"
+    );
     why_says(c, &["the cluster is in maintenance", "convoke unmaintain --cluster"])?;
     let then = Moment::now();
     c.ok(3, "convoke unmaintain --cluster")?;

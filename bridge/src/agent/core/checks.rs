@@ -90,7 +90,8 @@ impl Agent {
         let held = unit.held.as_ref().filter(|held| held.token == permit.token)?;
         // A copy that takes over data from another serves nobody yet.
         let is_ready = view.assembly.get(name).is_none_or(|duty| duty.ready.is_none());
-        (is_ready && !permit.hands_off && unit.checking.told != Some(held.token)).then_some((held.token, check))
+        (is_ready && !permit.hands_off && unit.checking.told != Some(held.token))
+            .then_some((held.token, check))
     }
 
     /// A check ended; `None` if it was called off.

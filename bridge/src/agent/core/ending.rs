@@ -3,6 +3,7 @@
 use policy::Cause;
 
 use super::{Agent, Ending, FAREWELL_MS};
+use crate::agent::permit::Permit;
 use crate::agent::command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
 use crate::agent::event::{Action, Now};
 use crate::agent::offer;
@@ -18,10 +19,10 @@ impl Agent {
             AgentCommand::Shutdown { kind, done } => {
                 self.leave();
                 for unit in self.units.values_mut() {
-                    // In maintenance the daemon may be taken away under what runs; of a machine that goes down it says
-                    // the truth, as always.
-                    let goes = kind == Shutdown::SystemDown
-                        || unit.held.as_ref().is_some_and(|held| held.terms.exclusive && !held.hands_off);
+                    // In maintenance the daemon may be taken away under what runs, but not under what others count as
+                    // ended after a time (F7, F8). Of a machine that goes down it says the truth, as always.
+                    let ends = |held: &Permit| held.terms.exclusive && !held.outlasts_the_lease();
+                    let goes = kind == Shutdown::SystemDown || unit.held.as_ref().is_some_and(ends);
                     if unit.held.is_some() && unit.release.is_none() && goes {
                         unit.due = Some(Cause::Shutdown);
                     }

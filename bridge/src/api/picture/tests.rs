@@ -2,6 +2,7 @@ mod assembly;
 mod fences;
 mod findings;
 mod forecast;
+mod maintenance;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,7 @@
 mod assembly;
 mod fences;
 mod forecast;
+mod maintenance;
 
 use jiff::tz::TimeZone;
 
