@@ -130,6 +130,9 @@ _convoke() {
             convoke__subcmd__fence,agents)
                 cmd="convoke__subcmd__fence__subcmd__agents"
                 ;;
+            convoke__subcmd__fence,cancel)
+                cmd="convoke__subcmd__fence__subcmd__cancel"
+                ;;
             convoke__subcmd__fence,confirm)
                 cmd="convoke__subcmd__fence__subcmd__confirm"
                 ;;
@@ -145,8 +148,17 @@ _convoke() {
             convoke__subcmd__fence,list)
                 cmd="convoke__subcmd__fence__subcmd__list"
                 ;;
+            convoke__subcmd__fence,test)
+                cmd="convoke__subcmd__fence__subcmd__test"
+                ;;
+            convoke__subcmd__fence,why)
+                cmd="convoke__subcmd__fence__subcmd__why"
+                ;;
             convoke__subcmd__fence__subcmd__help,agents)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__agents"
+                ;;
+            convoke__subcmd__fence__subcmd__help,cancel)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__cancel"
                 ;;
             convoke__subcmd__fence__subcmd__help,confirm)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__confirm"
@@ -162,6 +174,12 @@ _convoke() {
                 ;;
             convoke__subcmd__fence__subcmd__help,list)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__list"
+                ;;
+            convoke__subcmd__fence__subcmd__help,test)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__test"
+                ;;
+            convoke__subcmd__fence__subcmd__help,why)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__why"
                 ;;
             convoke__subcmd__help,adopt)
                 cmd="convoke__subcmd__help__subcmd__adopt"
@@ -259,6 +277,9 @@ _convoke() {
             convoke__subcmd__help__subcmd__fence,agents)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__agents"
                 ;;
+            convoke__subcmd__help__subcmd__fence,cancel)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__cancel"
+                ;;
             convoke__subcmd__help__subcmd__fence,confirm)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__confirm"
                 ;;
@@ -270,6 +291,12 @@ _convoke() {
                 ;;
             convoke__subcmd__help__subcmd__fence,list)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__list"
+                ;;
+            convoke__subcmd__help__subcmd__fence,test)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__test"
+                ;;
+            convoke__subcmd__help__subcmd__fence,why)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__why"
                 ;;
             convoke__subcmd__help__subcmd__plan,drain)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__drain"
@@ -629,7 +656,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence)
-            opts="-h --help list confirm history agents describe help"
+            opts="-h --help list confirm test cancel why history agents describe help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -644,6 +671,20 @@ _convoke() {
             ;;
         convoke__subcmd__fence__subcmd__agents)
             opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__cancel)
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -685,7 +726,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__help)
-            opts="list confirm history agents describe help"
+            opts="list confirm test cancel why history agents describe help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -699,6 +740,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__help__subcmd__agents)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__cancel)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -782,7 +837,53 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__why)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__fence__subcmd__history)
+            opts="-h --device --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__list)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -796,7 +897,29 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        convoke__subcmd__fence__subcmd__list)
+        convoke__subcmd__fence__subcmd__test)
+            opts="-h --level --yes --no-wait --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__why)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1007,7 +1130,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence)
-            opts="list confirm history agents describe"
+            opts="list confirm test cancel why history agents describe"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1021,6 +1144,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence__subcmd__agents)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__cancel)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1077,6 +1214,34 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__why)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
