@@ -136,6 +136,9 @@ _convoke() {
             convoke__subcmd__fence,agents)
                 cmd="convoke__subcmd__fence__subcmd__agents"
                 ;;
+            convoke__subcmd__fence,cancel)
+                cmd="convoke__subcmd__fence__subcmd__cancel"
+                ;;
             convoke__subcmd__fence,confirm)
                 cmd="convoke__subcmd__fence__subcmd__confirm"
                 ;;
@@ -151,8 +154,17 @@ _convoke() {
             convoke__subcmd__fence,list)
                 cmd="convoke__subcmd__fence__subcmd__list"
                 ;;
+            convoke__subcmd__fence,test)
+                cmd="convoke__subcmd__fence__subcmd__test"
+                ;;
+            convoke__subcmd__fence,why)
+                cmd="convoke__subcmd__fence__subcmd__why"
+                ;;
             convoke__subcmd__fence__subcmd__help,agents)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__agents"
+                ;;
+            convoke__subcmd__fence__subcmd__help,cancel)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__cancel"
                 ;;
             convoke__subcmd__fence__subcmd__help,confirm)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__confirm"
@@ -168,6 +180,12 @@ _convoke() {
                 ;;
             convoke__subcmd__fence__subcmd__help,list)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__list"
+                ;;
+            convoke__subcmd__fence__subcmd__help,test)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__test"
+                ;;
+            convoke__subcmd__fence__subcmd__help,why)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__why"
                 ;;
             convoke__subcmd__help,adopt)
                 cmd="convoke__subcmd__help__subcmd__adopt"
@@ -271,6 +289,9 @@ _convoke() {
             convoke__subcmd__help__subcmd__fence,agents)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__agents"
                 ;;
+            convoke__subcmd__help__subcmd__fence,cancel)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__cancel"
+                ;;
             convoke__subcmd__help__subcmd__fence,confirm)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__confirm"
                 ;;
@@ -282,6 +303,12 @@ _convoke() {
                 ;;
             convoke__subcmd__help__subcmd__fence,list)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__list"
+                ;;
+            convoke__subcmd__help__subcmd__fence,test)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__test"
+                ;;
+            convoke__subcmd__help__subcmd__fence,why)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__why"
                 ;;
             convoke__subcmd__help__subcmd__plan,drain)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__drain"
@@ -659,7 +686,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence)
-            opts="-h --help list confirm history agents describe help"
+            opts="-h --help list confirm test cancel why history agents describe help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -674,6 +701,20 @@ _convoke() {
             ;;
         convoke__subcmd__fence__subcmd__agents)
             opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__cancel)
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -715,7 +756,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__help)
-            opts="list confirm history agents describe help"
+            opts="list confirm test cancel why history agents describe help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -729,6 +770,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__help__subcmd__agents)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__cancel)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -812,7 +867,53 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__why)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__fence__subcmd__history)
+            opts="-h --device --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__list)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -826,7 +927,29 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        convoke__subcmd__fence__subcmd__list)
+        convoke__subcmd__fence__subcmd__test)
+            opts="-h --level --yes --no-wait --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__why)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1037,7 +1160,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence)
-            opts="list confirm history agents describe"
+            opts="list confirm test cancel why history agents describe"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1051,6 +1174,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence__subcmd__agents)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__cancel)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1107,6 +1244,34 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__why)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

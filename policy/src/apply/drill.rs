@@ -83,12 +83,12 @@ impl Step<'_> {
     pub(super) fn end_drill(&mut self, id: CaseId, why: &str) {
         let Some(case) = self.state.cases.get_mut(&id) else { return };
         let (node, at) = (case.node, self.time);
-        match core::mem::replace(&mut case.phase, Phase::Cancelled { at }) {
-            Phase::Failed { error, .. } => self.drill_failed(id, &error, Lied::No),
-            _ => {
-                let kind = EventKind::DrillCancelled { case: id, why: why.into() };
-                self.record(Severity::Warning, Some(node), None, kind);
-            }
+        let before = core::mem::replace(&mut case.phase, Phase::Cancelled { at });
+        if let Phase::Failed { error, .. } = before {
+            self.drill_failed(id, &error, Lied::No);
+        } else {
+            let kind = EventKind::DrillCancelled { case: id, why: why.into() };
+            self.record(Severity::Warning, Some(node), None, kind);
         }
     }
 

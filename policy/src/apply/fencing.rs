@@ -343,10 +343,7 @@ impl Step<'_> {
     pub(super) fn prove(&mut self, id: CaseId, class: Class, evidence: Evidence, by: Option<&str>) {
         let at = self.time;
         let Some(case) = self.state.cases.get_mut(&id) else { return };
-        let began = match case.phase {
-            Phase::Running { since, .. } => Some(since),
-            _ => None,
-        };
+        let began = if let Phase::Running { since, .. } = case.phase { Some(since) } else { None };
         case.phase = Phase::Proven { class, at };
         let is_drill = case.drill().is_some();
         let (node, incarnation, level) = (case.node, case.incarnation.clone(), case.level);
