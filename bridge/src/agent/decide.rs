@@ -162,7 +162,7 @@ fn with(case: &Case<'_>, permit: &PermitView) -> Step {
         // It was frozen at the end of a lease, before the node could hear of it.
         Run::Frozen if permit.hands_off && case.leased => Step::Thaw,
         // What ended before the node heard of the maintenance, or is about to, ends as it would have (S6).
-        Run::Down | Run::Left(_) | Run::Stopping if permit.hands_off && !hands_off => {
+        Run::Down | Run::Left(_) | Run::Stopping if permit.hands_off && ours && !hands_off => {
             if *case.run == Run::Stopping { Step::Wait } else { Step::Release(token, Why::WentDown) }
         }
         _ if permit.hands_off => {

@@ -3,10 +3,10 @@
 use policy::Cause;
 
 use super::{Agent, Ending, FAREWELL_MS};
-use crate::agent::permit::Permit;
 use crate::agent::command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
 use crate::agent::event::{Action, Now};
 use crate::agent::offer;
+use crate::agent::permit::Permit;
 
 impl Agent {
     pub(super) fn command(&mut self, command: AgentCommand, now: &Now) {

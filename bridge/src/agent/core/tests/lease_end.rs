@@ -44,6 +44,10 @@ fn in_maintenance_only_what_others_count_on_ends_with_the_lease() {
     let mut leased = permit(8);
     leased.hands_off = true;
     leased.terms = Terms { fencing: policy::Fencing::Lease, ..leased.terms };
+    assert!(
+        !Permit { terms: Terms { fencing: policy::Fencing::None, ..db.terms.clone() }, ..db.clone() }
+            .outlasts_the_lease()
+    );
     let mut lab = lab_with(&[("db.service", db), ("web.service", leased)]);
     lab.discover(&["db.service", "web.service"]);
     for unit in ["db.service", "web.service"] {

@@ -50,3 +50,40 @@ fn the_daemon_may_be_stopped_under_it_but_a_machine_that_goes_down_says_so() {
         assert_eq!(said, expected);
     }
 }
+
+/// What others count as ended after a time has nobody to end it once the daemon has gone (F8).
+#[test]
+fn what_rests_on_its_lease_stops_with_the_daemon() {
+    let mut lab = lab();
+    let with = |phase, fencing| {
+        let mut one = view("db.service", 7, phase);
+        one.terms.fencing = fencing;
+        vec![one]
+    };
+    lab.order(with(Phase::Granted, policy::Fencing::Lease));
+    lab.end("db.service", End::Started { job: "done".into(), look: Box::new(look("db.service", up())) });
+    lab.look("db.service", up());
+    let maintained = with(Phase::Active, policy::Fencing::Lease).into_iter();
+    lab.order(maintained.map(|one| PermitView { hands_off: true, ..one }).collect());
+    let (done, _kept) = oneshot::channel();
+    let said = lab.hear(Event::Command(AgentCommand::Shutdown { kind: Shutdown::Stop, done }));
+    assert_eq!(said, "unfile db.service; stop db.service; send leaving");
+}
+
+/// Terms that were taken over, and of which the cluster has not heard yet, are not put back by a maintenance (F13).
+#[test]
+fn terms_that_were_taken_over_stay() {
+    let mut lab = lab();
+    lab.running();
+    let mut next = view("db.service", 7, Phase::Active).terms;
+    next.revision += 1;
+    next.fencing = policy::Fencing::Lease;
+    lab.order(vec![PermitView { next_terms: Some(next.clone()), ..view("db.service", 7, Phase::Active) }]);
+    lab.order(vec![PermitView {
+        next_terms: Some(next),
+        hands_off: true,
+        ..view("db.service", 7, Phase::Active)
+    }]);
+    let held = lab.agent.units[&UnitName::from("db.service")].held.clone().expect("held");
+    assert_eq!((held.terms.fencing, held.hands_off), (policy::Fencing::Lease, true));
+}

@@ -15,8 +15,8 @@ fn maintenance_says_since_when_by_whom_and_what_for() {
         remedy: "`convoke unmaintain n2` ends it".to_owned(),
     };
     let expected = "
- ! n2 is in maintenance: what it runs is left alone, and it is not fenced; since
-   2023-11-14 22:13:20, by alice as root on n1 (convoke) (power supply)
+ ! n2 is in maintenance: what it runs is left alone, and it is not fenced;
+   since 2023-11-14 22:13:20, by alice as root on n1 (convoke) (power supply)
    -> `convoke unmaintain n2` ends it
 ";
     assert_eq!(screen::maintenance(&[line], STYLE, &TimeZone::UTC), expected.trim_start_matches('\n'));
