@@ -70,9 +70,6 @@ impl Step<'_> {
         }
         self.may_be_struck(id, case, level)?;
         self.state.hands_on_node(target)?;
-        if let Some(unit) = case.because.unit() {
-            self.state.hands_on(unit, target)?;
-        }
         let device = self.state.level_name(target, level);
         let counts = match case.drill() {
             Some(_) => self.state.level_was_on(target, level, &incarnation),

@@ -170,10 +170,14 @@ impl Planner<'_> {
         if exclusive && unit.last_token.is_none() {
             for id in self.index.unheard(name, unit) {
                 self.because(name, Reason::Unheard(id));
-                if self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some()) {
+                let node = self.state.nodes.get(&id);
+                if node.is_some_and(|node| node.lost_since().is_some()) {
                     self.because(name, Reason::WaitsForFence { node: id });
                     self.waits_for(id, name);
                     soon &= self.is_proven_soon(name, None, id);
+                } else {
+                    // A machine that is off says nothing until somebody starts it, or takes it out.
+                    soon &= node.is_some_and(|node| node.in_session().is_some());
                 }
                 hindered = true;
             }

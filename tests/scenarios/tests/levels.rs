@@ -203,7 +203,10 @@ fn drill(c: &Cluster) -> Result<()> {
     let from = c.leader()?;
     let test = format!("convoke fence test {name} --yes --timeout 3min");
     let fails = |words: &str| -> Result<()> {
-        let told = c.run(from, &test)?;
+        let told = c.wait_for("an attempt that was cut off strikes no more", LATE, || {
+            let told = c.run(from, &test)?;
+            Ok((!told.stderr.contains("a late power-off may still strike")).then_some(told))
+        })?;
         ensure!(!told.ok() && told.stderr.contains(words), "not `{words}`: {told:?}");
         ensure!(c.node(victim).is_on(), "{name} was switched off");
         Ok(())
