@@ -90,6 +90,7 @@ mod tests {
                 gone: None,
                 contradicted: None,
                 stop_budget_ms: 0,
+                lingering: Default::default(),
             }),
             past: Default::default(),
             offers: [(name.clone(), offer)].into(),

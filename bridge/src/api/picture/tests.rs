@@ -54,6 +54,7 @@ fn node(id: u64) -> Node {
             gone: None,
             contradicted: None,
             stop_budget_ms: 0,
+            lingering: BTreeMap::new(),
         }),
         past: BTreeSet::new(),
         offers: [(UnitName::from(DB), offer())].into(),

@@ -70,6 +70,29 @@ fn what_rests_on_its_lease_stops_with_the_daemon() {
     assert_eq!(said, "unfile db.service; stop db.service; send leaving");
 }
 
+/// A copy that may run more than once, too: nobody would end it when its lease is over.
+#[test]
+fn a_replica_that_rests_on_its_lease_stops_with_the_daemon() {
+    for (fencing, expected) in [
+        (policy::Fencing::Lease, "unfile db.service; stop db.service; send leaving"),
+        (policy::Fencing::None, "send leaving"),
+    ] {
+        let mut lab = lab();
+        let with = |phase| {
+            let mut one = view("db.service", 7, phase);
+            one.terms = Terms { fencing, exclusive: false, ..one.terms };
+            vec![one]
+        };
+        lab.order(with(Phase::Granted));
+        lab.end("db.service", End::Started { job: "done".into(), look: Box::new(look("db.service", up())) });
+        lab.look("db.service", up());
+        lab.order(with(Phase::Active));
+        let (done, _kept) = oneshot::channel();
+        let said = lab.hear(Event::Command(AgentCommand::Shutdown { kind: Shutdown::Stop, done }));
+        assert_eq!(said, expected);
+    }
+}
+
 /// Terms that were taken over, and of which the cluster has not heard yet, are not put back by a maintenance (F13).
 #[test]
 fn terms_that_were_taken_over_stay() {
