@@ -111,6 +111,10 @@ impl State {
         let Some(life) = node.in_session() else {
             return Some(format!("{name} is not heard: a drill is for a node that lives"));
         };
+        if let Some(scope) = self.node_maintenance(id) {
+            let (text, release) = (self.maintenance_text(&scope), self.maintenance_release(&scope));
+            return Some(format!("{text}, and hands may be in {name}; `{release}` first"));
+        }
         let unheard = |unit: &UnitName| self.unheard_members(unit).any(|(other, _)| other == id);
         if !life.inventory || self.units.keys().any(unheard) {
             return Some(format!("{name} has not said yet what runs on it; wait a moment"));
@@ -126,12 +130,13 @@ impl State {
             let left = node.quarantined_until.saturating_sub(now).div_ceil(1000);
             return Some(format!("a late power-off may still strike {name}; wait {left} s"));
         }
-        let others = self.cases.iter().filter(|(case, open)| open.is_open() && Some(**case) != own);
-        for (_, other) in others {
-            if other.node == id || other.drill().is_some() {
-                let other = self.node_name(other.node);
-                return Some(format!("{other} is being fenced; one drill at a time (`convoke fence`)"));
-            }
+        // Its device may be needed, or the node itself to run the agent.
+        if let Some((_, other)) = self.cases.iter().find(|(case, open)| open.is_open() && Some(**case) != own)
+        {
+            let other = self.node_name(other.node);
+            return Some(format!(
+                "{other} is being fenced; a drill waits until that is over (`convoke fence`)"
+            ));
         }
         if !self.has_majority_without(id) {
             return Some(format!("without {name} the cluster would have no quorum now"));
@@ -158,7 +163,8 @@ impl State {
     }
 
     /// Whether the last drills of a level found a device that says off while the node goes on.
-    pub(crate) fn has_lied(&self, node: NodeId, level: u32) -> bool {
+    #[must_use]
+    pub fn has_lied(&self, node: NodeId, level: u32) -> bool {
         self.drills.get(&node).and_then(|drills| drills.get(&level)).is_some_and(|drill| drill.lied)
     }
 

@@ -191,10 +191,13 @@ impl Play {
         self.report_copies(&mut facts);
         self.report_nodes(planned, &mut facts);
         for (id, case) in self.state.cases.iter() {
+            if !matches!(case.phase, FencePhase::Running { .. }) {
+                continue;
+            }
             // Who was switched off in a drill falls silent.
             if case.drill().is_some_and(|drill| drill.off_at.is_some()) {
                 facts.extend(self.loss_of(case.node));
-            } else if matches!(case.phase, FencePhase::Running { .. }) {
+            } else {
                 let (case, attempt) = (*id, case.attempts);
                 facts.push(Fact::FenceReported { case, attempt, outcome: FenceOutcome::Off });
             }

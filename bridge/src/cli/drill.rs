@@ -56,7 +56,11 @@ fn explanation(node: &NodeLine, level: Option<u32>, style: Style) -> String {
         format!("{name} is about to be switched off by {by} (level {level}), hard, and on again.\n\n");
     let mut say = |text: String| out.push_str(&style.paragraph("  ", "    ", &text));
     say("It is refused unless the node is drained, holds nothing, and the others keep the quorum.".to_owned());
-    say("What runs there beside the cluster's units loses its power with it.".to_owned());
+    say("What runs there beside the cluster's units loses its power with it. If the device is set up wrongly, another \
+         machine does."
+        .to_owned());
+    say("Should the others lose their quorum before it has its power back, a person has to switch it on."
+        .to_owned());
     if let Some(last) = node.drills.iter().find(|drill| drill.level == level) {
         say(last.text.clone());
     }

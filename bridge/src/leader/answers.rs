@@ -280,7 +280,7 @@ impl Core {
     pub(super) fn answer(&self, peer: NodeId, request: &Request) -> Reply {
         let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
         match request {
-            Request::MayFence { case, attempt } => Reply::MayRun(self.may_fence(*case, *attempt, peer)),
+            Request::MayFence { case, attempt } => Reply::MayRun(self.may_fence(*case, *attempt, peer, now)),
             Request::MaySwitchOn { node, device, since, configured } => {
                 let mut due = self.reign.iter().flat_map(|reign| &reign.plan.switch_on);
                 let due = due.any(|on| {

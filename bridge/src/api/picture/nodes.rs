@@ -96,6 +96,14 @@ impl View<'_> {
         let seen = life.and_then(|life| self.state.seen(device, id, &life.incarnation));
         match seen.map(|seen| &seen.power) {
             None => ("unknown", None),
+            Some(Power::On)
+                if self.state.devices.get(device).is_some_and(|one| self.state.has_lied(id, one.level)) =>
+            {
+                (
+                    "unready",
+                    Some("a drill of its level found that `off` is said and the node goes on".to_owned()),
+                )
+            }
             Some(Power::On) => ("ready", None),
             Some(Power::Off) => ("unready", Some("it read OFF while the node was running".to_owned())),
             Some(Power::Unknown(error)) => ("unready", Some(error.clone())),
