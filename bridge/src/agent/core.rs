@@ -216,8 +216,12 @@ impl Agent {
             self.reconcile(&unit, now);
             changed.insert(unit);
         }
+        let told = self.inventory_told;
         self.tell_inventory(&changed);
-
+        if self.inventory_told && !told {
+            // Programs are run once the cluster can be told what they say: of every unit, whichever was looked at last.
+            changed.extend(self.units.keys().cloned());
+        }
         self.drop_forgotten(&changed);
         self.send();
         for unit in &changed {

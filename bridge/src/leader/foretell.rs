@@ -27,7 +27,7 @@ impl Core {
         let events = self.events.clone();
         tokio::spawn(async move {
             let made = tokio::task::spawn_blocking(move || told(&state, now, true, &supposed, turn)).await;
-            // Without an end where the daemon goes down; then the core may have gone as well.
+            // The core may have gone first.
             if let Ok(reply) = made.map(Box::new) {
                 let _ = events.send(Event::Foretold { connection, number, reply }).await;
             }

@@ -175,7 +175,8 @@ impl Step<'_> {
             }
             return if ended { Ok(()) } else { Err(stale("no such permit")) };
         }
-        self.void(unit, token, Evidence::Released);
+        let ended = self.void(unit, token, Evidence::Released);
+        let counted = ended.is_some_and(|permit| permit.unwell.is_some());
         let node = self.node_mut(id)?;
         node.highest_token = node.highest_token.max(token);
         if let Some(life) = node.life.as_mut() {
@@ -195,6 +196,8 @@ impl Step<'_> {
         match because {
             // Its permit was live, so no later wish of the operator can have been carried out there: it counts.
             Cause::Operator(by) => self.hand_stop(unit, id, by),
+            // That it did not live to see its stop is the failure that was counted (P68).
+            Cause::Failed(_) if counted => {}
             Cause::Failed(why) | Cause::StartFailed(why) => self.count_failure(unit, id, why),
             Cause::Propagated(by) => self.hold(unit, id, by),
             // What a person did meanwhile is neither a failure nor a wish (P64).

@@ -118,6 +118,11 @@ impl Merge<'_> {
                 "say what the first node's start is to find in its environment, `NAME=value`",
             ),
             (
+                self.is_set("CheckExec"),
+                "`Assembly=` with `CheckExec=`: a member that gives its data to another would fail most checks, and be stopped",
+                "remove `CheckExec=`; `Ready=` says when a member may be joined",
+            ),
+            (
                 gather_then == GatherThen::Best && gather_wait_ms.is_none(),
                 "`GatherThen=best` without `GatherWaitSec=`: it would never come to that",
                 "say how long the members that were live last are waited for",

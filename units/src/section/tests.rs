@@ -270,6 +270,7 @@ fn an_assembly_that_could_not_work_is_an_error() {
         ("Position=", Code::BadAssembly, 3),
         ("StartAlone=", Code::BadAssembly, 3),
         ("GatherThen=best", Code::BadAssembly, 3),
+        ("CheckExec=/bin/check", Code::BadAssembly, 3),
         ("Assembly=", Code::NotAssembled, 4),
         ("Assembly=none", Code::NotAssembled, 4),
         ("Position=bin/x", Code::BadValue, 6),

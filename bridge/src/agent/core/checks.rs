@@ -1,7 +1,7 @@
 //! Health checks of copies that run (`CheckExec=`, P68).
 //!
-//! Decides when the program runs: while the cluster can be told, the copy is active and ready under its permit, and nothing
-//! is being done to it. A check that failed is told once, and the cluster decides what follows; the check is at rest then. A
+//! Decides when the program runs: while the cluster can be told, the copy is active under its permit, and nothing is being
+//! done to it. A check that failed is told once, and the cluster decides what follows; the check is at rest then. A
 //! program that could not be run says nothing of the copy.
 
 use std::time::Duration;
@@ -88,10 +88,7 @@ impl Agent {
         let view = self.view.as_ref()?;
         let permit = view.permits.get(name).filter(|permit| permit.phase == Phase::Active)?;
         let held = unit.held.as_ref().filter(|held| held.token == permit.token)?;
-        // A copy that takes over data from another serves nobody yet.
-        let is_ready = view.assembly.get(name).is_none_or(|duty| duty.ready.is_none());
-        (is_ready && !permit.hands_off && unit.checking.told != Some(held.token))
-            .then_some((held.token, check))
+        (!permit.hands_off && unit.checking.told != Some(held.token)).then_some((held.token, check))
     }
 
     /// A check ended; `None` if it was called off.

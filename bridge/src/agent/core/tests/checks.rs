@@ -110,26 +110,34 @@ fn what_is_stopped_or_cut_off_is_not_checked() {
     assert_eq!(lab.said(), []);
 }
 
+/// What was looked at first is not left out, though nobody looks at it again.
 #[test]
-fn a_copy_that_is_not_ready_is_not_checked() {
-    let mut lab = checked();
-    let duty = |ready| policy::Duty { start: None, position: None, ready };
-    let mut told = |ready: Option<u64>| {
-        lab.index += 1;
-        let view = NodeView {
-            index: lab.index,
-            permits: active(),
-            units: BTreeSet::from([UnitName::from(UNIT)]),
-            survey: 0,
-            stop: BTreeSet::new(),
-            stops_before: BTreeMap::new(),
-            assembly: BTreeMap::from([(UnitName::from(UNIT), duty(ready))]),
-        };
-        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
-        lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
+fn all_are_checked_once_the_inventory_is_told() {
+    let mut lab = lab_with(&[("db.service", permit(7)), ("web.service", permit(8))]);
+    let check = Check {
+        program: Program { path: "/bin/check".into(), args: Vec::new() },
+        interval_ms: 500,
+        timeout_ms: 2_000,
     };
-    let first = told(Some(3));
-    assert!(first.contains("call off Check(2s) of db.service"), "{first}");
+    let found = ["db.service", "web.service"].map(|name| {
+        let found = crate::agent::offer::Found {
+            definition: Some(Definition::exclusive()),
+            fault: None,
+            pulled_in: false,
+            members: Vec::new(),
+            assembly: None,
+            check: Some(check.clone()),
+        };
+        (UnitName::from(name), found)
+    });
+    lab.hear(Event::Discovered(Discovery { found: found.into(), ..Discovery::default() }));
+    lab.open(1);
+    lab.order(vec![view("db.service", 7, Phase::Active), view("web.service", 8, Phase::Active)]);
+    lab.look("db.service", up());
+    let told = lab.look("web.service", up());
+    for unit in ["db.service", "web.service"] {
+        assert!(told.contains(&format!("ask {unit} for its Check(2s)")), "{told}");
+    }
 }
 
 #[test]
