@@ -78,12 +78,13 @@ pub struct Life {
     pub gone: Option<Gone>,
     /// When it spoke after it was proven ended (F18). It gets no session any more: only a new life does.
     pub contradicted: Option<Millis>,
-    /// The longest that it may take, once its lease is over, to stop all that it held when it was lost (F7). Its units may
-    /// have to stop one after another, and no chain of them is longer than their sum. It never becomes less in this life
-    /// (F15): a permit that ends by time meanwhile says nothing of what still stops there.
+    /// The longest that it may take, once its lease is over, to stop all that it held when it was lost last (F7). Its units may
+    /// have to stop one after another, and no chain of them is longer than their sum. A permit that ends by time meanwhile
+    /// says nothing of what still stops there (F15).
     #[serde(default)]
     pub stop_budget_ms: Millis,
-    /// What time has ended of it, with the longest stop of each: it may still stop there when the life is lost once more.
+    /// What time has ended of it, with the longest stop of each: until the node says that it is gone, it may still stop there
+    /// when the life is lost once more.
     #[serde(default)]
     pub lingering: BTreeMap<UnitName, Millis>,
 }

@@ -428,7 +428,7 @@ impl State {
 
     /// The longest that a node takes to stop what it may not run without a lease, in milliseconds: the sum, for its units
     /// may have to stop one after another (F7). What time has ended of this life may still stop there, and counts until
-    /// the life's end (F15): the node knows one permit of a unit, so the longer of the two counts.
+    /// the node says that it is gone (F15): the node knows one permit of a unit, so the longer of the two counts.
     pub(crate) fn stop_budget(&self, node: NodeId) -> Millis {
         let life = self.nodes.get(&node).and_then(|node| node.life.as_ref());
         let mut stops = life.map(|life| life.lingering.clone()).unwrap_or_default();

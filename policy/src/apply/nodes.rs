@@ -188,7 +188,7 @@ impl Step<'_> {
         }
         let orderly = life.presence == Presence::Leaving;
         life.presence = Presence::Lost { since };
-        life.stop_budget_ms = life.stop_budget_ms.max(stop_budget_ms);
+        life.stop_budget_ms = stop_budget_ms;
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
         self.drill_fell_silent(id);

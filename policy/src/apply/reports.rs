@@ -34,7 +34,9 @@ impl Step<'_> {
             self.note(id, incarnation, item)?;
         }
         let life = self.life_mut(id, incarnation)?;
-        life.strays.retain(|unit| items.iter().any(|item| item.unit == *unit && item.running));
+        let runs = |unit: &UnitName| items.iter().any(|item| item.unit == *unit && item.running);
+        life.strays.retain(runs);
+        life.lingering.retain(|unit, _| runs(unit));
         life.inventory = true;
         Ok(())
     }
@@ -103,6 +105,9 @@ impl Step<'_> {
             self.record(Severity::Info, Some(id), Some(&item.unit), kind);
         }
         let life = self.life_mut(id, incarnation)?;
+        if !item.running {
+            life.lingering.remove(&item.unit);
+        }
         let runs = item.running && !permitted;
         let ended = !runs && life.strays.remove(&item.unit);
         if runs {

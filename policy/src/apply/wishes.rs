@@ -102,6 +102,9 @@ impl Step<'_> {
         if let Some(unit) = running {
             // A node that is silent cannot be emptied.
             let remedy = match node.in_session() {
+                _ if node.maintenance.is_some() => {
+                    format!("end its maintenance (`convoke unmaintain {name}`), then drain it")
+                }
                 Some(_) => format!("drain it (`convoke drain {name}`)"),
                 None => format!("start it again, or vouch that it is off (`convoke fence confirm {name}`)"),
             };

@@ -232,6 +232,16 @@ fn drill(c: &Cluster) -> Result<()> {
     c.bmc_faults(victim, &[])?;
     let shown = c.ok(from, "convoke fence")?;
     ensure!(shown.contains("this level does not count before a drill of it passes"), "{shown}");
+    // A drill that passes makes it count again.
+    let (boots, index) = (c.node(victim).boots().len(), c.overview()?.index);
+    c.wait_for("nothing strikes late any more", LATE, || {
+        let told = c.run(from, &format!("{test} --level 1"))?;
+        Ok(told.ok().then_some(()))
+    })?;
+    c.node(victim).wait_boots(boots + 1, S(1))?;
+    c.until_event(index, "fence-drill-ended", S(1))?;
+    let shown = c.ok(from, "convoke fence")?;
+    ensure!(!shown.contains("this level does not count"), "{shown}");
     c.ok(from, &format!("convoke undrain {name}"))?;
     c.never_twice(UNIT)
 }

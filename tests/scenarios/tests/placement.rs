@@ -256,7 +256,8 @@ fn placed(now: &Overview, units: &[&str]) -> BTreeMap<String, Vec<String>> {
 fn foretold(c: &Cluster) -> Result<()> {
     let (base, beside, pair) = ("witness@base.service", "witness@beside.service", "witness@pair.service");
     let units = [base, beside, pair];
-    configure(c, "", ["slots = 2", "slots = 1", "slots = 2"])?;
+    // Racks for what an earlier part left: it is stopped, and still checked.
+    configure(c, "", ["slots = 2\nrack = \"a\"", "slots = 1\nrack = \"a\"", "slots = 2\nrack = \"b\""])?;
     c.install(&unit(base, &["Uses=slots=1"]))?;
     c.install(&unit(beside, &[&format!("SameNodeAs={base}"), &format!("Requires={base}"), "Uses=slots=1"]))?;
     c.install(&unit(pair, &["Replicas=2", "Fencing=required"]))?;

@@ -150,8 +150,11 @@ fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
     let tells = unit.is_idle() || (maintained && !returns);
     let runs = tells && told.map_or(item.running, |told| told.running != item.running);
     if !files && !runs {
-        // That it is neither here nor running is said by the survey.
-        unit.told.get_or_insert(item);
+        // That it is neither here nor running is said by the survey. That it runs is not: what is being looked at once more is
+        // told after that, and until then the survey waits (F11).
+        if !item.running {
+            unit.told.get_or_insert(item);
+        }
         return None;
     }
     unit.told = Some(item.clone());
