@@ -33,10 +33,12 @@ pub(super) async fn test(
     }
     let until = Instant::now() + wait.timeout;
     let case = act::answer(until, wait, bus.0.fence_test(name, level.unwrap_or(0))).await?;
-    match act::follow(bus, wait, until, name, |picture| judge(picture, name, case)).await? {
-        Some(text) => {
+    let more = format!("convoke fence why {name}");
+    match act::follow_by(bus, wait, until, (name, &more), |picture| judge(picture, name, case)).await? {
+        Some(text) if node.drained.is_some() => {
             out::say(&format!("{text}\n{name} is still drained: `convoke undrain {name}` lets it take units"))
         }
+        Some(text) => out::say(&text),
         None => out::say(&format!("{name}: recorded; `convoke fence` shows how it goes")),
     }
     Ok(())

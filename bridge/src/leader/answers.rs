@@ -198,6 +198,7 @@ impl Core {
                     connection: id,
                     number,
                     answered: std::time::Instant::now(),
+                    heard: std::time::Instant::now(),
                     cut_off_from: Default::default(),
                     told: None,
                 };

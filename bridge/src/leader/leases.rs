@@ -177,6 +177,7 @@ impl Core {
         }
         let Some(session) = reign.session_of(node, connection) else { return };
         session.answered = Instant::now();
+        session.heard = session.answered;
         if session.cut_off_from != cut_off_from {
             session.cut_off_from = cut_off_from;
         }

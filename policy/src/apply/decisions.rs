@@ -114,7 +114,7 @@ impl Step<'_> {
 
     /// What a started unit requires or wants is to run as well, unless somebody decided otherwise (F9).
     pub(super) fn pull_in(&mut self, unit: &UnitName, by: &UnitName) -> Result<(), Refusal> {
-        self.state.hands_on_unit(unit)?;
+        self.state.may_touch_unit(unit)?;
         let puller = self.state.units.get(by).ok_or_else(|| Refusal::UnknownUnit(by.clone()))?;
         let named = puller.definition().is_some_and(|definition| definition.pulls_in().any(|it| it == unit));
         if !named || puller.goal.wanted != Wanted::Started {
@@ -143,7 +143,7 @@ impl Step<'_> {
             return Err(Refusal::Unsafe(format!("{dependent} on {node} stops before {unit}")));
         }
         let holder = self.live_permit(unit, token)?.node;
-        self.state.hands_on(unit, holder)?;
+        self.state.may_touch(unit, holder)?;
         let permit = self.live_permit(unit, token)?;
         if permit.is_revoking() {
             return Err(stale("it is being revoked already"));
@@ -171,7 +171,7 @@ impl Step<'_> {
             return Err(Refusal::Unsafe(format!("{live} copies are possibly running")));
         }
         let holder = self.live_permit(unit, token)?.node;
-        self.state.hands_on(unit, holder)?;
+        self.state.may_touch(unit, holder)?;
         let permit = self.live_permit(unit, token)?;
         let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms);
         permit.next_terms = Some(terms);
@@ -181,7 +181,7 @@ impl Step<'_> {
     /// A permit whose own terms say `lease` or `none` ends by time (F6, F7).
     pub(super) fn expire(&mut self, unit: &UnitName, token: Token) -> Result<(), Refusal> {
         let permit = self.state.permit(unit, token).ok_or_else(|| stale("no such permit"))?;
-        self.state.hands_on(unit, permit.node)?;
+        self.state.may_touch(unit, permit.node)?;
         let due = self.state.expires_at(unit, permit).ok_or_else(|| {
             Refusal::Unsafe(
                 "this permit ends by no time: its terms ask for proof, or its node is heard".to_string(),
@@ -295,7 +295,7 @@ impl State {
         let Candidate { id, node, .. } = *candidate;
         let Standing { name, unit: known, adopted, .. } = *standing;
         let definition = &adopted.definition;
-        self.hands_on_unit(name)?;
+        self.may_touch_unit(name)?;
         if adopted.revision != revision {
             return Err(stale("another definition is in force"));
         }
@@ -346,7 +346,7 @@ impl State {
         if node.drained.is_some() {
             return no(format!("{} is drained", node.name));
         }
-        self.hands_on_node(id)?;
+        self.may_touch_node(id)?;
         if self.open_case(id).is_some() {
             return no(format!("{} is being fenced", node.name));
         }

@@ -119,6 +119,25 @@ impl Step<'_> {
         }
     }
 
+    /// A word of the node came into the log after its devices said off. It may have been on its way before that, so they are
+    /// not called liars; but what they said proves nothing any more (P93).
+    pub(super) fn drill_is_doubtful(&mut self, node: NodeId) {
+        let Some((id, case)) = self.state.open_case(node) else { return };
+        if case.drill().is_none_or(|drill| drill.off_at.is_none()) {
+            return;
+        }
+        if let Some(case) = self.state.cases.get_mut(&id) {
+            case.phase = Phase::Cancelled { at: self.time };
+        }
+        self.quarantine(node);
+        let name = self.state.node_name(node);
+        self.drill_failed(
+            id,
+            &format!("{name} was heard at the moment when its power was seen off"),
+            Lied::No,
+        );
+    }
+
     /// The devices said off, and the node was heard all the time.
     pub(super) fn drill_found_liar(&mut self, id: CaseId) {
         let Some(case) = self.state.cases.get_mut(&id) else { return };
@@ -133,11 +152,11 @@ impl Step<'_> {
     /// How a drill's case was proven. Only its own devices' word, in the attempt that runs, lets it pass.
     pub(super) fn drill_proven(&mut self, id: CaseId, class: Class, began: Option<Millis>) {
         let Some(case) = self.state.cases.get(&id) else { return };
-        let (Some(drill), Some(began)) = (case.drill(), began) else { return };
+        let Some(drill) = case.drill() else { return };
         let at = drill.off_at.unwrap_or(self.time);
-        let off_ms = at.saturating_sub(began);
         let why = match class {
             Class::Off => {
+                let off_ms = at.saturating_sub(began.unwrap_or(at));
                 let (node, level) = (case.node, case.level);
                 self.drill_ended(id, DrillResult::Passed { off_ms, back_ms: None }, at, Lied::No);
                 let device = self.state.level_name(node, level);
@@ -153,8 +172,11 @@ impl Step<'_> {
     }
 
     pub(super) fn drill_failed(&mut self, id: CaseId, why: &str, lied: Lied) {
-        let Some(case) = self.state.cases.get(&id) else { return };
-        let (node, level) = (case.node, case.level);
+        let Some((case, drill)) = self.state.cases.get(&id).and_then(|case| Some((case, case.drill()?)))
+        else {
+            return;
+        };
+        let (node, level) = (case.node, drill.level);
         self.drill_ended(id, DrillResult::Failed { why: why.into() }, self.time, lied);
         let device = self.state.level_name(node, level);
         let kind = EventKind::DrillFailed { case: id, level, device, why: why.into() };

@@ -41,7 +41,7 @@ impl Step<'_> {
         if !self.state.units.contains_key(because) {
             return Err(Refusal::UnknownUnit(because.clone()));
         }
-        self.state.hands_on(because, id)?;
+        self.state.may_touch(because, id)?;
         let case = CaseId(self.index);
         let opened = FenceCase::new(id, incarnation.clone(), Because::Unit(because.clone()), self.time);
         self.state.cases.insert(case, opened);
@@ -69,7 +69,7 @@ impl Step<'_> {
             return Err(Refusal::Unsafe("too many nodes were lost at once: fencing waits".to_string()));
         }
         self.may_be_struck(id, case, level)?;
-        self.state.hands_on_node(target)?;
+        self.state.may_touch_node(target)?;
         let device = self.state.level_name(target, level);
         let counts = match case.drill() {
             Some(_) => self.state.level_was_on(target, level, &incarnation),

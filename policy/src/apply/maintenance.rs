@@ -115,7 +115,7 @@ fn parts(scope: &Scope) -> (Option<NodeId>, Option<&UnitName>) {
 
 impl State {
     /// No decision touches a copy in maintenance (P61).
-    pub(super) fn hands_on(&self, unit: &UnitName, id: NodeId) -> Result<(), Refusal> {
+    pub(super) fn may_touch(&self, unit: &UnitName, id: NodeId) -> Result<(), Refusal> {
         match self.copy_maintenance(unit, id) {
             Some(scope) => Err(Refusal::Unsafe(self.maintenance_text(&scope))),
             None => Ok(()),
@@ -123,7 +123,7 @@ impl State {
     }
 
     /// The same of all that a decision says of a whole unit.
-    pub(super) fn hands_on_unit(&self, unit: &UnitName) -> Result<(), Refusal> {
+    pub(super) fn may_touch_unit(&self, unit: &UnitName) -> Result<(), Refusal> {
         match self.unit_maintenance(unit) {
             Some(scope) => Err(Refusal::Unsafe(self.maintenance_text(&scope))),
             None => Ok(()),
@@ -131,7 +131,7 @@ impl State {
     }
 
     /// No node in maintenance is fenced (P62).
-    pub(super) fn hands_on_node(&self, id: NodeId) -> Result<(), Refusal> {
+    pub(super) fn may_touch_node(&self, id: NodeId) -> Result<(), Refusal> {
         match self.node_maintenance(id) {
             Some(scope) => Err(Refusal::Unsafe(self.maintenance_text(&scope))),
             None => Ok(()),

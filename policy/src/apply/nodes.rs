@@ -92,6 +92,7 @@ impl Step<'_> {
         returned: bool,
     ) -> Result<(), Refusal> {
         self.node_mut(id)?.addresses = addresses.to_vec();
+        self.drill_is_doubtful(id);
         let life = self.life_mut(id, incarnation)?;
         life.session = session;
         life.presence = Presence::InSession;

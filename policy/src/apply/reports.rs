@@ -119,6 +119,9 @@ impl Step<'_> {
         if !permitted {
             self.stray_noted(&item.unit, id, runs, first);
         }
+        if runs {
+            self.drill_is_doubtful(id);
+        }
         Ok(())
     }
 
@@ -315,7 +318,7 @@ impl Step<'_> {
         token: Token,
         why: &str,
     ) -> Result<(), Refusal> {
-        self.state.hands_on(unit, id)?;
+        self.state.may_touch(unit, id)?;
         let permit = self.permit_held(id, incarnation, unit, token)?;
         if permit.phase != Phase::Active || permit.unwell.is_some() {
             return Err(stale("it is not active, or is to be stopped for that already"));

@@ -95,6 +95,7 @@ impl Step<'_> {
 
     /// Not while anything may run there, or a fence is under way (F19).
     pub(super) fn remove_node(&mut self, id: NodeId, by: &str) -> Result<(), Refusal> {
+        self.state.may_be_asked(self.state.node_maintenance(id))?;
         let node = self.node(id)?;
         let name = node.name.clone();
         let running =
@@ -102,9 +103,6 @@ impl Step<'_> {
         if let Some(unit) = running {
             // A node that is silent cannot be emptied.
             let remedy = match node.in_session() {
-                _ if node.maintenance.is_some() => {
-                    format!("end its maintenance (`convoke unmaintain {name}`), then drain it")
-                }
                 Some(_) => format!("drain it (`convoke drain {name}`)"),
                 None => format!("start it again, or vouch that it is off (`convoke fence confirm {name}`)"),
             };
@@ -371,6 +369,7 @@ impl Step<'_> {
 
     pub(super) fn forget(&mut self, unit: &UnitName, by: &str) -> Result<(), Refusal> {
         self.known_unit(unit)?;
+        self.state.may_be_asked(self.state.unit_maintenance(unit))?;
         if let Some((node, _)) = self.state.possibly_running(unit).first() {
             let why = format!("{unit} is possibly running on {}", self.state.node_name(*node));
             return Err(Refusal::Impossible(why));

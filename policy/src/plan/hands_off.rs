@@ -54,8 +54,8 @@ impl Planner<'_> {
     /// A copy in maintenance that would have to stop before this one, by itself or by what stops before that (S4). What
     /// needs this one is not stopped for a stop that cannot follow.
     pub(super) fn held_in_place(&self, name: &UnitName, token: Token) -> Option<(UnitName, NodeId)> {
-        let mut seen: BTreeSet<&UnitName> = BTreeSet::new();
         let mut open: Vec<(&UnitName, Token)> = vec![(name, token)];
+        let mut seen: BTreeSet<(&UnitName, Token)> = BTreeSet::from([(name, token)]);
         while let Some((name, token)) = open.pop() {
             let permit = self.state.permit(name, token)?;
             let stay = |(other, held): (&Token, &Permit)| {
@@ -71,7 +71,7 @@ impl Planner<'_> {
                     if self.state.copy_maintenance(other, holder.node).is_some() {
                         return Some((other.clone(), holder.node));
                     }
-                    if seen.insert(other) {
+                    if seen.insert((other, *held)) {
                         open.push((other, *held));
                     }
                 }
