@@ -41,11 +41,8 @@ impl Lab {
         let mut lab = lab_with(held);
         let found = crate::agent::offer::Found {
             definition: Some(Definition::replicated(policy::Replicas::All)),
-            fault: None,
-            pulled_in: false,
-            members: Vec::new(),
             assembly: Some(galera()),
-            check: None,
+            ..plain()
         };
         let found = BTreeMap::from([(UnitName::from(UNIT), found)]);
         lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));

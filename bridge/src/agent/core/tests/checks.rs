@@ -9,23 +9,19 @@ use crate::agent::probe::{Finding, Health};
 const UNIT: &str = "db.service";
 const NEXT: &str = "ask db.service for its Check(2s) after 500 ms";
 
+fn check() -> Check {
+    Check {
+        program: Program { path: "/bin/check".into(), args: Vec::new() },
+        interval_ms: 500,
+        timeout_ms: 2_000,
+    }
+}
+
 /// `db.service` runs under token 7 and has a health check.
 fn checked() -> Lab {
     let mut lab = lab();
     lab.running();
-    let check = Check {
-        program: Program { path: "/bin/check".into(), args: Vec::new() },
-        interval_ms: 500,
-        timeout_ms: 2_000,
-    };
-    let found = crate::agent::offer::Found {
-        definition: Some(Definition::exclusive()),
-        fault: None,
-        pulled_in: false,
-        members: Vec::new(),
-        assembly: None,
-        check: Some(check),
-    };
+    let found = Found { check: Some(check()), ..plain() };
     let found = BTreeMap::from([(UnitName::from(UNIT), found)]);
     assert_eq!(lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() })), NEXT);
     lab
@@ -114,20 +110,8 @@ fn what_is_stopped_or_cut_off_is_not_checked() {
 #[test]
 fn all_are_checked_once_the_inventory_is_told() {
     let mut lab = lab_with(&[("db.service", permit(7)), ("web.service", permit(8))]);
-    let check = Check {
-        program: Program { path: "/bin/check".into(), args: Vec::new() },
-        interval_ms: 500,
-        timeout_ms: 2_000,
-    };
     let found = ["db.service", "web.service"].map(|name| {
-        let found = crate::agent::offer::Found {
-            definition: Some(Definition::exclusive()),
-            fault: None,
-            pulled_in: false,
-            members: Vec::new(),
-            assembly: None,
-            check: Some(check.clone()),
-        };
+        let found = Found { check: Some(check()), ..plain() };
         (UnitName::from(name), found)
     });
     lab.hear(Event::Discovered(Discovery { found: found.into(), ..Discovery::default() }));
