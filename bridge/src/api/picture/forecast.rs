@@ -97,7 +97,7 @@ impl View<'_> {
             let heard = then.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
             let left = self.state.copy_maintenance(name, permit.node).is_some();
             let (state, fact) = match permit.terms.fencing {
-                policy::Fencing::Required | policy::Fencing::None if left && heard => {
+                policy::Fencing::Required if left && heard => {
                     (Some("active"), format!("{node} lets it run when its lease ends: it is in maintenance"))
                 }
                 _ => lease_end(permit, heard, &node),

@@ -1,6 +1,6 @@
 //! What would happen, in the words of `convoke plan`.
 
-use policy::{OnQuorumLoss, Suppose, Wish};
+use policy::{Fencing, OnQuorumLoss, Suppose, Wish};
 
 use super::*;
 use crate::api::model::{ChangeLine, Forecast};
@@ -94,6 +94,21 @@ fn without_a_majority_each_node_acts_by_its_permits() {
     let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
     unit.permits.values_mut().for_each(|permit| permit.terms.on_quorum_loss = OnQuorumLoss::Continue);
     assert_eq!(changes(&forecast(&state, NOW, true, &lost(&[2, 3]), || true).expect("told")), [""; 0]);
+}
+
+/// In maintenance, what nobody replaces before a proof runs on; what others may count as ended after a time ends (F7).
+#[test]
+fn without_a_majority_only_what_needs_a_proof_is_left_alone_in_maintenance() {
+    for (fencing, runs_on) in [(Fencing::Required, true), (Fencing::Lease, false), (Fencing::None, false)] {
+        let mut state = state();
+        state.nodes.get_mut(&NodeId(1)).expect("n1").maintenance =
+            Some(policy::Maintenance { by: "alice".to_owned(), reason: None, wall_ms: 7 });
+        let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+        unit.permits.values_mut().for_each(|permit| permit.terms.fencing = fencing);
+        let told = told(&state, &lost(&[2, 3]));
+        assert_eq!(told.end, "no-quorum");
+        assert_eq!(changes(&told).is_empty(), runs_on, "{fencing:?}: {:?}", changes(&told));
+    }
 }
 
 #[test]
