@@ -35,6 +35,14 @@ fn untouched(c: &Cluster, index: u64) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the node that runs the unit has heard of its maintenance.
+fn knows(c: &Cluster, home: usize) -> Result<()> {
+    c.wait_for("its node knows it", LATE, || {
+        let file = c.ok(home, &format!("cat /run/convoke/permits/{UNIT}"))?;
+        Ok(file.contains("\"hands_off\":true").then_some(()))
+    })
+}
+
 fn why_says(c: &Cluster, words: &[&str]) -> Result<()> {
     let why = c.ok(c.anybody()?, &format!("convoke why {UNIT}"))?;
     // The screen is as wide as it is.
@@ -50,9 +58,7 @@ fn by_hand(c: &Cluster) -> Result<()> {
     let index = c.overview()?.index;
     let status = c.ok(3, "convoke status")?;
     ensure!(status.contains("in maintenance") && status.contains("new schema"), "{status}");
-    c.wait_for("n2 knows it", LATE, || {
-        Ok(c.ok(2, &format!("cat /run/convoke/permits/{UNIT}"))?.contains("\"hands_off\":true").then_some(()))
-    })?;
+    knows(c, 2)?;
     // A person's stop is no wish, and a person's start needs nobody's leave.
     let process = c.process(2, UNIT)?;
     c.ok(2, &format!("systemctl stop {UNIT}"))?;
@@ -60,6 +66,11 @@ fn by_hand(c: &Cluster) -> Result<()> {
     c.until("it is shown down", LATE, |now| now.state_of(UNIT) == "down")?;
     let out = c.run(1, &format!("convoke start {UNIT}"))?;
     ensure!(!out.ok() && out.stderr.contains("convoke unmaintain"), "`convoke start`: {}", out.stderr);
+    // Elsewhere it is refused by hand too, with the command that would let it go there.
+    ensure!(!c.run(3, &format!("systemctl start {UNIT}"))?.ok(), "n3 started it beside its permit");
+    let said = c.ok(3, &format!("journalctl -b -u {UNIT} -o cat"))?;
+    let next = format!("convoke unmaintain {UNIT}, then convoke move {UNIT} n3");
+    ensure!(said.contains("is down, by hand, on n2") && said.contains(&next), "{said}");
     let then = Moment::now();
     c.ok(2, &format!("systemctl start {UNIT}"))?;
     c.next_life(UNIT, then, LATE)?;
@@ -82,10 +93,7 @@ fn no_network(c: &Cluster) -> Result<()> {
     c.run_unit(UNIT, home)?;
     c.ok(1, &format!("convoke maintain {UNIT}"))?;
     let index = c.overview()?.index;
-    c.wait_for("its node knows it", LATE, || {
-        let file = c.ok(home, &format!("cat /run/convoke/permits/{UNIT}"))?;
-        Ok(file.contains("\"hands_off\":true").then_some(()))
-    })?;
+    knows(c, home)?;
     let before = c.process(home, UNIT)?;
     c.cut(home)?;
     c.until("it is lost", LATE, |now| now.node(&name).is_some_and(|node| node.state == "lost"))?;

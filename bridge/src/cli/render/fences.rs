@@ -14,7 +14,7 @@ pub(in crate::cli) fn fence_why(why: &FenceWhy, style: Style) -> String {
     };
     say("node", &format!("{} ({})", why.node, why.state));
     say(if why.fencing { "fencing" } else { "no fence" }, &why.text);
-    say(if why.fencing { "ends by" } else { "begins by" }, &why.release);
+    say(if why.fencing { "ends by" } else { "next" }, &why.release);
     say("means", &why.means);
     for drill in &why.drills {
         say("drill", drill);
