@@ -77,6 +77,11 @@ pub struct Life {
     pub gone: Option<Gone>,
     /// When it spoke after it was proven ended (F18). It gets no session any more: only a new life does.
     pub contradicted: Option<Millis>,
+    /// The longest that it may take, once its lease is over, to stop all that it held when it was lost (F7). Its units may
+    /// have to stop one after another, and no chain of them is longer than their sum. It never becomes less in this life
+    /// (F15): a permit that ends by time meanwhile says nothing of what still stops there.
+    #[serde(default)]
+    pub stop_budget_ms: Millis,
 }
 
 /// What a node says of a cluster unit's files.

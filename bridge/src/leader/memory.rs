@@ -87,6 +87,7 @@ mod tests {
                 strays: Default::default(),
                 gone: None,
                 contradicted: None,
+                stop_budget_ms: 0,
             }),
             past: Default::default(),
             offers: [(name.clone(), offer)].into(),

@@ -6,7 +6,7 @@ use alloc::string::ToString;
 use alloc::vec;
 
 use crate::assembly::Start;
-use crate::definition::{Definition, Fencing, Replicas};
+use crate::definition::{Definition, Fencing, OnQuorumLoss, Replicas};
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::Evidence;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
@@ -383,37 +383,29 @@ impl State {
     /// Counted from the commit of the loss, or from the start of the present term if that is later (F6): the
     /// waiting is measured by one leader inside its own term. The lease had ended before the loss was committed.
     pub(crate) fn expires_at(&self, unit: &UnitName, permit: &Permit) -> Option<Millis> {
-        self.expires_by(unit, permit, |node| self.stop_budget(node))
-    }
-
-    /// The same, where somebody knows how long each node takes to stop all it holds.
-    pub(crate) fn expires_by(
-        &self,
-        unit: &UnitName,
-        permit: &Permit,
-        stop_budget: impl FnOnce(NodeId) -> Millis,
-    ) -> Option<Millis> {
-        let since = self.nodes.get(&permit.node)?.lost_since()?;
+        let node = self.nodes.get(&permit.node)?;
+        let since = node.lost_since()?;
         let base = since.max(self.tenure?.since);
         match self.units.get(unit)?.fencing_of(permit) {
             Fencing::None => Some(since),
             // × 1.01 and a margin for clocks that run apart, and for the take-down of the node itself.
             Fencing::Lease => {
-                let budget = stop_budget(permit.node);
+                let budget = node.life.as_ref()?.stop_budget_ms;
                 let margin = self.settings.detect_ms / 2;
                 Some(base.saturating_add(budget).saturating_add(budget / 100).saturating_add(margin))
             }
             Fencing::Watchdog | Fencing::Required => None,
         }
     }
-}
 
-impl State {
-    /// The longest that a node takes to stop all it holds, in milliseconds: its units may have to stop one after
-    /// another, and no chain of them is longer than their sum (F7).
-    fn stop_budget(&self, node: NodeId) -> Millis {
+    /// The longest that a node takes to stop what it may not run without a lease, in milliseconds: the sum, for its units
+    /// may have to stop one after another (F7). Terms that it may have taken over already count as well.
+    pub(crate) fn stop_budget(&self, node: NodeId) -> Millis {
         let permits = self.units.values().flat_map(|unit| unit.permits.values());
-        let held = permits.filter(|permit| permit.node == node);
+        let stops = |terms: &Terms| terms.on_quorum_loss != OnQuorumLoss::Continue;
+        let held = permits.filter(|permit| {
+            permit.node == node && (stops(&permit.terms) || permit.next_terms.as_ref().is_some_and(stops))
+        });
         held.fold(0, |sum: Millis, permit| sum.saturating_add(permit.terms.stop_budget_ms))
     }
 }

@@ -144,6 +144,7 @@ impl Step<'_> {
             strays: BTreeSet::new(),
             gone: None,
             contradicted: None,
+            stop_budget_ms: 0,
         };
         let node = self.node_mut(id)?;
         node.addresses = addresses.to_vec();
@@ -175,6 +176,7 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         self.same_term(term)?;
         let since: Millis = self.time;
+        let stop_budget_ms = self.state.stop_budget(id);
         let life = self.life_mut(id, incarnation)?;
         if life.session != session {
             return Err(stale("the node has a later session"));
@@ -184,6 +186,7 @@ impl Step<'_> {
         }
         let orderly = life.presence == Presence::Leaving;
         life.presence = Presence::Lost { since };
+        life.stop_budget_ms = life.stop_budget_ms.max(stop_budget_ms);
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
         if self.state.fencing_held_until().is_some_and(|until| until > since) {

@@ -67,7 +67,7 @@ impl Planner<'_> {
 
     /// Whether what a lost node holds is about to end: by time, or by a fence that can begin and has not failed yet.
     pub(super) fn is_proven_soon(&self, unit: &UnitName, permit: Option<&Permit>, id: NodeId) -> bool {
-        if permit.is_some_and(|permit| self.expires_at(unit, permit).is_some()) {
+        if permit.is_some_and(|permit| self.state.expires_at(unit, permit).is_some()) {
             return true;
         }
         let Some(life) = self.state.nodes.get(&id).and_then(|node| node.life.as_ref()) else { return false };

@@ -53,7 +53,11 @@ impl<'a> Planner<'a> {
             for (node, how) in self.index.running(name).iter().copied() {
                 let Possibly::Permit(token) = how else { continue };
                 self.because(name, Reason::PossiblyRunning { node, how });
-                if unit.permits.get(&token).is_some_and(|permit| self.expires_at(name, permit).is_none()) {
+                if unit
+                    .permits
+                    .get(&token)
+                    .is_some_and(|permit| self.state.expires_at(name, permit).is_none())
+                {
                     self.waits_for(node, name);
                 }
             }
@@ -247,7 +251,7 @@ impl<'a> Planner<'a> {
     /// Ends permits of lost nodes whose own terms let time end them.
     fn expire(&mut self, name: &UnitName, unit: &Unit) {
         for (token, permit) in &unit.permits {
-            let Some(at) = self.expires_at(name, permit) else { continue };
+            let Some(at) = self.state.expires_at(name, permit) else { continue };
             if at <= self.now {
                 self.plan.decisions.push(Decision::Expire { unit: name.clone(), token: *token });
             } else {

@@ -50,6 +50,7 @@ fn node(id: u64) -> Node {
             strays: BTreeSet::new(),
             gone: None,
             contradicted: None,
+            stop_budget_ms: 0,
         }),
         past: BTreeSet::new(),
         offers: [(UnitName::from(DB), offer())].into(),
