@@ -255,6 +255,18 @@ pub enum EventKind {
         /// The case, if one proved it.
         case: Option<CaseId>,
     },
+    /// A node has armed its watchdog.
+    WatchdogArmed {
+        /// The device.
+        device: String,
+        /// Its timeout, in milliseconds.
+        timeout_ms: Millis,
+    },
+    /// A node has no watchdog armed.
+    WatchdogDisarmed {
+        /// Why.
+        why: String,
+    },
     /// A device gave a node its power back after a fence.
     SwitchedOn {
         /// The device.

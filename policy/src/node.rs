@@ -9,6 +9,7 @@ use crate::definition::Definition;
 use crate::evidence::Class;
 use crate::name::{Incarnation, Millis, Token, UnitName};
 use crate::room::quantity;
+use crate::watchdog::Chain;
 
 /// What a node is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,9 @@ pub struct Life {
     /// (F15): a permit that ends by time meanwhile says nothing of what still stops there.
     #[serde(default)]
     pub stop_budget_ms: Millis,
+    /// What it said of the watchdog that resets it (F17).
+    #[serde(default = "Chain::unknown")]
+    pub chain: Chain,
 }
 
 /// What a node says of a cluster unit's files.

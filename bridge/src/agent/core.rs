@@ -9,6 +9,7 @@ mod ending;
 mod errands;
 mod orders;
 mod survey;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -97,6 +98,7 @@ pub struct Agent {
     pub(super) leaving: bool,
     ending: Option<Ending>,
     errands: Errands,
+    chain: watchdog::Chain,
     last_op: OpId,
     touched: BTreeSet<UnitName>,
     pub(super) actions: Vec<Action>,
@@ -167,6 +169,7 @@ impl Agent {
             leaving: false,
             ending: None,
             errands: Errands::default(),
+            chain: watchdog::Chain::new(),
             last_op: 0,
             touched: BTreeSet::new(),
             actions: Vec::new(),
@@ -200,6 +203,7 @@ impl Agent {
             Event::Powered { order, power } => self.powered(&order, power, now),
             Event::SwitchedOn { order, power } => self.switched_on(&order, power),
             Event::Probed { id, unit, finding } => self.probed(id, &unit, finding),
+            Event::Watchdog(standing) => self.watchdog_stands(standing, now),
             Event::Command(command) => self.command(command, now),
             Event::Tick => self.tick(now),
         }
@@ -217,6 +221,7 @@ impl Agent {
         self.tell_inventory(&changed);
 
         self.drop_forgotten(&changed);
+        self.keep_chain(now);
         self.send();
         for unit in &changed {
             self.keep_starts(unit);

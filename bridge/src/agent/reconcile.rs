@@ -107,6 +107,8 @@ impl Agent {
         match step {
             Step::Wait => {}
             Step::Look => self.look(name, Duration::ZERO),
+            // It is told as soon as it is known.
+            Step::Start | Step::Adopt | Step::Thaw if self.is_unwatched_yet(name) => {}
             Step::Start => self.start(name),
             Step::Adopt => self.adopt(name),
             Step::Thaw => {
@@ -124,6 +126,8 @@ impl Agent {
             Step::Withdraw => self.withdraw(name),
             Step::ReportStarted(token) => self.report_started(name, token),
             Step::ReportReleased(token) => self.report_released(name, token),
+            // What rests on the watchdog is not said to before it does (F17).
+            Step::TakeTerms(_, terms) if !self.may_rest_on(&terms) => {}
             Step::TakeTerms(token, terms) => self.take_terms(name, token, terms),
         }
     }
@@ -137,6 +141,11 @@ impl Agent {
 
     fn permit_of(&self, name: &UnitName) -> Option<&PermitView> {
         self.view.as_ref()?.permits.get(name)
+    }
+
+    /// Whether its permit rests on the watchdog, of which nothing is known yet.
+    fn is_unwatched_yet(&self, name: &UnitName) -> bool {
+        self.permit_of(name).is_some_and(|permit| self.awaits_watchdog(&permit.terms))
     }
 
     fn file_of(&self, permit: &PermitView) -> Permit {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy::{Incarnation, NodeId, UnitName};
+use policy::{Fencing, Incarnation, NodeId, UnitName};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use units::systemd::journal::Journal;
@@ -36,6 +36,7 @@ use super::wishes::Spool;
 use super::{discovery, permit};
 use crate::paths::Paths;
 use crate::session::{Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
+use crate::watchdog::{Setting, Standing, Watchdog};
 
 /// Between two looks at what could not be done at once.
 const TICK: Duration = Duration::from_secs(1);
@@ -77,6 +78,10 @@ pub struct AgentSetup {
     pub commands: mpsc::Receiver<AgentCommand>,
     /// Where unit files are looked for.
     pub root: PathBuf,
+    /// What resets this node.
+    pub watchdog: Watchdog,
+    /// Which device that is; none where the settings cannot be read, and then none is armed anew.
+    pub device: Option<Setting>,
 }
 
 /// Runs the agent until it is told to end, or the session's task has gone.
@@ -125,6 +130,8 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         client,
         looks: 0,
         looking: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+        watchdog: setup.watchdog,
+        device: setup.device,
         discovering: Discovering::Idle,
         keeping: None,
         blocked: false,
@@ -164,6 +171,8 @@ struct Shell {
     client: String,
     looks: u64,
     looking: Arc<Semaphore>,
+    watchdog: Watchdog,
+    device: Option<Setting>,
     discovering: Discovering,
     /// The writing of the list of cluster units, which a reload waits for.
     keeping: Option<JoinHandle<()>>,
@@ -182,6 +191,8 @@ impl Shell {
         let mut signals = Some(signals);
         let (connected, mut connections) = mpsc::channel(1);
         let mut ticked = tokio::time::Instant::now();
+        let mut standing = self.watchdog.standing();
+        standing.mark_changed();
         let mut timer = BootTimer::new().inspect_err(|error| tracing::error!(%error, "no timer")).ok();
         self.resend_spooled();
         loop {
@@ -207,6 +218,7 @@ impl Shell {
                         None => return,
                     },
                     Some(command) = commands.recv() => Event::Command(command),
+                    standing = stands(&mut standing) => Event::Watchdog(standing),
                     Some((systemd, heard)) = connections.recv() => {
                         self.systemd = Some(systemd);
                         signals = Some(heard);
@@ -237,7 +249,10 @@ impl Shell {
             let (ends_ms, leased) = (self.lease.ends_ms(), self.lease.left().is_some());
             let now = Now { boot_ms: boottime_ms(), mono: tasks::monotonic(), leased, ends_ms };
             self.blocked = false;
-            for action in self.agent.handle(event, &now) {
+            let actions = self.agent.handle(event, &now);
+            // Before a permit file is written, and after a unit was seen gone.
+            self.watchdog.protect(self.agent.protects());
+            for action in actions {
                 if let Action::Exit(done) = action {
                     self.save_floors();
                     // The daemon may have gone already.
@@ -256,12 +271,12 @@ impl Shell {
     async fn perform(&mut self, action: Action) {
         match action {
             Action::File { unit, permit } => {
-                if let Err(why) = self.file(&unit, &permit, None) {
+                if let Err(why) = self.file(&unit, &permit, None).await {
                     self.pending.push_back(Event::NotFiled { unit, why: why.text() });
                 }
             }
             Action::Start { op, unit, permit, environment, triggers, timeout, gates } => {
-                match self.file(&unit, &permit, Some(&environment)) {
+                match self.file(&unit, &permit, Some(&environment)).await {
                     Ok(()) => {
                         // A person's start waits for its gate, and ours joins its job: first the gate.
                         answer_all(gates, &Answer::granted());
@@ -372,6 +387,14 @@ impl Shell {
                     Event::SwitchedOn { order, power }
                 });
             }
+            Action::Arm => match &self.device {
+                Some(device) => self.watchdog.arm(device.clone()),
+                None => {
+                    let why = "/etc/convoke/convoke.toml cannot be read".to_owned();
+                    self.pending.push_back(Event::Watchdog(Standing::Unarmed { why }));
+                }
+            },
+            Action::Disarm => self.watchdog.disarm().await,
             Action::EndLease => self.lease.end(),
             Action::TakeDown { unit, why } => take_down(unit.as_ref().map(UnitName::as_str), why).await,
             Action::Show(reply, snapshot) => drop(reply.send(*snapshot)),
@@ -380,13 +403,17 @@ impl Shell {
         }
     }
 
-    /// Writes the files, after a look at the lease (F8).
-    fn file(
+    /// Writes the files, after a look at the watchdog, if it rests on that and did not before (F17), and at the lease (F8).
+    async fn file(
         &self,
         unit: &UnitName,
         permit: &Permit,
         environment: Option<&Environment>,
     ) -> Result<(), Failure> {
+        let rests = permit.terms.fencing == Fencing::Watchdog;
+        if rests && !permit::is_watched(&self.paths, unit, permit) {
+            self.watchdog.check(permit.terms.watchdog_ms).await.map_err(Failure::Other)?;
+        }
         if self.lease.left().is_none() {
             return Err(Failure::NoLease);
         }
@@ -476,6 +503,18 @@ async fn hear(signals: &mut Option<mpsc::Receiver<Signal>>) -> Signal {
     match signals {
         Some(signals) => signals.recv().await.unwrap_or(Signal::Disconnected),
         None => std::future::pending().await,
+    }
+}
+
+/// How the watchdog stands, once that is news.
+async fn stands(standing: &mut watch::Receiver<Option<Standing>>) -> Standing {
+    loop {
+        if standing.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if let Some(standing) = standing.borrow_and_update().clone() {
+            return standing;
+        }
     }
 }
 

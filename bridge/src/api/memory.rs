@@ -245,6 +245,7 @@ impl Here {
             device: None,
             fencing_error: None,
             devices: Vec::new(),
+            watchdog: None,
             addresses: entry.iter().flat_map(|entry| &entry.addresses).map(ToString::to_string).collect(),
             units: Vec::new(),
             quarantine_s: None,

@@ -88,6 +88,7 @@ mod tests {
                 gone: None,
                 contradicted: None,
                 stop_budget_ms: 0,
+                chain: policy::Chain::unknown(),
             }),
             past: Default::default(),
             offers: [(name.clone(), offer)].into(),

@@ -33,6 +33,8 @@ pub struct Lease(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     ends_ms: AtomicU64,
+    /// The longest that it was ever valid for, in milliseconds.
+    longest_ms: AtomicU64,
     /// The file that it is kept in, and its length.
     file: Mutex<Option<(File, usize)>>,
 }
@@ -51,7 +53,7 @@ impl Lease {
     pub fn load(path: &Path, boot: &str) -> Self {
         let kept = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str::<Kept>(&text).ok());
         let ends = kept.filter(|kept| kept.boot == boot).map_or(0, |kept| kept.ends_ms);
-        Self(Arc::new(Inner { ends_ms: AtomicU64::new(ends), file: Mutex::default() }))
+        Self(Arc::new(Inner { ends_ms: AtomicU64::new(ends), ..Inner::default() }))
     }
 
     /// The session that the kept lease belonged to; 0 if there is none of this boot.
@@ -63,7 +65,14 @@ impl Lease {
 
     /// Extends the lease to `ends_ms` (CLOCK_BOOTTIME); never shortens it.
     pub fn extend(&self, ends_ms: u64) {
+        self.0.longest_ms.fetch_max(ends_ms.saturating_sub(boottime_ms()), Ordering::SeqCst);
         self.0.ends_ms.fetch_max(ends_ms, Ordering::SeqCst);
+    }
+
+    /// The longest that it was valid for at any extension by this daemon, in milliseconds; 0 if there was none.
+    #[must_use]
+    pub fn longest_ms(&self) -> u64 {
+        self.0.longest_ms.load(Ordering::SeqCst)
     }
 
     /// Ends it now: the node was told that it is fenced, removed or shared.

@@ -4,9 +4,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Fencing;
 use crate::event::StopReason;
 use crate::fence::{FenceCase, Phase, Power};
 use crate::name::{Millis, NodeId, UnitName};
+use crate::permit::Permit;
 use crate::query::Possibly;
 use crate::state::State;
 
@@ -173,7 +175,8 @@ impl Reason {
                             format!("{node_name} spoke after it was proven off; it may still run the unit")
                         }
                         Some(permit) if state.is_lost(permit) => {
-                            format!("{node_name} is lost and may still run it (permit {token})")
+                            let reset = reset_text(state, unit, permit, now);
+                            format!("{node_name} is lost and may still run it (permit {token}){reset}")
                         }
                         _ => format!("{node_name} holds permit {token}"),
                     },
@@ -315,6 +318,17 @@ impl core::fmt::Display for StopReason {
 pub(super) fn is_starting(state: &State, unit: &UnitName) -> bool {
     let mut permits = state.units.get(unit).into_iter().flat_map(|unit| unit.permits.values());
     permits.any(|permit| permit.phase == crate::permit::Phase::Granted && !state.is_lost(permit))
+}
+
+/// When its own watchdog has certainly reset a lost node, if that ends the permit.
+fn reset_text(state: &State, unit: &UnitName, permit: &Permit, now: Millis) -> String {
+    match state.expires_at(unit, permit) {
+        Some(at) if permit.terms.fencing == Fencing::Watchdog => {
+            let left = at.saturating_sub(now).div_ceil(1000);
+            format!("; its own watchdog has reset it in {left} s at the latest")
+        }
+        _ => String::new(),
+    }
 }
 
 fn fence_text(state: &State, node: NodeId, now: Millis) -> String {

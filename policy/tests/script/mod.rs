@@ -8,6 +8,7 @@ mod devices;
 mod lines;
 mod offers;
 mod text;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 

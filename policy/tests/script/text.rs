@@ -120,6 +120,7 @@ impl World {
                 format!("wants {wanted} nodes{}, of {}", with(others), names(nodes))
             }
             Flaw::Unfenced { nodes } => format!("nothing fences {}", names(nodes)),
+            Flaw::Unwatched { nodes } => format!("no watchdog on {}", names(nodes)),
         }
     }
 
@@ -206,6 +207,10 @@ impl World {
             }
             EventKind::FenceCancelled { case } => format!("{}: cancelled", self.c(*case)),
             EventKind::ProofContradicted { .. } => format!("ALERT {node} spoke after it was proven gone"),
+            EventKind::WatchdogArmed { timeout_ms, .. } => {
+                format!("{node} has armed its watchdog of {timeout_ms} ms")
+            }
+            EventKind::WatchdogDisarmed { why } => format!("{node} has no watchdog armed: {why}"),
             EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
             EventKind::NotSwitchedOn { device, why, again } => {
                 let then = if *again { "it is tried again" } else { "that is left to a person" };

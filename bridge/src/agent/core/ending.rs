@@ -1,11 +1,12 @@
 //! What the rest of the daemon asks: a picture of this node, and an end in good order (F30).
 
-use policy::Cause;
+use policy::{Cause, Fencing};
 
 use super::{Agent, Ending, FAREWELL_MS};
 use crate::agent::command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
 use crate::agent::event::{Action, Now};
 use crate::agent::offer;
+use crate::agent::permit::Permit;
 
 impl Agent {
     pub(super) fn command(&mut self, command: AgentCommand, now: &Now) {
@@ -18,8 +19,10 @@ impl Agent {
             AgentCommand::Shutdown { kind, done } => {
                 self.leave();
                 for unit in self.units.values_mut() {
-                    let goes = kind == Shutdown::SystemDown
-                        || unit.held.as_ref().is_some_and(|held| held.terms.exclusive);
+                    // What nobody would stop at the end of the lease goes as well: its watchdog would reset the node.
+                    let ends =
+                        |held: &Permit| held.terms.exclusive || held.terms.fencing == Fencing::Watchdog;
+                    let goes = kind == Shutdown::SystemDown || unit.held.as_ref().is_some_and(ends);
                     if unit.held.is_some() && unit.release.is_none() && goes {
                         unit.due = Some(Cause::Shutdown);
                     }
@@ -47,6 +50,7 @@ impl Agent {
         if (unanswered == 0 || now.boot_ms.saturating_sub(since) >= patience)
             && let Some(ending) = self.ending.take()
         {
+            self.part_with_watchdog();
             self.actions.push(Action::Exit(ending.done));
         }
     }

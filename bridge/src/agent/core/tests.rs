@@ -5,6 +5,7 @@ mod gates;
 mod lease_end;
 mod stops;
 mod survey;
+mod watchdog;
 
 use policy::{Cause, Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms, Token};
 use units::systemd::{ActiveState, JobKind, JobResult, Reading, Relations, SystemState, Times};
@@ -270,6 +271,8 @@ fn tell(action: &Action) -> String {
         Action::GateSettle { .. } => "settle".into(),
         Action::Withdraw { id, unit, by } => format!("take back {id} for {unit} by {by}"),
         Action::TakeDown { why, .. } => format!("take down: {why}"),
+        Action::Arm => "arm".into(),
+        Action::Disarm => "disarm".into(),
         Action::EndLease => "end lease".into(),
         Action::Reload => "reload".into(),
         Action::Mend { unit } => format!("mend {unit}"),
@@ -294,6 +297,8 @@ fn fact_in_words(fact: &Fact) -> String {
         Fact::Started { unit, token, .. } => format!("started {unit} {token}"),
         Fact::Released { unit, token, because, .. } => format!("released {unit} {token} {because:?}"),
         Fact::NodeLeaving { .. } => "leaving".into(),
+        Fact::WatchdogArmed { device, timeout_ms, .. } => format!("armed {device} {timeout_ms}"),
+        Fact::WatchdogDisarmed { why, .. } => format!("unarmed: {why}"),
         Fact::Surveyed { index, .. } => format!("surveyed {index}"),
         other => format!("{other:?}"),
     }
