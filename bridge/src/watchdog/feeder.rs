@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ use crate::session::{Lease, boottime_ms};
 const STACK: usize = 64 * 1024;
 /// Feeds in one timeout: it survives three that come late.
 const FEEDS: u32 = 4;
-/// Between two looks while there is nothing to feed.
-const REST: Duration = Duration::from_secs(1);
-/// The same while a device of an earlier daemon cannot be opened yet.
+/// Between two looks while a device of an earlier daemon cannot be opened yet.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long the thread may take for an answer: a device that hangs must not hang the agent.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Orders that may wait for the thread. With more, it hangs in the device, and whoever asks hears nothing.
+const ORDERS: usize = 16;
 /// Nothing rests on the device.
 const NOTHING: u64 = u64::MAX;
 
@@ -78,7 +78,7 @@ const NOT_NEEDED: &str = "nothing on this node rests on it";
 /// The watchdog, as all tasks of the daemon see it.
 #[derive(Clone, Debug)]
 pub struct Watchdog {
-    orders: Sender<Order>,
+    orders: SyncSender<Order>,
     /// The time to stop of what rests on the device.
     protects: Arc<AtomicU64>,
     standing: watch::Receiver<Option<Standing>>,
@@ -109,7 +109,7 @@ impl Watchdog {
         let kept = Kept::load(&file, boot);
         let first = kept.is_none().then(|| Standing::unarmed(NOT_NEEDED));
         let (told, standing) = watch::channel(first);
-        let (orders, inbox) = channel();
+        let (orders, inbox) = sync_channel(ORDERS);
         let protects = Arc::new(AtomicU64::new(protects.unwrap_or(NOTHING)));
         let feeder = Feeder {
             file,
@@ -132,13 +132,13 @@ impl Watchdog {
     /// Has the device opened, set and fed from now on. How that went is told by [`standing`](Self::standing).
     pub fn arm(&self, setting: Setting) {
         // Without its thread the device is fed by nobody, and that is told already.
-        drop(self.orders.send(Order::Arm(setting)));
+        drop(self.orders.try_send(Order::Arm(setting)));
     }
 
     /// Has the device disarmed, and waits for that.
     pub async fn disarm(&self) {
         let (done, disarmed) = oneshot::channel();
-        drop(self.orders.send(Order::Disarm(done)));
+        drop(self.orders.try_send(Order::Disarm(done)));
         drop(tokio::time::timeout(PATIENCE, disarmed).await);
     }
 
@@ -155,7 +155,7 @@ impl Watchdog {
     /// Why it does not, in words.
     pub async fn check(&self, reset_ms: u64) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        drop(self.orders.send(Order::Check(reply)));
+        drop(self.orders.try_send(Order::Check(reply)));
         let standing = match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(standing)) => standing,
             Ok(Err(_)) | Err(_) => return Err("the watchdog does not answer".to_owned()),
@@ -194,21 +194,25 @@ impl Feeder {
     fn run(mut self, inbox: Receiver<Order>) {
         loop {
             self.turn();
-            match inbox.recv_timeout(self.period()) {
-                Ok(order) => self.obey(order),
-                Err(RecvTimeoutError::Timeout) => {}
+            let order = match self.period() {
+                Some(period) => inbox.recv_timeout(period),
+                // Nothing to feed: an idle node is not woken for this.
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match (order, self.period()) {
+                (Ok(order), _) => self.obey(order),
+                (Err(RecvTimeoutError::Timeout), _) => {}
                 // The daemon is ending. The device is fed until its last moment, as the next one may need the time.
-                Err(RecvTimeoutError::Disconnected) => thread::sleep(self.period()),
+                (Err(RecvTimeoutError::Disconnected), Some(period)) => thread::sleep(period),
+                (Err(RecvTimeoutError::Disconnected), None) => return,
             }
         }
     }
 
-    fn period(&self) -> Duration {
-        match (&self.device, &self.kept) {
-            (Some(_), Some(kept)) => Duration::from_millis(kept.timeout_ms) / FEEDS,
-            (None, Some(_)) => AGAIN,
-            (_, None) => REST,
-        }
+    /// Between two feeds, or two attempts to take a device over; none if there is neither.
+    fn period(&self) -> Option<Duration> {
+        let kept = self.kept.as_ref()?;
+        Some(self.device.as_ref().map_or(AGAIN, |_| Duration::from_millis(kept.timeout_ms) / FEEDS))
     }
 
     fn protects(&self) -> Option<u64> {
@@ -219,7 +223,9 @@ impl Feeder {
         let sight = Sight {
             lease_ends_ms: self.lease.ends_ms(),
             lease_ms: self.lease.longest_ms(),
-            period_ms: u64::try_from(self.period().as_millis()).unwrap_or(u64::MAX),
+            period_ms: self
+                .period()
+                .map_or(0, |period| u64::try_from(period.as_millis()).unwrap_or(u64::MAX)),
             protects: self.protects(),
             // Last, so that nothing is judged by an older time.
             now_ms: boottime_ms(),
@@ -234,9 +240,8 @@ impl Feeder {
 
     /// Feeds, if there is a device and it may be. Opening one feeds it too.
     fn turn(&mut self) {
-        let may = self.may_feed();
-        let Some(kept) = self.kept.clone() else { return };
-        if !may {
+        let Some(kept) = self.kept.clone() else { return self.judge.rest() };
+        if !self.may_feed() {
             return;
         }
         match &mut self.device {

@@ -43,6 +43,11 @@ impl Judge {
         !self.over && sight.now_ms < sight.lease_ends_ms.saturating_add(self.budget_ms)
     }
 
+    /// There is nothing to feed, and however long that lasts is no sleep.
+    pub(super) fn rest(&mut self) {
+        self.last_ms = None;
+    }
+
     /// What rests here must not go on: it is fed no more.
     pub(super) fn give_up(&mut self) {
         self.over = true;
@@ -98,6 +103,15 @@ mod tests {
         assert!(!judge.may_feed(&sight(7_200, 60_000, Some(60_000))));
         assert!(!judge.may_feed(&sight(7_250, 60_000, None)));
         assert!(judge.is_over());
+    }
+
+    #[test]
+    fn a_time_without_a_device_is_no_sleep() {
+        let mut judge = Judge::default();
+        assert!(judge.may_feed(&sight(1_000, 2_000, None)));
+        judge.rest();
+        assert!(judge.may_feed(&sight(90_000, 91_000, Some(0))));
+        assert!(!judge.is_over());
     }
 
     /// A fake clock and a fake device: whatever the feeder's waking and the stalls between, the device fires within its
