@@ -15,7 +15,7 @@ use super::world::{APP, DB, Fault, Held, NAMES, NOW, UNITS, World};
 use super::{Scene, Search};
 
 /// Length of a lease in milliseconds, and of a tick.
-const TICK_MS: u64 = 850;
+pub(crate) const TICK_MS: u64 = 850;
 /// The longest stop in milliseconds.
 const STOP_MS: u64 = super::machine::STOP_TICKS as u64 * TICK_MS;
 /// Rounds in which a plan has to settle.
@@ -181,6 +181,10 @@ impl World {
                 self.machines[node].hung = true;
             }
             Action::Wake(node) => self.machines[node].hung = false,
+            Action::Close(node) => {
+                self.spend(Fault::Close);
+                self.machines[node].watchdog = super::machine::WATCHDOG_TICKS;
+            }
             Action::Drop(node) => {
                 self.spend(Fault::Drop);
                 self.machines[node].connected = false;
@@ -251,6 +255,10 @@ impl World {
         match self.commit(broken, command) {
             Ok(()) => {
                 let inventory = self.machines[node].begin_session(session);
+                if search.scene.fencing == Fencing::Watchdog {
+                    let armed = self.machines[node].arm();
+                    self.post(armed);
+                }
                 self.answered[node] = 0;
                 self.dismissed[node] = false;
                 self.post(inventory);
