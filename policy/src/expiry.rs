@@ -5,9 +5,9 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::definition::{Definition, Fencing, OnQuorumLoss};
+use crate::definition::{Definition, Fencing};
 use crate::name::{Millis, NodeId, UnitName};
-use crate::permit::{Permit, Terms};
+use crate::permit::Permit;
 use crate::state::State;
 use crate::watchdog::wait_ms;
 
@@ -64,13 +64,19 @@ impl State {
     }
 
     /// The longest that a node takes to stop what it may not run without a lease, in milliseconds: the sum, for its units
-    /// may have to stop one after another (F7). Terms that it may have taken over already count as well.
+    /// may have to stop one after another (F7). What time has ended of this life may still stop there, and counts until
+    /// the life's end (F15): the node knows one permit of a unit, so the longer of the two counts.
     pub(crate) fn stop_budget(&self, node: NodeId) -> Millis {
-        let permits = self.units.values().flat_map(|unit| unit.permits.values());
-        let stops = |terms: &Terms| terms.on_quorum_loss != OnQuorumLoss::Continue;
-        let held = permits.filter(|permit| {
-            permit.node == node && (stops(&permit.terms) || permit.next_terms.as_ref().is_some_and(stops))
-        });
-        held.fold(0, |sum: Millis, permit| sum.saturating_add(permit.terms.stop_budget_ms))
+        let life = self.nodes.get(&node).and_then(|node| node.life.as_ref());
+        let mut stops = life.map(|life| life.lingering.clone()).unwrap_or_default();
+        for (name, unit) in &self.units {
+            let held = unit.permits.values().filter(|permit| permit.node == node && permit.must_stop());
+            let held = held.fold(0, |sum: Millis, permit| sum.saturating_add(permit.terms.stop_budget_ms));
+            if held > 0 {
+                let stop = stops.entry(name.clone()).or_default();
+                *stop = held.max(*stop);
+            }
+        }
+        stops.values().fold(0, |sum: Millis, stop| sum.saturating_add(*stop))
     }
 }

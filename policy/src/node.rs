@@ -83,6 +83,9 @@ pub struct Life {
     /// (F15): a permit that ends by time meanwhile says nothing of what still stops there.
     #[serde(default)]
     pub stop_budget_ms: Millis,
+    /// What time has ended of it, with the longest stop of each: it may still stop there when the life is lost once more.
+    #[serde(default)]
+    pub lingering: BTreeMap<UnitName, Millis>,
     /// What it said of the watchdog that resets it (F17).
     #[serde(default = "Chain::unknown")]
     pub chain: Chain,

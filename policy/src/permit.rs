@@ -86,6 +86,12 @@ impl Permit {
         self.terms.exclusive || self.next_terms.as_ref().is_some_and(|terms| terms.exclusive)
     }
 
+    /// Whether the holder may not run it without a lease: by its terms, or by those that it may have taken over already.
+    pub(crate) fn must_stop(&self) -> bool {
+        let stops = |terms: &Terms| terms.on_quorum_loss != OnQuorumLoss::Continue;
+        stops(&self.terms) || self.next_terms.as_ref().is_some_and(stops)
+    }
+
     /// Whether the holder was told to stop.
     #[must_use]
     pub fn is_revoking(&self) -> bool {

@@ -88,6 +88,7 @@ mod tests {
                 gone: None,
                 contradicted: None,
                 stop_budget_ms: 0,
+                lingering: std::collections::BTreeMap::new(),
                 chain: policy::Chain::unknown(),
             }),
             past: Default::default(),

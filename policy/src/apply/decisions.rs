@@ -184,7 +184,14 @@ impl Step<'_> {
         if due > self.time {
             return Err(Refusal::Unsafe(format!("it ends {} ms from now", due.saturating_sub(self.time))));
         }
-        self.void(unit, token, Evidence::Expired);
+        if let Some(permit) = self.void(unit, token, Evidence::Expired)
+            && permit.must_stop()
+            && let Ok(life) = self.life_mut(permit.node, &permit.incarnation)
+        {
+            // Nobody has seen it gone: the node may come back and be lost again while it still stops (F15).
+            let stop = life.lingering.entry(unit.clone()).or_default();
+            *stop = permit.terms.stop_budget_ms.max(*stop);
+        }
         Ok(())
     }
 

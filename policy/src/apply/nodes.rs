@@ -1,6 +1,6 @@
 //! Facts about whole nodes: heard, lost, leaving.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
@@ -146,6 +146,7 @@ impl Step<'_> {
             gone: None,
             contradicted: None,
             stop_budget_ms: 0,
+            lingering: BTreeMap::new(),
             chain: Chain::unknown(),
         };
         let node = self.node_mut(id)?;

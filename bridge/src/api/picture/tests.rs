@@ -51,6 +51,7 @@ fn node(id: u64) -> Node {
             gone: None,
             contradicted: None,
             stop_budget_ms: 0,
+            lingering: std::collections::BTreeMap::new(),
             chain: policy::Chain::unknown(),
         }),
         past: BTreeSet::new(),
