@@ -7,7 +7,9 @@
 
 mod device;
 mod feeder;
+mod handle;
 mod judge;
 mod kept;
+mod notes;
 
-pub use feeder::{Setting, Standing, Watchdog};
+pub use handle::{Setting, Standing, Watchdog};

@@ -66,6 +66,8 @@ pub struct Origin {
     pub held: BTreeMap<UnitName, Permit>,
     pub releasing: BTreeMap<UnitName, Permit>,
     pub left_filed: BTreeMap<UnitName, policy::Token>,
+    /// Whether an earlier daemon left this node's watchdog armed, or tried to arm it.
+    pub left_armed: bool,
     pub gated: Gated,
 }
 
@@ -169,7 +171,7 @@ impl Agent {
             leaving: false,
             ending: None,
             errands: Errands::default(),
-            chain: watchdog::Chain::new(),
+            chain: watchdog::Chain::new(origin.left_armed),
             last_op: 0,
             touched: BTreeSet::new(),
             actions: Vec::new(),
@@ -192,6 +194,7 @@ impl Agent {
             Event::Done { op, unit, end } => self.done(op, &unit, end, now),
             Event::Stuck { op, unit, what } => self.stuck(op, &unit, what),
             Event::NotSpooled { unit, why } => self.not_spooled(&unit, &why),
+            Event::Filed { unit, token, revision } => self.filed(&unit, token, revision),
             Event::NotFiled { unit, why } => self.not_filed(&unit, &why),
             Event::GateAsked { id, unit, reply } => self.gate_asked(id, unit, reply, now),
             Event::GateLooked { id, look } => self.gate_looked(id, look, now),

@@ -56,6 +56,8 @@ pub enum Event {
     Stuck { op: OpId, unit: UnitName, what: String },
     /// An operator's stop could not be written to disk; the release that tells of it follows.
     NotSpooled { unit: UnitName, why: String },
+    /// A permit file is in place, with the terms of this revision.
+    Filed { unit: UnitName, token: Token, revision: u64 },
     /// A permit file could not be written, or there was no lease to write it under.
     NotFiled { unit: UnitName, why: String },
     /// A gate asked.

@@ -77,7 +77,8 @@ impl Lease {
 
     /// Ends it now: the node was told that it is fenced, removed or shared.
     pub fn end(&self) {
-        self.0.ends_ms.store(0, Ordering::SeqCst);
+        // Not longer ago than now: what has to stop at its end has its time from here on (F17).
+        self.0.ends_ms.fetch_min(boottime_ms(), Ordering::SeqCst);
     }
 
     /// When it ends, in milliseconds of CLOCK_BOOTTIME; 0 if there never was one.
@@ -140,7 +141,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("lease.tmp")).expect("in the way");
         lease.end();
         lease.keep(&path, "boot", 9).expect_err("cannot be written");
-        assert_eq!(Lease::load(&path, "boot").ends_ms(), 0, "a lease that was taken away is honoured");
+        assert_eq!(Lease::load(&path, "boot").left(), None, "a lease that was taken away is honoured");
         assert_eq!(Lease::kept_session(&path, "boot"), 0);
     }
 
@@ -161,7 +162,19 @@ mod tests {
         assert_eq!(Lease::load(&path, "another boot").ends_ms(), 0);
         lease.end();
         lease.keep(&path, "boot", 10).expect("kept");
-        assert_eq!(Lease::load(&path, "boot").ends_ms(), 0);
+        assert_eq!(Lease::load(&path, "boot").left(), None);
         assert_eq!(Lease::kept_session(&path, "boot"), 10);
+    }
+
+    #[test]
+    fn one_that_is_taken_away_ends_then_and_no_sooner() {
+        let lease = Lease::default();
+        lease.end();
+        assert_eq!(lease.ends_ms(), 0, "there was none");
+        let before = boottime_ms();
+        lease.extend(before + 60_000);
+        lease.end();
+        assert_eq!(lease.left(), None);
+        assert!((before..=boottime_ms()).contains(&lease.ends_ms()), "{} of {before}", lease.ends_ms());
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::ioctl::{Getter, Opcode, Updater, ioctl, opcode};
@@ -25,9 +26,36 @@ struct Info {
     identity: [u8; 32],
 }
 
-/// A device that is open, and so runs.
+/// The machine's devices.
+pub(super) trait Hardware: Send {
+    /// Whether the device cannot be disarmed once it runs. Not known of every one.
+    fn is_irrevocable(&self, path: &Path) -> bool;
+    /// Opens a device, which starts it, or feeds it once if it runs.
+    fn open(&self, path: &Path) -> Result<Box<dyn Device>, DeviceError>;
+    /// Who has a watchdog open, as a remark.
+    fn owner(&self) -> String;
+}
+
+/// A device that is open, and so runs. Dropped, it runs on.
+pub(super) trait Device: Send {
+    /// Whether the node can be counted on to be reset by it.
+    fn check(&self, path: &Path) -> Result<(), DeviceError>;
+    /// Asks for a timeout in seconds. The device may round it: what counts is read back.
+    fn set_timeout(&self, seconds: i32) -> io::Result<()>;
+    /// The timeout in force, in milliseconds.
+    fn timeout_ms(&self) -> io::Result<u64>;
+    /// Feeds it.
+    fn feed(&mut self) -> io::Result<()>;
+    /// Disarms it by the magic close.
+    fn disarm(self: Box<Self>) -> io::Result<()>;
+}
+
+/// The devices of Linux.
 #[derive(Debug)]
-pub(super) struct Device {
+pub(super) struct Linux;
+
+#[derive(Debug)]
+struct Open {
     file: File,
 }
 
@@ -35,12 +63,10 @@ pub(super) struct Device {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DeviceError {
     /// It cannot be opened.
-    #[error("{} cannot be opened: {source}{}", path.display(), owner.as_deref().unwrap_or_default())]
+    #[error("{} cannot be opened: {source}", path.display())]
     Open {
         /// The device.
         path: PathBuf,
-        /// Who has it, and what to do, if that is known.
-        owner: Option<String>,
         /// What the system said.
         source: io::Error,
     },
@@ -62,31 +88,46 @@ pub(super) enum DeviceError {
     },
 }
 
-impl Device {
-    /// Opens a device, which starts it, or feeds it once if it runs. Opened and found unusable, it is disarmed.
-    pub(super) fn open(path: &Path) -> Result<Self, DeviceError> {
-        let file = OpenOptions::new().write(true).open(path).map_err(|source| DeviceError::Open {
-            path: path.to_owned(),
-            owner: (source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error())).then(owner),
-            source,
-        })?;
-        let device = Self { file };
-        let fault = match device.options() {
-            Err(source) => DeviceError::Ioctl { path: path.to_owned(), source },
-            Ok(options) if options & MAGIC_CLOSE == 0 => DeviceError::Lacks {
-                path: path.to_owned(),
-                what: "the magic close (WDIOF_MAGICCLOSE): it would be disarmed by the death of convoked",
-            },
-            Ok(options) if options & SETS_TIMEOUT == 0 => DeviceError::Lacks {
-                path: path.to_owned(),
-                what: "a timeout that can be set (WDIOF_SETTIMEOUT)",
-            },
-            Ok(_) => return Ok(device),
-        };
-        drop(device.disarm());
-        Err(fault)
+impl DeviceError {
+    /// Whether somebody else has the device.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
     }
 
+    /// Whether there is no such device.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+impl Hardware for Linux {
+    fn is_irrevocable(&self, path: &Path) -> bool {
+        let Ok(found) = fs::metadata(path) else { return false };
+        is_irrevocable(Path::new("/sys"), found.rdev())
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Device>, DeviceError> {
+        let opened = OpenOptions::new().write(true).open(path);
+        let file = opened.map_err(|source| DeviceError::Open { path: path.to_owned(), source })?;
+        Ok(Box::new(Open { file }))
+    }
+
+    fn owner(&self) -> String {
+        owner()
+    }
+}
+
+/// As sysfs says it. The first watchdog has a second name, which sysfs tells nothing of.
+fn is_irrevocable(sys: &Path, device: u64) -> bool {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let place = match (major, minor) {
+        (10, 130) => sys.join("class/watchdog/watchdog0"),
+        _ => sys.join(format!("dev/char/{major}:{minor}")),
+    };
+    fs::read_to_string(place.join("nowayout")).is_ok_and(|text| text.trim() == "1")
+}
+
+impl Open {
     fn options(&self) -> io::Result<u32> {
         // SAFETY: WDIOC_GETSUPPORT fills a `struct watchdog_info`, which `Info` is; any bytes are a value of it.
         #[allow(
@@ -96,9 +137,24 @@ impl Device {
         let info = unsafe { ioctl(self.file.as_fd(), Getter::<GET_SUPPORT, Info>::new()) }?;
         Ok(info.options)
     }
+}
 
-    /// Asks for a timeout in seconds. The device may round it: what counts is read back.
-    pub(super) fn set_timeout(&self, seconds: i32) -> io::Result<()> {
+impl Device for Open {
+    fn check(&self, path: &Path) -> Result<(), DeviceError> {
+        let lacks = |what| Err(DeviceError::Lacks { path: path.to_owned(), what });
+        match self.options() {
+            Err(source) => Err(DeviceError::Ioctl { path: path.to_owned(), source }),
+            Ok(options) if options & MAGIC_CLOSE == 0 => {
+                lacks("the magic close (WDIOF_MAGICCLOSE): it would be disarmed by the death of convoked")
+            }
+            Ok(options) if options & SETS_TIMEOUT == 0 => {
+                lacks("a timeout that can be set (WDIOF_SETTIMEOUT)")
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn set_timeout(&self, seconds: i32) -> io::Result<()> {
         let mut value = seconds;
         // SAFETY: WDIOC_SETTIMEOUT reads and writes one int.
         #[allow(unsafe_code, reason = "rustix knows no watchdogs; the argument is one int, read and written")]
@@ -108,8 +164,7 @@ impl Device {
         Ok(())
     }
 
-    /// The timeout in force, in milliseconds.
-    pub(super) fn timeout_ms(&self) -> io::Result<u64> {
+    fn timeout_ms(&self) -> io::Result<u64> {
         // SAFETY: WDIOC_GETTIMEOUT writes one int.
         #[allow(unsafe_code, reason = "rustix knows no watchdogs; the argument is one int, written")]
         let seconds = unsafe { ioctl(self.file.as_fd(), Getter::<GET_TIMEOUT, i32>::new()) }?;
@@ -119,13 +174,12 @@ impl Device {
         }
     }
 
-    /// Feeds it. Any byte does but the magic one.
-    pub(super) fn feed(&mut self) -> io::Result<()> {
+    fn feed(&mut self) -> io::Result<()> {
+        // Any byte does but the magic one.
         self.file.write_all(b"\0")
     }
 
-    /// Disarms it by the magic close.
-    pub(super) fn disarm(mut self) -> io::Result<()> {
+    fn disarm(mut self: Box<Self>) -> io::Result<()> {
         self.file.write_all(b"V")
     }
 }
@@ -167,10 +221,27 @@ mod tests {
     fn what_is_no_watchdog_is_refused_with_its_name() {
         let dir = tempfile::tempdir().expect("scratch directory");
         let path = dir.path().join("watchdog");
-        let missing = Device::open(&path).expect_err("not there").to_string();
+        let missing = Linux.open(&path).map(drop).expect_err("not there");
+        assert!(missing.is_missing() && !missing.is_busy());
+        let missing = missing.to_string();
         assert!(missing.contains("watchdog cannot be opened: No such file"), "{missing}");
         fs::write(&path, "").expect("a plain file");
-        let plain = Device::open(&path).expect_err("a plain file").to_string();
+        let plain =
+            Linux.open(&path).and_then(|device| device.check(&path)).expect_err("a plain file").to_string();
         assert!(plain.contains("does not answer as a watchdog"), "{plain}");
+    }
+
+    #[test]
+    fn one_that_cannot_be_disarmed_is_known_by_both_of_its_names() {
+        let sys = tempfile::tempdir().expect("scratch directory");
+        for place in ["class/watchdog/watchdog0", "dev/char/248:1"] {
+            fs::create_dir_all(sys.path().join(place)).expect("directory");
+            fs::write(sys.path().join(place).join("nowayout"), "1\n").expect("written");
+        }
+        let of = |major, minor| is_irrevocable(sys.path(), rustix::fs::makedev(major, minor));
+        assert!(of(10, 130) && of(248, 1));
+        assert!(!of(248, 2), "nothing is known of it");
+        fs::write(sys.path().join("dev/char/248:1/nowayout"), "0\n").expect("written");
+        assert!(!of(248, 1));
     }
 }

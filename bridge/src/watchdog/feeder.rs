@@ -1,197 +1,50 @@
-//! The thread that owns the device, and what the rest of the daemon holds of it.
+//! The thread that owns the device.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use super::device::{Device, DeviceError};
+use super::device::{Device, DeviceError, Hardware};
+use super::handle::{NOT_NEEDED, NOTHING, Order, Setting, Standing};
 use super::judge::{Judge, Sight};
 use super::kept::Kept;
+use super::notes::{Note, Notes};
 use crate::atomic;
-use crate::paths::Paths;
 use crate::session::{Lease, boottime_ms};
 
-/// The thread needs no more.
-const STACK: usize = 64 * 1024;
 /// Feeds in one timeout: it survives three that come late.
 const FEEDS: u32 = 4;
 /// Between two looks while a device of an earlier daemon cannot be opened yet.
 const AGAIN: Duration = Duration::from_millis(100);
-/// How long the thread may take for an answer: a device that hangs must not hang the agent.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Orders that may wait for the thread. With more, it hangs in the device, and whoever asks hears nothing.
-const ORDERS: usize = 16;
-/// Nothing rests on the device.
-const NOTHING: u64 = u64::MAX;
+/// How long it counts who had the device: all processes are looked at for that.
+const OWNER_KNOWN: Duration = Duration::from_secs(10);
 
-/// Which device this node is to be reset by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Its path.
-    pub device: PathBuf,
-    /// Its timeout in seconds, as it is asked for.
-    pub timeout_s: u32,
-}
-
-/// How the watchdog stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It runs and is fed as is right.
-    Armed {
-        /// The device.
-        device: String,
-        /// Its timeout, as read back.
-        timeout_ms: u64,
-    },
-    /// It does not, or nobody can say.
-    Unarmed {
-        /// Why.
-        why: String,
-    },
-}
-
-impl Standing {
-    fn unarmed(why: impl Into<String>) -> Self {
-        Self::Unarmed { why: why.into() }
-    }
-
-    /// How long after it was last right to feed it the node is gone at the latest, in milliseconds; none if it is not armed.
-    /// As [`policy::Chain::reset_ms`] says it.
-    #[must_use]
-    pub fn reset_ms(&self) -> Option<u64> {
-        match self {
-            Self::Armed { timeout_ms, .. } => Some(timeout_ms.saturating_mul(2)),
-            Self::Unarmed { .. } => None,
-        }
-    }
-}
-
-/// Why nothing is armed before anything needs it.
-const NOT_NEEDED: &str = "nothing on this node rests on it";
-
-/// The watchdog, as all tasks of the daemon see it.
-#[derive(Clone, Debug)]
-pub struct Watchdog {
-    orders: SyncSender<Order>,
-    /// The time to stop of what rests on the device.
-    protects: Arc<AtomicU64>,
-    standing: watch::Receiver<Option<Standing>>,
-}
-
-#[derive(Debug)]
-enum Order {
-    Arm(Setting),
-    Disarm(oneshot::Sender<()>),
-    /// Reads the device back.
-    Check(oneshot::Sender<Standing>),
-}
-
-impl Watchdog {
-    /// Begins: takes over what an earlier daemon of this boot left running. `protects` is what the permits that it left
-    /// say of what rests on it, as for [`protect`](Self::protect).
-    ///
-    /// # Errors
-    /// When there is no thread to be had.
-    pub fn begin(
-        paths: &Paths,
-        boot: &str,
-        lease: Lease,
-        protects: Option<u64>,
-        setting: Option<&Setting>,
-    ) -> io::Result<Self> {
-        let file = paths.watchdog_file();
-        let kept = Kept::load(&file, boot);
-        let first = kept.is_none().then(|| Standing::unarmed(NOT_NEEDED));
-        let (told, standing) = watch::channel(first);
-        let (orders, inbox) = sync_channel(ORDERS);
-        let protects = Arc::new(AtomicU64::new(protects.unwrap_or(NOTHING)));
-        let feeder = Feeder {
-            file,
-            boot: boot.to_owned(),
-            asked_s: setting.map(|setting| setting.timeout_s),
-            lease,
-            protects: protects.clone(),
-            judge: Judge::default(),
-            kept,
-            device: None,
-            told,
-        };
-        thread::Builder::new()
-            .name("watchdog".to_owned())
-            .stack_size(STACK)
-            .spawn(move || feeder.run(inbox))?;
-        Ok(Self { orders, protects, standing })
-    }
-
-    /// Has the device opened, set and fed from now on. How that went is told by [`standing`](Self::standing).
-    pub fn arm(&self, setting: Setting) {
-        // Without its thread the device is fed by nobody, and that is told already.
-        drop(self.orders.try_send(Order::Arm(setting)));
-    }
-
-    /// Has the device disarmed, and waits for that.
-    pub async fn disarm(&self) {
-        let (done, disarmed) = oneshot::channel();
-        drop(self.orders.try_send(Order::Disarm(done)));
-        drop(tokio::time::timeout(PATIENCE, disarmed).await);
-    }
-
-    /// Says what rests on the device: how long that may take to stop at the end of a lease, in milliseconds, or that nothing
-    /// does. In force before this returns.
-    pub fn protect(&self, budget_ms: Option<u64>) {
-        self.protects.store(budget_ms.map_or(NOTHING, |budget| budget.min(NOTHING - 1)), Ordering::SeqCst);
-    }
-
-    /// Reads the device back: whether it is armed and resets the node in `reset_ms`, just before something comes to rest
-    /// on it.
-    ///
-    /// # Errors
-    /// Why it does not, in words.
-    pub async fn check(&self, reset_ms: u64) -> Result<(), String> {
-        let (reply, answer) = oneshot::channel();
-        drop(self.orders.try_send(Order::Check(reply)));
-        let standing = match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(Ok(standing)) => standing,
-            Ok(Err(_)) | Err(_) => return Err("the watchdog does not answer".to_owned()),
-        };
-        match (standing.reset_ms(), standing) {
-            (Some(found), _) if found <= reset_ms => Ok(()),
-            (Some(found), _) => {
-                Err(format!("the watchdog resets this node in {found} ms, and others wait for {reset_ms} ms"))
-            }
-            (None, Standing::Unarmed { why }) => Err(format!("this node's watchdog is not armed: {why}")),
-            (None, Standing::Armed { .. }) => Err("this node's watchdog is not armed".to_owned()),
-        }
-    }
-
-    /// How it stands, now and whenever that changes; none as long as an earlier daemon's device is not taken over.
-    pub fn standing(&self) -> watch::Receiver<Option<Standing>> {
-        self.standing.clone()
-    }
-}
-
-struct Feeder {
-    file: PathBuf,
-    boot: String,
+pub(super) struct Feeder {
+    pub(super) file: PathBuf,
+    pub(super) boot: String,
     /// What `convoke.toml` asks for.
-    asked_s: Option<u32>,
-    lease: Lease,
-    protects: Arc<AtomicU64>,
-    judge: Judge,
+    pub(super) asked_s: Option<u32>,
+    pub(super) lease: Lease,
+    pub(super) protects: Arc<AtomicU64>,
+    pub(super) judge: Judge,
     /// What runs, or ran when an earlier daemon ended.
-    kept: Option<Kept>,
-    device: Option<Device>,
-    told: watch::Sender<Option<Standing>>,
+    pub(super) kept: Option<Kept>,
+    pub(super) hardware: Box<dyn Hardware>,
+    pub(super) device: Option<Box<dyn Device>>,
+    /// Who had a device that could not be opened, and when that was looked for.
+    pub(super) owner: Option<(Instant, String)>,
+    pub(super) notes: Notes,
+    pub(super) told: watch::Sender<Option<Standing>>,
 }
 
 impl Feeder {
-    fn run(mut self, inbox: Receiver<Order>) {
+    pub(super) fn run(mut self, inbox: Receiver<Order>) {
         loop {
             self.turn();
             let order = match self.period() {
@@ -233,7 +86,9 @@ impl Feeder {
         let before = self.judge.is_over();
         let may = self.judge.may_feed(&sight);
         if !before && self.judge.is_over() {
-            tracing::error!("this process stood still for longer than a lease: the watchdog is fed no more");
+            self.tell(Standing::unarmed(
+                "convoked stood still for longer than a lease, and feeds it no more",
+            ));
         }
         may
     }
@@ -242,6 +97,10 @@ impl Feeder {
     fn turn(&mut self) {
         let Some(kept) = self.kept.clone() else { return self.judge.rest() };
         if !self.may_feed() {
+            // What is never fed again need not reset a node that nothing rests on it any more.
+            if self.judge.is_over() && self.protects().is_none() {
+                self.disarm();
+            }
             return;
         }
         match &mut self.device {
@@ -261,30 +120,35 @@ impl Feeder {
     }
 
     fn tell(&self, standing: Standing) {
-        self.told.send_if_modified(|before| {
+        let news = self.told.send_if_modified(|before| {
             let news = before.as_ref() != Some(&standing);
             if news {
-                match &standing {
-                    Standing::Armed { device, timeout_ms } => {
-                        tracing::info!(device, timeout_ms, "the watchdog is armed");
-                    }
-                    Standing::Unarmed { why } if why == NOT_NEEDED => {
-                        tracing::info!("the watchdog is disarmed")
-                    }
-                    Standing::Unarmed { why } => tracing::warn!(why, "no watchdog is armed"),
-                }
-                *before = Some(standing);
+                *before = Some(standing.clone());
             }
             news
         });
+        if news {
+            self.notes.take(Note::Stands(standing));
+        }
+    }
+
+    /// Why a device cannot be used, and who has it, if that is why.
+    fn fault(&mut self, error: &DeviceError) -> String {
+        if !error.is_busy() {
+            return error.to_string();
+        }
+        let known = self.owner.take().filter(|(looked, _)| looked.elapsed() < OWNER_KNOWN);
+        let (_, owner) = self.owner.insert(known.unwrap_or_else(|| (Instant::now(), self.hardware.owner())));
+        format!("{error}{owner}")
     }
 
     fn obey(&mut self, order: Order) {
         match order {
-            // What is being taken over is tried again and again anyway.
-            Order::Arm(_) if self.kept.is_some() => {}
             Order::Arm(setting) => {
-                if let Err(why) = self.arm(&setting) {
+                // What runs, or is being taken over, is tried again and again anyway.
+                if self.kept.is_none()
+                    && let Err(why) = self.arm(&setting)
+                {
                     self.tell(Standing::unarmed(why));
                 }
                 // Also where it says what it said before: whoever asked is to hear of it.
@@ -312,21 +176,7 @@ impl Feeder {
         };
         let unkept = |error: io::Error| format!("{} cannot be written: {error}", self.file.display());
         kept.save(&self.file).map_err(unkept)?;
-        let armed = Device::open(&setting.device).map_err(|error| error.to_string()).and_then(|device| {
-            let mut set = || {
-                device.set_timeout(i32::try_from(setting.timeout_s).unwrap_or(i32::MAX))?;
-                // W counts only if it is read back.
-                kept.timeout_ms = device.timeout_ms()?;
-                kept.save(&self.file)
-            };
-            match set() {
-                Ok(()) => Ok(device),
-                Err(error) => {
-                    drop(device.disarm());
-                    Err(format!("{} does not take a timeout: {error}", setting.device.display()))
-                }
-            }
-        });
+        let armed = self.start(setting, &mut kept);
         match armed {
             Ok(device) => {
                 self.tell_armed(&kept);
@@ -340,16 +190,47 @@ impl Feeder {
         }
     }
 
+    /// Opens the device, which starts it, and sets it. What is not as it must be is disarmed again.
+    fn start(&mut self, setting: &Setting, kept: &mut Kept) -> Result<Box<dyn Device>, String> {
+        // It could not be disarmed again: it is not even opened.
+        if self.hardware.is_irrevocable(&setting.device) {
+            let device = setting.device.display();
+            return Err(format!(
+                "{device} cannot be disarmed once it runs (nowayout): load its driver without that"
+            ));
+        }
+        let device = self.hardware.open(&setting.device).map_err(|error| self.fault(&error))?;
+        let set = || {
+            device.check(&setting.device).map_err(|error| error.to_string())?;
+            let set = device.set_timeout(i32::try_from(setting.timeout_s).unwrap_or(i32::MAX));
+            // W counts only if it is read back.
+            set.and_then(|()| device.timeout_ms())
+                .map_err(|error| format!("{} does not take a timeout: {error}", setting.device.display()))
+        };
+        let set = set().and_then(|timeout_ms| {
+            kept.timeout_ms = timeout_ms;
+            kept.save(&self.file)
+                .map_err(|error| format!("{} cannot be written: {error}", self.file.display()))
+        });
+        match set {
+            Ok(()) => Ok(device),
+            Err(why) => {
+                drop(device.disarm());
+                Err(why)
+            }
+        }
+    }
+
     /// An earlier daemon left the device running.
     fn take_over(&mut self, mut kept: Kept) {
-        let device = match Device::open(&kept.device) {
+        // Whatever is found, it runs on: something may rest on it.
+        let device = match self.hardware.open(&kept.device) {
             Ok(device) => device,
             Err(error) => {
-                self.tell(Standing::unarmed(error.to_string()));
+                let why = self.fault(&error);
+                self.tell(Standing::unarmed(why));
                 // No device that could still fire: there is nothing to take over.
-                if let DeviceError::Open { source, .. } = &error
-                    && source.kind() == io::ErrorKind::NotFound
-                {
+                if error.is_missing() {
                     self.kept = None;
                 }
                 return;
@@ -357,7 +238,7 @@ impl Feeder {
         };
         let mut read = device.timeout_ms();
         if read.as_ref().is_ok_and(|found| *found > kept.timeout_ms) {
-            read = Self::shorten(&device, &kept);
+            read = Self::shorten(&*device, &kept);
         }
         self.device = Some(device);
         match read {
@@ -365,10 +246,7 @@ impl Feeder {
                 kept.timeout_ms = found;
                 self.tell_armed(&kept);
                 if self.asked_s.is_some_and(|asked| u64::from(asked) * 1_000 != found) {
-                    tracing::info!(
-                        timeout_ms = found,
-                        "the watchdog's new timeout counts once it was disarmed"
-                    );
+                    self.notes.take(Note::TimeoutLater(found));
                 }
                 self.kept = Some(kept);
             }
@@ -386,7 +264,7 @@ impl Feeder {
         }
     }
 
-    fn shorten(device: &Device, kept: &Kept) -> io::Result<u64> {
+    fn shorten(device: &dyn Device, kept: &Kept) -> io::Result<u64> {
         device.set_timeout(i32::try_from(kept.timeout_ms / 1_000).unwrap_or(i32::MAX))?;
         device.timeout_ms()
     }
@@ -396,15 +274,19 @@ impl Feeder {
         if self.protects().is_some() {
             return;
         }
-        if let Some(device) = self.device.take()
+        // One that was not taken over runs as well. If somebody else has it, it is theirs.
+        let kept = self.kept.take();
+        let left = || kept.and_then(|kept| self.hardware.open(&kept.device).ok());
+        if let Some(device) = self.device.take().or_else(left)
             && let Err(error) = device.disarm()
         {
-            tracing::error!(%error, "the watchdog cannot be disarmed, and resets this node");
+            self.notes.take(Note::NotDisarmed(error));
         }
         if let Err(error) = atomic::remove(&self.file) {
-            tracing::error!(%error, "the next daemon takes a watchdog for running that is disarmed");
+            self.notes.take(Note::FileStays(error));
         }
-        self.kept = None;
+        // What is armed later has not been given up.
+        self.judge = Judge::default();
         self.tell(Standing::unarmed(NOT_NEEDED));
     }
 
@@ -425,46 +307,4 @@ impl Feeder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn begin(dir: &tempfile::TempDir) -> Watchdog {
-        let paths = Paths::below(dir.path());
-        std::fs::create_dir_all(paths.run_dir()).expect("directory");
-        Watchdog::begin(&paths, "boot", Lease::default(), None, None).expect("a thread")
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_armed_is_told_and_nothing_may_rest_on_it() {
-        let dir = tempfile::tempdir().expect("scratch directory");
-        let watchdog = begin(&dir);
-        let mut standing = watchdog.standing();
-        assert_eq!(*standing.borrow_and_update(), Some(Standing::unarmed(NOT_NEEDED)));
-        for _ in 0..2 {
-            watchdog.arm(Setting { device: dir.path().join("none"), timeout_s: 5 });
-            tokio::time::timeout(Duration::from_secs(10), standing.changed())
-                .await
-                .expect("told")
-                .expect("alive");
-            let told = standing.borrow_and_update().clone();
-            let Some(Standing::Unarmed { why }) = told else { panic!("{told:?}") };
-            assert!(why.contains("none cannot be opened: No such file"), "{why}");
-        }
-        let why = watchdog.check(10_000).await.expect_err("not armed");
-        assert!(why.contains("none cannot be opened"), "{why}");
-        assert!(!Paths::below(dir.path()).watchdog_file().exists(), "no later daemon takes it over");
-    }
-
-    #[tokio::test]
-    async fn a_device_of_an_earlier_daemon_that_is_not_there_is_not_waited_for() {
-        let dir = tempfile::tempdir().expect("scratch directory");
-        let paths = Paths::below(dir.path());
-        std::fs::create_dir_all(paths.run_dir()).expect("directory");
-        let kept = Kept { boot: "boot".to_owned(), device: dir.path().join("gone"), timeout_ms: 5_000 };
-        kept.save(&paths.watchdog_file()).expect("written");
-        let mut standing = begin(&dir).standing();
-        let told = tokio::time::timeout(Duration::from_secs(10), standing.wait_for(Option::is_some)).await;
-        let told = told.expect("told").expect("alive").clone();
-        assert!(matches!(&told, Some(Standing::Unarmed { why }) if why.contains("gone")), "{told:?}");
-    }
-}
+mod tests;

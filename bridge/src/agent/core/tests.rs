@@ -142,6 +142,7 @@ impl Lab {
             held: named(held),
             releasing: named(releasing),
             left_filed: BTreeMap::new(),
+            left_armed: false,
             gated: Gated::default(),
         });
         let now = Now { boot_ms: 100_000, mono: Duration::from_secs(100), leased: true, ends_ms: 0 };

@@ -21,6 +21,8 @@ pub(super) struct Chain {
     standing: Option<Standing>,
     /// What the cluster was told last, and whether it has taken that.
     told: Option<(Standing, bool)>,
+    /// Whether the log may say that it is armed: by what was told, or by what an earlier daemon of this life told.
+    counted_on: bool,
     /// When it is tried to be armed at the earliest; none while that is under way.
     try_at_ms: Option<u64>,
     /// The time of the last word on it.
@@ -28,8 +30,9 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    pub(super) fn new() -> Self {
-        Self { try_at_ms: Some(0), ..Self::default() }
+    /// `left` is whether an earlier daemon left it armed.
+    pub(super) fn new(left: bool) -> Self {
+        Self { try_at_ms: Some(0), counted_on: left, ..Self::default() }
     }
 }
 
@@ -98,7 +101,7 @@ impl Agent {
             self.chain.try_at_ms = None;
             self.actions.push(Action::Arm);
         }
-        let was_armed = self.chain.told.as_ref().is_some_and(|(told, _)| told.reset_ms().is_some());
+        let was_armed = self.chain.counted_on;
         let word = match standing {
             Standing::Armed { .. } if !wanted => Standing::Unarmed { why: NOT_NEEDED.to_owned() },
             // Nobody asks for it, and nobody counts on it.
@@ -132,6 +135,7 @@ impl Agent {
                 Fact::WatchdogDisarmed { node, incarnation, said_ms, why: why.clone() }
             }
         });
+        self.chain.counted_on |= word.reset_ms().is_some();
         self.chain.told = Some((word, false));
     }
 
@@ -141,7 +145,10 @@ impl Agent {
             return;
         }
         match &mut self.chain.told {
-            Some((_, known)) if taken => *known = true,
+            Some((told, known)) if taken => {
+                *known = true;
+                self.chain.counted_on = told.reset_ms().is_some();
+            }
             told => *told = None,
         }
     }

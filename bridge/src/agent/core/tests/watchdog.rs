@@ -161,9 +161,20 @@ fn terms_that_rest_on_it_are_taken_once_it_is_armed_and_quick_enough() {
         view
     };
     assert_eq!(lab.order(vec![offered(9_999)]), "", "others would wait for too short a time");
-    let taken = lab.order(vec![offered(10_000)]);
-    assert!(taken.starts_with("file db.service 7; send TermsAcknowledged"), "{taken}");
+    assert_eq!(lab.order(vec![offered(10_000)]), "file db.service 7");
     assert_eq!(lab.agent.protects(), Some(5_000));
+    // The last look at the device, before the file is written, finds it too slow.
+    let why = "the watchdog resets this node in 20000 ms".to_owned();
+    assert_eq!(lab.hear(Event::NotFiled { unit: "db.service".into(), why }), "");
+    let again = lab.order(vec![offered(10_000)]);
+    assert!(!again.contains("Acknowledged"), "{again}");
+    let again = format!("{again}; {}", lab.hear(Event::Tick));
+    assert!(again.contains("file db.service 7") && !again.contains("Acknowledged"), "{again}");
+    let filed = |revision| Event::Filed { unit: "db.service".into(), token: Token(7), revision };
+    lab.order(vec![offered(10_000)]);
+    let told = lab.hear(filed(9));
+    assert!(told.starts_with("send TermsAcknowledged"), "{told}");
+    assert_eq!(lab.hear(filed(9)), "", "once is enough");
 }
 
 #[test]
@@ -184,6 +195,24 @@ fn nothing_is_disarmed_or_started_before_it_is_known_what_an_earlier_daemon_left
     lab.open(1);
     assert_eq!(lab.order(vec![watched(7, Phase::Granted)]), "");
     assert_eq!(lab.stands(armed()), "start db.service 7; send armed /dev/watchdog 5000");
+}
+
+#[test]
+fn what_an_earlier_daemon_said_is_taken_back_at_once() {
+    let mut held = permit(7);
+    (held.terms.fencing, held.terms.watchdog_ms) = (Fencing::Watchdog, 10_000);
+    let mut lab = lab_with(&[("db.service", held)]);
+    lab.agent.chain = crate::agent::core::watchdog::Chain::new(true);
+    lab.offer(true);
+    lab.look("db.service", up());
+    lab.open(2);
+    // Somebody else has opened it in between.
+    let told = lab.stands(unarmed("/dev/watchdog cannot be opened"));
+    assert_eq!(told, "arm; send unarmed: /dev/watchdog cannot be opened");
+    // It is the answer to that order as well, and told once.
+    assert_eq!(lab.stands(unarmed("/dev/watchdog cannot be opened")), "");
+    lab.taken();
+    assert_eq!(lab.stands(armed()), "send armed /dev/watchdog 5000");
 }
 
 #[test]
