@@ -139,7 +139,10 @@ impl Shell {
                 });
             }
             Action::Arm => match &self.device {
-                Some(device) => self.watchdog.arm(device.clone()),
+                Some(device) => {
+                    self.watchdog.arm(device.clone());
+                    self.look_at_reboots(device.timeout_s);
+                }
                 None => {
                     let why = "/etc/convoke/convoke.toml cannot be read".to_owned();
                     self.pending.push_back(Event::Watchdog(Standing::Unarmed { why }));
@@ -184,6 +187,22 @@ impl Shell {
             tracing::error!(%error, "the floors cannot be written; nothing is reported until they can");
         }
         saved.is_ok()
+    }
+
+    /// At an orderly reboot PID 1 opens what convoked left running, and sets it to a time of its own.
+    fn look_at_reboots(&self, timeout_s: u32) {
+        let Some(systemd) = self.systemd.clone() else { return };
+        tokio::spawn(async move {
+            let found = systemd.reboot_watchdog().await.unwrap_or_default();
+            if found > Duration::from_secs(timeout_s.into()) {
+                tracing::warn!(
+                    reboot_watchdog_s = found.as_secs(),
+                    timeout_s,
+                    "a reboot that hangs may make the watchdog slower than others wait for: set RebootWatchdogSec=0 in \
+                     /etc/systemd/system.conf and run `systemctl daemon-reexec`"
+                );
+            }
+        });
     }
 
     /// The order to disarm was lost, or comes late: the agent hears how the watchdog stands by then.
