@@ -80,7 +80,12 @@ fn armed(c: &Cluster) -> Result<()> {
     let of = |kind: &str| events.iter().filter(|e| e.kind == kind).map(|e| e.index).collect::<Vec<_>>();
     let (armed, granted) = (of("watchdog-armed"), of("unit-granted"));
     ensure!(armed.len() == 3, "{} nodes have armed theirs", armed.len());
-    ensure!(armed.first() < granted.last(), "it was granted before anything was armed");
+    let its = events.iter().find(|e| e.kind == "watchdog-armed" && e.node.as_deref() == Some(name.as_str()));
+    let its = its.context("its node has not armed its own")?.index;
+    ensure!(
+        granted.last().is_some_and(|granted| its < *granted),
+        "it was granted before its node had armed its own"
+    );
     c.never_twice(UNIT)
 }
 
