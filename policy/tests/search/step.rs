@@ -1,8 +1,6 @@
 //! What each action does.
 
-use policy::{
-    Command, Definition, Entry, Fact, Fencing, InventoryItem, Offer, Power, Refusal, State, Wish, plan,
-};
+use policy::{Command, Definition, Entry, Fact, Fencing, Power, Refusal, State, Wish, plan};
 
 use super::action::{Action, Twin};
 use super::check::{self, Breach};
@@ -17,7 +15,7 @@ use super::{Scene, Search};
 /// Length of a lease in milliseconds, and of a tick.
 pub(crate) const TICK_MS: u64 = 850;
 /// The longest stop in milliseconds.
-const STOP_MS: u64 = super::machine::STOP_TICKS as u64 * TICK_MS;
+pub(super) const STOP_MS: u64 = super::machine::STOP_TICKS as u64 * TICK_MS;
 /// Rounds in which a plan has to settle.
 const ROUNDS: usize = 6;
 
@@ -333,22 +331,6 @@ impl World {
         }
     }
 
-    fn item(&self, scene: &Scene, node: usize, unit: usize, running: bool) -> InventoryItem {
-        let offered = self.machines[node].copies[unit].offered;
-        InventoryItem {
-            unit: unit_name(unit),
-            offer: offered.then(|| Offer {
-                definition: Some(definition(scene.fencing, unit)),
-                fault: None,
-                gated: true,
-                enabled: unit == DB || scene.app,
-                stop_budget_ms: STOP_MS,
-                present: true,
-            }),
-            running,
-        }
-    }
-
     /// Another node leads. It knows of sessions what was committed, and waits a full lease from here (F5).
     fn elect(&mut self, broken: Option<Rule>, node: usize, jump: bool) {
         self.spend(Fault::Elect);
@@ -492,7 +474,7 @@ impl World {
     }
 }
 
-fn definition(fencing: Fencing, unit: usize) -> Definition {
+pub(super) fn definition(fencing: Fencing, unit: usize) -> Definition {
     let mut definition = Definition { fencing, failure_reset_ms: 1_000, ..Definition::exclusive() };
     if unit == APP {
         definition.requires.insert(unit_name(DB));
