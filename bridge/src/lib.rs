@@ -17,3 +17,4 @@ pub mod paths;
 pub mod pki;
 pub mod session;
 pub mod tls;
+pub mod watchdog;

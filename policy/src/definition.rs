@@ -232,13 +232,8 @@ impl Definition {
     }
 
     /// Why no permit may ever carry these terms (F7), if so.
-    ///
-    /// `watchdog` waits for a self-fencing chain that was armed before the grant (F17); this version arms none.
     #[must_use]
     pub fn contradiction(&self) -> Option<&'static str> {
-        if self.fencing == Fencing::Watchdog {
-            return Some("Fencing=watchdog: no node has an armed self-fencing chain");
-        }
         if let Some(assembly) = &self.assembly {
             if self.replicas == Replicas::Count(1) {
                 return Some("Assembly= is for a unit of several replicas");

@@ -18,6 +18,7 @@ use super::reconcile::is_trigger;
 use super::takedown::take_down;
 use super::wishes::Spool;
 use crate::session::{Lease, Pulse};
+use crate::watchdog::Watchdog;
 
 /// How much longer than `TimeoutStartSec=` a start may take: it may wait for units that it is ordered after.
 const START_SLACK: Duration = Duration::from_secs(600);
@@ -45,6 +46,7 @@ pub(super) struct Hands {
     pub(super) pulse: Pulse,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) spool: Spool,
+    pub(super) watchdog: Watchdog,
 }
 
 /// One operation on one unit.
@@ -192,12 +194,12 @@ impl Task {
                             self.unit,
                             stop.budget.as_millis()
                         );
-                        take_down(Some(self.name()), why).await;
+                        take_down(Some(self.name()), why, self.hands.watchdog.protects()).await;
                     }
                     let first = *killed.get_or_insert_with(Instant::now);
                     if stop.if_stuck == IfStuck::TakeDownLater && first.elapsed() >= STUCK_LIMIT {
                         let why = format!("{} cannot be stopped (OnStopFailure=fence): {what}", self.unit);
-                        take_down(Some(self.name()), why).await;
+                        take_down(Some(self.name()), why, self.hands.watchdog.protects()).await;
                     }
                     if let Err(error) = self.kill(stop, KILL_LIMIT).await {
                         tracing::warn!(unit = %self.unit, %error, "what is left cannot be killed");

@@ -155,7 +155,6 @@ fn bad_values_are_errors_with_place_and_help() {
         ("CheckIntervalSec=1s", Code::NoCheck, 18),
         ("CheckTimeoutSec=1s", Code::NoCheck, 17),
         ("Replica=1", Code::UnknownKey, 1),
-        ("Fencing=watchdog", Code::NoWatchdog, 9),
     ];
     for (body, code, column) in table {
         let (section, found) = one(body);
@@ -187,6 +186,11 @@ fn fencing_and_quorum_loss_must_go_together() {
         ("Fencing=lease\nOnQuorumLoss=freeze", vec![(Code::NeedsStop, Severity::Error)]),
         ("Replicas=2\nFencing=lease", vec![(Code::NeedsStop, Severity::Error)]),
         ("Fencing=lease", vec![(Code::LeaseExclusive, Severity::Warning)]),
+        ("Fencing=watchdog\nOnQuorumLoss=continue", vec![(Code::NeedsStop, Severity::Error)]),
+        ("Replicas=2\nFencing=watchdog", vec![(Code::NeedsStop, Severity::Error)]),
+        ("Fencing=watchdog", vec![(Code::WatchdogExclusive, Severity::Warning)]),
+        ("Fencing=watchdog\nOnQuorumLoss=reboot", vec![(Code::WatchdogExclusive, Severity::Warning)]),
+        ("Replicas=2\nFencing=watchdog\nOnQuorumLoss=stop", vec![]),
         ("Fencing=none", vec![(Code::NotExclusive, Severity::Warning)]),
         ("Replicas=2\nFencing=lease\nOnQuorumLoss=stop", vec![]),
         ("OnQuorumLoss=continue", vec![]),
