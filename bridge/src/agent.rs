@@ -28,6 +28,7 @@ mod permit;
 mod prepare;
 mod probe;
 mod reconcile;
+mod remains;
 mod run;
 mod takedown;
 mod tasks;

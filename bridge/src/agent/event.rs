@@ -190,6 +190,8 @@ pub struct Stop {
     /// Units that are gated on the same permit and go with it.
     pub members: Vec<String>,
     pub remembered: Remembered,
+    /// Says whether anything is left outside the unit's processes.
+    pub gone: Option<Program>,
     /// After this the group is killed.
     pub budget: Duration,
     pub if_stuck: IfStuck,

@@ -485,6 +485,7 @@ impl Agent {
         let stop = Stop {
             members: unit.members(),
             remembered: unit.remembered.clone(),
+            gone: unit.found.as_ref().and_then(|found| found.gone.clone()),
             budget,
             if_stuck,
             down: unit.run.is_down(),

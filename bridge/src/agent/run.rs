@@ -295,6 +295,7 @@ impl Shell {
             events: events.clone(),
             spool: self.spool.clone(),
             watchdog: self.watchdog.clone(),
+            node_name: self.agent.node_name.clone(),
         };
         let task = Task { op, unit: unit.clone(), hands };
         let looking = self.looking.clone();

@@ -240,6 +240,7 @@ fn discover(machine: &Shared) -> Discovery {
             members: Vec::new(),
             assembly: None,
             check: None,
+            gone: None,
         };
         (name.clone(), found)
     });

@@ -174,6 +174,7 @@ impl Section {
     /// The programs that the cluster runs for it on this node, by their keys.
     pub fn programs(&self) -> impl Iterator<Item = (&'static str, &Program)> {
         let check = self.check.iter().map(|check| ("CheckExec", &check.program));
+        let gone = self.gone.iter().map(|program| ("GoneExec", program));
         let assembly = self.assembly.iter();
         assembly
             .flat_map(|assembly| {
@@ -181,6 +182,7 @@ impl Section {
                 std::iter::once(("Position", &assembly.position)).chain(ready)
             })
             .chain(check)
+            .chain(gone)
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) const SUPPORTED: &[&str] = &[
     "CheckExec",
     "CheckIntervalSec",
     "CheckTimeoutSec",
+    "GoneExec",
 ];
 
 /// Keys of the design that this version does not act on. They are refused rather than ignored: the unit

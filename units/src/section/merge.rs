@@ -140,6 +140,7 @@ impl<'a> Merge<'a> {
             failure_reset_ms: self.scalar("FailureResetSec").map_or(Some(FAILURE_RESET_MS), |r: Reset| r.0),
             assembly,
             check: self.health(),
+            gone: self.scalar("GoneExec"),
         };
         self.check(&section);
         section

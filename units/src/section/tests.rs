@@ -50,6 +50,7 @@ fn an_empty_section_is_exclusive_and_fenced() {
             failure_reset_ms: Some(600_000),
             assembly: None,
             check: None,
+            gone: None,
         }
     );
 }
@@ -150,6 +151,7 @@ fn bad_values_are_errors_with_place_and_help() {
         ("Rank=/bin/true", Code::UnsupportedKey, 1),
         ("Assembly=serial", Code::BadValue, 10),
         ("CheckExec=bin/check", Code::BadValue, 11),
+        ("GoneExec=./gone", Code::BadValue, 10),
         ("CheckIntervalSec=0\nCheckExec=/bin/check", Code::BadValue, 18),
         ("CheckTimeoutSec=infinity\nCheckExec=/bin/check", Code::BadValue, 17),
         ("CheckIntervalSec=1s", Code::NoCheck, 18),

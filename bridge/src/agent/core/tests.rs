@@ -57,6 +57,7 @@ fn plain() -> Found {
         members: Vec::new(),
         assembly: None,
         check: None,
+        gone: None,
     }
 }
 

@@ -26,6 +26,7 @@ impl Lab {
             members: Vec::new(),
             assembly: None,
             check: None,
+            gone: None,
         };
         let found = BTreeMap::from([("db.service".into(), found)]);
         self.hear(Event::Discovered(Discovery { found, ..Discovery::default() }))
