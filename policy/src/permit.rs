@@ -85,6 +85,12 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// Whether its node may go by stricter terms than these already, though it has not said so (F13).
+    #[must_use]
+    pub fn next_is_stricter_than(&self, fencing: Fencing) -> bool {
+        self.next_terms.as_ref().is_some_and(|next| next.fencing > fencing)
+    }
+
     /// Whether no other copy may run: by its terms, or by those that it was asked to take over (F13).
     #[must_use]
     pub fn is_exclusive(&self) -> bool {

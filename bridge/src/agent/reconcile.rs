@@ -152,8 +152,11 @@ impl Agent {
         let known = self.units.get(&permit.unit).and_then(|unit| unit.held.as_ref());
         let known = known.filter(|held| held.token == permit.token);
         let assembled = self.view.as_ref().is_some_and(|view| view.assembly.contains_key(&permit.unit));
-        // Terms that were taken over count, though the cluster may not have heard of that yet (F13).
-        let later = known.map(|held| &held.terms).filter(|terms| terms.revision > permit.terms.revision);
+        // Terms that were taken over count, though the cluster may not have heard of that yet (F13): later ones, and of a copy
+        // that was found running also those of the same definition.
+        let later = known.map(|held| &held.terms).filter(|terms| {
+            terms.revision > permit.terms.revision || permit.next_terms.as_ref() == Some(*terms)
+        });
         Permit {
             token: permit.token,
             incarnation: permit.incarnation.clone(),
@@ -207,7 +210,7 @@ impl Agent {
             unit.told = None;
         }
         // Terms that were taken over and are not in place are acknowledged when they are.
-        let later = file.terms.revision > permit.terms.revision;
+        let later = file.terms != permit.terms;
         unit.filing = later.then_some((file.token, file.terms.revision));
         unit.held = Some(file.clone());
         unit.filed = true;

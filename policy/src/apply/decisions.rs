@@ -175,11 +175,17 @@ impl Step<'_> {
         let chain = self.state.reset_ms(holder, &definition).map_err(Refusal::Unsafe)?;
         let permit = self.live_permit(unit, token)?;
         let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms, chain);
+        if permit.next_is_stricter_than(terms.fencing) {
+            return Err(Refusal::Unsafe(
+                "its node may have taken stricter terms over already: what it says of them comes first"
+                    .to_string(),
+            ));
+        }
         permit.next_terms = Some(terms);
         Ok(())
     }
 
-    /// A permit whose own terms say `lease` or `none` ends by time (F6, F7).
+    /// A permit whose own terms say `none`, `lease` or `watchdog` ends by time (F6, F7, F17).
     pub(super) fn expire(&mut self, unit: &UnitName, token: Token) -> Result<(), Refusal> {
         let permit = self.state.permit(unit, token).ok_or_else(|| stale("no such permit"))?;
         self.state.may_touch(unit, permit.node)?;

@@ -289,11 +289,13 @@ impl<'a> Planner<'a> {
             let sound =
                 definition.contradiction().is_none() && self.state.reset_ms(permit.node, definition).is_ok();
             let alone = self.state.node_maintenance(permit.node).is_some();
+            let unheard = permit.next_is_stricter_than(definition.fencing);
             if terms != permit.terms
                 && !asked
                 && heard
                 && sound
                 && !alone
+                && !unheard
                 && !exclusive_surplus
                 && !permit.is_revoking()
                 && !self.is_leaving(name, *token)

@@ -350,7 +350,7 @@ impl Machine {
                 let left = self.alone.contains_key(unit);
                 copy.terms.as_ref().is_some_and(|terms| {
                     terms.on_quorum_loss != OnQuorumLoss::Continue
-                        && (!left || terms.fencing == Fencing::Lease)
+                        && (!left || terms.fencing != Fencing::Required)
                 })
             };
             let due: Vec<UnitName> = self

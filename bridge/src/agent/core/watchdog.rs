@@ -23,6 +23,8 @@ pub(super) struct Chain {
     told: Option<(Standing, bool)>,
     /// Whether the log may say that it is armed: by what was told, or by what an earlier daemon of this life told.
     counted_on: bool,
+    /// Whether this daemon or one before it had it armed: it may run, though it is not called armed any more.
+    was_begun: bool,
     /// When it is tried to be armed at the earliest; none while that is under way.
     try_at_ms: Option<u64>,
     /// The time of the last word on it.
@@ -32,7 +34,7 @@ pub(super) struct Chain {
 impl Chain {
     /// `left` is whether an earlier daemon left it armed.
     pub(super) fn new(left: bool) -> Self {
-        Self { try_at_ms: Some(0), counted_on: left, ..Self::default() }
+        Self { try_at_ms: Some(0), counted_on: left, was_begun: left, ..Self::default() }
     }
 }
 
@@ -99,6 +101,7 @@ impl Agent {
         let armed = standing.reset_ms().is_some();
         if wanted && !armed && self.chain.try_at_ms.is_some_and(|at| at <= now.boot_ms) {
             self.chain.try_at_ms = None;
+            self.chain.was_begun = true;
             self.actions.push(Action::Arm);
         }
         let was_armed = self.chain.counted_on;
@@ -156,8 +159,7 @@ impl Agent {
     /// At the very end of the daemon nothing rests on the watchdog any more, and nothing will: an end that cannot be told, for
     /// want of a quorum, disarms it all the same. The next daemon arms it anew before it acts on any permit.
     pub(super) fn part_with_watchdog(&mut self) {
-        let armed = self.chain.standing.as_ref().is_some_and(|standing| standing.reset_ms().is_some());
-        if armed && self.protects().is_none() {
+        if self.chain.was_begun && self.protects().is_none() {
             self.actions.push(Action::Disarm);
         }
     }

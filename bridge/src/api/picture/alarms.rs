@@ -85,14 +85,14 @@ impl View<'_> {
     /// Nodes that hold what rests on a watchdog that is not armed any more: lost, they are waited for until there is proof.
     fn unwatched(&self) -> Vec<AlarmLine> {
         let nodes = self.state.nodes.iter().filter(|(id, _)| self.state.rests_on_watchdog(**id));
-        let faults = nodes.filter_map(|(_, node)| Some((node, node.in_session()?.unwatched()?)));
-        let line = |(node, why): (&Node, &str)| {
+        let faults = nodes.filter_map(|(id, node)| Some((*id, node, node.in_session()?.unwatched()?)));
+        let line = |(id, node, why): (NodeId, &Node, &str)| {
             let name = &node.name;
+            let alone = self.state.node_maintenance(id).is_some();
+            let away = if alone { "" } else { ", or move them away" };
             alert(
                 format!("units on {name} rest on its watchdog (Fencing=watchdog), which is not armed: {why}"),
-                format!(
-                    "mend it on {name}, or move them away; until then a loss of {name} needs a fence or your word"
-                ),
+                format!("mend it on {name}{away}; until then a loss of {name} needs a fence or your word"),
             )
         };
         faults.map(line).collect()
