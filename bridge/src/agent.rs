@@ -11,6 +11,7 @@
 //! gates ───┘                        └─ facts, journal, fences
 //! ```
 
+mod bus;
 mod cause;
 mod command;
 mod core;

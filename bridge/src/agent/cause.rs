@@ -89,7 +89,15 @@ pub(super) fn start_failure(job: &str, look: &Look) -> String {
 /// How the last run ended, for people.
 pub(super) fn ending(reading: &Reading) -> String {
     let status = reading.exec_main_status;
+    // The main process was not what made the result: another command of the unit was.
+    let of_main = reading.exec_main_code != 0 && status != 0;
     match reading.result.as_str() {
+        "exit-code" if !of_main => {
+            "one of its commands (ExecStartPre=, ExecStop= and the like) failed".to_owned()
+        }
+        "signal" | "core-dump" if !of_main => {
+            "one of its commands (ExecStartPre=, ExecStop= and the like) was killed".to_owned()
+        }
         "exit-code" => format!("exit status {status}"),
         "signal" => format!("killed by signal {status}"),
         "core-dump" => format!("killed by signal {status}, core dumped"),

@@ -3,7 +3,7 @@
 //! A gate is a question. Only a person's start is also a wish; a boot is answered at once, a repeat of a refusal from
 //! memory, and a gate that has gone takes its question with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use policy::UnitName;
@@ -138,6 +138,17 @@ impl Agent {
         }
     }
 
+    /// New orders: starts that came while a release was on the way are asked for again.
+    pub(super) fn resume_all_gates(&mut self) {
+        let parked = self.gates.open.values().filter(|gate| gate.parked).map(|gate| gate.unit.clone());
+        let idle = |unit: &UnitName| {
+            self.units.get(unit).is_none_or(|unit| unit.release.is_none() && !has_made_its_start(unit))
+        };
+        for unit in parked.filter(idle).collect::<BTreeSet<_>>() {
+            self.resume_gates(&unit);
+        }
+    }
+
     /// Starts that wait too long for a stop are told so, before systemd ends their gates without a word.
     pub(super) fn refuse_parked(&mut self, now: &Now) {
         let late = |gate: &Gate| gate.parked && now.mono.saturating_sub(gate.since) >= PARKED_MAX;
@@ -246,6 +257,12 @@ impl Agent {
     pub(super) fn gate_answered(&mut self, id: GateId, answer: Result<GateAnswer, String>, now: &Now) {
         let Some(unit) = self.gates.open.get(&id).map(|gate| gate.unit.clone()) else { return };
         match answer {
+            // The leader has not heard of the release yet: what it will say then is the answer.
+            Ok(GateAnswer::Granted { token }) if token <= self.floors.of(&unit) => {
+                if let Some(gate) = self.gates.open.get_mut(&id) {
+                    gate.parked = true;
+                }
+            }
             Ok(GateAnswer::Granted { token }) => {
                 let held =
                     self.units.get(&unit).filter(|unit| unit.filed).and_then(|unit| unit.held.as_ref());

@@ -3,6 +3,7 @@
 //! Each function is one operation and returns how it ended. Permit files are not touched here: they are written and
 //! removed in the loop, in the order of its decisions.
 
+use std::path::Path;
 use std::time::Duration;
 
 use policy::UnitName;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use units::gate::GateFault;
 use units::systemd::{Cgroups, Error, JobKind, Left, Reading, Remembered, StillThere, Systemd};
 
+use super::bus;
 use super::chain;
 use super::event::{End, Event, Failure, GateLook, IfStuck, Look, OpId, Stop};
 use super::offer::gate_faults;
@@ -34,6 +36,8 @@ const KILL_LIMIT_WITHOUT_LEASE: Duration = Duration::from_millis(200);
 /// Between two looks at what is left, at first and at the most.
 const VERIFY_PAUSE: Duration = Duration::from_millis(5);
 const VERIFY_PAUSE_MAX: Duration = Duration::from_millis(200);
+/// How often a look that found a job between two states is made again.
+const LOOKS_AGAIN: u32 = 5;
 /// Between two attempts at a stuck stop.
 const STUCK_PAUSE: Duration = Duration::from_secs(1);
 /// From the first kill to the take-down, where `OnStopFailure=fence` asks for it.
@@ -360,8 +364,22 @@ enum Obstacle {
     Still(String),
 }
 
-/// One fresh look.
+/// One fresh look. A job that is over before it can be asked what it does leaves it open what is there: then another.
 pub(super) async fn look(systemd: &Systemd, unit: &str) -> Result<Look, Error> {
+    let mut again = LOOKS_AGAIN;
+    loop {
+        let (look, settled) = one_look(systemd, unit).await?;
+        if settled || again == 0 {
+            return Ok(look);
+        }
+        again -= 1;
+        tokio::time::sleep(VERIFY_PAUSE).await;
+    }
+}
+
+/// A look, and whether the unit's job could be asked for.
+async fn one_look(systemd: &Systemd, unit: &str) -> Result<(Look, bool), Error> {
+    let mut settled = true;
     let (reading, remembered) = systemd.remember(unit).await?;
     let mut look = Look {
         reading,
@@ -380,10 +398,11 @@ pub(super) async fn look(systemd: &Systemd, unit: &str) -> Result<Look, Error> {
         if let Err(still) = systemd.gone(unit, &look.remembered).await {
             // A start that waits at its gate is no copy: without a permit the gate refuses it.
             let waits = matches!(&still.why, Left::Job(job) if job.kind == Some(JobKind::Start));
+            settled = !matches!(&still.why, Left::Job(job) if job.kind.is_none());
             look.left = (!waits || still.part != unit).then(|| still.to_string());
         }
     }
-    Ok(look)
+    Ok((look, settled))
 }
 
 async fn partners_gone(systemd: &Systemd, reading: &Reading) -> Vec<String> {
@@ -404,13 +423,24 @@ pub(super) async fn gate_look(systemd: &Systemd, unit: &str) -> Result<GateLook,
     let reading = systemd.read(unit).await?;
     let manager = systemd.manager_state().await?;
     let upheld_by_active = active(systemd, &reading.relations.upheld_by).await;
-    // Older systemd does not say what set a unit off.
-    let triggers: &[String] = match reading.job.as_ref().is_some_and(|job| job.activation_details.is_some()) {
-        true => &[],
-        false => &reading.relations.triggered_by,
+    let mut active_triggers = match reading.job.as_ref().and_then(|job| job.activation_details.as_ref()) {
+        // Older systemd does not say what set a unit off.
+        None => active(systemd, &reading.relations.triggered_by).await,
+        Some(named) if !named.is_empty() => Vec::new(),
+        // A timer or path would be named. A socket is not, and shows that it has set its service off.
+        Some(_) => sockets_that_fired(systemd, &reading.relations.triggered_by).await,
     };
-    let active_triggers = active(systemd, triggers).await;
+    // Nothing tells a call on the bus from a person's.
+    active_triggers.extend(bus::name_that_starts(Path::new("/"), &reading.names));
     Ok(GateLook { reading, manager, upheld_by_active, active_triggers })
+}
+
+/// A socket that listens has not set anything off; once it has, it is `running`.
+async fn sockets_that_fired(systemd: &Systemd, units: &[String]) -> Vec<String> {
+    let sockets = units.iter().filter(|unit| unit.ends_with(".socket"));
+    let reads = sockets.map(|unit| async move { systemd.read(unit).await.ok() });
+    let fired = futures_util::future::join_all(reads).await.into_iter().flatten();
+    fired.filter(|reading| reading.sub_state == "running").map(|reading| reading.id).collect()
 }
 
 async fn states(systemd: &Systemd, units: &[String]) -> Vec<(String, bool)> {

@@ -49,6 +49,13 @@ pub(super) async fn apply(bus: &Bus, file: &Path) -> Result<(), Failure> {
 /// The document and what it would change. Its mistakes are found here, with the file's own name.
 async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
     let text = read(file)?;
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        let failure = Failure::new(Code::Usage, format!("`{}` is empty", file.display()));
+        return Err(failure.hint(
+            "in force, it would take away every fence device; whoever means that writes the settings that stay, \
+             such as `detect = \"2s\"`",
+        ));
+    }
     let picture = bus.confirmed().await?;
     let names = picture.nodes.iter().map(|node| (node.name.clone(), policy::NodeId(node.id))).collect();
     let old = bus.0.config_show().await?;

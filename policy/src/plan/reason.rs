@@ -188,7 +188,7 @@ impl Reason {
                             format!("{node_name} spoke after it was proven off; it may still run the unit")
                         }
                         Some(permit) if state.is_lost(permit) => {
-                            let reset = reset_text(state, unit, permit, now);
+                            let reset = time_text(state, unit, permit, now);
                             format!("{node_name} is lost and may still run it (permit {token}){reset}")
                         }
                         _ => format!("{node_name} holds permit {token}"),
@@ -358,14 +358,14 @@ fn maintenance_text(state: &State, scope: &Scope, node: Option<NodeId>) -> Strin
     text
 }
 
-/// When its own watchdog has certainly reset a lost node, if that ends the permit.
-fn reset_text(state: &State, unit: &UnitName, permit: &Permit, now: Millis) -> String {
-    match state.expires_at(unit, permit) {
-        Some(at) if permit.terms.fencing == Fencing::Watchdog => {
-            let left = at.saturating_sub(now).div_ceil(1000);
-            format!("; its own watchdog has reset it in {left} s at the latest")
-        }
-        _ => String::new(),
+/// When a lost node has certainly stopped a copy, or was reset by its own watchdog, if that ends the permit.
+fn time_text(state: &State, unit: &UnitName, permit: &Permit, now: Millis) -> String {
+    let Some(at) = state.expires_at(unit, permit) else { return String::new() };
+    let left = at.saturating_sub(now).div_ceil(1000);
+    match permit.terms.fencing {
+        Fencing::Watchdog => format!("; its own watchdog has reset it in {left} s at the latest"),
+        Fencing::Lease => format!("; it has stopped it in {left} s at the latest (Fencing=lease)"),
+        Fencing::None | Fencing::Required => String::new(),
     }
 }
 

@@ -105,7 +105,7 @@ codes! {
         "Give the fstab line `nofail`, `noauto` or `_netdev`, or take the unit out of that target. It is NOT gated until then.";
     SharedMember "U0042" "A unit belongs to two cluster units, so neither permit can stand for it.",
         "Give it an `[X-Convoke]` section of its own. It is NOT gated until then.";
-    NoCondition "U0043" "`RootDirectory=` or `RootImage=` hides the permit from `ExecCondition=`, so that part of the gate is left out.",
+    NoCondition "U0043" "`RootDirectory=`, `TemporaryFileSystem=` or the like hides the permit from `ExecCondition=`, so that part of the gate is left out.",
         "On systemd 254 and later an automatic restart is then guarded by the daemon's audit only. Consider `Restart=no`.";
     Upheld "U0044" "A unit has `Upholds=` on a cluster unit.",
         "systemd asks again and again when the cluster refuses. Use `Wants=`.";

@@ -29,7 +29,7 @@ impl Kind {
 /// What a unit's own settings ask of its gate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// `RootDirectory=` or `RootImage=` hides the permit from `ExecCondition=`, which is left out then (row 68).
+    /// `RootDirectory=`, `TemporaryFileSystem=` or the like hides the permit from `ExecCondition=`, which is left out then (row 68).
     pub hidden: bool,
     /// It is a clustered service: each start is the cluster's decision, so PID 1 makes none of its own (F16).
     pub assembled: bool,
@@ -86,7 +86,7 @@ pub fn member(kind: Kind, owner: &str, hidden: bool) -> String {
 
 fn condition(unit: &str, hidden: bool) -> String {
     if hidden {
-        "# no ExecCondition=: it would run inside RootDirectory= or RootImage= and never see the permit\n"
+        "# no ExecCondition=: it would run where RootDirectory=, TemporaryFileSystem= or the like hides the permit\n"
             .to_owned()
     } else {
         format!(

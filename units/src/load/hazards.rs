@@ -208,7 +208,30 @@ pub(crate) fn hides_permit(view: &View) -> Option<&Value> {
         return None;
     }
     let root = view.last("Service", "RootDirectory").filter(|v| v.text != "/");
-    root.or_else(|| view.last("Service", "RootImage"))
+    root.or_else(|| view.last("Service", "RootImage")).or_else(|| covers_permits(view))
+}
+
+/// A setting that lays something over the folder of the permits. One that is taken back later counts all the same: rather a
+/// part of the gate less than a unit that never starts.
+fn covers_permits(view: &View) -> Option<&Value> {
+    let mut covering = None;
+    for assignment in view.texts().flat_map(|text| &text.assignments).filter(|a| a.section == "Service") {
+        let target = match assignment.key.as_str() {
+            "TemporaryFileSystem" | "InaccessiblePaths" => 0,
+            "BindPaths" | "BindReadOnlyPaths" => 1,
+            _ => continue,
+        };
+        let above = |word: &str| {
+            let word = word.trim_start_matches(['-', '+']);
+            let mut parts = word.split(':');
+            let path = if target == 0 { parts.next() } else { parts.nth(1) };
+            path.is_some_and(|path| std::path::Path::new(PERMITS).starts_with(path))
+        };
+        if assignment.value.words().any(|(word, _)| above(word)) {
+            covering = Some(&assignment.value);
+        }
+    }
+    covering
 }
 
 /// Findings for a unit that must stay ungated.

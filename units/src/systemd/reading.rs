@@ -63,7 +63,7 @@ pub struct CurrentJob {
     pub id: u32,
     /// What it does.
     pub kind: Option<JobKind>,
-    /// What set the job off (timer, path, socket), empty for everything else. The unit's own property of this
+    /// What set the job off: a timer or path. Empty for everything else, sockets among it. The unit's own property of this
     /// name is about its last activation, not about the one that waits at the gate. Unknown before 252.
     pub activation_details: Option<Vec<(String, String)>>,
 }

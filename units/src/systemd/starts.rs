@@ -24,7 +24,8 @@ pub struct StartBatch {
     pub upheld_by_active: Vec<String>,
     /// What systemd says set the job off; `None` where it does not say (before 252).
     pub activation_details: Option<Vec<(String, String)>>,
-    /// Those of its `TriggeredBy=` units that are active; asked only where systemd gives no details.
+    /// What may have set it off without systemd saying so: sockets that did, names on the bus, and where systemd gives no
+    /// details all active `TriggeredBy=` units.
     pub active_triggers: Vec<String>,
     /// Whether systemd restarts it after a crash.
     pub auto_restart: bool,

@@ -75,6 +75,7 @@ impl Agent {
         let (known, stop, survey, assembly) = (view.units, view.stop, view.survey, view.assembly);
         self.view = Some(View { permits, known, stop, survey, assembly });
         self.gates.forget_refusals();
+        self.resume_all_gates();
         for unit in self.units.values_mut() {
             unit.released_told = None;
             // The cluster's word is newer than the end of the lease; what was not begun is decided by it.

@@ -119,3 +119,21 @@ fn a_start_that_was_given_up_does_not_answer_the_next() {
     let asked = Event::GateAsked { id: 2, unit: "db.service".into(), reply };
     assert_eq!(lab.hear(asked), "look db.service for a gate");
 }
+
+/// The release was sent, and the leader answers by a state in which the permit still stands.
+#[test]
+fn a_grant_of_what_was_released_is_no_answer() {
+    let mut lab = lab();
+    lab.agent.floors.raise(&"db.service".into(), Token(7), Cause::Failed("exit status 1".into()));
+    lab.job(5, "db.service", JobKind::Start);
+    let _answer = ask(&mut lab, 1);
+    gate_look(&mut lab, 1, Some(5), SystemState::Running);
+    let granted = || Event::GateAnswered { id: 1, answer: Ok(GateAnswer::Granted { token: Token(7) }) };
+    assert_eq!(lab.hear(granted()), "");
+    assert_eq!(lab.order(Vec::new()), "look db.service for a gate");
+    assert_eq!(
+        gate_look(&mut lab, 1, Some(5), SystemState::Running),
+        "ask for db.service, operator on n1 (systemctl start) wishes"
+    );
+    assert_eq!(lab.order(vec![view("db.service", 8, Phase::Granted)]), "start db.service 8 with 1 gates");
+}
