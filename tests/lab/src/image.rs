@@ -44,10 +44,10 @@ impl Suite {
         }
     }
 
-    /// The agents were one package in Debian 12, and are one package each since.
+    /// The fence agents were one package in Debian 12, and are one package each since. Resource agents are tried on one of the two.
     fn agents(self) -> &'static str {
         match self {
-            Suite::Bookworm => "fence-agents",
+            Suite::Bookworm => "fence-agents,resource-agents",
             Suite::Trixie => "fence-agents-ipmilan",
         }
     }
