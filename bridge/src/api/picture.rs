@@ -13,6 +13,7 @@ mod findings;
 mod forecast;
 mod nodes;
 mod reasons;
+mod role;
 
 pub use departed::{farewells, marked};
 pub use events::sentence;

@@ -13,6 +13,7 @@ mod order;
 mod placement;
 mod reason;
 mod release;
+mod role;
 mod room;
 mod sequence;
 mod strays;

@@ -236,6 +236,7 @@ fn discover(machine: &Shared) -> Discovery {
             pulled_in: false,
             members: Vec::new(),
             assembly: None,
+            rank: None,
         };
         (name.clone(), found)
     });

@@ -129,6 +129,8 @@ codes! {
         "Say `Assembly=one-then-serial` or `all-together`, or remove the key: it would not be in force.";
     NoProgram "U0054" "A program that the cluster is to run for the unit is not there, or cannot be executed.",
         "Install it on this node, or correct the path. Until then nobody can say how far this node's data is, and the service may wait for it.";
+    BadRole "U0055" "`Rank=` stands on a unit that cannot be a role.",
+        "A role is exclusive and names one unit in `SameNodeAs=`: the replicated one whose copies are ranked.";
 }
 
 impl fmt::Display for Code {

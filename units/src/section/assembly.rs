@@ -169,10 +169,11 @@ impl Section {
     /// The programs that the cluster runs for it on this node, by their keys.
     pub fn programs(&self) -> impl Iterator<Item = (&'static str, &Program)> {
         let assembly = self.assembly.iter();
-        assembly.flat_map(|assembly| {
+        let assembly = assembly.flat_map(|assembly| {
             let ready = assembly.ready.as_ref().map(|program| ("Ready", program));
             std::iter::once(("Position", &assembly.position)).chain(ready)
-        })
+        });
+        assembly.chain(self.rank.as_ref().map(|program| ("Rank", program)))
     }
 }
 

@@ -34,11 +34,12 @@ pub(super) const SUPPORTED: &[&str] = &[
     "GatherThen",
     "StartAlone",
     "StartResync",
+    "Rank",
 ];
 
 /// Keys of the design that this version does not act on. They are refused rather than ignored: the unit
 /// would run without a rule that somebody believes in.
-pub(super) const LATER: &[&str] = &["Rank", "CheckExec", "CheckIntervalSec", "CheckTimeoutSec"];
+pub(super) const LATER: &[&str] = &["CheckExec", "CheckIntervalSec", "CheckTimeoutSec"];
 
 /// The known key that a misspelt one was probably meant to be.
 pub(super) fn nearest(key: &str) -> Option<&'static str> {

@@ -139,8 +139,10 @@ impl<'a> Merge<'a> {
             failures_max: self.scalar("FailuresMax").map_or(failures_max, |f: Failures| f.0),
             failure_reset_ms: self.scalar("FailureResetSec").map_or(Some(FAILURE_RESET_MS), |r: Reset| r.0),
             assembly,
+            rank: self.scalar("Rank"),
         };
         self.check(&section);
+        self.role(&section);
         section
     }
 

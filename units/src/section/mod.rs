@@ -6,6 +6,7 @@
 pub(crate) mod assembly;
 mod keys;
 mod merge;
+mod role;
 pub(crate) mod specifier;
 pub(crate) mod timespan;
 mod value;
@@ -70,6 +71,9 @@ pub struct Section {
     /// How it comes up where none of it is live; `None` if each copy starts by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assembly: Option<Assembly>,
+    /// The program that prints how good this node would be in the role; `None` if it is no role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<Program>,
 }
 
 impl Section {

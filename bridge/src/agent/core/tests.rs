@@ -162,6 +162,7 @@ impl Lab {
                 pulled_in: false,
                 members: Vec::new(),
                 assembly: None,
+                rank: None,
             };
             (UnitName::from(*name), found)
         });
@@ -183,6 +184,7 @@ impl Lab {
             stop,
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
+            ranks: BTreeMap::new(),
         };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session, orders }))
@@ -622,6 +624,7 @@ fn a_new_cluster_unit_is_gated_by_one_reload() {
         stop: BTreeSet::new(),
         stops_before: BTreeMap::new(),
         assembly: BTreeMap::new(),
+        ranks: BTreeMap::new(),
     };
     let orders = |view: &NodeView| {
         let orders = Box::new(Orders {
@@ -745,6 +748,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
             stop: BTreeSet::new(),
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
+            ranks: BTreeMap::new(),
         };
         let orders = Box::new(Orders {
             view,

@@ -86,6 +86,7 @@ fn a_start_of_a_member_alone_is_refused_by_name_and_not_remembered() {
         pulled_in: false,
         members: vec!["db.socket".into()],
         assembly: None,
+        rank: None,
     };
     let found = BTreeMap::from([(UnitName::from("db.service"), found)]);
     lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));
