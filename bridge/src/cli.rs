@@ -11,10 +11,13 @@ mod assemble;
 mod bus;
 mod check;
 mod confirm;
+mod drill;
 mod exit;
+mod fence;
 mod gate;
 mod judge;
 mod look;
+mod maintain;
 mod member;
 mod out;
 mod plan;
@@ -108,12 +111,24 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
             bus.0.undrain(&node).await?;
             done(&format!("{node} takes units again"))
         }
+        Verb::Maintain { what, reason } => maintain::begin(bus, &what, &reason).await,
+        Verb::Unmaintain { what } => maintain::end(bus, &what).await,
         Verb::Fence { verb: None } => look::fences(bus, false).await,
         Verb::Fence { verb: Some(Fence::List { read }) } => look::fences(bus, read.json).await,
         Verb::Fence { verb: Some(Fence::Confirm { node, verified }) } => {
             confirm::confirm(bus, &node, verified).await
         }
-        Verb::Fence { verb: Some(Fence::History { read }) } => look::fence_history(bus, read.json).await,
+        Verb::Fence { verb: Some(Fence::Test { node, level, yes, no_wait, timeout }) } => {
+            drill::test(bus, &node, level, yes, &args::Wait { no_wait, timeout }).await
+        }
+        Verb::Fence { verb: Some(Fence::Cancel { node }) } => {
+            bus.0.fence_cancel(&node).await?;
+            done(&format!("the drill of {node} is taken back"))
+        }
+        Verb::Fence { verb: Some(Fence::Why { node, read }) } => fence::why(bus, &node, read.json).await,
+        Verb::Fence { verb: Some(Fence::History { node, device, read }) } => {
+            fence::history(bus, node.as_deref(), device.as_deref(), read.json).await
+        }
         Verb::Leave { node } => {
             bus.0.leave(&node).await?;
             done(&format!(

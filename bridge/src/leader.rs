@@ -21,6 +21,7 @@ mod voters;
 
 pub use core::{Core, Event, Setup, run};
 pub use entry::{Stamped, decode, encode};
+pub(crate) use foretell::FORECAST_LIMIT;
 pub use memory::Asked;
 pub use replica::{Replica, replay};
 pub use store::{Opened, open, path, raft};

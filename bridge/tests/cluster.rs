@@ -105,6 +105,12 @@ async fn a_cluster_of_one_node_grants_and_is_released() {
         };
         assert_eq!((told.quorum, told.units.len(), told.index), (true, 1, overview.index), "{told:?}");
     }
+    // A question that no session carries ends none, though it would be asked anew in the next.
+    let long = Suppose::Asked(Wish::ResetFailed { unit: UnitName("x".repeat(20 << 20)), node: None });
+    let Reply::Declined(why) = ask(&node, Request::Forecast { supposed: vec![long] }).await else {
+        panic!("a frame of 20 MB went through")
+    };
+    assert!(why.contains("the question is longer"), "{why}");
     let refused = Wish::Move { unit: unit(), from: None, to: Some(id), by: "test".to_owned() };
     let asked = Request::Forecast { supposed: vec![Suppose::Asked(refused)] };
     let Reply::Forecast(Err(refusal)) = ask(&node, asked).await else { panic!("it is there already") };

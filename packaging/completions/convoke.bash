@@ -70,6 +70,9 @@ _convoke() {
             convoke,list-units)
                 cmd="convoke__subcmd__list__subcmd__units"
                 ;;
+            convoke,maintain)
+                cmd="convoke__subcmd__maintain"
+                ;;
             convoke,move)
                 cmd="convoke__subcmd__move"
                 ;;
@@ -93,6 +96,9 @@ _convoke() {
                 ;;
             convoke,undrain)
                 cmd="convoke__subcmd__undrain"
+                ;;
+            convoke,unmaintain)
+                cmd="convoke__subcmd__unmaintain"
                 ;;
             convoke,verify)
                 cmd="convoke__subcmd__verify"
@@ -130,6 +136,9 @@ _convoke() {
             convoke__subcmd__fence,agents)
                 cmd="convoke__subcmd__fence__subcmd__agents"
                 ;;
+            convoke__subcmd__fence,cancel)
+                cmd="convoke__subcmd__fence__subcmd__cancel"
+                ;;
             convoke__subcmd__fence,confirm)
                 cmd="convoke__subcmd__fence__subcmd__confirm"
                 ;;
@@ -145,8 +154,17 @@ _convoke() {
             convoke__subcmd__fence,list)
                 cmd="convoke__subcmd__fence__subcmd__list"
                 ;;
+            convoke__subcmd__fence,test)
+                cmd="convoke__subcmd__fence__subcmd__test"
+                ;;
+            convoke__subcmd__fence,why)
+                cmd="convoke__subcmd__fence__subcmd__why"
+                ;;
             convoke__subcmd__fence__subcmd__help,agents)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__agents"
+                ;;
+            convoke__subcmd__fence__subcmd__help,cancel)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__cancel"
                 ;;
             convoke__subcmd__fence__subcmd__help,confirm)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__confirm"
@@ -162,6 +180,12 @@ _convoke() {
                 ;;
             convoke__subcmd__fence__subcmd__help,list)
                 cmd="convoke__subcmd__fence__subcmd__help__subcmd__list"
+                ;;
+            convoke__subcmd__fence__subcmd__help,test)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__test"
+                ;;
+            convoke__subcmd__fence__subcmd__help,why)
+                cmd="convoke__subcmd__fence__subcmd__help__subcmd__why"
                 ;;
             convoke__subcmd__help,adopt)
                 cmd="convoke__subcmd__help__subcmd__adopt"
@@ -214,6 +238,9 @@ _convoke() {
             convoke__subcmd__help,list-units)
                 cmd="convoke__subcmd__help__subcmd__list__subcmd__units"
                 ;;
+            convoke__subcmd__help,maintain)
+                cmd="convoke__subcmd__help__subcmd__maintain"
+                ;;
             convoke__subcmd__help,move)
                 cmd="convoke__subcmd__help__subcmd__move"
                 ;;
@@ -238,6 +265,9 @@ _convoke() {
             convoke__subcmd__help,undrain)
                 cmd="convoke__subcmd__help__subcmd__undrain"
                 ;;
+            convoke__subcmd__help,unmaintain)
+                cmd="convoke__subcmd__help__subcmd__unmaintain"
+                ;;
             convoke__subcmd__help,verify)
                 cmd="convoke__subcmd__help__subcmd__verify"
                 ;;
@@ -259,6 +289,9 @@ _convoke() {
             convoke__subcmd__help__subcmd__fence,agents)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__agents"
                 ;;
+            convoke__subcmd__help__subcmd__fence,cancel)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__cancel"
+                ;;
             convoke__subcmd__help__subcmd__fence,confirm)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__confirm"
                 ;;
@@ -271,11 +304,20 @@ _convoke() {
             convoke__subcmd__help__subcmd__fence,list)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__list"
                 ;;
+            convoke__subcmd__help__subcmd__fence,test)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__test"
+                ;;
+            convoke__subcmd__help__subcmd__fence,why)
+                cmd="convoke__subcmd__help__subcmd__fence__subcmd__why"
+                ;;
             convoke__subcmd__help__subcmd__plan,drain)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__drain"
                 ;;
             convoke__subcmd__help__subcmd__plan,lose)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__lose"
+                ;;
+            convoke__subcmd__help__subcmd__plan,maintain)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__maintain"
                 ;;
             convoke__subcmd__help__subcmd__plan,move)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__move"
@@ -292,6 +334,9 @@ _convoke() {
             convoke__subcmd__help__subcmd__plan,undrain)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__undrain"
                 ;;
+            convoke__subcmd__help__subcmd__plan,unmaintain)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__unmaintain"
+                ;;
             convoke__subcmd__plan,drain)
                 cmd="convoke__subcmd__plan__subcmd__drain"
                 ;;
@@ -300,6 +345,9 @@ _convoke() {
                 ;;
             convoke__subcmd__plan,lose)
                 cmd="convoke__subcmd__plan__subcmd__lose"
+                ;;
+            convoke__subcmd__plan,maintain)
+                cmd="convoke__subcmd__plan__subcmd__maintain"
                 ;;
             convoke__subcmd__plan,move)
                 cmd="convoke__subcmd__plan__subcmd__move"
@@ -316,6 +364,9 @@ _convoke() {
             convoke__subcmd__plan,undrain)
                 cmd="convoke__subcmd__plan__subcmd__undrain"
                 ;;
+            convoke__subcmd__plan,unmaintain)
+                cmd="convoke__subcmd__plan__subcmd__unmaintain"
+                ;;
             convoke__subcmd__plan__subcmd__help,drain)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__drain"
                 ;;
@@ -324,6 +375,9 @@ _convoke() {
                 ;;
             convoke__subcmd__plan__subcmd__help,lose)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__lose"
+                ;;
+            convoke__subcmd__plan__subcmd__help,maintain)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__maintain"
                 ;;
             convoke__subcmd__plan__subcmd__help,move)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__move"
@@ -340,6 +394,9 @@ _convoke() {
             convoke__subcmd__plan__subcmd__help,undrain)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__undrain"
                 ;;
+            convoke__subcmd__plan__subcmd__help,unmaintain)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__unmaintain"
+                ;;
             *)
                 ;;
         esac
@@ -347,7 +404,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
+            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -629,7 +686,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence)
-            opts="-h --help list confirm history agents describe help"
+            opts="-h --help list confirm test cancel why history agents describe help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -644,6 +701,20 @@ _convoke() {
             ;;
         convoke__subcmd__fence__subcmd__agents)
             opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__cancel)
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -685,7 +756,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__help)
-            opts="list confirm history agents describe help"
+            opts="list confirm test cancel why history agents describe help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -699,6 +770,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__help__subcmd__agents)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__cancel)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -782,7 +867,53 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__help__subcmd__why)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__fence__subcmd__history)
+            opts="-h --device --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__list)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -796,7 +927,29 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        convoke__subcmd__fence__subcmd__list)
+        convoke__subcmd__fence__subcmd__test)
+            opts="-h --level --yes --no-wait --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__fence__subcmd__why)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -839,7 +992,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help)
-            opts="init token join status list-units list-nodes start stop move drain undrain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
+            opts="init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1007,7 +1160,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence)
-            opts="list confirm history agents describe"
+            opts="list confirm test cancel why history agents describe"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1021,6 +1174,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence__subcmd__agents)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__cancel)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1077,6 +1244,34 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__fence__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__fence__subcmd__why)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1202,6 +1397,20 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__help__subcmd__maintain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__help__subcmd__move)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1217,7 +1426,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__plan)
-            opts="now lose drain undrain start stop move"
+            opts="now lose drain undrain maintain unmaintain start stop move"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1245,6 +1454,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__plan__subcmd__lose)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__maintain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1315,6 +1538,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__plan__subcmd__undrain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__unmaintain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1399,6 +1636,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__undrain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__unmaintain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1560,6 +1811,24 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__maintain)
+            opts="-h --cluster --reason --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__move)
             opts="-h --from --no-wait --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1583,7 +1852,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan)
-            opts="-h --json --help now lose drain undrain start stop move help"
+            opts="-h --json --help now lose drain undrain maintain unmaintain start stop move help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1611,7 +1880,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan__subcmd__help)
-            opts="now lose drain undrain start stop move help"
+            opts="now lose drain undrain maintain unmaintain start stop move help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1653,6 +1922,20 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan__subcmd__help__subcmd__lose)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__maintain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1736,8 +2019,36 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__unmaintain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__plan__subcmd__lose)
             opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__maintain)
+            opts="-h --cluster --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1816,6 +2127,20 @@ _convoke() {
             ;;
         convoke__subcmd__plan__subcmd__undrain)
             opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__unmaintain)
+            opts="-h --cluster --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1920,6 +2245,20 @@ _convoke() {
             ;;
         convoke__subcmd__undrain)
             opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__unmaintain)
+            opts="-h --cluster --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

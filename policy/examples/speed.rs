@@ -223,7 +223,7 @@ fn main() {
         let (findings, checked) = timed(|| check(&state));
         // Nothing has a fence device.
         assert_eq!(findings.len(), units, "a finding for each");
-        let foretell = || forecast(state.clone(), TIME, &[Suppose::Lost(NodeId(1))]);
+        let foretell = || forecast(state.clone(), TIME, &[Suppose::Lost(NodeId(1))], || true);
         let (told, foretold) = timed(foretell);
         drop(told.expect("nothing is refused"));
         fail(&mut state);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::assembly::{Ground, Start, Word};
 use crate::command::Cause;
 use crate::evidence::Evidence;
+use crate::maintenance::Scope;
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::unit::Wanted;
 
@@ -45,6 +46,8 @@ pub enum StopReason {
     BetterNode,
     /// A proof of fencing was contradicted while this start was under way (F18).
     ProofContradicted,
+    /// Its health check failed there: what it found.
+    Unwell(String),
     /// It waits for others in vain: one of those that wait is to start alone, and the rest joins it.
     OneAlone,
 }
@@ -94,6 +97,22 @@ pub enum EventKind {
     NodeDrained {
         /// Whether it is drained now.
         drained: bool,
+        /// Who asked.
+        by: String,
+    },
+    /// A maintenance began, or it was said anew what for.
+    MaintenanceBegan {
+        /// What of.
+        scope: Scope,
+        /// Who asked.
+        by: String,
+        /// What for.
+        reason: Option<String>,
+    },
+    /// A maintenance ended.
+    MaintenanceEnded {
+        /// What of.
+        scope: Scope,
         /// Who asked.
         by: String,
     },
@@ -188,6 +207,13 @@ pub enum EventKind {
         /// Milliseconds of cluster time since the grant.
         after_ms: Millis,
     },
+    /// A health check failed.
+    CheckFailed {
+        /// By which permit the copy runs.
+        token: Token,
+        /// What it found.
+        why: String,
+    },
     /// A unit is to stop.
     Revoked {
         /// Which permit.
@@ -263,6 +289,51 @@ pub enum EventKind {
     ProofContradicted {
         /// The case, if one proved it.
         case: Option<CaseId>,
+    },
+    /// A drill was asked for.
+    DrillAsked {
+        /// The case.
+        case: CaseId,
+        /// Through which level.
+        level: u32,
+        /// Who asked.
+        by: String,
+    },
+    /// A drill showed that the level's devices switch the node off.
+    DrillPassed {
+        /// The case.
+        case: CaseId,
+        /// Which level.
+        level: u32,
+        /// Its devices, in words.
+        device: String,
+        /// Milliseconds of cluster time from the begin of the attempt to the devices' word.
+        after_ms: Millis,
+    },
+    /// It did not.
+    DrillFailed {
+        /// The case.
+        case: CaseId,
+        /// Which level.
+        level: u32,
+        /// Its devices, in words.
+        device: String,
+        /// Why.
+        why: String,
+    },
+    /// A drill was given up before its first attempt.
+    DrillCancelled {
+        /// The case.
+        case: CaseId,
+        /// Why.
+        why: String,
+    },
+    /// A node that was switched off in a drill is back.
+    DrillEnded {
+        /// The case.
+        case: CaseId,
+        /// Milliseconds of cluster time since it was seen off.
+        after_ms: Millis,
     },
     /// A device gave a node its power back after a fence.
     SwitchedOn {

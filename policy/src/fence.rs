@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::drill::Because;
 use crate::evidence::Class;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::permit::Permit;
@@ -63,7 +64,7 @@ pub enum Phase {
         /// Since when.
         at: Millis,
     },
-    /// Nothing waits for it any more, and no attempt ever ran.
+    /// Nothing waits for it any more, and no attempt ever ran; or it was a drill that proved nothing.
     Cancelled {
         /// Since when.
         at: Millis,
@@ -97,13 +98,29 @@ pub struct FenceCase {
     pub rounds: u32,
     /// When it was opened.
     pub opened_at: Millis,
-    /// The unit whose waiting opened it.
-    pub because: UnitName,
+    /// The unit whose waiting opened it, or the drill that it is.
+    pub because: Because,
     /// Permits that its proof voided, kept so that a contradiction can bring them back.
     pub voided: Vec<(UnitName, Token, Permit)>,
 }
 
 impl FenceCase {
+    /// One of which nothing was tried yet.
+    pub(crate) fn new(node: NodeId, incarnation: Incarnation, because: Because, opened_at: Millis) -> Self {
+        Self {
+            node,
+            incarnation,
+            phase: Phase::Wanted,
+            attempts: 0,
+            level: 0,
+            retries_left: 0,
+            rounds: 0,
+            opened_at,
+            because,
+            voided: Vec::new(),
+        }
+    }
+
     /// Whether it may still change what the node is allowed.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -57,9 +57,14 @@ impl State {
     }
 
     /// Whether a level can prove that life off: each of its devices was seen ON for it, and nothing has contradicted
-    /// that since.
+    /// that since; nor was one of them found in a drill to say off while the node went on.
     #[must_use]
     pub fn level_counts(&self, node: NodeId, level: u32, life: &Incarnation) -> bool {
+        self.level_was_on(node, level, life) && !self.has_lied(node, level)
+    }
+
+    /// The same, whatever drills found: only a drill can clear a level of that.
+    pub(crate) fn level_was_on(&self, node: NodeId, level: u32, life: &Incarnation) -> bool {
         let trusted = |name: &str| self.seen(name, node, life).is_some_and(|seen| seen.trusted);
         let mut devices = self.level(node, level).peekable();
         devices.peek().is_some() && devices.all(|(name, _)| trusted(name))
@@ -91,9 +96,12 @@ impl State {
     }
 
     /// Through which level the next attempt goes: the last one as long as it is retried, then the one behind it, and
-    /// after the last the first again. Levels that cannot count are passed over.
+    /// after the last the first again. Levels that cannot count are passed over. A drill has only its own.
     #[must_use]
     pub fn next_level(&self, case: &FenceCase) -> Option<u32> {
+        if let Some(drill) = case.drill() {
+            return Some(drill.level);
+        }
         let counts = |level: &u32| self.level_counts(case.node, *level, &case.incarnation);
         if case.retries_left > 0 && counts(&case.level) {
             return Some(case.level);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::evidence::Class;
+use crate::maintenance::Maintenance;
 use crate::name::{Incarnation, Millis, Token, UnitName};
 use crate::room::quantity;
 
@@ -77,6 +78,15 @@ pub struct Life {
     pub gone: Option<Gone>,
     /// When it spoke after it was proven ended (F18). It gets no session any more: only a new life does.
     pub contradicted: Option<Millis>,
+    /// The longest that it may take, once its lease is over, to stop all that it held when it was lost last (F7). Its units may
+    /// have to stop one after another, and no chain of them is longer than their sum. A permit that ends by time meanwhile
+    /// says nothing of what still stops there (F15).
+    #[serde(default)]
+    pub stop_budget_ms: Millis,
+    /// What time has ended of it, with the longest stop of each: until the node says that it is gone, it may still stop there
+    /// when the life is lost once more.
+    #[serde(default)]
+    pub lingering: BTreeMap<UnitName, Millis>,
 }
 
 /// What a node says of a cluster unit's files.
@@ -111,6 +121,12 @@ pub struct Node {
     pub machine: String,
     /// Who drained it, if anybody did.
     pub drained: Option<String>,
+    /// Its maintenance.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
+    /// Units of which copies ended here since that began, unless the cluster had them stopped.
+    #[serde(default)]
+    pub kept: BTreeSet<UnitName>,
     /// Its present life, once it was heard.
     pub life: Option<Life>,
     /// Incarnations that were replaced. Kept for ever, refused for ever (F3).

@@ -70,6 +70,11 @@ pub struct Permit {
     pub adopted: bool,
     /// A proof had voided it, and the proof was contradicted (F18): possibly running again.
     pub contradicted: bool,
+    /// What its health check found, once it failed (P68).
+    pub unwell: Option<alloc::string::String>,
+    /// Its node says that nothing runs: in maintenance that is a person's business, and ends no permit.
+    #[serde(default)]
+    pub idle: bool,
     /// What the node says stands in the way of an ordered stop.
     pub stuck: Option<alloc::string::String>,
 }
@@ -79,6 +84,12 @@ impl Permit {
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.terms.exclusive || self.next_terms.as_ref().is_some_and(|terms| terms.exclusive)
+    }
+
+    /// Whether the holder may not run it without a lease: by its terms, or by those that it may have taken over already.
+    pub(crate) fn must_stop(&self) -> bool {
+        let stops = |terms: &Terms| terms.on_quorum_loss != OnQuorumLoss::Continue;
+        stops(&self.terms) || self.next_terms.as_ref().is_some_and(stops)
     }
 
     /// Whether the holder was told to stop.

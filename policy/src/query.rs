@@ -54,11 +54,13 @@ impl State {
         permits.filter(|(_, permit)| self.is_known_active(permit)).map(|(token, permit)| (*token, permit))
     }
 
-    /// Whether this permit's holder, in session now, said that the unit is active.
+    /// Whether this permit's holder, in session now, said that the unit is active, and nothing else since.
     #[must_use]
     pub fn is_known_active(&self, permit: &Permit) -> bool {
         let life = self.nodes.get(&permit.node).and_then(Node::in_session);
-        permit.phase == Phase::Active && life.is_some_and(|life| life.incarnation == permit.incarnation)
+        permit.phase == Phase::Active
+            && !permit.idle
+            && life.is_some_and(|life| life.incarnation == permit.incarnation)
     }
 
     /// Whether this permit's holder is lost and not proven gone.
@@ -113,6 +115,12 @@ impl State {
             let (node, _) = self.possibly_running(other).into_iter().next()?;
             Some((other.clone(), node))
         })
+    }
+
+    /// Whether any node has a drop-in for it, right or wrong.
+    #[must_use]
+    pub fn is_offered(&self, unit: &UnitName) -> bool {
+        self.nodes.values().any(|node| node.offers.get(unit).is_some_and(|offer| offer.present))
     }
 
     /// Nodes that run units and have not said, in their present life, whether this one runs there.

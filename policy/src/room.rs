@@ -4,7 +4,7 @@
 //! does not have it has nothing to give.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
 use crate::definition::Definition;
 use crate::name::{NodeId, UnitName};
@@ -28,6 +28,17 @@ pub(crate) fn quantity(text: &str) -> Option<u64> {
     number.checked_mul(1u64.checked_shl(shift)?)
 }
 
+/// A number as the files write it: `4G`, not 4294967296.
+#[must_use]
+pub fn quantity_text(number: u64) -> String {
+    let suffixes = [('T', 40u32), ('G', 30), ('M', 20), ('K', 10)];
+    let whole = suffixes.into_iter().find(|(_, shift)| number > 0 && number.trailing_zeros() >= *shift);
+    match whole {
+        Some((suffix, shift)) => format!("{}{suffix}", number.checked_shr(shift).unwrap_or(0)),
+        None => number.to_string(),
+    }
+}
+
 /// What a node lacks for a unit, in words; `taken` says how much of a capacity is spoken for.
 pub(crate) fn lack(node: &Node, definition: &Definition, taken: impl Fn(&str) -> u64) -> Option<String> {
     definition.uses.iter().find_map(|(of, amount)| {
@@ -36,8 +47,10 @@ pub(crate) fn lack(node: &Node, definition: &Definition, taken: impl Fn(&str) ->
             return Some(format!("{name} has no `{of}` to give"));
         };
         let free = capacity.saturating_sub(taken(of));
-        (*amount > free)
-            .then(|| format!("{name} has {free} of {capacity} `{of}` free, and it takes {amount}"))
+        (*amount > free).then(|| {
+            let [free, capacity, amount] = [free, capacity, *amount].map(quantity_text);
+            format!("{name} has {free} of {capacity} `{of}` free, and it takes {amount}")
+        })
     })
 }
 
@@ -100,7 +113,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::quantity;
+    use super::{quantity, quantity_text};
 
     #[test]
     fn quantities_are_systemds() {
@@ -110,6 +123,23 @@ mod tests {
         }
         for text in ["", "G", "-1", "+1", "4g", "1.5", "a", "99999999T", "4 G"] {
             assert_eq!(quantity(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quantity_is_written_as_it_is_read() {
+        let table = [
+            (0, "0"),
+            (3, "3"),
+            (1023, "1023"),
+            (1024, "1K"),
+            (1536, "1536"),
+            (6 << 20, "6M"),
+            (u64::MAX - 1023, "18014398509481983K"),
+        ];
+        for (number, text) in table {
+            assert_eq!(quantity_text(number), text);
+            assert_eq!(quantity(text), Some(number));
         }
     }
 }

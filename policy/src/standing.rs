@@ -27,6 +27,8 @@ pub(crate) struct Standing<'a> {
     pub(crate) running: Vec<(NodeId, Possibly)>,
     /// Before the first grant ever of an exclusive unit: members that have not said whether it runs there (F11).
     pub(crate) unheard: Vec<NodeId>,
+    /// Nodes in maintenance on which copies of it ended meanwhile.
+    pub(crate) kept: Vec<NodeId>,
     /// An opponent that is possibly running, and where.
     pub(crate) opponent: Option<(UnitName, NodeId)>,
     /// How many of those that are possibly running count as copies.
@@ -55,13 +57,13 @@ impl<'a> Standing<'a> {
         state: &State,
         (name, unit, adopted): (&'a UnitName, &'a Unit, &'a Adopted),
         running: Vec<(NodeId, Possibly)>,
-        unheard: Vec<NodeId>,
+        (unheard, kept): (Vec<NodeId>, Vec<NodeId>),
         opponent: Option<(UnitName, NodeId)>,
     ) -> Self {
         let definition = &adopted.definition;
         let copies = running.iter().filter(|(_, how)| how.counts(definition)).count();
         let inactive = definition.needs().find(|needed| state.known_active(needed).next().is_none());
-        Self { name, unit, adopted, running, unheard, opponent, copies, inactive }
+        Self { name, unit, adopted, running, unheard, kept, opponent, copies, inactive }
     }
 }
 
@@ -90,7 +92,7 @@ impl State {
         let adopted = unit.adopted.as_ref().ok_or_else(|| Refusal::NoDefinition(name.clone()))?;
         let first = unit.is_exclusive() && unit.last_token.is_none();
         let held = held(unit);
-        let (mut running, mut unheard) = (Vec::new(), Vec::new());
+        let (mut running, mut unheard, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         // One look at each node: in a large cluster, that is what a grant costs.
         for (id, node) in &self.nodes {
             let how = held.get(id).copied().or_else(|| said_to_run(name, node));
@@ -98,8 +100,11 @@ impl State {
             if first && is_unheard(name, unit.since, node) {
                 unheard.push(*id);
             }
+            if node.kept.contains(name) {
+                kept.push(*id);
+            }
         }
         let opponent = self.opponent_running(name);
-        Ok(Standing::of(self, (name, unit, adopted), running, unheard, opponent))
+        Ok(Standing::of(self, (name, unit, adopted), running, (unheard, kept), opponent))
     }
 }

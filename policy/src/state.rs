@@ -6,8 +6,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::command::{Device, Settings};
+use crate::drill::Drilled;
 use crate::event::Event;
 use crate::fence::{FenceCase, Observation, Phase, SwitchedOff};
+use crate::maintenance::Maintenance;
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::refusal::Refusal;
@@ -101,6 +103,9 @@ pub struct State {
     pub time: Millis,
     /// Who leads.
     pub tenure: Option<Tenure>,
+    /// The maintenance of the whole cluster.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
     /// Times.
     pub settings: Settings,
     /// Machines.
@@ -129,6 +134,9 @@ pub struct State {
     pub switched_off: BTreeMap<(String, NodeId), SwitchedOff>,
     /// Fence cases, closed ones of the present incarnations among them.
     pub cases: BTreeMap<CaseId, FenceCase>,
+    /// The last drill of each level of each node.
+    #[serde(default)]
+    pub drills: BTreeMap<NodeId, BTreeMap<u32, Drilled>>,
     /// Join tokens that are still valid.
     pub tokens: BTreeMap<String, JoinToken>,
     /// Alarms that stand.
@@ -165,6 +173,7 @@ impl Default for State {
             index: 0,
             time: 0,
             tenure: None,
+            maintenance: None,
             settings: Settings::default(),
             nodes: BTreeMap::new(),
             units: BTreeMap::new(),
@@ -176,6 +185,7 @@ impl Default for State {
             observations: BTreeMap::new(),
             switched_off: BTreeMap::new(),
             cases: BTreeMap::new(),
+            drills: BTreeMap::new(),
             tokens: BTreeMap::new(),
             alarms: BTreeMap::new(),
             history: VecDeque::new(),
@@ -223,12 +233,16 @@ impl State {
 
     /// When an attempt under way may be given up (F24): at once if its executor is lost; otherwise when it is long
     /// past the deadlines of all its calls (`off` and `status` of each device) and a quarantine, so that an executor
-    /// which forgot it cannot hold the case for ever. `None` if no attempt is under way.
+    /// which forgot it cannot hold the case for ever. One whose devices have spoken waits for the node's silence alone.
+    /// `None` if no attempt is under way.
     #[must_use]
     pub fn attempt_ends(&self, case: &FenceCase) -> Option<Millis> {
         let Phase::Running { executor, executor_incarnation, since } = &case.phase else {
             return None;
         };
+        if let Some(due) = self.silence_due(case) {
+            return Some(due);
+        }
         let heard = self.nodes.get(executor).and_then(Node::in_session);
         if heard.is_none_or(|life| life.incarnation != *executor_incarnation) {
             return Some(*since);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assembly::BootUp;
 use crate::definition::{Definition, Fencing, Replicas};
+use crate::maintenance::Maintenance;
 use crate::name::{Millis, NodeId, Token};
 use crate::permit::Permit;
 use crate::succession::Succession;
@@ -83,6 +84,9 @@ pub struct Unit {
     pub adopted: Option<Adopted>,
     /// What is wanted of it.
     pub goal: Goal,
+    /// Its maintenance.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
     /// Nodes on which it must not run.
     pub holds: BTreeMap<NodeId, Hold>,
     /// Live permits.
@@ -112,6 +116,7 @@ impl Unit {
             since: index,
             adopted: None,
             goal: Goal { wanted: Wanted::Stopped, revision: index, by: None, wall_ms },
+            maintenance: None,
             holds: BTreeMap::new(),
             permits: BTreeMap::new(),
             moving: None,

@@ -27,6 +27,9 @@ pub struct PermitView {
     pub next_terms: Option<Terms>,
     /// Whether it was given to a copy that ran already.
     pub adopted: bool,
+    /// Whether people have their hands on the copy: whatever it does, it is left alone.
+    #[serde(default)]
+    pub hands_off: bool,
     /// Names of the other nodes that hold permits of the unit.
     pub peers: Vec<String>,
 }
@@ -75,6 +78,8 @@ impl State {
                     terms: permit.terms.clone(),
                     next_terms: permit.next_terms.clone(),
                     adopted: permit.adopted,
+                    // What was begun before is brought to its end.
+                    hands_off: permit.phase == Phase::Active && self.copy_maintenance(name, id).is_some(),
                     peers: others.map(|other| self.node_name(other.node)).collect(),
                 });
                 if let Some(definition) = unit.definition() {

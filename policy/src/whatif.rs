@@ -43,7 +43,7 @@ pub enum End {
     AtRest,
     /// Fewer than a majority of the voters are left: nothing is decided (S3).
     NoQuorum,
-    /// It goes on for longer than was looked.
+    /// It goes on for longer than was looked, or than there was time for.
     Unfinished,
 }
 
@@ -62,11 +62,17 @@ pub struct Forecast {
     pub end: End,
 }
 
-/// Plays what follows from some suppositions at a cluster time.
+/// Plays what follows from some suppositions at a cluster time. Before each plan `may_go_on` is asked: whoever waits for the
+/// answer may have no time for more.
 ///
 /// # Errors
 /// The [`Refusal`] of a wish that would be refused now.
-pub fn forecast(state: State, now: Millis, supposed: &[Suppose]) -> Result<Forecast, Refusal> {
+pub fn forecast(
+    state: State,
+    now: Millis,
+    supposed: &[Suppose],
+    may_go_on: impl FnMut() -> bool,
+) -> Result<Forecast, Refusal> {
     let mut play = Play { state, now: now.max(1), steps: Vec::new() };
     play.state.time = play.state.time.max(now);
     let lost: BTreeSet<NodeId> = supposed
@@ -82,8 +88,8 @@ pub fn forecast(state: State, now: Millis, supposed: &[Suppose]) -> Result<Forec
             play.take(Command::Wish(wish.clone()))?;
         }
     }
-    let end = if has_quorum(&play.state) {
-        play.settle()
+    let end = if lost.is_empty() || has_quorum(&play.state) {
+        play.settle(may_go_on)
     } else {
         // Nobody could record any of it.
         play.steps.clear();
@@ -94,9 +100,9 @@ pub fn forecast(state: State, now: Millis, supposed: &[Suppose]) -> Result<Forec
     Ok(Forecast { steps, state, plan, now, end })
 }
 
-/// Whether a majority of the voters is in session.
+/// Whether a majority of the voters is in session. One that never came does not vote yet.
 fn has_quorum(state: &State) -> bool {
-    let voters = state.nodes.values().filter(|node| node.role.votes());
+    let voters = state.nodes.values().filter(|node| node.role.votes() && node.life.is_some());
     let (heard, silent): (Vec<&Node>, Vec<&Node>) = voters.partition(|node| node.in_session().is_some());
     heard.len() > silent.len()
 }
@@ -132,24 +138,31 @@ impl Play {
             }
         }
         for id in lost {
-            let life = self.state.nodes.get(id).and_then(|node| node.life.as_ref());
-            // Who is lost already is not lost again.
-            let life = life.filter(|life| !matches!(life.presence, Presence::Lost { .. }));
-            if let Some((incarnation, session)) = life.map(|life| (life.incarnation.clone(), life.session)) {
-                self.take(Command::Fact(Fact::NodeLost { node: *id, incarnation, session, term }))?;
+            if let Some(lost) = self.loss_of(*id) {
+                self.take(Command::Fact(lost))?;
             }
         }
         Ok(())
     }
 
+    /// The word that a node is lost, if it is not yet.
+    fn loss_of(&self, node: NodeId) -> Option<Fact> {
+        let life = self.state.nodes.get(&node)?.life.as_ref()?;
+        let term = self.state.tenure.map_or(0, |tenure| tenure.term);
+        let (incarnation, session) = (life.incarnation.clone(), life.session);
+        // Who is lost already is not lost again.
+        let lives = !matches!(life.presence, Presence::Lost { .. });
+        lives.then_some(Fact::NodeLost { node, incarnation, session, term })
+    }
+
     /// Plans, carries out, and lets time pass, until nothing follows.
-    fn settle(&mut self) -> End {
+    fn settle(&mut self, mut may_go_on: impl FnMut() -> bool) -> End {
         let until = self.now.saturating_add(HORIZON_MS);
         // Looks at devices that work are taken again and again: they are of no interest here.
         for seen in self.state.observations.values_mut() {
             seen.at = until;
         }
-        for _ in 0..ROUNDS {
+        for _ in (0..ROUNDS).take_while(|_| may_go_on()) {
             let planned = plan(&self.state, self.now);
             let wake_at = planned.wake_at;
             let facts = self.reports(&planned);
@@ -178,7 +191,13 @@ impl Play {
         self.report_copies(&mut facts);
         self.report_nodes(planned, &mut facts);
         for (id, case) in self.state.cases.iter() {
-            if matches!(case.phase, FencePhase::Running { .. }) {
+            if !matches!(case.phase, FencePhase::Running { .. }) {
+                continue;
+            }
+            // Who was switched off in a drill falls silent.
+            if case.drill().is_some_and(|drill| drill.off_at.is_some()) {
+                facts.extend(self.loss_of(case.node));
+            } else {
                 let (case, attempt) = (*id, case.attempts);
                 facts.push(Fact::FenceReported { case, attempt, outcome: FenceOutcome::Off });
             }
@@ -209,6 +228,11 @@ impl Play {
                     Phase::Granted => facts.push(Fact::Started { node, incarnation, unit, token }),
                     Phase::Revoking(_) if permit.stuck.is_none() => {
                         let because = Cause::Ordered;
+                        facts.push(Fact::Released { node, incarnation, unit, token, because });
+                    }
+                    // What a person stopped in maintenance is told down at the end of it.
+                    Phase::Active if permit.idle && self.state.copy_maintenance(name, node).is_none() => {
+                        let because = Cause::DownInMaintenance;
                         facts.push(Fact::Released { node, incarnation, unit, token, because });
                     }
                     Phase::Active if self.state.duty(name, node).is_some_and(|duty| duty.ready.is_some()) => {

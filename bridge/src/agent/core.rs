@@ -5,6 +5,7 @@
 //! wait for each other, but for ordered stops.
 
 mod assembly;
+mod checks;
 mod ending;
 mod errands;
 mod orders;
@@ -26,6 +27,7 @@ use super::outbox::Outbox;
 use super::permit::{self, Permit};
 use super::unit::{Op, OpKind, Unit};
 pub(in crate::agent) use assembly::Probing;
+pub(in crate::agent) use checks::Checking;
 
 /// A look at a node's power that is still asked for is not taken again before this time has passed.
 const LOOK_PAUSE_MS: u64 = 5_000;
@@ -216,13 +218,18 @@ impl Agent {
             self.reconcile(&unit, now);
             changed.insert(unit);
         }
+        let told = self.inventory_told;
         self.tell_inventory(&changed);
-
+        if self.inventory_told && !told {
+            // Programs are run once the cluster can be told what they say: of every unit, whichever was looked at last.
+            changed.extend(self.units.keys().cloned());
+        }
         self.drop_forgotten(&changed);
         self.send();
         for unit in &changed {
             self.keep_starts(unit);
             self.keep_asking(unit);
+            self.keep_checking(unit);
         }
         self.end(now);
     }

@@ -81,6 +81,8 @@ pub(super) enum Why {
     Unused,
     /// The node goes down.
     Shutdown,
+    /// It is down at the end of its maintenance.
+    Maintained,
     /// It went down; what took it down says the reading.
     WentDown,
     /// Given back before, and the answer was lost while something of it runs again.
@@ -135,7 +137,9 @@ pub(super) fn decide(case: &Case<'_>) -> Step {
         // Until the cluster speaks, a permit goes on under its terms; one whose unit went down is given back. Why one that
         // was being released went down, the cluster knows.
         Word::None => match case.held {
-            Some(held) if case.filed && case.run.is_down() => Step::Release(held.token, Why::WentDown),
+            Some(held) if case.filed && case.run.is_down() && !held.hands_off => {
+                Step::Release(held.token, Why::WentDown)
+            }
             _ => Step::Wait,
         },
     }
@@ -150,8 +154,25 @@ fn with(case: &Case<'_>, permit: &PermitView) -> Step {
     };
     let ours = case.held.is_some_and(|held| held.token == token);
     let in_force = ours && case.filed;
+    let hands_off = ours && case.held.is_some_and(|held| held.hands_off);
     match case.run {
         Run::Unknown => Step::Look,
+        // In maintenance a person stops and starts it, under the file of the permit that it has.
+        _ if permit.hands_off && hands_off && in_force => Step::Wait,
+        // It was frozen at the end of a lease, before the node could hear of it.
+        Run::Frozen if permit.hands_off && case.leased => Step::Thaw,
+        // What ended before the node heard of the maintenance, or is about to, ends as it would have (S6).
+        Run::Down | Run::Left(_) | Run::Stopping if permit.hands_off && ours && !hands_off => {
+            if *case.run == Run::Stopping { Step::Wait } else { Step::Release(token, Why::WentDown) }
+        }
+        _ if permit.hands_off => {
+            if case.leased {
+                Step::Adopt
+            } else {
+                Step::Wait
+            }
+        }
+        Run::Down | Run::Left(_) if hands_off => Step::Release(token, Why::Maintained),
         Run::Down | Run::Left(_) if granted && !ours => {
             if case.unwanted {
                 Step::Release(token, Why::Unused)
@@ -166,7 +187,7 @@ fn with(case: &Case<'_>, permit: &PermitView) -> Step {
         Run::Down | Run::Left(_) => Step::Release(token, Why::WentDown),
         // No permit file is written without a lease (F8).
         Run::Frozen if case.leased => Step::Thaw,
-        Run::Up | Run::Starting | Run::Restarting if !in_force && case.leased => Step::Adopt,
+        Run::Up | Run::Starting | Run::Restarting if (!in_force || hands_off) && case.leased => Step::Adopt,
         Run::Up if in_force && granted => Step::ReportStarted(token),
         Run::Up | Run::Starting | Run::Restarting | Run::Stopping | Run::Frozen => match &permit.next_terms {
             Some(terms) if in_force && case.leased => Step::TakeTerms(token, terms.clone()),
@@ -203,8 +224,11 @@ pub(super) enum AtLeaseEnd {
 }
 
 /// What the end of a lease means for a permit.
-pub(super) fn at_lease_end(terms: &Terms) -> AtLeaseEnd {
-    match terms.on_quorum_loss {
+pub(super) fn at_lease_end(permit: &Permit) -> AtLeaseEnd {
+    if permit.outlasts_the_lease() {
+        return AtLeaseEnd::Leave;
+    }
+    match permit.terms.on_quorum_loss {
         OnQuorumLoss::Stop => AtLeaseEnd::Stop,
         OnQuorumLoss::Freeze => AtLeaseEnd::Freeze,
         OnQuorumLoss::Continue => AtLeaseEnd::Leave,

@@ -175,6 +175,13 @@ impl Agent {
                 self.grant_gates(&unit);
                 return;
             }
+            // A start of it by hand is none that the cluster has decided on, and nothing is decided now.
+            if known.held.as_ref().is_some_and(|held| held.hands_off) {
+                let why =
+                    "it is in maintenance, and each start of a clustered service is the cluster's to decide";
+                self.refuse_gate(id, why, format!("`convoke why {unit}` says what ends that"), now);
+                return;
+            }
             // The second half of a restart, which is asked for once the first is told.
             known.stale = true;
             if let Some(gate) = self.gates.open.get_mut(&id) {

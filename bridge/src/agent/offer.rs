@@ -36,6 +36,8 @@ pub struct Found {
     pub assembly: Option<section::Assembly>,
     /// The program that ranks this node for a role.
     pub rank: Option<section::Program>,
+    /// The program that says whether its copy is well.
+    pub check: Option<section::Check>,
 }
 
 impl Found {
@@ -53,6 +55,7 @@ impl Found {
             members: unit.members.clone(),
             assembly: unit.section.as_ref().and_then(|section| section.assembly.clone()),
             rank: unit.section.as_ref().and_then(|section| section.rank.clone()),
+            check: unit.section.as_ref().and_then(|section| section.check.clone()),
         }
     }
 }

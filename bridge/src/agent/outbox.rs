@@ -39,10 +39,17 @@ impl Outbox {
     }
 
     /// Adds a fact before all others: an inventory opens a session. It says more, and later, than any line that still
-    /// waits: told after it, such a line would win.
+    /// waits: told after it, such a line would win. What a health check found before the session counts no more: it is made
+    /// anew.
     pub(super) fn push_first(&mut self, fact: Fact) {
         let outdated = |fact: &Fact| {
-            matches!(fact, Fact::InventoryReported { .. } | Fact::UnitObserved { .. } | Fact::Surveyed { .. })
+            matches!(
+                fact,
+                Fact::InventoryReported { .. }
+                    | Fact::UnitObserved { .. }
+                    | Fact::Surveyed { .. }
+                    | Fact::CheckFailed { .. }
+            )
         };
         self.waiting.retain(|waiting| !outdated(&waiting.fact));
         self.last += 1;

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use policy::{Incarnation, OnQuorumLoss, Start, Terms, Token, UnitName};
+use policy::{Fencing, Incarnation, OnQuorumLoss, Start, Terms, Token, UnitName};
 use serde::{Deserialize, Serialize};
 use units::section::Variable;
 
@@ -33,6 +33,17 @@ pub struct Permit {
     /// How many starts it is for.
     #[serde(default)]
     pub starts: Starts,
+    /// Whether the copy is in maintenance: whatever it does, it is left alone.
+    #[serde(default)]
+    pub hands_off: bool,
+}
+
+impl Permit {
+    /// Whether it is left alone without a lease too: nobody takes its place then before a proof. What others may count as
+    /// ended after a time has to end (F7), and of what had `Fencing=none` a definition that was adopted since may say so.
+    pub(super) fn outlasts_the_lease(&self) -> bool {
+        self.hands_off && self.terms.fencing == Fencing::Required
+    }
 }
 
 /// How many starts a permit is for.
@@ -203,7 +214,9 @@ fn load_from(dir: &Path) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
 /// Units that run here, or may, under a permit of an earlier daemon, and may not go on without a lease.
 #[must_use]
 pub fn ends_with_lease(paths: &Paths) -> Vec<UnitName> {
-    let ends = |permit: &Permit| permit.terms.on_quorum_loss != OnQuorumLoss::Continue;
+    let ends = |permit: &Permit| {
+        permit.terms.on_quorum_loss != OnQuorumLoss::Continue && !permit.outlasts_the_lease()
+    };
     let all = [load(paths), load_spent(paths), load_releasing(paths)];
     let permits = all.into_iter().flat_map(Result::unwrap_or_default);
     permits.filter(|(_, permit)| permit.as_ref().is_some_and(ends)).map(|(unit, _)| unit).collect()
@@ -223,6 +236,7 @@ pub(super) mod tests {
             adopted: false,
             stops_before: BTreeSet::from(["disk.service".into()]),
             starts: Starts::Any,
+            hands_off: false,
         }
     }
 

@@ -78,7 +78,8 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
                 None => (None, Standing::Void),
             };
             let starts = permit.as_ref().map_or(Starts::Any, |permit| permit.starts);
-            match (fate(place, standing, starts), permit) {
+            let left = place != Place::Releasing && permit.as_ref().is_some_and(Permit::outlasts_the_lease);
+            match (if left { Fate::Hold } else { fate(place, standing, starts) }, permit) {
                 (Fate::Hold, Some(permit)) => {
                     releasing.remove(&unit);
                     held.insert(unit, permit);

@@ -1,4 +1,4 @@
-//! Runs the programs of a clustered service, `Position=` and `Ready=`, and reads what they print (F16).
+//! Runs the programs that a unit names, `Position=`, `Ready=` and `CheckExec=`, and reads what they print.
 //!
 //! Decides how they are called and what their end means; when to look, and what follows, is decided elsewhere. Each runs
 //! in a transient unit of its own, as fence agents do: complete at its end, and killed whole at its deadline.
@@ -34,6 +34,8 @@ pub enum Question {
     Ready,
     /// How good it would be in a role.
     Rank,
+    /// Whether its copy is well, to be said within this time.
+    Check(Duration),
 }
 
 /// What was found.
@@ -43,6 +45,19 @@ pub enum Finding {
     Position(policy::Found),
     /// What its copy lacks; `None` if it is ready.
     Ready(Option<String>),
+    /// How its copy is.
+    Health(Health),
+}
+
+/// What a health check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// All is well.
+    Well,
+    /// It is not, or the check took too long; in words.
+    Unwell(String),
+    /// The check could not be made; in words.
+    Unknown(String),
 }
 
 /// One run of a program.
@@ -63,6 +78,7 @@ impl Question {
             Self::Position => "position",
             Self::Ready => "ready",
             Self::Rank => "rank",
+            Self::Check(_) => "check",
         }
     }
 }
@@ -91,6 +107,7 @@ impl Probe {
                 Question::Position => POSITION_LIMIT,
                 Question::Ready => READY_LIMIT,
                 Question::Rank => RANK_LIMIT,
+                Question::Check(limit) => limit,
             },
             output_cap: OUTPUT_CAP,
             environment: BTreeMap::from([
@@ -100,13 +117,12 @@ impl Probe {
             binds_to: self.binds_to.clone(),
         };
         let end = systemd.run_transient(spec).await;
-        if let Err(why) = verdict(&end) {
-            return self.failed(format!("{}: {why}", program.path));
-        }
-        match self.question {
-            Question::Ready => Finding::Ready(None),
-            Question::Position => self.told(program, parse(&String::from_utf8_lossy(&end.stdout))),
-            Question::Rank => self.told(program, parse_rank(&String::from_utf8_lossy(&end.stdout))),
+        match (self.question, verdict(&end)) {
+            (Question::Check(_), verdict) => Finding::Health(health(verdict, &end.outcome, &program.path)),
+            (_, Err(why)) => self.failed(format!("{}: {why}", program.path)),
+            (Question::Ready, Ok(())) => Finding::Ready(None),
+            (Question::Position, Ok(())) => self.told(program, parse(&String::from_utf8_lossy(&end.stdout))),
+            (Question::Rank, Ok(())) => self.told(program, parse_rank(&String::from_utf8_lossy(&end.stdout))),
         }
     }
 
@@ -130,6 +146,7 @@ impl Probe {
             (Question::Ready, Ok(reading)) if reading.active_state.is_up() => Finding::Ready(None),
             (Question::Ready, Ok(_)) => self.failed("it is not active".to_owned()),
             (Question::Ready, Err(error)) => self.failed(chain(&error)),
+            (Question::Check(_), _) => self.failed("there is no CheckExec= on this node".to_owned()),
         }
     }
 
@@ -137,7 +154,22 @@ impl Probe {
         match self.question {
             Question::Position | Question::Rank => Finding::Position(policy::Found::Failed(why)),
             Question::Ready => Finding::Ready(Some(why)),
+            Question::Check(_) => Finding::Health(Health::Unknown(why)),
         }
+    }
+
+    /// What runs at the same time has another.
+    pub(super) fn key(&self) -> (UnitName, &'static str) {
+        (self.unit.clone(), self.question.word())
+    }
+}
+
+/// What the end of a check says of the copy. One that was killed says nothing: a shutdown kills it too.
+fn health(verdict: Result<(), String>, outcome: &Outcome, path: &str) -> Health {
+    match (verdict, outcome) {
+        (Ok(()), _) => Health::Well,
+        (Err(why), Outcome::Exited(_) | Outcome::TimedOut) => Health::Unwell(why),
+        (Err(why), _) => Health::Unknown(format!("{path}: {why}")),
     }
 }
 
@@ -148,6 +180,9 @@ fn verdict(end: &TransientEnd) -> Result<(), String> {
         Outcome::Exited(0) => Ok(()),
         Outcome::Exited(status) => Err(said.unwrap_or_else(|| format!("it exited with status {status}"))),
         Outcome::Signaled(signal) => Err(format!("it was killed by signal {signal}")),
+        Outcome::TimedOut if end.took.as_secs() == 0 => {
+            Err(format!("it did not end within {} ms", end.took.as_millis()))
+        }
         Outcome::TimedOut => Err(format!("it did not end within {} s", end.took.as_secs())),
         Outcome::NotStarted(why) => Err(format!("it was not started: {why}")),
         Outcome::Unknown(why) => Err(format!("nobody knows how it ended: {why}")),
@@ -310,6 +345,31 @@ mod tests {
         ];
         for (end, expected) in table {
             assert_eq!(verdict(&end), expected.map_err(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn a_check_that_was_killed_or_never_ran_says_nothing_of_the_copy() {
+        let end = |outcome| {
+            let end = TransientEnd {
+                outcome,
+                stdout: Vec::new(),
+                stderr: b"no answer".to_vec(),
+                took: Duration::from_millis(700),
+                left: None,
+            };
+            health(verdict(&end), &end.outcome, "/bin/check")
+        };
+        assert_eq!(end(Outcome::Exited(0)), Health::Well);
+        assert_eq!(end(Outcome::Exited(1)), Health::Unwell("no answer".to_owned()));
+        assert_eq!(end(Outcome::TimedOut), Health::Unwell("it did not end within 700 ms".to_owned()));
+        let unknown = [
+            Outcome::Signaled(15),
+            Outcome::NotStarted("no file".into()),
+            Outcome::Unknown("PID 1 left".into()),
+        ];
+        for outcome in unknown {
+            assert!(matches!(end(outcome), Health::Unknown(why) if why.starts_with("/bin/check: ")));
         }
     }
 

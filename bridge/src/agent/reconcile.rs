@@ -51,7 +51,7 @@ impl Agent {
         if under_way == Some(OpKind::Look) {
             // What has to stop does not wait for a look at it.
             let step = self.step(name, now);
-            if matches!(&step, Step::Release(_, why) if *why != Why::WentDown) {
+            if matches!(&step, Step::Release(_, why) if !matches!(why, Why::WentDown | Why::Maintained)) {
                 self.take(name, step, now);
             }
             return;
@@ -143,12 +143,15 @@ impl Agent {
         let known = self.units.get(&permit.unit).and_then(|unit| unit.held.as_ref());
         let known = known.filter(|held| held.token == permit.token);
         let assembled = self.view.as_ref().is_some_and(|view| view.assembly.contains_key(&permit.unit));
+        // Terms that were taken over count, though the cluster may not have heard of that yet (F13).
+        let later = known.map(|held| &held.terms).filter(|terms| terms.revision > permit.terms.revision);
         Permit {
             token: permit.token,
             incarnation: permit.incarnation.clone(),
-            terms: permit.terms.clone(),
+            terms: later.unwrap_or(&permit.terms).clone(),
             adopted: permit.adopted,
             stops_before: known.map(|held| held.stops_before.clone()).unwrap_or_default(),
+            hands_off: permit.hands_off,
             // What runs already was started: a clustered service is not started a second time (F16).
             starts: known.map_or(if assembled { Starts::Made } else { Starts::Any }, |held| held.starts),
         }
@@ -189,6 +192,11 @@ impl Agent {
         let file = self.file_of(&permit);
         let Some(unit) = self.units.get_mut(name) else { return };
         let known = unit.held.as_ref().is_some_and(|held| held.token == permit.token);
+        let hands_off = unit.held.as_ref().is_some_and(|held| held.hands_off);
+        if permit.hands_off && unit.run.is_down() {
+            // The cluster goes by what is there, and hears of no end of a copy that has a permit.
+            unit.told = None;
+        }
         unit.held = Some(file.clone());
         unit.filed = true;
         self.actions.push(Action::File { unit: name.clone(), permit: file });
@@ -196,6 +204,13 @@ impl Agent {
             let message =
                 "the cluster took this running unit over; it has no CONVOKE_TOKEN until its next start";
             self.tell(name, Kind::Adopted, Priority::Info, message.to_owned());
+        }
+        if permit.hands_off != hands_off {
+            let message = match permit.hands_off {
+                true => "in maintenance: the cluster leaves it alone, whatever is done with it here",
+                false => "its maintenance is over: the cluster decides on it again",
+            };
+            self.tell(name, Kind::Notice, Priority::Notice, message.to_owned());
         }
         self.grant_gates(name);
         // Granted and running: what is to be said follows at once.
@@ -260,6 +275,7 @@ impl Agent {
             Why::Ordered => (self.first_cause(name, Cause::Ordered, now), true),
             Why::Unused => (Cause::Unused, true),
             Why::Shutdown => (Cause::Shutdown, true),
+            Why::Maintained => (Cause::DownInMaintenance, true),
             Why::Again => (self.floors.cause(name).cloned().unwrap_or(Cause::Unused), true),
             Why::Dead => (Cause::Ordered, false),
             Why::WentDown => match self.went_down(name, now) {
@@ -374,7 +390,7 @@ impl Agent {
         let Some(held) = unit.held.as_ref() else { return };
         let (token, terms) = (held.token, held.terms.clone());
         // A shutdown has no more time than the end of a lease leaves it.
-        let without_lease = ended || (!now.leased && at_lease_end(&terms) != AtLeaseEnd::Leave);
+        let without_lease = ended || (!now.leased && at_lease_end(held) != AtLeaseEnd::Leave);
         if because == Cause::LeaseEnded {
             let message = "stopped: this node has no quorum (OnQuorumLoss=stop)".to_owned();
             self.tell(name, Kind::LeaseEnded, Priority::Warning, message);

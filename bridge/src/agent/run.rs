@@ -155,7 +155,8 @@ struct Shell {
     /// What followed at once from an action; handled before anything else.
     pending: VecDeque<Event>,
     operations: BTreeMap<UnitName, JoinHandle<()>>,
-    probes: BTreeMap<UnitName, JoinHandle<()>>,
+    /// By the unit, and the word of the question.
+    probes: BTreeMap<(UnitName, &'static str), JoinHandle<()>>,
     gates: BTreeMap<GateId, JoinHandle<()>>,
     in_session: watch::Sender<bool>,
     beat: watch::Sender<(Option<Systemd>, Duration)>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use policy::{Cause, InventoryItem, Offer, Terms, Token, UnitName};
 use units::systemd::{ActiveState, Reading, Remembered};
 
-use super::core::Probing;
+use super::core::{Checking, Probing};
 use super::decide::Run;
 use super::event::{Look, OpId};
 use super::gate::GateId;
@@ -118,6 +118,8 @@ pub(super) struct Unit {
     pub(super) mended_ms: Option<u64>,
     /// What the cluster asks of a clustered service's data, or of its copy.
     pub(super) probing: Probing,
+    /// Whether its copy is well.
+    pub(super) checking: Checking,
 }
 
 impl Unit {

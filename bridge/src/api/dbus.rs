@@ -166,6 +166,7 @@ fn unexpected(reply: Reply) -> ApiError {
         Reply::Unable(why) => {
             ApiError::NoQuorum(format!("the leader could not tell: {why}; ask again in a moment"))
         }
+        Reply::Declined(why) => ApiError::Failed(why),
         _ => ApiError::Failed("the leader runs another version and answered something else".to_owned()),
     }
 }
@@ -246,6 +247,32 @@ impl Manager {
         self.0.wish(Wish::SetDrained { node, drained: false, by }).await
     }
 
+    /// Begins the maintenance of a node, a unit, or of the cluster if no name is given.
+    async fn maintain(
+        &self,
+        name: &str,
+        reason: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let reason = names::maintenance_reason(reason)?;
+        let scope = names::scope(&self.0.picture().await?, name)?;
+        self.0.wish(Wish::BeginMaintenance { scope, reason, by }).await
+    }
+
+    /// Ends it.
+    async fn unmaintain(
+        &self,
+        name: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let scope = names::scope(&self.0.picture().await?, name)?;
+        self.0.wish(Wish::EndMaintenance { scope, by }).await
+    }
+
     async fn reset_failed(
         &self,
         unit: &str,
@@ -270,6 +297,30 @@ impl Manager {
         let by = self.caller(connection, &header).await?;
         let node = self.0.node(node).await?;
         self.0.wish(Wish::VouchFenced { node, incarnation: Incarnation(incarnation.to_owned()), by }).await
+    }
+
+    /// A drill through this level, or through the first if it is 0.
+    async fn fence_test(
+        &self,
+        node: &str,
+        level: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::TestFence { node, level: (level > 0).then_some(level), by }).await
+    }
+
+    async fn fence_cancel(
+        &self,
+        node: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        let node = self.0.node(node).await?;
+        self.0.wish(Wish::CancelFence { node, by }).await
     }
 
     async fn issue_token(
@@ -374,7 +425,8 @@ impl Manager {
         json(&self.0.why(names::unit(unit)?).await?)
     }
 
-    /// What would happen, as JSON. `what` is `now`, `lose` (nodes), `drain` or `undrain` (a node), `start` (units, `to` a node),
+    /// What would happen, as JSON. `what` is `now`, `lose` (nodes), `drain` or `undrain` (a node), `maintain` or
+    /// `unmaintain` (nodes, units, or nothing for the cluster), `start` (units, `to` a node),
     /// `stop` (units) or `move` (a unit, `from` and `to` nodes).
     async fn plan(&self, what: &str, names: Vec<String>, from: &str, to: &str) -> Result<String, ApiError> {
         let told = self.0.forecast(|picture| names::supposed(picture, what, &names, from, to)).await?;

@@ -36,6 +36,9 @@ pub struct Overview {
     pub fences_closed: Vec<FenceLine>,
     /// Links that are down.
     pub links: Vec<LinkLine>,
+    /// What people have their hands on, and the cluster leaves alone.
+    #[serde(default)]
+    pub maintenance: Vec<MaintenanceLine>,
     /// What somebody should look at, worst first.
     pub alarms: Vec<AlarmLine>,
     /// What is wrong with the set of units, whether or not they are to run; `None` from a node that cannot tell.
@@ -44,6 +47,25 @@ pub struct Overview {
     /// Set if nobody confirms this picture: why, and what this node still knows for certain.
     #[serde(default)]
     pub memory: Option<Memory>,
+}
+
+/// A maintenance that was begun and not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceLine {
+    /// `cluster`, `node` or `unit`.
+    pub kind: String,
+    /// Which; none for the cluster.
+    pub name: Option<String>,
+    /// Who began it.
+    pub by: String,
+    /// What for.
+    pub reason: Option<String>,
+    /// When, wall clock, milliseconds since 1970.
+    pub since_wall_ms: u64,
+    /// What it means, in one sentence.
+    pub text: String,
+    /// What ends it.
+    pub remedy: String,
 }
 
 /// Something wrong with the definitions of units, which no waiting mends.
@@ -55,8 +77,9 @@ pub struct FindingLine {
     pub kind: String,
     /// Which unit; of several, the first by name.
     pub unit: String,
-    /// Whether all whom it concerns are to run now.
-    pub pressing: bool,
+    /// Those whom it concerns that are not to run now. Empty: it matters now.
+    #[serde(default)]
+    pub idle: Vec<String>,
     /// One sentence, without the unit's name before it.
     pub text: String,
     /// What to do.
@@ -107,6 +130,9 @@ pub struct NodeLine {
     pub state: String,
     /// Whether it is drained, and by whom.
     pub drained: Option<String>,
+    /// Whether it is in maintenance, by itself or with the cluster.
+    #[serde(default)]
+    pub maintenance: bool,
     /// `ready`, `unready`, `none` or `unknown`, and why not ready.
     pub fencing: String,
     /// Fence devices, level by level: `bmc-n1, then pdu-a and pdu-b`.
@@ -116,6 +142,9 @@ pub struct NodeLine {
     /// The devices, level by level.
     #[serde(default)]
     pub devices: Vec<DeviceLine>,
+    /// The last drill of each level that was drilled.
+    #[serde(default)]
+    pub drills: Vec<DrillLine>,
     /// Where it is reached.
     pub addresses: Vec<String>,
     /// Units that hold a permit there.
@@ -136,7 +165,7 @@ pub struct UnitLine {
     /// Who asked for the goal.
     pub goal_by: Option<String>,
     /// `active`, `starting`, `stopping`, `stopped`, `waiting`, `partial` (fewer copies than wanted), `unknown` (on a
-    /// lost node only) or `undefined` (no definition in force).
+    /// lost node only), `down` (in maintenance, stopped by a person) or `undefined` (no definition in force).
     pub state: String,
     /// Copies that run, or may.
     pub copies: Vec<CopyLine>,
@@ -144,6 +173,9 @@ pub struct UnitLine {
     pub wanted: Option<u32>,
     /// Whether S1 covers it.
     pub exclusive: bool,
+    /// Whether it is in maintenance, by itself or with the cluster.
+    #[serde(default)]
+    pub maintenance: bool,
     /// The first reason why it is not where one would expect.
     pub reason: Option<String>,
     /// How it comes up, if it is a clustered service.
@@ -156,7 +188,8 @@ pub struct UnitLine {
 pub struct CopyLine {
     /// Where.
     pub node: String,
-    /// `active`, `starting`, `stopping`, `unknown` (node lost) or `stray` (without a permit).
+    /// `active`, `starting`, `stopping`, `unknown` (node lost), `down` (in maintenance, stopped by a person) or `stray`
+    /// (without a permit).
     pub state: String,
     /// Permit.
     pub token: Option<u64>,
@@ -179,6 +212,33 @@ pub struct DeviceLine {
     pub asked_s: Option<u64>,
 }
 
+/// The last drill of one level of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillLine {
+    /// The level.
+    pub level: u32,
+    /// Its devices: `pdu-a and pdu-b`.
+    pub device: String,
+    /// Log index of the wish.
+    pub case: u64,
+    /// Who asked.
+    pub by: String,
+    /// When it ended, wall clock in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// Whether the node was off, and fell silent.
+    pub passed: bool,
+    /// Milliseconds from the begin of the attempt to the devices' word.
+    pub off_ms: Option<u64>,
+    /// From there to the node's next life, once there is one.
+    pub back_ms: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The level does not count: it said off while the node went on.
+    pub lied: bool,
+    /// One sentence.
+    pub text: String,
+}
+
 /// One fence case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FenceLine {
@@ -196,8 +256,14 @@ pub struct FenceLine {
     pub error: Option<String>,
     /// Seconds until the next attempt.
     pub next_in_s: Option<u64>,
-    /// Which unit waits.
+    /// Which unit waits; or which drill it is, in words.
     pub because: String,
+    /// Whether it is a drill.
+    #[serde(default)]
+    pub drill: bool,
+    /// Log index at which it was opened.
+    #[serde(default)]
+    pub case: u64,
     /// One sentence.
     pub text: String,
 }
@@ -294,4 +360,22 @@ pub struct HistoryLine {
     pub kind: String,
     /// One sentence.
     pub text: String,
+    /// What it says of a fence, for those kinds that do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FenceStep>,
+}
+
+/// A step of a fence case, as numbers and names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceStep {
+    /// Log index at which the case was opened.
+    pub case: u64,
+    /// Number of the attempt.
+    pub attempt: Option<u32>,
+    /// Devices, in words.
+    pub device: Option<String>,
+    /// Who ran the agent.
+    pub executor: Option<String>,
+    /// How it ended: the evidence, or what went wrong.
+    pub result: Option<String>,
 }

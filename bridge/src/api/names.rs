@@ -1,10 +1,15 @@
 //! From the names that people type to what the cluster calls them.
 
-use policy::{NodeId, Suppose, UnitName, Wanted, Wish, Word};
+use policy::{NodeId, Scope, Suppose, UnitName, Wanted, Wish, Word};
 
 use super::error::ApiError;
 use super::model::Overview;
 use super::picture::BY;
+
+/// Names in one question. Anybody on the node may ask.
+const MOST_SUPPOSED: usize = 1_000;
+/// Longest reason of a maintenance: it is shown in a line of `status`, and kept on every voter.
+const REASON_MAX: usize = 200;
 
 /// A unit's name, with `.service` added where a type is missing, as `systemctl` does.
 ///
@@ -37,6 +42,36 @@ pub fn node(picture: &Overview, name: &str) -> Result<NodeId, ApiError> {
     })
 }
 
+/// What is to be in maintenance: a node by its name, else a unit; nothing is the cluster.
+///
+/// # Errors
+/// [`ApiError::UnknownNode`] for what is neither; and those of [`unit()`].
+pub fn scope(picture: &Overview, name: &str) -> Result<Scope, ApiError> {
+    if name.is_empty() {
+        return Ok(Scope::Cluster);
+    }
+    if let Ok(node) = node(picture, name) {
+        return Ok(Scope::Node(node));
+    }
+    let unit = unit(name)?;
+    if picture.units.iter().any(|line| line.name == unit.as_str()) {
+        return Ok(Scope::Unit(unit));
+    }
+    Err(ApiError::UnknownNode(format!("`{name}` is neither a node nor a cluster unit")))
+}
+
+/// What a maintenance is for, as it was typed; an empty word is none.
+///
+/// # Errors
+/// [`ApiError::BadInput`] for what does not fit into a line.
+pub fn maintenance_reason(typed: &str) -> Result<Option<String>, ApiError> {
+    let typed = typed.trim();
+    if typed.chars().count() > REASON_MAX || typed.chars().any(char::is_control) {
+        return Err(ApiError::BadInput(format!("a reason is one line of at most {REASON_MAX} characters")));
+    }
+    Ok((!typed.is_empty()).then(|| typed.to_owned()))
+}
+
 /// What an operator says of a clustered service, still without its node.
 ///
 /// # Errors
@@ -50,10 +85,11 @@ pub fn word(name: &str) -> Result<fn(NodeId) -> Word, ApiError> {
     }
 }
 
-/// What a forecast supposes.
+/// What a forecast supposes; of equal names one.
 ///
 /// # Errors
-/// [`ApiError::BadInput`], naming the words that there are; and those of [`unit()`] and [`node`].
+/// [`ApiError::BadInput`], naming the words that there are, or that there are too many names; and those of [`unit()`] and
+/// [`node`].
 pub fn supposed(
     picture: &Overview,
     what: &str,
@@ -69,6 +105,13 @@ pub fn supposed(
             let (node, drained) = (node(picture, name)?, what == "drain");
             Ok(Suppose::Asked(Wish::SetDrained { node, drained, by: by.clone() }))
         }
+        "maintain" => {
+            let scope = scope(picture, name)?;
+            Ok(Suppose::Asked(Wish::BeginMaintenance { scope, reason: None, by: by.clone() }))
+        }
+        "unmaintain" => {
+            Ok(Suppose::Asked(Wish::EndMaintenance { scope: scope(picture, name)?, by: by.clone() }))
+        }
         "start" | "stop" => {
             let wanted = if what == "start" { Wanted::Started } else { Wanted::Stopped };
             let node = to.filter(|_| what == "start");
@@ -76,14 +119,27 @@ pub fn supposed(
         }
         "move" => Ok(Suppose::Asked(Wish::Move { unit: unit(name)?, from, to, by: by.clone() })),
         _ => Err(ApiError::BadInput(format!(
-            "`{what}` is none of the words `now`, `lose`, `drain`, `undrain`, `start`, `stop`, `move`"
+            "`{what}` is none of the words `now`, `lose`, `drain`, `undrain`, `maintain`, `unmaintain`, `start`, `stop`, `move`"
         ))),
     };
     match (what, names) {
         ("now", []) => Ok(Vec::new()),
         ("now", _) => Err(ApiError::BadInput("`now` takes no names".to_owned())),
         (_, []) => Err(ApiError::BadInput(format!("`{what}` of what?"))),
-        _ => names.iter().map(one).collect(),
+        (_, names) if names.len() > MOST_SUPPOSED => Err(ApiError::BadInput(format!(
+            "{} names; a forecast takes {MOST_SUPPOSED} at the most",
+            names.len()
+        ))),
+        (_, names) => {
+            let mut supposed = Vec::new();
+            for name in names {
+                let one = one(name)?;
+                if !supposed.contains(&one) {
+                    supposed.push(one);
+                }
+            }
+            Ok(supposed)
+        }
     }
 }
 
@@ -119,6 +175,15 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_is_one_short_line() {
+        assert_eq!(maintenance_reason(" new disks ").expect("a reason"), Some("new disks".to_owned()));
+        assert_eq!(maintenance_reason(" ").expect("none"), None);
+        for wrong in ["two\nlines", &"x".repeat(REASON_MAX + 1)] {
+            assert!(matches!(maintenance_reason(wrong), Err(ApiError::BadInput(_))), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_forecast_is_asked_for_by_the_words_of_the_verbs() {
         let picture = crate::cli::sample();
         let ask = |what: &str, names: &[&str], from: &str, to: &str| {
@@ -132,10 +197,16 @@ mod tests {
         let one = Some(NodeId(1));
         let table = [
             (ask("now", &[], "", ""), vec![]),
-            (ask("lose", &["n1", "n1"], "", ""), vec![Suppose::Lost(NodeId(1)), Suppose::Lost(NodeId(1))]),
+            (ask("lose", &["n1", "n1"], "", ""), vec![Suppose::Lost(NodeId(1))]),
             (
                 ask("undrain", &["n1"], "", ""),
                 vec![Suppose::Asked(Wish::SetDrained { node: NodeId(1), drained: false, by: by() })],
+            ),
+            (
+                ask("unmaintain", &["", "n1", "db"], "", ""),
+                [Scope::Cluster, Scope::Node(NodeId(1)), Scope::Unit("db.service".into())]
+                    .map(|scope| Suppose::Asked(Wish::EndMaintenance { scope, by: by() }))
+                    .into(),
             ),
             (ask("start", &["db"], "", "n1"), vec![goal(Wanted::Started, one)]),
             (ask("stop", &["db"], "", "n1"), vec![goal(Wanted::Stopped, None)]),
@@ -148,8 +219,13 @@ mod tests {
             assert_eq!(asked.expect("well asked"), expected);
         }
         assert!(matches!(ask("lose", &["n9"], "", ""), Err(ApiError::UnknownNode(_))));
+        assert!(matches!(ask("maintain", &["n9"], "", ""), Err(ApiError::UnknownNode(_))));
         for (what, names) in [("now", &["n1"][..]), ("lose", &[]), ("burn", &["n1"]), ("stop", &["a/b"])] {
             assert!(matches!(ask(what, names, "", ""), Err(ApiError::BadInput(_))), "{what}");
         }
+        let many: Vec<String> = (0..=MOST_SUPPOSED).map(|number| format!("a{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(matches!(ask("stop", &many, "", ""), Err(ApiError::BadInput(_))));
+        assert_eq!(ask("stop", &many[1..], "", "").expect("few enough").len(), MOST_SUPPOSED);
     }
 }

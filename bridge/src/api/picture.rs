@@ -7,10 +7,12 @@ mod alarms;
 mod assembly;
 mod definitions;
 mod departed;
+mod drills;
 mod events;
 mod fences;
 mod findings;
 mod forecast;
+mod maintenance;
 mod nodes;
 mod reasons;
 mod role;
@@ -73,6 +75,7 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         fences: view.fence_lines(),
         fences_closed: view.closed_fence_lines(),
         links,
+        maintenance: view.maintenance(),
         alarms: view.alarms(&flaws),
         findings: Some(view.findings(&flaws)),
         memory: None,

@@ -25,7 +25,13 @@ fn main() -> ExitCode {
     // daemon costs. What may take long, a large plan or the disk, gets a thread of its own where it is called.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(daemon::run(paths)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(daemon::run(paths));
+            // A forecast that is being made, or a read of a slow disk, is no reason to hold up the next daemon: nobody keeps
+            // this node's lease meanwhile.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(error.into()),
     };
     match outcome {

@@ -106,7 +106,9 @@ pub(super) async fn drain(bus: &Bus, node: &str, wait: &Wait) -> Result<(), Fail
     let line = picture.nodes.iter().find(|line| line.name == node);
     let before = line.map(|line| line.units.clone()).unwrap_or_default();
     answer(until, wait, bus.0.drain(node)).await?;
-    match follow(bus, wait, until, node, |picture| judge::drained(picture, node, &before)).await? {
+    let more = format!("convoke status {node}");
+    let drained = |picture: &Overview| judge::drained(picture, node, &before);
+    match follow_by(bus, wait, until, (node, &more), drained).await? {
         Some(text) => out::say(&text),
         None => out::say(&format!("{node}: recorded")),
     }
@@ -137,12 +139,23 @@ pub(super) fn full(unit: &str) -> Result<String, Failure> {
     Ok(names::unit(unit)?.0)
 }
 
-/// Waits until the judge is content; `None` if it was not to be waited for.
+/// Waits until the judge is content of a unit; `None` if it was not to be waited for.
 pub(super) async fn follow(
     bus: &Bus,
     wait: &Wait,
     until: Instant,
-    what: &str,
+    unit: &str,
+    judge: impl Fn(&Overview) -> Verdict,
+) -> Result<Option<String>, Failure> {
+    follow_by(bus, wait, until, (unit, &format!("convoke why {unit}")), judge).await
+}
+
+/// The same of anything, with the command that says more of it.
+pub(super) async fn follow_by(
+    bus: &Bus,
+    wait: &Wait,
+    until: Instant,
+    (what, more): (&str, &str),
     judge: impl Fn(&Overview) -> Verdict,
 ) -> Result<Option<String>, Failure> {
     if wait.no_wait {
@@ -184,8 +197,7 @@ pub(super) async fn follow(
             let code = if picture.quorum { Code::NotDone } else { Code::NoQuorum };
             let text =
                 format!("{what}: recorded, but not done after {} s: {pending}", wait.timeout.as_secs_f64());
-            return Err(Failure::new(code, text)
-                .hint(format!("`convoke why {what}`; it goes on without this command")));
+            return Err(Failure::new(code, text).hint(format!("`{more}`; it goes on without this command")));
         }
         if chatty && pending != shown && !pending.is_empty() {
             out::note(&format!("{what}: {pending}"));
@@ -248,6 +260,7 @@ mod tests {
             unit: None,
             kind: kind.to_owned(),
             text: String::new(),
+            fence: None,
         }
     }
 

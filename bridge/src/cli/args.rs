@@ -1,10 +1,14 @@
 //! The words of the command line. They follow `systemctl` where it has one for the thing.
 
+mod fence;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(super) use fence::Fence;
 
 use super::exit;
 use crate::api::document::milliseconds;
@@ -100,6 +104,22 @@ pub(super) enum Verb {
         /// The node
         node: String,
     },
+    /// Keep the cluster's hands off nodes, units, or all of it
+    ///
+    /// What is in maintenance is neither started, stopped, moved nor recovered, a node in maintenance is not fenced, and what
+    /// people do there with systemctl is their business. It lasts over restarts and reboots until `convoke unmaintain`.
+    Maintain {
+        #[command(flatten)]
+        what: What,
+        /// What for; everybody who looks is shown it
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Let the cluster act again on what was in maintenance
+    Unmaintain {
+        #[command(flatten)]
+        what: What,
+    },
     /// Say why a unit is where it is, and what would release it
     Why {
         /// The unit
@@ -115,7 +135,7 @@ pub(super) enum Verb {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Show fencing and fence agents, or vouch that a node is off
+    /// Show fencing and fence agents, have a drill, or vouch that a node is off
     Fence {
         #[command(subcommand)]
         verb: Option<Fence>,
@@ -249,6 +269,16 @@ pub(super) enum Plan {
         /// The node
         node: String,
     },
+    /// Say what would happen in maintenance: what is asked for, or lost, is not followed
+    Maintain {
+        #[command(flatten)]
+        what: What,
+    },
+    /// Say what `convoke unmaintain` would do: everything that was put off
+    Unmaintain {
+        #[command(flatten)]
+        what: What,
+    },
     /// Say what `convoke start` would do
     Start {
         /// The units
@@ -291,6 +321,24 @@ pub(super) struct Wait {
     /// How long to wait until it has happened
     #[arg(long, default_value = "90s", value_parser = duration, value_name = "TIME")]
     pub(super) timeout: Duration,
+}
+
+/// What is in maintenance.
+#[derive(Debug, Args)]
+pub(super) struct What {
+    /// Nodes and units
+    #[arg(required_unless_present = "cluster", value_name = "NODE|UNIT")]
+    pub(super) names: Vec<String>,
+    /// The whole cluster
+    #[arg(long, conflicts_with = "names")]
+    pub(super) cluster: bool,
+}
+
+impl What {
+    /// As the daemon is told them: the cluster has no name.
+    pub(super) fn names(&self) -> Vec<String> {
+        if self.cluster { vec![String::new()] } else { self.names.clone() }
+    }
 }
 
 /// One thing at a time: each counts for the data as it was shown.
@@ -359,47 +407,6 @@ impl From<JoinRole> for Role {
             JoinRole::Witness => Self::Witness,
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Fence {
-    /// List fence devices and open fences
-    List {
-        #[command(flatten)]
-        read: Read,
-    },
-    /// Give your word that a lost node is off, so that its units start elsewhere
-    ///
-    /// If the node still runs, its units run twice and may destroy their data. Look at the machine, not at its silence:
-    /// pull the plug, or see that the power is off.
-    Confirm {
-        /// The node
-        node: String,
-        /// Do not ask; for scripts that have switched the power off themselves
-        #[arg(long = "yes-i-have-verified-it-is-off")]
-        verified: bool,
-    },
-    /// Show the fences of the past
-    History {
-        #[command(flatten)]
-        read: Read,
-    },
-    /// List the fence agents that are installed on this machine
-    ///
-    /// Each is asked for its description, and for nothing else. Needs no cluster.
-    Agents {
-        #[command(flatten)]
-        read: Read,
-    },
-    /// Show the options of a fence agent, whether it can prove a node off, and what is known of its traps
-    ///
-    /// Needs no cluster.
-    Describe {
-        /// The agent, as in `fence_ipmilan`
-        agent: String,
-        #[command(flatten)]
-        read: Read,
-    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -24,8 +24,12 @@ pub(super) trait Manager {
     fn move_unit(&self, unit: &str, from: &str, to: &str) -> zbus::Result<u64>;
     fn drain(&self, node: &str) -> zbus::Result<u64>;
     fn undrain(&self, node: &str) -> zbus::Result<u64>;
+    fn maintain(&self, name: &str, reason: &str) -> zbus::Result<u64>;
+    fn unmaintain(&self, name: &str) -> zbus::Result<u64>;
     fn reset_failed(&self, unit: &str, node: &str) -> zbus::Result<u64>;
     fn fence_confirm(&self, node: &str, incarnation: &str) -> zbus::Result<u64>;
+    fn fence_test(&self, node: &str, level: u32) -> zbus::Result<u64>;
+    fn fence_cancel(&self, node: &str) -> zbus::Result<u64>;
     fn issue_token(&self, valid_seconds: u32) -> zbus::Result<String>;
     fn leave(&self, node: &str) -> zbus::Result<u64>;
     fn adopt(&self, unit: &str, node: &str) -> zbus::Result<u64>;
@@ -37,6 +41,8 @@ pub(super) trait Manager {
     fn why(&self, unit: &str) -> zbus::Result<String>;
     fn plan(&self, what: &str, names: &[String], from: &str, to: &str) -> zbus::Result<String>;
     fn history(&self, lines: u64, unit: &str, node: &str) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn node_name(&self) -> zbus::Result<String>;
     fn wait_change(&self, index: u64, limit_ms: u32) -> zbus::Result<u64>;
 }
 

@@ -39,8 +39,9 @@ fn judged(findings: &[FindingLine]) -> Result<(), Failure> {
     match findings.iter().filter(|finding| finding.severity == "error").count() {
         0 => Ok(()),
         errors => {
-            Err(Failure::new(Code::Failed, format!("{errors} of {} findings are errors", findings.len()))
-                .hint("what an error is about cannot run, in whole or in part, as long as that stands"))
+            let count = if errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
+            let hint = "what an error is about cannot run, in whole or in part, as long as that stands";
+            Err(Failure::new(Code::Failed, format!("{count} among what was found")).hint(hint))
         }
     }
 }

@@ -13,14 +13,18 @@ pub(super) async fn confirm(bus: &Bus, name: &str, verified: bool) -> Result<(),
     let incarnation = vouchable(node)?;
     if !verified {
         out::print(&explanation(node, &incarnation, &picture, Style::of_stdout()));
-        ask(name)?;
+        ask(
+            name,
+            "confirm that it is off",
+            "--yes-i-have-verified-it-is-off, once it has switched the power off itself",
+        )?;
     }
     bus.0.fence_confirm(name, &incarnation).await?;
     out::say(&format!("{name} is taken for off on your word; what waited for it goes on"));
     Ok(())
 }
 
-fn find<'a>(picture: &'a Overview, name: &str) -> Result<&'a NodeLine, Failure> {
+pub(super) fn find<'a>(picture: &'a Overview, name: &str) -> Result<&'a NodeLine, Failure> {
     picture.nodes.iter().find(|node| node.name == name).ok_or_else(|| {
         Failure::new(Code::NotFound, format!("no node `{name}` in this cluster")).hint("convoke list-nodes")
     })
@@ -67,15 +71,16 @@ fn explanation(node: &NodeLine, incarnation: &str, picture: &Overview, style: St
     out
 }
 
-fn ask(name: &str) -> Result<(), Failure> {
+/// Has the node's name typed; `flag` is what a script gives instead.
+pub(super) fn ask(name: &str, to: &str, flag: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(
             Code::Usage,
             "there is no terminal to ask for your word on; nothing was changed",
         )
-        .hint("a script that has switched the power off itself gives --yes-i-have-verified-it-is-off"));
+        .hint(format!("a script gives {flag}")));
     }
-    out::print("\nType the node's name to confirm that it is off: ");
+    out::print(&format!("\nType the node's name to {to}: "));
     let mut typed = String::new();
     let read = std::io::stdin().lock().read_line(&mut typed);
     if read.is_err() || typed.trim() != name {

@@ -131,6 +131,14 @@ pub(super) fn drained(picture: &Overview, name: &str, before: &[String]) -> Verd
             format!("start it again, or switch it off and type `convoke fence confirm {name}`"),
         );
     }
+    // Nothing but a word ends that.
+    let kept = |name: &&String| find(picture, name).is_some_and(|unit| unit.maintenance);
+    if let Some(unit) = node.units.iter().find(kept) {
+        return Stalled(
+            format!("{name} is drained, and {unit} stays there: it is in maintenance"),
+            format!("`convoke unmaintain {unit}` lets it leave"),
+        );
+    }
     let waits = |unit: &String| match find(picture, unit).and_then(|unit| unit.reason.clone()) {
         Some(reason) => format!("{unit}: {reason}"),
         None => format!("{unit} is still there"),

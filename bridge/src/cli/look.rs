@@ -9,7 +9,7 @@ use super::{act, render};
 use crate::api::model::{HistoryLine, Overview};
 
 /// How many lines are looked through for those of one kind.
-const ALL_LINES: u64 = 2_000;
+pub(super) const ALL_LINES: u64 = 2_000;
 /// One wait of the daemon for a change.
 const STEP: Duration = Duration::from_secs(20);
 /// Between two questions while the cluster has no leader.
@@ -117,15 +117,6 @@ pub(super) async fn fences(bus: &Bus, json: bool) -> Result<(), Failure> {
     confirmed(&picture)
 }
 
-pub(super) async fn fence_history(bus: &Bus, json: bool) -> Result<(), Failure> {
-    let picture = bus.overview().await?;
-    let mut lines = bus.history(ALL_LINES, "", "").await?;
-    lines.retain(|line| line.kind.starts_with("fence-"));
-    aged(&picture, json, Style::of_stdout());
-    show(&lines, json);
-    confirmed(&picture)
-}
-
 /// Which events are asked for.
 pub(super) struct Filter {
     pub(super) lines: u64,
@@ -218,6 +209,7 @@ mod tests {
             unit: None,
             kind: String::new(),
             text: String::new(),
+            fence: None,
         };
         let mut last = 5;
         let indices = |lines: Vec<HistoryLine>| lines.iter().map(|line| line.index).collect::<Vec<_>>();

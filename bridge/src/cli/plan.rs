@@ -13,6 +13,8 @@ pub(super) async fn plan(bus: &Bus, verb: Plan, json: bool) -> Result<(), Failur
         Plan::Lose { nodes } => ("lose", nodes, None, None),
         Plan::Drain { node } => ("drain", vec![node], None, None),
         Plan::Undrain { node } => ("undrain", vec![node], None, None),
+        Plan::Maintain { what } => ("maintain", what.names(), None, None),
+        Plan::Unmaintain { what } => ("unmaintain", what.names(), None, None),
         Plan::Start { units, on } => ("start", full(units)?, None, on),
         Plan::Stop { units } => ("stop", full(units)?, None, None),
         Plan::Move { unit, to, from } => ("move", full(vec![unit])?, from, to),

@@ -3,6 +3,7 @@
 mod agents;
 mod assembly;
 mod check;
+mod fences;
 mod forecast;
 mod lists;
 mod old;
@@ -13,6 +14,7 @@ mod screen;
 pub(super) use agents::{agent, agents};
 pub(super) use assembly::{data, span, table as data_table};
 pub(super) use check::findings;
+pub(super) use fences::{attempts, fence_why};
 pub(super) use forecast::forecast;
 pub(super) use lists::{Age, fences, node, nodes, unit, units};
 pub(super) use old::old;

@@ -79,6 +79,7 @@ impl Core {
             | Fact::PositionReported { node, .. }
             | Fact::ReadyReported { node, .. }
             | Fact::RankReported { node, .. }
+            | Fact::CheckFailed { node, .. }
             | Fact::TermsAcknowledged { node, .. }
             | Fact::Released { node, .. }
             | Fact::StopStuck { node, .. }
@@ -198,6 +199,7 @@ impl Core {
                     connection: id,
                     number,
                     answered: std::time::Instant::now(),
+                    heard: std::time::Instant::now(),
                     cut_off_from: Default::default(),
                     told: None,
                 };
@@ -280,7 +282,7 @@ impl Core {
     pub(super) fn answer(&self, peer: NodeId, request: &Request) -> Reply {
         let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
         match request {
-            Request::MayFence { case, attempt } => Reply::MayRun(self.may_fence(*case, *attempt, peer)),
+            Request::MayFence { case, attempt } => Reply::MayRun(self.may_fence(*case, *attempt, peer, now)),
             Request::MaySwitchOn { node, device, since, configured } => {
                 let mut due = self.reign.iter().flat_map(|reign| &reign.plan.switch_on);
                 let due = due.any(|on| {

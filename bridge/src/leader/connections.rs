@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use policy::NodeId;
+use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::core::Event;
-use crate::net::{Frames, Stream};
+use crate::net::{FrameError, FrameWriter, Frames, Stream};
 use crate::session::client::FRAME_MAX;
-use crate::session::message::{Down, Up};
+use crate::session::message::{Down, Reply, Up};
 
 /// A connection of this process.
 pub(super) type ConnectionId = u64;
@@ -74,7 +75,7 @@ pub(super) fn serve(id: ConnectionId, peer: NodeId, stream: Stream, events: mpsc
     let (stop, mut stopped) = mpsc::channel::<()>(1);
     tokio::spawn(async move {
         while let Some(down) = queue.recv().await {
-            if write.send(&down).await.is_err() {
+            if deliver(&mut write, down).await.is_err() {
                 break;
             }
         }
@@ -104,4 +105,33 @@ pub(super) fn serve(id: ConnectionId, peer: NodeId, stream: Stream, events: mpsc
         // The core may have gone first.
         let _ = events.send(Event::Closed { id }).await;
     });
+}
+
+/// Sends a frame; of an answer that no session carries, that it is one.
+async fn deliver<W: AsyncWrite + Unpin>(write: &mut FrameWriter<W>, down: Down) -> Result<(), FrameError> {
+    match (write.send(&down).await, down) {
+        (Err(FrameError::TooLong { max }), Down::Answer { number, .. }) => {
+            let why = format!("the answer is longer than a session carries ({max} bytes); ask about less");
+            write.send(&Down::Answer { number, reply: Reply::Declined(why) }).await
+        }
+        (sent, _) => sent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_told_of() {
+        let (near, far) = tokio::io::duplex(1_024);
+        let (_, mut write) = Frames::new(near, 200).split();
+        let (mut read, _) = Frames::new(far, 200).split();
+        let long = Reply::Unable("x".repeat(300));
+        deliver(&mut write, Down::Answer { number: 7, reply: long }).await.expect("the connection goes on");
+        let Ok(Down::Answer { number: 7, reply: Reply::Declined(why) }) = read.recv().await else {
+            panic!("whoever asked would wait for ever")
+        };
+        assert!(why.contains("200 bytes"), "{why}");
+    }
 }

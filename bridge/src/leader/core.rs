@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use consensus::{Applied, Barrier, BarrierError, Consensus, Leadership, MachineRequest, ProposeError};
 use policy::{Command, Event as Happening, NodeId, Severity, State, Wish};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::connections::{self, ConnectionId, Connections};
@@ -28,7 +28,7 @@ use crate::session::message::{Down, Number, Reply, Up};
 pub(super) const QUEUE: usize = 1_024;
 /// Events handled before the core settles, so that a flood cannot keep it from planning.
 const BATCH: usize = 256;
-/// Units times nodes from which on a plan may take longer than a beat should wait: some milliseconds.
+/// Units times nodes from which on it does.
 const LARGE: usize = 10_000;
 /// Longest time between two looks at nothing in particular, while following.
 const IDLE: Duration = Duration::from_secs(3_600);
@@ -136,10 +136,15 @@ pub struct Core {
     leader: watch::Sender<Option<NodeId>>,
     applied: watch::Sender<u64>,
     found: Option<Wish>,
-    /// Whether a forecast is being made.
-    pub(super) foretelling: bool,
+    /// Whose turn it is to have a forecast made.
+    pub(super) foretelling: Arc<Semaphore>,
     next_connection: ConnectionId,
     next_nonce: u64,
+}
+
+/// Whether a look at all of it takes some milliseconds: longer than a beat should wait.
+pub(super) fn is_large(state: &State) -> bool {
+    state.nodes.len().saturating_mul(state.units.len()) > LARGE
 }
 
 /// Runs the core until Raft or the daemon stops.
@@ -154,7 +159,7 @@ pub async fn run(setup: Setup) {
         node,
         replica,
         found,
-        foretelling: false,
+        foretelling: Arc::new(Semaphore::new(1)),
         consensus,
         leadership: first,
         reign: None,
@@ -384,8 +389,7 @@ impl Core {
             return;
         }
         let now = reign.time(state.time);
-        let large = state.nodes.len().saturating_mul(state.units.len()) > LARGE;
-        reign.plan = match large {
+        reign.plan = match is_large(state) {
             // The beats of this node and the sessions of the others go on meanwhile, on another thread.
             true => tokio::task::block_in_place(|| policy::plan(state, now)),
             false => policy::plan(state, now),

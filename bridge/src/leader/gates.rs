@@ -150,13 +150,20 @@ fn refusal(
     if let Some(permit) = holder.filter(|_| unit.is_single() && unit.goal.wanted == Wanted::Started) {
         let at = state.node_name(permit.node);
         let doing = match permit.phase {
+            Phase::Active if permit.idle => "is down, by hand, on",
             Phase::Active => "is active on",
             Phase::Granted => "is starting on",
             Phase::Revoking(_) => "is stopping on",
         };
-        let why = format!("{name} {doing} {at}");
-        let remedy = format!("convoke move {name} {}", state.node_name(gate.node));
-        return GateAnswer::Refused { why, remedy };
+        let (why, remedy) =
+            (format!("{name} {doing} {at}"), format!("convoke move {name} {}", state.node_name(gate.node)));
+        return match state.copy_maintenance(name, permit.node) {
+            Some(scope) => GateAnswer::Refused {
+                why: format!("{why}, and {}", state.maintenance_text(&scope)),
+                remedy: format!("{}, then {remedy}", state.maintenance_release(&scope)),
+            },
+            None => GateAnswer::Refused { why, remedy },
+        };
     }
     let here = |reason: &&Reason| match reason {
         Reason::Unfit { node, .. } | Reason::Avoided { node, .. } | Reason::Differs(node) => {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use consensus::{Barrier, BarrierError};
-use policy::{CaseId, Command, Fact, FencePhase, NodeId, Presence};
+use policy::{CaseId, Command, Fact, FenceCase, FencePhase, Millis, NodeId, Presence};
 use tracing::{debug, warn};
 
 use super::connections::ConnectionId;
@@ -177,6 +177,7 @@ impl Core {
         }
         let Some(session) = reign.session_of(node, connection) else { return };
         session.answered = Instant::now();
+        session.heard = session.answered;
         if session.cut_off_from != cut_off_from {
             session.cut_off_from = cut_off_from;
         }
@@ -250,9 +251,22 @@ impl Core {
     }
 
     /// Whether an attempt is still to be made, by this node (F24).
-    pub(super) fn may_fence(&self, case: CaseId, attempt: u32, executor: NodeId) -> bool {
+    pub(super) fn may_fence(&self, case: CaseId, attempt: u32, executor: NodeId, now: Millis) -> bool {
         let found = self.state().cases.get(&case).filter(|found| found.attempts == attempt);
-        let phase = found.map(|found| &found.phase);
-        matches!(phase, Some(FencePhase::Running { executor: named, .. }) if *named == executor)
+        found.is_some_and(|found| {
+            matches!(found.phase, FencePhase::Running { executor: named, .. } if named == executor)
+                && self.hurts_nobody(case, found, now)
+        })
+    }
+
+    /// Whether a drill is as harmless still as when its attempt began (P91): the agent may have waited for its device. Who
+    /// votes is asked of Raft as well, where a voter counts only once it has caught up.
+    fn hurts_nobody(&self, id: CaseId, case: &FenceCase, now: Millis) -> bool {
+        let Some(drill) = case.drill() else { return true };
+        let voters = self.consensus.status().voters;
+        let heard =
+            |id: &u64| self.state().nodes.get(&NodeId(*id)).is_some_and(|node| node.in_session().is_some());
+        let left = voters.iter().filter(|id| **id != case.node.0 && heard(id)).count();
+        left * 2 > voters.len() && self.state().drill_hurts(case.node, drill.level, Some(id), now).is_none()
     }
 }

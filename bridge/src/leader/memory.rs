@@ -78,6 +78,8 @@ mod tests {
             attributes: Default::default(),
             machine: "machine".to_owned(),
             drained: None,
+            maintenance: None,
+            kept: Default::default(),
             life: Some(Life {
                 incarnation: Incarnation("boot".to_owned()),
                 session: 1,
@@ -87,6 +89,8 @@ mod tests {
                 strays: Default::default(),
                 gone: None,
                 contradicted: None,
+                stop_budget_ms: 0,
+                lingering: Default::default(),
             }),
             past: Default::default(),
             offers: [(name.clone(), offer)].into(),

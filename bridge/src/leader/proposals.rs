@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use consensus::{Applied, ProposeError};
-use policy::{Command, Decision, Fact, NodeId, Origin};
+use policy::{Command, Decision, Fact, NodeId, Origin, State};
 use tracing::{debug, error, info, warn};
 
 use super::connections::ConnectionId;
 use super::core::{Core, Event};
 use super::entry::{self, Outcome, Stamped};
-use super::reign::Began;
+use super::reign::{Began, Reign};
 use crate::session::message::{Down, Number, Reply};
 
 /// Wait after a proposal that the log did not take: without a quorum there is no use in trying at once again. It
@@ -266,6 +266,7 @@ impl Core {
             .iter()
             .filter(|decision| !reign.deciding.contains(decision))
             .filter(|decision| !reign.refused.iter().any(|(_, _, refused)| refused == *decision))
+            .filter(|decision| !is_rash(&self.replica.state, reign, decision))
             .cloned()
             .collect();
         for decision in wanted {
@@ -282,6 +283,19 @@ impl Core {
         let origin = Origin { client, number };
         self.propose(Command::Wish(wish), Some(origin), ticket);
     }
+}
+
+/// Whether a drill's devices would be called liars with nothing heard of their node since: a stall of this leader, or a gap
+/// in the quorum, puts off the word that it is lost (F23), which is the proof. Heard is what this leader has answered a
+/// whole loss's time after theirs: no message that was on its way by then.
+fn is_rash(state: &State, reign: &Reign, decision: &Decision) -> bool {
+    let Decision::AbandonAttempt { case, .. } = decision else { return false };
+    let Some(case) = state.cases.get(case) else { return false };
+    let Some(off_at) = case.drill().and_then(|drill| drill.off_at) else { return false };
+    let began = state.tenure.map_or(off_at, |tenure| tenure.since.max(off_at));
+    let since = reign.time(state.time).saturating_sub(began);
+    let silent = reign.sessions.get(&case.node).map(|session| session.heard.elapsed().as_millis() as u64);
+    silent.is_none_or(|silent| silent.saturating_add(state.settings.loss_ms()) > since)
 }
 
 /// Milliseconds since 1970 by this machine's clock; for people only.

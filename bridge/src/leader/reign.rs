@@ -73,6 +73,8 @@ pub(super) struct Session {
     pub(super) number: u64,
     /// When this leader last answered it; its lease ends at the latest one lease later.
     pub(super) answered: Instant,
+    /// The same, whatever this leader's own stalls are held against nobody: when it was last heard.
+    pub(super) heard: Instant,
     /// Voters that the node does not reach directly.
     pub(super) cut_off_from: BTreeSet<NodeId>,
     /// What it was last told.

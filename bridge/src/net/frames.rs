@@ -16,7 +16,8 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 /// The usual limit of one message. Snapshots of the state are KB to some MB.
 pub const FRAME_MAX: usize = 16 * 1024 * 1024;
 
-/// Why a message could not be sent or received. After any of them the connection is of no use.
+/// Why a message could not be sent or received. After any of them the connection is of no use, but for a message that is
+/// too long to be sent: nothing of it was written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The peer closed the connection between two messages.
@@ -107,6 +108,9 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// one, or has not taken it up; never a part.
     pub async fn send<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), FrameError> {
         let frame = rmp_serde::to_vec_named(message).map_err(FrameError::Encode)?;
+        if frame.len() > self.max {
+            return Err(FrameError::TooLong { max: self.max });
+        }
         self.inner.send(Bytes::from(frame)).await.map_err(|error| io_error(error, self.max))
     }
 }
@@ -155,6 +159,7 @@ mod tests {
         let (near, far) = duplex(64);
         let mut far = Frames::new(far, 16);
         assert!(matches!(far.send(&"x".repeat(64)).await, Err(FrameError::TooLong { max: 16 })));
+        far.send("short").await.expect("nothing of the long one was sent");
         drop(near);
         assert!(matches!(far.recv::<Old>().await, Err(FrameError::Closed)));
 

@@ -328,6 +328,8 @@ pub enum Reply {
     Forecast(Result<Box<Forecast>, Refusal>),
     /// The leader could not tell; the text says why.
     Unable(String),
+    /// There is a leader, and no answer to this question from anybody: the text says why, and what to do.
+    Declined(String),
 }
 
 /// What the gate lets through.

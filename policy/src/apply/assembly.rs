@@ -97,6 +97,7 @@ impl Step<'_> {
     }
 
     pub(super) fn open_gather(&mut self, unit: &UnitName) -> Result<(), Refusal> {
+        self.state.may_touch_unit(unit)?;
         self.state.may_gather(unit)?;
         let (epoch, time) = (self.index, self.time);
         let boot_up = self.boot_up(unit)?;
@@ -112,6 +113,7 @@ impl Step<'_> {
     /// The decision before the deed. What is elected joins the last active set at once: it may write before anybody
     /// hears that it is ready.
     pub(super) fn elect(&mut self, unit: &UnitName, epoch: u64, election: &Election) -> Result<(), Refusal> {
+        self.state.may_touch(unit, election.node)?;
         let (_, _, boot_up) = self.state.assembled(unit)?;
         if boot_up.epoch != epoch {
             return Err(stale("another gathering is under way"));

@@ -89,6 +89,8 @@ impl Step<'_> {
             active_at: adopt.then_some(self.time),
             adopted: adopt,
             contradicted: false,
+            unwell: None,
+            idle: false,
             stuck: None,
         };
         let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
@@ -116,6 +118,7 @@ impl Step<'_> {
 
     /// What a started unit requires or wants is to run as well, unless somebody decided otherwise (F9).
     pub(super) fn pull_in(&mut self, unit: &UnitName, by: &UnitName) -> Result<(), Refusal> {
+        self.state.may_touch_unit(unit)?;
         let puller = self.state.units.get(by).ok_or_else(|| Refusal::UnknownUnit(by.clone()))?;
         let named = puller.definition().is_some_and(|definition| definition.pulls_in().any(|it| it == unit));
         if !named || puller.goal.wanted != Wanted::Started {
@@ -143,6 +146,8 @@ impl Step<'_> {
             let node = self.state.node_name(node);
             return Err(Refusal::Unsafe(format!("{dependent} on {node} stops before {unit}")));
         }
+        let holder = self.live_permit(unit, token)?.node;
+        self.state.may_touch(unit, holder)?;
         let permit = self.live_permit(unit, token)?;
         if permit.is_revoking() {
             return Err(stale("it is being revoked already"));
@@ -169,6 +174,8 @@ impl Step<'_> {
         if definition.is_exclusive() && live > 1 {
             return Err(Refusal::Unsafe(format!("{live} copies are possibly running")));
         }
+        let holder = self.live_permit(unit, token)?.node;
+        self.state.may_touch(unit, holder)?;
         let permit = self.live_permit(unit, token)?;
         let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms);
         permit.next_terms = Some(terms);
@@ -178,6 +185,7 @@ impl Step<'_> {
     /// A permit whose own terms say `lease` or `none` ends by time (F6, F7).
     pub(super) fn expire(&mut self, unit: &UnitName, token: Token) -> Result<(), Refusal> {
         let permit = self.state.permit(unit, token).ok_or_else(|| stale("no such permit"))?;
+        self.state.may_touch(unit, permit.node)?;
         let due = self.state.expires_at(unit, permit).ok_or_else(|| {
             Refusal::Unsafe(
                 "this permit ends by no time: its terms ask for proof, or its node is heard".to_string(),
@@ -186,7 +194,14 @@ impl Step<'_> {
         if due > self.time {
             return Err(Refusal::Unsafe(format!("it ends {} ms from now", due.saturating_sub(self.time))));
         }
-        self.void(unit, token, Evidence::Expired);
+        if let Some(permit) = self.void(unit, token, Evidence::Expired)
+            && permit.must_stop()
+            && let Ok(life) = self.life_mut(permit.node, &permit.incarnation)
+        {
+            // Nobody has seen it gone: the node may come back and be lost again while it still stops (F15).
+            let stop = life.lingering.entry(unit.clone()).or_default();
+            *stop = permit.terms.stop_budget_ms.max(*stop);
+        }
         Ok(())
     }
 
@@ -282,8 +297,9 @@ impl State {
     ) -> Result<&'a Offer, Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
         let Candidate { id, node, .. } = *candidate;
-        let Standing { unit: known, adopted, .. } = *standing;
+        let Standing { name, unit: known, adopted, .. } = *standing;
         let definition = &adopted.definition;
+        self.may_touch_unit(name)?;
         if adopted.revision != revision {
             return Err(stale("another definition is in force"));
         }
@@ -334,6 +350,7 @@ impl State {
         if node.drained.is_some() {
             return no(format!("{} is drained", node.name));
         }
+        self.may_touch_node(id)?;
         if self.open_case(id).is_some() {
             return no(format!("{} is being fenced", node.name));
         }
@@ -349,7 +366,7 @@ impl State {
     /// S1: an exclusive unit is gone everywhere; a replicated one is not on this node, and below its number.
     fn elsewhere(&self, standing: &Standing<'_>, id: NodeId, adopt: bool) -> Result<(), Refusal> {
         let no = |why| Err(Refusal::Unsafe(why));
-        let Standing { name: unit, unit: known, adopted, running, unheard, .. } = standing;
+        let Standing { name: unit, unit: known, adopted, running, unheard, kept, .. } = standing;
         let here = running.binary_search_by_key(&id, |(node, _)| *node).ok();
         let here = here.and_then(|at| running.get(at)).map(|(_, how)| *how);
         if here == Some(Possibly::Stray) && !adopt {
@@ -365,6 +382,9 @@ impl State {
             self.may_keep(unit, id)?;
         }
         if known.is_exclusive() {
+            if let Some(at) = kept.first() {
+                return no(self.kept_text(*at));
+            }
             if let Some((other, _)) = running.iter().find(|(node, _)| *node != id) {
                 return no(format!("it is possibly running on {}", self.node_name(*other)));
             }
@@ -378,6 +398,11 @@ impl State {
             if copies >= count as usize {
                 return no(format!("{copies} of {count} copies are possibly running"));
             }
+            if copies.saturating_add(kept.len()) >= count as usize
+                && let Some(at) = kept.first()
+            {
+                return no(self.kept_text(*at));
+            }
         }
         Ok(())
     }
@@ -387,38 +412,39 @@ impl State {
     /// Counted from the commit of the loss, or from the start of the present term if that is later (F6): the
     /// waiting is measured by one leader inside its own term. The lease had ended before the loss was committed.
     pub(crate) fn expires_at(&self, unit: &UnitName, permit: &Permit) -> Option<Millis> {
-        self.expires_by(unit, permit, |node| self.stop_budget(node))
-    }
-
-    /// The same, where somebody knows how long each node takes to stop all it holds.
-    pub(crate) fn expires_by(
-        &self,
-        unit: &UnitName,
-        permit: &Permit,
-        stop_budget: impl FnOnce(NodeId) -> Millis,
-    ) -> Option<Millis> {
-        let since = self.nodes.get(&permit.node)?.lost_since()?;
+        let node = self.nodes.get(&permit.node)?;
+        let since = node.lost_since()?;
+        if self.copy_maintenance(unit, permit.node).is_some() {
+            return None;
+        }
         let base = since.max(self.tenure?.since);
         match self.units.get(unit)?.fencing_of(permit) {
             Fencing::None => Some(since),
             // × 1.01 and a margin for clocks that run apart, and for the take-down of the node itself.
             Fencing::Lease => {
-                let budget = stop_budget(permit.node);
+                let budget = node.life.as_ref()?.stop_budget_ms;
                 let margin = self.settings.detect_ms / 2;
                 Some(base.saturating_add(budget).saturating_add(budget / 100).saturating_add(margin))
             }
             Fencing::Watchdog | Fencing::Required => None,
         }
     }
-}
 
-impl State {
-    /// The longest that a node takes to stop all it holds, in milliseconds: its units may have to stop one after
-    /// another, and no chain of them is longer than their sum (F7).
-    fn stop_budget(&self, node: NodeId) -> Millis {
-        let permits = self.units.values().flat_map(|unit| unit.permits.values());
-        let held = permits.filter(|permit| permit.node == node);
-        held.fold(0, |sum: Millis, permit| sum.saturating_add(permit.terms.stop_budget_ms))
+    /// The longest that a node takes to stop what it may not run without a lease, in milliseconds: the sum, for its units
+    /// may have to stop one after another (F7). What time has ended of this life may still stop there, and counts until
+    /// the node says that it is gone (F15): the node knows one permit of a unit, so the longer of the two counts.
+    pub(crate) fn stop_budget(&self, node: NodeId) -> Millis {
+        let life = self.nodes.get(&node).and_then(|node| node.life.as_ref());
+        let mut stops = life.map(|life| life.lingering.clone()).unwrap_or_default();
+        for (name, unit) in &self.units {
+            let held = unit.permits.values().filter(|permit| permit.node == node && permit.must_stop());
+            let held = held.fold(0, |sum: Millis, permit| sum.saturating_add(permit.terms.stop_budget_ms));
+            if held > 0 {
+                let stop = stops.entry(name.clone()).or_default();
+                *stop = held.max(*stop);
+            }
+        }
+        stops.values().fold(0, |sum: Millis, stop| sum.saturating_add(*stop))
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::command::FenceOutcome;
+use crate::drill::Because;
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::{Class, Evidence};
 use crate::fence::{FenceCase, Phase, Power};
@@ -14,6 +15,7 @@ use crate::permit::Phase as PermitPhase;
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
 
+use super::drill::Lied;
 use super::{Step, stale};
 
 /// Wait after round n through all levels, in milliseconds: grows from 5 s to 60 s, for ever (never "give up and start
@@ -39,22 +41,10 @@ impl Step<'_> {
         if !self.state.units.contains_key(because) {
             return Err(Refusal::UnknownUnit(because.clone()));
         }
+        self.state.may_touch(because, id)?;
         let case = CaseId(self.index);
-        self.state.cases.insert(
-            case,
-            FenceCase {
-                node: id,
-                incarnation: incarnation.clone(),
-                phase: Phase::Wanted,
-                attempts: 0,
-                level: 0,
-                retries_left: 0,
-                rounds: 0,
-                opened_at: self.time,
-                because: because.clone(),
-                voided: Vec::new(),
-            },
-        );
+        let opened = FenceCase::new(id, incarnation.clone(), Because::Unit(because.clone()), self.time);
+        self.state.cases.insert(case, opened);
         let kind = EventKind::FenceWanted { case, because: because.clone() };
         self.record(Severity::Warning, Some(id), None, kind);
         Ok(())
@@ -78,11 +68,14 @@ impl Step<'_> {
         if self.state.fencing_held_until().is_some_and(|until| until > self.time) {
             return Err(Refusal::Unsafe("too many nodes were lost at once: fencing waits".to_string()));
         }
-        if self.node(target)?.lost_since().is_none() {
-            return Err(Refusal::Unsafe("the target is heard".to_string()));
-        }
+        self.may_be_struck(id, case, level)?;
+        self.state.may_touch_node(target)?;
         let device = self.state.level_name(target, level);
-        if !self.state.level_counts(target, level, &incarnation) {
+        let counts = match case.drill() {
+            Some(_) => self.state.level_was_on(target, level, &incarnation),
+            None => self.state.level_counts(target, level, &incarnation),
+        };
+        if !counts {
             return Err(Refusal::Unsafe(format!("{device} never saw this life of the node with power on")));
         }
         if self.state.level_is_busy(target, level) {
@@ -113,6 +106,22 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// A node that is heard is switched off for a drill alone, and only while nobody is hurt by it (P91).
+    fn may_be_struck(&self, id: CaseId, case: &FenceCase, level: u32) -> Result<(), Refusal> {
+        let Some(drill) = case.drill() else {
+            return match self.node(case.node)?.lost_since() {
+                Some(_) => Ok(()),
+                None => Err(Refusal::Unsafe("the target is heard".to_string())),
+            };
+        };
+        if level != drill.level {
+            return Err(stale("the drill is of another level"));
+        }
+        self.state
+            .drill_hurts(case.node, level, Some(id), self.time)
+            .map_or(Ok(()), |why| Err(Refusal::Unsafe(why)))
+    }
+
     /// The word of the attempt that runs; any other is too late (F4).
     pub(super) fn fence_reported(
         &mut self,
@@ -132,6 +141,7 @@ impl Step<'_> {
             FenceOutcome::Off if self.state.level(case.node, case.level).next().is_none() => {
                 return Err(stale("the level has no devices"));
             }
+            FenceOutcome::Off if self.drill_saw_off(id)? => {}
             FenceOutcome::Off => self.prove(id, Class::Off, Evidence::Fenced(id), None),
             FenceOutcome::Failed(error) => self.fail_attempt(id, error),
             FenceOutcome::TimedOut(error) => self.cut_attempt(id, error),
@@ -151,6 +161,10 @@ impl Step<'_> {
             return Err(Refusal::Unsafe("the executor is heard; its word is awaited".to_string()));
         }
         let target = case.node;
+        if case.drill().is_some_and(|drill| drill.off_at.is_some()) {
+            self.drill_found_liar(id);
+            return Ok(());
+        }
         let heard = self.state.nodes.get(executor).and_then(Node::in_session);
         let heard = heard.is_some_and(|life| life.incarnation == *executor_incarnation);
         let name = self.state.node_name(*executor);
@@ -168,6 +182,9 @@ impl Step<'_> {
     pub(super) fn cancel_case(&mut self, id: CaseId) -> Result<(), Refusal> {
         let case = self.case(id)?;
         let target = self.node(case.node)?;
+        if case.drill().is_some() {
+            return self.cancel_drill(id);
+        }
         let settled = target.in_session().is_some() && target.quarantined_until <= self.time;
         match &case.phase {
             Phase::Wanted if case.attempts == 0 => {}
@@ -235,18 +252,9 @@ impl Step<'_> {
         self.power_comes_back(id, Class::Word, 0);
         let voided = self.void_all(id, incarnation, evidence);
         if let Some((because, _, _)) = voided.first() {
-            let case = FenceCase {
-                node: id,
-                incarnation: incarnation.clone(),
-                phase: Phase::Proven { class: Class::Word, at },
-                attempts: 0,
-                level: 0,
-                retries_left: 0,
-                rounds: 0,
-                opened_at: at,
-                because: because.clone(),
-                voided,
-            };
+            let mut case = FenceCase::new(id, incarnation.clone(), Because::Unit(because.clone()), at);
+            case.phase = Phase::Proven { class: Class::Word, at };
+            case.voided = voided;
             self.state.cases.insert(CaseId(self.index), case);
         }
         Ok(())
@@ -305,6 +313,11 @@ impl Step<'_> {
         let detail = format!("it spoke after it was proven gone ({:?})", gone.class);
         self.state.alarms.insert(AlarmKind::ProofContradicted(id), Alarm { wall_ms, detail });
         self.record(Severity::Alert, Some(id), None, EventKind::ProofContradicted { case });
+        if lied > 0
+            && let Some(case) = case.filter(|case| self.case(*case).is_ok_and(|case| case.drill().is_some()))
+        {
+            self.drill_failed(case, "it said off, and the node spoke again", Lied::Yes);
+        }
         Ok(())
     }
 
@@ -328,12 +341,18 @@ impl Step<'_> {
     pub(super) fn prove(&mut self, id: CaseId, class: Class, evidence: Evidence, by: Option<&str>) {
         let at = self.time;
         let Some(case) = self.state.cases.get_mut(&id) else { return };
+        let began = if let Phase::Running { since, .. } = case.phase { Some(since) } else { None };
         case.phase = Phase::Proven { class, at };
+        let is_drill = case.drill().is_some();
         let (node, incarnation, level) = (case.node, case.incarnation.clone(), case.level);
         let after_ms = at.saturating_sub(case.opened_at);
-        let by = by.map(String::from);
-        let kind = EventKind::FenceProven { case: Some(id), evidence, by, after_ms };
-        self.record(Severity::Warning, Some(node), None, kind);
+        // A drill that passed is told as such, and counts for no fence loop.
+        if !is_drill || class != Class::Off {
+            let by = by.map(String::from);
+            let kind = EventKind::FenceProven { case: Some(id), evidence, by, after_ms };
+            self.record(Severity::Warning, Some(node), None, kind);
+        }
+        self.drill_proven(id, class, began);
         let voided = self.void_all(node, &incarnation, evidence);
         if let Some(case) = self.state.cases.get_mut(&id) {
             case.voided = voided;
@@ -341,7 +360,10 @@ impl Step<'_> {
         if let Ok(life) = self.life_mut(node, &incarnation) {
             life.gone = Some(Gone { class, at });
         }
-        self.power_comes_back(node, class, level);
+        // After a drill the node is to come back whatever is wished after a fence.
+        if !is_drill || class == Class::Word {
+            self.power_comes_back(node, class, level);
+        }
     }
 
     /// What was cut off may still strike, whatever a status says meanwhile; it is not repeated at once.
@@ -361,9 +383,13 @@ impl Step<'_> {
         let next_at = self.time.saturating_add(wait);
         case.phase = Phase::Failed { error: error.into(), next_at };
         let (node, level, attempt) = (case.node, case.level, case.attempts);
+        let is_over = case.drill().is_some() && case.retries_left == 0;
         let device = self.state.level_name(node, level);
         let kind = EventKind::FenceFailed { case: id, attempt, device, error: error.into() };
         self.record(Severity::Alert, Some(node), None, kind);
+        if is_over {
+            self.end_drill(id, error);
+        }
     }
 
     fn case(&self, id: CaseId) -> Result<&FenceCase, Refusal> {

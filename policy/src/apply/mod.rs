@@ -7,7 +7,9 @@
 
 mod assembly;
 mod decisions;
+mod drill;
 mod fencing;
+mod maintenance;
 mod members;
 mod nodes;
 mod power;
@@ -119,6 +121,10 @@ impl Step<'_> {
             Fact::RankReported { node, incarnation, unit, seen, found } => {
                 self.rank_reported(*node, incarnation, unit, *seen, found)
             }
+            // P68
+            Fact::CheckFailed { node, incarnation, unit, token, why } => {
+                self.check_failed(*node, incarnation, unit, *token, why)
+            }
             // F13
             Fact::TermsAcknowledged { node, unit, token, revision } => {
                 self.terms_acknowledged(*node, unit, *token, *revision)
@@ -174,9 +180,18 @@ impl Step<'_> {
             Wish::WithdrawStart { unit, node, gate, by } => self.withdraw_start(unit, *node, gate, by),
             Wish::Move { unit, from, to, by } => self.move_unit(unit, *from, *to, by),
             Wish::SetDrained { node, drained, by } => self.set_drained(*node, *drained, by),
+            // S6
+            Wish::BeginMaintenance { scope, reason, by } => {
+                self.begin_maintenance(scope, reason.as_deref(), by)
+            }
+            Wish::EndMaintenance { scope, by } => self.end_maintenance(scope, by),
             Wish::ResetFailed { unit, node } => self.reset_failed(unit, *node),
             // F36
             Wish::VouchFenced { node, incarnation, by } => self.vouch_fenced(*node, incarnation, by),
+            // P90
+            Wish::TestFence { node, level, by } => self.test_fence(*node, *level, by),
+            // P95
+            Wish::CancelFence { node, by } => self.cancel_fence(*node, by),
             Wish::Configure { settings, devices, attributes, by } => {
                 self.configure(settings, devices, attributes, by)
             }

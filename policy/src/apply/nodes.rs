@@ -1,6 +1,6 @@
 //! Facts about whole nodes: heard, lost, leaving.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
@@ -92,6 +92,7 @@ impl Step<'_> {
         returned: bool,
     ) -> Result<(), Refusal> {
         self.node_mut(id)?.addresses = addresses.to_vec();
+        self.drill_is_doubtful(id);
         let life = self.life_mut(id, incarnation)?;
         life.session = session;
         life.presence = Presence::InSession;
@@ -121,6 +122,7 @@ impl Step<'_> {
                 self.quarantine_strike(id);
             }
         }
+        self.drill_is_over(id);
         self.state.alarms.remove(&AlarmKind::ProofContradicted(id));
         if let Some(life) = self.node_mut(id)?.life.take() {
             self.node_mut(id)?.past.insert(life.incarnation);
@@ -144,6 +146,8 @@ impl Step<'_> {
             strays: BTreeSet::new(),
             gone: None,
             contradicted: None,
+            stop_budget_ms: 0,
+            lingering: BTreeMap::new(),
         };
         let node = self.node_mut(id)?;
         node.addresses = addresses.to_vec();
@@ -175,6 +179,7 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         self.same_term(term)?;
         let since: Millis = self.time;
+        let stop_budget_ms = self.state.stop_budget(id);
         let life = self.life_mut(id, incarnation)?;
         if life.session != session {
             return Err(stale("the node has a later session"));
@@ -184,8 +189,10 @@ impl Step<'_> {
         }
         let orderly = life.presence == Presence::Leaving;
         life.presence = Presence::Lost { since };
+        life.stop_budget_ms = stop_budget_ms;
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
+        self.drill_fell_silent(id);
         if self.state.fencing_held_until().is_some_and(|until| until > since) {
             let detail = String::from("most likely the leader was slow: fencing waits for one more lease");
             self.state.alarms.insert(AlarmKind::ManyLost, Alarm { wall_ms: self.wall_ms, detail });

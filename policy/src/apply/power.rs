@@ -98,6 +98,10 @@ impl Step<'_> {
     pub(super) fn nodes_stay_off(&mut self) {
         let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
         for node in nodes {
+            // A drill gives back what it took.
+            if self.state.is_off_for_drill(node) {
+                continue;
+            }
             let feeds = self.feeds(node, 0);
             self.state.switched_off.retain(|(name, target), _| *target != node || feeds.contains(name));
         }

@@ -1,6 +1,7 @@
 //! Facts about units on nodes: inventories, starts, releases.
 
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::String;
 
 use crate::command::{Cause, InventoryItem};
@@ -33,7 +34,9 @@ impl Step<'_> {
             self.note(id, incarnation, item)?;
         }
         let life = self.life_mut(id, incarnation)?;
-        life.strays.retain(|unit| items.iter().any(|item| item.unit == *unit && item.running));
+        let runs = |unit: &UnitName| items.iter().any(|item| item.unit == *unit && item.running);
+        life.strays.retain(runs);
+        life.lingering.retain(|unit, _| runs(unit));
         life.inventory = true;
         Ok(())
     }
@@ -86,7 +89,13 @@ impl Step<'_> {
                 }
             }
         }
+        let alone = self.state.copy_maintenance(&item.unit, id).is_some();
         let known = self.state.units.entry(item.unit.clone()).or_insert_with(|| Unit::new(index, wall_ms));
+        // Others read a copy in maintenance as it is; whatever it is then, its permit stays.
+        let active = |permit: &&mut Permit| permit.node == id && permit.phase == Phase::Active;
+        for permit in known.permits.values_mut().filter(active) {
+            permit.idle = !item.running && (alone || permit.idle);
+        }
         let permitted = known.permit_on(id).is_some();
         let enabled = item.offer.as_ref().is_some_and(|offer| offer.enabled);
         if known.goal.by.is_none() && known.goal.wanted == Wanted::Stopped && (enabled || item.running) {
@@ -96,6 +105,9 @@ impl Step<'_> {
             self.record(Severity::Info, Some(id), Some(&item.unit), kind);
         }
         let life = self.life_mut(id, incarnation)?;
+        if !item.running {
+            life.lingering.remove(&item.unit);
+        }
         let runs = item.running && !permitted;
         let ended = !runs && life.strays.remove(&item.unit);
         if runs {
@@ -106,6 +118,9 @@ impl Step<'_> {
         }
         if !permitted {
             self.stray_noted(&item.unit, id, runs, first);
+        }
+        if runs {
+            self.drill_is_doubtful(id);
         }
         Ok(())
     }
@@ -169,7 +184,8 @@ impl Step<'_> {
             }
             return if ended { Ok(()) } else { Err(stale("no such permit")) };
         }
-        self.void(unit, token, Evidence::Released);
+        let ended = self.void(unit, token, Evidence::Released);
+        let counted = ended.is_some_and(|permit| permit.unwell.is_some());
         let node = self.node_mut(id)?;
         node.highest_token = node.highest_token.max(token);
         if let Some(life) = node.life.as_mut() {
@@ -177,18 +193,28 @@ impl Step<'_> {
         }
         let severity = match because {
             Cause::Failed(_) | Cause::StartFailed(_) | Cause::LeaseEnded => Severity::Warning,
-            Cause::Ordered | Cause::Operator(_) | Cause::Propagated(_) | Cause::Shutdown | Cause::Unused => {
-                Severity::Info
-            }
+            Cause::Ordered
+            | Cause::Operator(_)
+            | Cause::Propagated(_)
+            | Cause::Shutdown
+            | Cause::Unused
+            | Cause::DownInMaintenance => Severity::Info,
         };
         let kind = EventKind::Released { token, because: because.clone() };
         self.record(severity, Some(id), Some(unit), kind);
         match because {
             // Its permit was live, so no later wish of the operator can have been carried out there: it counts.
             Cause::Operator(by) => self.hand_stop(unit, id, by),
+            // That it did not live to see its stop is the failure that was counted (P68).
+            Cause::Failed(_) if counted => {}
             Cause::Failed(why) | Cause::StartFailed(why) => self.count_failure(unit, id, why),
             Cause::Propagated(by) => self.hold(unit, id, by),
-            Cause::Ordered | Cause::Shutdown | Cause::LeaseEnded | Cause::Unused => {}
+            // What a person did meanwhile is neither a failure nor a wish (P64).
+            Cause::Ordered
+            | Cause::Shutdown
+            | Cause::LeaseEnded
+            | Cause::Unused
+            | Cause::DownInMaintenance => {}
         }
         Ok(())
     }
@@ -282,6 +308,27 @@ impl Step<'_> {
             known.holds.insert(id, Hold { by: by.into(), wall_ms });
         }
         self.record(Severity::Info, Some(id), Some(unit), EventKind::HeldOnNode { by: by.into() });
+    }
+
+    /// What fails its check has failed as what ends by itself has, but for a process that is left: it has to be stopped.
+    pub(super) fn check_failed(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        token: Token,
+        why: &str,
+    ) -> Result<(), Refusal> {
+        self.state.may_touch(unit, id)?;
+        let permit = self.permit_held(id, incarnation, unit, token)?;
+        if permit.phase != Phase::Active || permit.unwell.is_some() {
+            return Err(stale("it is not active, or is to be stopped for that already"));
+        }
+        permit.unwell = Some(why.into());
+        self.count_failure(unit, id, &format!("its health check: {why}"));
+        let kind = EventKind::CheckFailed { token, why: why.into() };
+        self.record(Severity::Warning, Some(id), Some(unit), kind);
+        Ok(())
     }
 
     fn count_failure(&mut self, unit: &UnitName, id: NodeId, why: &str) {

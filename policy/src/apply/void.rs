@@ -19,6 +19,7 @@ impl Step<'_> {
             return None;
         }
         let permit = known.permits.remove(&token)?;
+        self.keep_place(unit, &permit);
         self.state.alarms.remove(&AlarmKind::StopStuck(unit.clone(), permit.node));
         self.member_ended(unit, &permit, token, evidence);
         self.succession_ended(unit, &permit, token, evidence);

@@ -95,6 +95,7 @@ impl Step<'_> {
 
     /// Not while anything may run there, or a fence is under way (F19).
     pub(super) fn remove_node(&mut self, id: NodeId, by: &str) -> Result<(), Refusal> {
+        self.state.may_be_asked(self.state.node_maintenance(id))?;
         let node = self.node(id)?;
         let name = node.name.clone();
         let running =
@@ -134,6 +135,7 @@ impl Step<'_> {
         }
         self.state.nodes.remove(&id);
         self.state.cases.retain(|_, case| case.node != id);
+        self.state.drills.remove(&id);
         self.state.alarms.retain(|kind, _| kind.node() != Some(id));
         self.state.observations.retain(|(_, node), _| *node != id);
         self.state.switched_off.retain(|(_, node), _| *node != id);
@@ -165,6 +167,7 @@ impl Step<'_> {
         if let Some(node) = node {
             self.node(node)?;
         }
+        self.state.goal_may_be_set(unit, wanted, node)?;
         let (index, wall_ms) = (self.index, self.wall_ms);
         let known = self.known_unit(unit)?;
         if seen.is_some_and(|seen| seen != known.goal.revision) {
@@ -223,6 +226,8 @@ impl Step<'_> {
         if let Some(to) = to {
             self.node(to)?;
         }
+        self.state.may_be_asked(self.state.unit_maintenance(unit))?;
+        self.state.may_be_asked(to.and_then(|to| self.state.node_maintenance(to)))?;
         let names: BTreeMap<NodeId, String> =
             self.state.nodes.iter().map(|(id, node)| (*id, node.name.clone())).collect();
         let name_of = |id: NodeId| names.get(&id).cloned().unwrap_or_default();
@@ -247,6 +252,8 @@ impl Step<'_> {
             }
         };
         let leaving = permit.node;
+        self.state.may_be_asked(self.state.node_maintenance(leaving))?;
+        let known = self.known_unit(unit)?;
         known.moving = Some(MoveWish { from: token, leaving, to, by: by.into() });
         if let Some(to) = to {
             known.failures.remove(&to);
@@ -256,10 +263,13 @@ impl Step<'_> {
     }
 
     pub(super) fn set_drained(&mut self, id: NodeId, drained: bool, by: &str) -> Result<(), Refusal> {
-        let node = self.node_mut(id)?;
-        if node.drained.is_some() == drained {
+        if self.node(id)?.drained.is_some() == drained {
             return Ok(());
         }
+        if drained {
+            self.state.may_be_asked(self.state.node_maintenance(id))?;
+        }
+        let node = self.node_mut(id)?;
         node.drained = drained.then(|| by.into());
         self.record(Severity::Info, Some(id), None, EventKind::NodeDrained { drained, by: by.into() });
         Ok(())
@@ -316,6 +326,19 @@ impl Step<'_> {
         for id in attributes.keys() {
             self.node(*id)?;
         }
+        // What a drill found of other devices says nothing of these.
+        for (id, drills) in &mut self.state.drills {
+            drills.retain(|level, _| {
+                let of = |all: &BTreeMap<String, Device>| -> BTreeMap<String, Device> {
+                    let level = |device: &Device| device.level == *level && device.targets.contains_key(id);
+                    all.iter()
+                        .filter(|(_, device)| level(device))
+                        .map(|(name, it)| (name.clone(), it.clone()))
+                        .collect()
+                };
+                of(&self.state.devices) == of(devices)
+            });
+        }
         let renewed: BTreeSet<String> = devices
             .iter()
             .filter(|(name, device)| self.state.devices.get(*name) != Some(*device))
@@ -356,6 +379,7 @@ impl Step<'_> {
 
     pub(super) fn forget(&mut self, unit: &UnitName, by: &str) -> Result<(), Refusal> {
         self.known_unit(unit)?;
+        self.state.may_be_asked(self.state.unit_maintenance(unit))?;
         if let Some((node, _)) = self.state.possibly_running(unit).first() {
             let why = format!("{unit} is possibly running on {}", self.state.node_name(*node));
             return Err(Refusal::Impossible(why));
@@ -388,6 +412,8 @@ fn enrolled(name: &str, addresses: &[String], machine: &str, role: Role) -> Node
         attributes: BTreeMap::new(),
         machine: machine.into(),
         drained: None,
+        maintenance: None,
+        kept: BTreeSet::new(),
         life: None,
         past: BTreeSet::new(),
         offers: BTreeMap::new(),

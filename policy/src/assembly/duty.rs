@@ -49,7 +49,11 @@ impl State {
         }
         let wanted = unit.goal.wanted == Wanted::Started && !life.strays.contains(name);
         let offered = self.nodes.get(&id).is_some_and(|node| node.offers.contains_key(name));
-        let asked = wanted && (offered || member.is_some()) && self.position(boot_up, id).is_none();
+        // To read it may take a program that opens the data: not while people have their hands on it.
+        let asked = wanted
+            && self.copy_maintenance(name, id).is_none()
+            && (offered || member.is_some())
+            && self.position(boot_up, id).is_none();
         asked.then_some(Duty { start: None, position: Some(boot_up.epoch), ready: None })
     }
 }

@@ -200,6 +200,14 @@ impl State {
         let Some(first) = missing.first() else {
             return Ok(if words.is_empty() { Ground::AllHeard } else { Ground::Word });
         };
+        // Its data is not read now, and it would be passed over as one that is silent.
+        let kept_from = missing.iter().find_map(|id| {
+            self.nodes.get(id)?.in_session()?;
+            self.node_maintenance(*id)
+        });
+        if let Some(scope) = kept_from {
+            return no(format!("{}, and how its data stands was not asked", self.maintenance_text(&scope)));
+        }
         let name = self.node_name(*first);
         let Some(ends) = self.gather_ends(assembly, boot_up) else {
             return no(self.missing(boot_up, *first));

@@ -14,6 +14,14 @@ use super::{Finding, Flaw, Key, Link, finding, needs};
 /// For each unit, by its place, other units.
 type Edges = Vec<BTreeSet<usize>>;
 
+/// Pairs of units, the smaller place first, each with a key that says so.
+type Pairs = BTreeMap<(usize, usize), Link>;
+
+/// By `Conflicts=`: at most one of the two ever runs.
+pub(super) fn rivals(places: &Places) -> Pairs {
+    pairs(places, Key::Conflicts, |definition| &definition.conflicts)
+}
+
 /// Who has to run where a unit runs, if all of them run: what it runs beside, and what runs beside it where it has one
 /// copy only; and so on.
 struct Ties {
@@ -89,10 +97,19 @@ struct Group {
 }
 
 /// Whether those that have to run together can: narrows `able` to the nodes that suit all of them.
-pub(super) fn together(places: &Places, able: &mut [Vec<NodeId>], findings: &mut Vec<Finding>) {
+pub(super) fn together(
+    places: &Places,
+    rivals: &Pairs,
+    able: &mut [Vec<NodeId>],
+    findings: &mut Vec<Finding>,
+) {
     let groups = Ties::of(places).groups();
     let mut narrowed: BTreeMap<usize, Vec<NodeId>> = BTreeMap::new();
     for Group { units: group, of } in &groups {
+        // They never run all at once; that one needs two of them is told below.
+        if has_pair(rivals, group) {
+            continue;
+        }
         let nodes: Vec<&[NodeId]> = group.iter().filter_map(|at| able.get(*at)).map(Vec::as_slice).collect();
         // One that has no node at all was told of.
         let Some((first, rest)) = nodes.split_first().filter(|_| nodes.iter().all(|nodes| !nodes.is_empty()))
@@ -122,7 +139,14 @@ pub(super) fn together(places: &Places, able: &mut [Vec<NodeId>], findings: &mut
         able.get_mut(at).into_iter().for_each(|slot| slot.clone_from(&nodes));
     }
     torn_on_a_node(places, &groups, findings);
-    torn_anywhere(places, findings);
+    torn_anywhere(places, rivals, findings);
+}
+
+/// Whether two of these units, given in the order of their places, are a pair.
+fn has_pair(pairs: &Pairs, units: &[usize]) -> bool {
+    let mut both =
+        units.iter().enumerate().flat_map(|(at, one)| units.iter().skip(at).map(move |other| (*one, *other)));
+    !pairs.is_empty() && both.any(|pair| pairs.contains_key(&pair))
 }
 
 /// Pairs of which one names the other in a key, each once.
@@ -130,8 +154,8 @@ fn pairs<'a>(
     places: &Places<'a>,
     key: Key,
     list: impl Fn(&'a Definition) -> &'a BTreeSet<UnitName>,
-) -> BTreeMap<(usize, usize), Link> {
-    let mut pairs = BTreeMap::new();
+) -> Pairs {
+    let mut pairs = Pairs::new();
     for (at, name, definition) in places.defined() {
         for other in list(definition) {
             let Some(place) = places.at(other).filter(|place| *place != at) else { continue };
@@ -160,9 +184,8 @@ fn torn_on_a_node(places: &Places, groups: &[Group], findings: &mut Vec<Finding>
 }
 
 /// Two that never run together, both needed, by way of others, by one unit. What needs that unit is not named again.
-fn torn_anywhere(places: &Places, findings: &mut Vec<Finding>) {
-    let pairs = pairs(places, Key::Conflicts, |definition| &definition.conflicts);
-    if pairs.is_empty() {
+fn torn_anywhere(places: &Places, rivals: &Pairs, findings: &mut Vec<Finding>) {
+    if rivals.is_empty() {
         return;
     }
     let mut needed_by: Edges = vec![BTreeSet::new(); places.len()];
@@ -174,8 +197,8 @@ fn torn_anywhere(places: &Places, findings: &mut Vec<Finding>) {
         }
     }
     let dependents = |of: usize| reach(of, |at| needed_by.get(at).into_iter().flatten().copied());
-    for ((one, other), link) in pairs {
-        let (first, second) = (dependents(one), dependents(other));
+    for ((one, other), link) in rivals {
+        let (first, second) = (dependents(*one), dependents(*other));
         let torn: BTreeSet<usize> = first.intersection(&second).copied().collect();
         let is_first = |at: &&usize| needs_of.get(**at).is_none_or(|needs| needs.is_disjoint(&torn));
         for name in torn.iter().filter(is_first).filter_map(|at| places.name(*at)) {
@@ -187,8 +210,9 @@ fn torn_anywhere(places: &Places, findings: &mut Vec<Finding>) {
 /// Units each of which must not share a node with any other of them, and that want more nodes than there are.
 ///
 /// Not all such sets: of each unit, the one that those it must not share a node with make in the order of names. And only
-/// their number is counted: whether each finds a node of its own is left open.
-pub(super) fn crowds(places: &Places, able: &[Vec<NodeId>], findings: &mut Vec<Finding>) {
+/// their number is counted: whether each finds a node of its own is left open. Copies for which a unit has no nodes by
+/// itself were told of.
+pub(super) fn crowds(places: &Places, rivals: &Pairs, able: &[Vec<NodeId>], findings: &mut Vec<Finding>) {
     let mut apart: Edges = vec![BTreeSet::new(); places.len()];
     for (one, other) in pairs(places, Key::OtherNodeThan, |one| &one.other_node_than).into_keys() {
         join(&mut apart, one, other);
@@ -199,7 +223,8 @@ pub(super) fn crowds(places: &Places, able: &[Vec<NodeId>], findings: &mut Vec<F
         let Some(strangers) = apart.get(at).filter(|strangers| !strangers.is_empty()) else { continue };
         let mut crowd = BTreeSet::from([at]);
         for other in strangers.iter().copied().filter(|other| *other > at) {
-            if apart.get(other).is_some_and(|theirs| crowd.is_subset(theirs)) {
+            let met = |one: &usize| rivals.contains_key(&(*one, other));
+            if apart.get(other).is_some_and(|theirs| crowd.is_subset(theirs)) && !crowd.iter().any(met) {
                 crowd.insert(other);
             }
         }
@@ -209,7 +234,9 @@ pub(super) fn crowds(places: &Places, able: &[Vec<NodeId>], findings: &mut Vec<F
         let each: Vec<&Vec<NodeId>> = crowd.iter().filter_map(|at| able.get(*at)).collect();
         let nodes: BTreeSet<NodeId> = each.iter().flat_map(|nodes| nodes.iter().copied()).collect();
         let copies = |at: &usize| match places.definition(*at).map(|definition| definition.replicas) {
-            Some(Replicas::Count(count)) => count,
+            Some(Replicas::Count(count)) => {
+                count.min(able.get(*at).map_or(0, |nodes| u32::try_from(nodes.len()).unwrap_or(u32::MAX)))
+            }
             // All that it can get: one at the least.
             Some(Replicas::All) | None => 1,
         };

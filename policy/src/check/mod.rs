@@ -149,8 +149,9 @@ impl Flaw {
             | Self::NotAllowed { .. }
             | Self::TooLarge { .. }
             | Self::NoCommonNode { .. }
-            | Self::Torn(_)
-            | Self::Crowded { .. } => true,
+            | Self::Torn(_) => true,
+            // Else each of them finds a node, and copies are lacking.
+            Self::Crowded { with, nodes, .. } => with.len() >= nodes.len(),
             Self::Circle(_) | Self::TooFewNodes { .. } | Self::Unfenced { .. } => false,
         }
     }
@@ -158,14 +159,14 @@ impl Flaw {
 
 impl Finding {
     /// Every unit that has to be wanted for the flaw to matter. Of two that conflict only one ever is: who needs both counts.
-    fn units(&self) -> Vec<&UnitName> {
-        let mut units = alloc::vec![&self.unit];
+    fn units(&self) -> BTreeSet<&UnitName> {
+        let mut units = BTreeSet::from([&self.unit]);
         match &self.flaw {
-            Flaw::Circle(links) => units.extend(links.iter().map(|link| &link.unit)),
+            Flaw::Circle(links) => units.extend(links.iter().flat_map(|link| [&link.unit, &link.other])),
             Flaw::TooLarge { with, .. } | Flaw::NoCommonNode { with } | Flaw::Crowded { with, .. } => {
                 units.extend(with);
             }
-            Flaw::Torn(link) if link.key == Key::OtherNodeThan => units.push(&link.other),
+            Flaw::Torn(link) if link.key == Key::OtherNodeThan => units.extend([&link.other]),
             Flaw::Lacks { .. }
             | Flaw::NotOffered
             | Flaw::NotAllowed { .. }
@@ -176,11 +177,17 @@ impl Finding {
         units
     }
 
-    /// Whether all of them are to run now: what is stopped hinders nobody.
+    /// Those whom it concerns that are not to run now, in the order of names. If there is one, the flaw hinders nobody now.
+    pub fn idle<'a>(&'a self, state: &State) -> impl Iterator<Item = &'a UnitName> {
+        let started =
+            |name: &UnitName| state.units.get(name).is_some_and(|unit| unit.goal.wanted == Wanted::Started);
+        self.units().into_iter().filter(move |name| !started(name))
+    }
+
+    /// Whether all of them are to run now.
     #[must_use]
     pub fn is_pressing(&self, state: &State) -> bool {
-        let started = |name| state.units.get(name).is_some_and(|unit| unit.goal.wanted == Wanted::Started);
-        self.units().into_iter().all(started)
+        self.idle(state).next().is_none()
     }
 }
 
@@ -191,9 +198,10 @@ pub fn check(state: &State) -> Vec<Finding> {
     let mut findings = circle::circles(&places);
     lacks(&places, &mut findings);
     let mut able = own(&places, &mut findings);
-    company::together(&places, &mut able, &mut findings);
+    let rivals = company::rivals(&places);
+    company::together(&places, &rivals, &mut able, &mut findings);
     copies(&places, &able, &mut findings);
-    company::crowds(&places, &able, &mut findings);
+    company::crowds(&places, &rivals, &able, &mut findings);
     unfenced(&places, &able, &mut findings);
     // Stable: of one unit, the findings stay in the order in which they were looked for.
     findings.sort_by(|one, other| one.unit.cmp(&other.unit));

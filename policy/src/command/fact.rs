@@ -26,6 +26,8 @@ pub enum Cause {
     Shutdown,
     /// The lease ended and `OnQuorumLoss=` had it stopped.
     LeaseEnded,
+    /// It was down when its maintenance ended: what a person did meanwhile.
+    DownInMaintenance,
     /// The grant was not used: the job that asked for it is gone (F34).
     Unused,
 }
@@ -172,6 +174,19 @@ pub enum Fact {
         seen: u64,
         /// What it lacks; `None` if it is ready.
         lacks: Option<String>,
+    },
+    /// The health check of a copy failed (P68).
+    CheckFailed {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which unit.
+        unit: UnitName,
+        /// By which permit.
+        token: Token,
+        /// What it found.
+        why: String,
     },
     /// A node acknowledged new terms of a permit (F13).
     TermsAcknowledged {

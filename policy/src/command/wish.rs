@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::assembly::Word;
+use crate::maintenance::Scope;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::Role;
 use crate::unit::Wanted;
@@ -120,6 +121,22 @@ pub enum Wish {
         /// Who asked.
         by: String,
     },
+    /// `convoke maintain`: people have their hands on it, and the cluster keeps its own off.
+    BeginMaintenance {
+        /// What of.
+        scope: Scope,
+        /// What for.
+        reason: Option<String>,
+        /// Who asked.
+        by: String,
+    },
+    /// `convoke unmaintain`.
+    EndMaintenance {
+        /// What of.
+        scope: Scope,
+        /// Who asked.
+        by: String,
+    },
     /// Failures are forgotten, on one node or all.
     ResetFailed {
         /// Which unit.
@@ -134,6 +151,22 @@ pub enum Wish {
         /// The incarnation that the operator was shown.
         incarnation: Incarnation,
         /// Who.
+        by: String,
+    },
+    /// A drill: a node that has nothing to lose is switched off and on again through one level of its devices.
+    TestFence {
+        /// Which node.
+        node: NodeId,
+        /// Which level; the first where none is named.
+        level: Option<u32>,
+        /// Who asked.
+        by: String,
+    },
+    /// A drill is taken back before it begins.
+    CancelFence {
+        /// Which node's.
+        node: NodeId,
+        /// Who asked.
         by: String,
     },
     /// The cluster's own settings, whole.

@@ -83,7 +83,8 @@ impl Planner<'_> {
         };
         let waits = |(token, _): &(Token, &Permit)| boot_up.is_gathering() && token.index() > boot_up.epoch;
         let together = service.assembly.style == AssemblyStyle::AllTogether && heard.iter().all(waits);
-        if heard.is_empty() || !heard.iter().all(joins) || together {
+        let alone = |(_, permit): &(Token, &Permit)| self.state.node_maintenance(permit.node).is_some();
+        if heard.is_empty() || !heard.iter().all(joins) || together || heard.iter().any(alone) {
             return false;
         }
         let held = |id: &NodeId| heard.iter().any(|(_, permit)| permit.node == *id);
@@ -171,12 +172,13 @@ impl Planner<'_> {
 
     /// The others follow: one after another, or all at once.
     fn join(&mut self, service: &Service<'_>, suitable: &BTreeMap<NodeId, i64>, wanted: usize) {
-        let Service { name, unit, assembly, boot_up, .. } = service;
+        let Service { name, unit, definition, assembly, boot_up, .. } = service;
         let held = unit
             .permits
             .iter()
             .filter(|(token, permit)| !self.is_leaving(name, **token) && !self.state.is_lost(permit));
         let held: Vec<&Permit> = held.map(|(_, permit)| permit).collect();
+        let wanted = self.less_kept(name, definition, wanted);
         if held.len() >= wanted {
             return;
         }

@@ -36,7 +36,8 @@ impl Planner<'_> {
             self.wake(ends);
         }
         if assembly.style == AssemblyStyle::AllTogether {
-            let alone = !unproven && self.needs_one_alone(service, &absent);
+            let left = |(_, permit): &(Token, &Permit)| self.state.node_maintenance(permit.node).is_some();
+            let alone = !unproven && !waiting.iter().any(left) && self.needs_one_alone(service, &absent);
             if alone && !waiting.is_empty() {
                 for (token, _) in waiting {
                     self.mark(name, *token, StopReason::OneAlone);

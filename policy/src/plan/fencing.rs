@@ -52,6 +52,7 @@ impl Planner<'_> {
                 Some(at) => self.wake(at),
                 None => {}
             },
+            Phase::Wanted | Phase::Failed { .. } if case.drill().is_some() => self.drill(id, case),
             Phase::Wanted if !wanted => self.plan.decisions.push(Decision::CancelCase { case: id }),
             Phase::Failed { .. } if target.in_session().is_some() => {
                 if target.quarantined_until <= self.now {
@@ -65,12 +66,24 @@ impl Planner<'_> {
         }
     }
 
+    /// A drill goes on only while nobody is hurt by it.
+    fn drill(&mut self, id: CaseId, case: &FenceCase) {
+        let level = case.drill().map_or(0, |drill| drill.level);
+        match self.state.drill_hurts(case.node, level, Some(id), self.now) {
+            Some(_) => self.plan.decisions.push(Decision::CancelCase { case: id }),
+            None => self.attempt(id, case),
+        }
+    }
+
     /// Whether what a lost node holds is about to end: by time, or by a fence that can begin and has not failed yet.
     pub(super) fn is_proven_soon(&self, unit: &UnitName, permit: Option<&Permit>, id: NodeId) -> bool {
-        if permit.is_some_and(|permit| self.expires_at(unit, permit).is_some()) {
+        if permit.is_some_and(|permit| self.state.expires_at(unit, permit).is_some()) {
             return true;
         }
         let Some(life) = self.state.nodes.get(&id).and_then(|node| node.life.as_ref()) else { return false };
+        if self.state.copy_maintenance(unit, id).is_some() {
+            return false;
+        }
         match self.state.open_case(id) {
             Some((_, case)) if case.rounds > 0 => false,
             Some((_, FenceCase { phase: Phase::Running { .. }, .. })) => true,
@@ -173,7 +186,9 @@ impl Planner<'_> {
             let Some(found) = self.state.devices.get(device) else { continue };
             // The end of either is an entry.
             let busy = self.state.is_busy(device, found) || self.is_used(device);
-            if busy || self.state.open_case(*node).is_some() {
+            // Somebody may have the hands in the machine.
+            let alone = self.state.node_maintenance(*node).is_some();
+            if busy || alone || self.state.open_case(*node).is_some() {
                 continue;
             }
             let due = off.next_at.max(target.quarantined_until);

@@ -31,6 +31,10 @@ impl Planner<'_> {
             !self.is_leaving(name, **token) && (unit.is_exclusive() || !self.state.is_lost(permit))
         });
         let held = held.count();
+        let (all, wanted) = (wanted, self.less_kept(name, definition, wanted));
+        if wanted < all && held >= wanted {
+            return;
+        }
         let lost = unit.permits.values().any(|permit| self.state.is_lost(permit));
         if held >= wanted && !lost && (wanted > 0 || !unit.permits.is_empty()) {
             return;
@@ -152,14 +156,16 @@ impl Planner<'_> {
                 Possibly::Unheard => true,
                 Possibly::Stray | Possibly::Permit(_) => false,
             };
-            if exclusive || (lost && permit.is_some_and(|permit| self.expires_at(name, permit).is_none())) {
+            if exclusive
+                || (lost && permit.is_some_and(|permit| self.state.expires_at(name, permit).is_none()))
+            {
                 self.because(name, Reason::PossiblyRunning { node: *node, how: *how });
             }
             let proof = exclusive || definition.fencing != Fencing::None;
             if lost
                 && elsewhere
                 && proof
-                && permit.is_none_or(|permit| self.expires_at(name, permit).is_none())
+                && permit.is_none_or(|permit| self.state.expires_at(name, permit).is_none())
             {
                 self.because(name, Reason::WaitsForFence { node: *node });
                 self.waits_for(*node, name);
@@ -168,10 +174,14 @@ impl Planner<'_> {
         if exclusive && unit.last_token.is_none() {
             for id in self.index.unheard(name, unit) {
                 self.because(name, Reason::Unheard(id));
-                if self.state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some()) {
+                let node = self.state.nodes.get(&id);
+                if node.is_some_and(|node| node.lost_since().is_some()) {
                     self.because(name, Reason::WaitsForFence { node: id });
                     self.waits_for(id, name);
                     soon &= self.is_proven_soon(name, None, id);
+                } else {
+                    // A machine that is off says nothing until somebody starts it, or takes it out.
+                    soon &= node.is_some_and(|node| node.in_session().is_some());
                 }
                 hindered = true;
             }

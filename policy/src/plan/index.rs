@@ -59,6 +59,8 @@ pub(super) struct Index<'a> {
     nobody: Known<'a>,
     /// Nodes that run units and have not said what runs on them.
     silent: Vec<NodeId>,
+    /// Nodes in maintenance on which copies ended meanwhile.
+    keeping: Vec<(NodeId, &'a Node)>,
     /// Those that have, by how far: up to which index they were asked about new units.
     surveyed: Vec<(u64, NodeId, &'a Node)>,
 }
@@ -95,8 +97,16 @@ impl<'a> Index<'a> {
         let unit = |name: &&UnitName| state.units.get(*name);
         let known = |name| Known { definition: unit(name).and_then(Unit::definition), ..Known::default() };
         let known = names.iter().map(known).collect();
-        let mut index =
-            Self { state, hosts, names, known, nobody: Known::default(), silent: vec![], surveyed: vec![] };
+        let mut index = Self {
+            state,
+            hosts,
+            names,
+            known,
+            nobody: Known::default(),
+            silent: vec![],
+            surveyed: vec![],
+            keeping: vec![],
+        };
         for host in hosts {
             index.node(host);
         }
@@ -111,6 +121,9 @@ impl<'a> Index<'a> {
 
     fn node(&mut self, host: &'a Host<'a>) {
         let Host { id, node, .. } = *host;
+        if !node.kept.is_empty() {
+            self.keeping.push((id, node));
+        }
         let life = node.life.as_ref();
         let gone = life.is_some_and(|life| life.gone.is_some());
         let silent = !gone && life.is_none_or(|life| !life.inventory);
@@ -188,7 +201,13 @@ impl<'a> Index<'a> {
         let first = unit.is_exclusive() && unit.last_token.is_none();
         let unheard = if first { self.unheard(name, unit) } else { Vec::new() };
         let running = self.running(name).to_vec();
-        Standing::of(self.state, (name, unit, adopted), running, unheard, opponent)
+        let kept = self.kept(name).collect();
+        Standing::of(self.state, (name, unit, adopted), running, (unheard, kept), opponent)
+    }
+
+    /// Nodes in maintenance on which copies of it ended meanwhile.
+    pub(super) fn kept(&self, name: &UnitName) -> impl Iterator<Item = NodeId> {
+        self.keeping.iter().filter(move |(_, node)| node.kept.contains(name)).map(|(id, _)| *id)
     }
 
     /// The node, as it stands for every unit.

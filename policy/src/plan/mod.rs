@@ -8,6 +8,7 @@ mod definitions;
 mod elect;
 mod fencing;
 mod grants;
+mod hands_off;
 mod index;
 mod order;
 mod placement;
@@ -172,8 +173,11 @@ impl Planner<'_> {
         self.begun.insert(unit.clone());
     }
 
-    /// Remembers that `unit` waits for something on `node`; wants it fenced if it is lost.
+    /// Remembers that `unit` waits for something on `node`; wants it fenced if it is lost, and neither of them in maintenance.
     fn waits_for(&mut self, node: NodeId, unit: &UnitName) {
+        if self.state.copy_maintenance(unit, node).is_some() {
+            return;
+        }
         if self.state.nodes.get(&node).is_some_and(|node| node.lost_since().is_some()) {
             self.wanted_off.entry(node).or_insert_with(|| unit.clone());
         }

@@ -24,6 +24,7 @@ impl Planner<'_> {
             let undecided = self.state.units.get(other).is_some_and(|unit| {
                 unit.goal.wanted == Wanted::Stopped && unit.goal.by.is_none() && !self.pulled.contains(other)
             });
+            let undecided = undecided && self.state.unit_maintenance(other).is_none();
             if undecided {
                 self.pulled.insert(other.clone());
                 // It starts with the next plan: what comes after it waits for that, as in systemd's one transaction.

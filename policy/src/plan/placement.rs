@@ -37,6 +37,11 @@ impl<'a> Planner<'a> {
         let definition = &adopted.definition;
         self.shown_differences(name);
         self.shown_holds(name, unit);
+        self.shown_maintenance(name, unit);
+        if self.state.unit_maintenance(name).is_some() {
+            self.leave_alone(name, unit);
+            return;
+        }
         self.expire(name, unit);
         let suitable = self.suitable(name, unit, definition);
         self.strays(name, unit, adopted, &suitable);
@@ -53,7 +58,11 @@ impl<'a> Planner<'a> {
             for (node, how) in self.index.running(name).iter().copied() {
                 let Possibly::Permit(token) = how else { continue };
                 self.because(name, Reason::PossiblyRunning { node, how });
-                if unit.permits.get(&token).is_some_and(|permit| self.expires_at(name, permit).is_none()) {
+                if unit
+                    .permits
+                    .get(&token)
+                    .is_some_and(|permit| self.state.expires_at(name, permit).is_none())
+                {
                     self.waits_for(node, name);
                 }
             }
@@ -90,6 +99,7 @@ impl<'a> Planner<'a> {
                 && node.role.runs_units()
                 && node.in_session().is_some_and(|life| life.inventory)
                 && node.drained.is_none()
+                && self.state.node_maintenance(*id).is_none()
                 && definition.allows(node)
                 && !unit.holds.contains_key(id)
         });
@@ -109,11 +119,17 @@ impl<'a> Planner<'a> {
         for (token, permit) in &unit.permits {
             if permit.is_revoking() {
                 self.show_stop(name, *token, permit);
-            } else if self.state.is_lost(permit) {
-                // Nobody is there to hear a revocation; what waits for it asks for proof.
+            } else if self.state.is_lost(permit) || self.state.node_maintenance(permit.node).is_some() {
+                // Nobody is there to hear a revocation; what waits for it asks for proof. What is in maintenance stays.
                 staying.push((*token, permit));
             } else if let Some(reason) = self.must_leave(name, unit, definition, *token, permit, suitable) {
-                self.mark(name, *token, reason);
+                match self.held_in_place(name, *token) {
+                    Some((other, node)) => {
+                        self.because(name, Reason::StopsFirst { unit: other, node });
+                        staying.push((*token, permit));
+                    }
+                    None => self.mark(name, *token, reason),
+                }
             } else {
                 staying.push((*token, permit));
                 if permit.phase == Phase::Granted {
@@ -124,7 +140,9 @@ impl<'a> Planner<'a> {
         // The best stay: what runs before what starts, then the preferred, then the oldest.
         staying.sort_by_key(|(token, permit)| {
             let preference = suitable.get(&permit.node).copied().unwrap_or(i64::MIN);
-            (Reverse(permit.phase == Phase::Active), Reverse(preference), *token)
+            // What is left alone counts before everything else: it stays.
+            let alone = self.state.node_maintenance(permit.node).is_some();
+            (Reverse(alone), Reverse(permit.phase == Phase::Active), Reverse(preference), *token)
         });
         for (token, permit) in staying.iter().skip(wanted) {
             if !self.state.is_lost(permit) && unit.goal.wanted == Wanted::Started {
@@ -151,6 +169,9 @@ impl<'a> Planner<'a> {
         }
         if node.drained.is_some() {
             return Some(StopReason::Drained);
+        }
+        if let Some(why) = &permit.unwell {
+            return Some(StopReason::Unwell(why.clone()));
         }
         if !definition.allows(node) {
             return Some(StopReason::NotAllowed);
@@ -225,6 +246,10 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn mark(&mut self, name: &UnitName, token: Token, reason: StopReason) {
+        let holder = self.state.permit(name, token).map(|permit| permit.node);
+        if holder.is_some_and(|holder| self.state.copy_maintenance(name, holder).is_some()) {
+            return;
+        }
         self.leaving.entry(name.clone()).or_default().insert(token, reason.clone());
         if let Some(permit) = self.state.permit(name, token) {
             let node = permit.node;
@@ -232,7 +257,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn show_stop(&mut self, name: &UnitName, token: Token, permit: &Permit) {
+    pub(super) fn show_stop(&mut self, name: &UnitName, token: Token, permit: &Permit) {
         if let Phase::Revoking(reason) = &permit.phase {
             self.leaving.entry(name.clone()).or_default().insert(token, reason.clone());
             let (node, stuck) = (permit.node, permit.stuck.clone());
@@ -247,7 +272,7 @@ impl<'a> Planner<'a> {
     /// Ends permits of lost nodes whose own terms let time end them.
     fn expire(&mut self, name: &UnitName, unit: &Unit) {
         for (token, permit) in &unit.permits {
-            let Some(at) = self.expires_at(name, permit) else { continue };
+            let Some(at) = self.state.expires_at(name, permit) else { continue };
             if at <= self.now {
                 self.plan.decisions.push(Decision::Expire { unit: name.clone(), token: *token });
             } else {
@@ -264,10 +289,12 @@ impl<'a> Planner<'a> {
             let asked = permit.next_terms.as_ref().is_some_and(|next| next.revision == revision);
             let heard = self.state.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
             let sound = definition.contradiction().is_none();
+            let alone = self.state.node_maintenance(permit.node).is_some();
             if terms != permit.terms
                 && !asked
                 && heard
                 && sound
+                && !alone
                 && !exclusive_surplus
                 && !permit.is_revoking()
                 && !self.is_leaving(name, *token)
@@ -313,6 +340,9 @@ impl<'a> Planner<'a> {
         }
         if node.drained.is_some() {
             return alloc::format!("{} is drained", node.name);
+        }
+        if let Some(scope) = self.state.node_maintenance(id) {
+            return self.state.maintenance_text(&scope);
         }
         if unit.holds.contains_key(&id) {
             return alloc::format!("it is held on {}", node.name);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::StopReason;
 use crate::fence::{FenceCase, Phase, Power};
+use crate::maintenance::Scope;
 use crate::name::{Millis, NodeId, UnitName};
 use crate::query::Possibly;
 use crate::state::State;
@@ -153,6 +154,15 @@ pub enum Reason {
         /// Why.
         why: String,
     },
+    /// People have their hands on it: the cluster decides nothing on it.
+    Maintenance {
+        /// What is in maintenance.
+        scope: Scope,
+        /// Where the copy is that is left alone; `None` if all are.
+        node: Option<NodeId>,
+    },
+    /// A copy ended on a node in maintenance, and nothing takes its place before the end of it.
+    Kept(NodeId),
     /// Its copies stop one after another, and this node's is first.
     OneByOne(NodeId),
 }
@@ -170,6 +180,9 @@ impl Reason {
             Self::Held(node) => {
                 let hold = state.units.get(unit).and_then(|unit| unit.holds.get(node));
                 format!("it is held on {}: {}", name(node), hold.map_or("unknown", |hold| &hold.by))
+            }
+            Self::NoDefinition if !state.is_offered(unit) => {
+                "no node offers it, so no definition is in force".to_string()
             }
             Self::NoDefinition => "no definition is in force: the offers differ or have errors".to_string(),
             Self::Differs(node) => format!("{} offers another definition than the one in force", name(node)),
@@ -192,7 +205,7 @@ impl Reason {
                     }
                 }
             }
-            Self::WaitsForFence { node } => fence_text(state, *node, now),
+            Self::WaitsForFence { node } => fence_text(state, unit, *node, now),
             Self::Unheard(node) => match state.nodes.get(node).and_then(|node| node.life.as_ref()) {
                 None => format!("{} is a member that was never heard, and may run it already", name(node)),
                 Some(_) => format!("{} has not said yet whether it runs there", name(node)),
@@ -254,6 +267,8 @@ impl Reason {
                 Some(lacks) => format!("it is active on {}, and not ready: {lacks}", name(node)),
                 None => format!("it is active on {}, which has not said that it is ready", name(node)),
             },
+            Self::Maintenance { scope, node } => maintenance_text(state, scope, *node),
+            Self::Kept(node) => state.kept_text(*node),
             Self::JoinsAfter(node) => format!("the next joins when the copy on {} is ready", name(node)),
             Self::OneByOne(node) => {
                 format!("its copies stop one by one, and that on {} is first", name(node))
@@ -265,7 +280,11 @@ impl Reason {
     #[must_use]
     pub fn rule(&self) -> &'static str {
         match self {
-            Self::Stopped | Self::Held(_) | Self::PartStopped(_) => "S6",
+            Self::Stopped
+            | Self::Held(_)
+            | Self::PartStopped(_)
+            | Self::Maintenance { .. }
+            | Self::Kept(_) => "S6",
             Self::PossiblyRunning { .. } | Self::Conflicts { .. } => "S1",
             Self::WaitsForFence { .. } | Self::Observing(_) => "S2",
             Self::Requires(_) | Self::After(_) | Self::AfterStop(_) | Self::StopsFirst { .. } => "S4",
@@ -318,6 +337,7 @@ impl core::fmt::Display for StopReason {
             Self::Surplus => f.write_str("there are more copies than wanted"),
             Self::BetterNode => f.write_str("another node suits it better"),
             Self::ProofContradicted => f.write_str("the proof it started on was contradicted"),
+            Self::Unwell(why) => write!(f, "its health check failed: {why}"),
             Self::OneAlone => f.write_str("it waits for others in vain: one has to start alone"),
         }
     }
@@ -329,8 +349,34 @@ pub(super) fn is_starting(state: &State, unit: &UnitName) -> bool {
     permits.any(|permit| permit.phase == crate::permit::Phase::Granted && !state.is_lost(permit))
 }
 
-fn fence_text(state: &State, node: NodeId, now: Millis) -> String {
+/// Who began it and what for, so that nobody has to look for that at night.
+fn maintenance_text(state: &State, scope: &Scope, node: Option<NodeId>) -> String {
+    let mut text = state.maintenance_text(scope);
+    if let Some(maintenance) = state.maintenance_of(scope) {
+        text.push_str(&format!(", by {}", maintenance.by));
+        if let Some(reason) = &maintenance.reason {
+            text.push_str(&format!(" ({reason})"));
+        }
+    }
+    match node {
+        Some(node) => {
+            text.push_str(&format!(": the cluster leaves its copy on {} alone", state.node_name(node)))
+        }
+        None => text.push_str(": the cluster leaves it alone"),
+    }
+    text
+}
+
+fn fence_text(state: &State, unit: &UnitName, node: NodeId, now: Millis) -> String {
     let name = state.node_name(node);
+    let running = state.open_case(node).is_some_and(|(_, case)| matches!(case.phase, Phase::Running { .. }));
+    if let Some(scope) = state.copy_maintenance(unit, node).filter(|_| !running) {
+        let whose = match &scope {
+            Scope::Node(_) => "in maintenance".to_string(),
+            Scope::Cluster | Scope::Unit(_) => state.maintenance_text(&scope),
+        };
+        return format!("{name} is lost, and {whose}: it is not fenced");
+    }
     let Some((_, case)) = state.open_case(node) else {
         return format!("{name} is lost; a fence is wanted");
     };

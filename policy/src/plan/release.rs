@@ -19,6 +19,9 @@ impl Reason {
         match self {
             Self::Stopped => format!("convoke start {unit}"),
             Self::Held(node) => format!("convoke start {unit} --on {}", name(node)),
+            Self::NoDefinition if !state.is_offered(unit) => {
+                format!("give a node its drop-in, then `systemctl daemon-reload`; or `convoke forget {unit}`")
+            }
             Self::NoDefinition => {
                 format!("make the [X-Convoke] sections equal; `convoke verify {unit}` shows errors")
             }
@@ -31,7 +34,21 @@ impl Reason {
             Self::Fault { node, .. } => {
                 format!("mend it on {} (`convoke verify {unit}`), then `systemctl daemon-reload`", name(node))
             }
+            Self::PossiblyRunning { node, how: Possibly::Stray }
+                if state.copy_maintenance(unit, *node).is_some() =>
+            {
+                let by_hand = format!("by hand: `systemctl stop {unit}` on {}", name(node));
+                format!("{by_hand}; or {}", maintenance_release(state, unit, *node))
+            }
             Self::PossiblyRunning { node, how } => running_release(state, unit, *node, *how),
+            Self::Maintenance { scope, .. } => state.maintenance_release(scope),
+            Self::Kept(node) => format!("convoke unmaintain {}", name(node)),
+            Self::WaitsForFence { node } if state.copy_maintenance(unit, *node).is_some() => {
+                maintenance_release(state, unit, *node)
+            }
+            Self::StopsFirst { unit: other, node } if state.copy_maintenance(other, *node).is_some() => {
+                maintenance_release(state, other, *node)
+            }
             Self::WaitsForFence { node } => {
                 format!(
                     "a fence that succeeds, the return of {0}, or your word that it is off: `convoke fence confirm {0}`",
@@ -130,6 +147,14 @@ impl Reason {
             Self::Diverged { node, .. } => diverged_release(state, unit, &name(node)),
         }
     }
+}
+
+/// What lets the cluster act on a copy again.
+fn maintenance_release(state: &State, unit: &UnitName, id: NodeId) -> String {
+    let scope = state.copy_maintenance(unit, id);
+    scope
+        .map(|scope| format!("`{}` lets the cluster act", state.maintenance_release(&scope)))
+        .unwrap_or_default()
 }
 
 /// What ends a copy that may run: the word of a node that is heard, or what is known of one that is not.

@@ -9,7 +9,7 @@ use core::cmp::Reverse;
 
 use crate::definition::Definition;
 use crate::event::StopReason;
-use crate::name::{Millis, NodeId, Token, UnitName};
+use crate::name::{NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::permit::{Permit, Phase};
 use crate::query::Possibly;
@@ -24,8 +24,6 @@ use super::{Planner, Reason};
 pub(super) struct Room<'a> {
     /// Permits on each node, those of this plan among them.
     load: BTreeMap<NodeId, usize>,
-    /// The longest that each node takes to stop all it holds, in milliseconds (F7).
-    stop_budget: BTreeMap<NodeId, Millis>,
     /// Starts under way on each node.
     starting: BTreeMap<NodeId, u32>,
     /// Starts under way on all nodes.
@@ -57,7 +55,6 @@ impl<'a> Room<'a> {
     pub(super) fn of(state: &'a State, index: &Index<'_>) -> Self {
         let mut room = Self {
             load: BTreeMap::new(),
-            stop_budget: BTreeMap::new(),
             starting: BTreeMap::new(),
             under_way: 0,
             taken: BTreeMap::new(),
@@ -85,8 +82,6 @@ impl<'a> Room<'a> {
     fn count(&mut self, permit: &Permit, lost: bool) {
         let load = self.load.entry(permit.node).or_default();
         *load = load.saturating_add(1);
-        let stop_budget = self.stop_budget.entry(permit.node).or_default();
-        *stop_budget = stop_budget.saturating_add(permit.terms.stop_budget_ms);
         if permit.phase == Phase::Granted && !lost {
             self.start(permit.node);
         }
@@ -146,12 +141,6 @@ fn amount(amounts: &Amounts, node: NodeId, of: &str) -> u64 {
 }
 
 impl Planner<'_> {
-    /// When a lost node's permit ends by its own terms: as [`State::expires_at`].
-    pub(super) fn expires_at(&self, name: &UnitName, permit: &Permit) -> Option<Millis> {
-        let stop_budget = |node| self.room.stop_budget.get(&node).copied().unwrap_or(0);
-        self.state.expires_by(name, permit, stop_budget)
-    }
-
     /// Why a node that could take a unit must not have it beside these, which are there or come there with this plan.
     pub(super) fn crowd(&self, strangers: &[&UnitName], id: NodeId, node: &Node) -> Option<String> {
         strangers.iter().find_map(|other| {
@@ -205,7 +194,9 @@ impl Planner<'_> {
             lack(node, definition, left).is_none()
         };
         let yields = |unit: &UnitName| {
-            self.sequence.priority(unit) < self.sequence.priority(name) && self.sequence.is_later(unit, name)
+            self.state.copy_maintenance(unit, id).is_none()
+                && self.sequence.priority(unit) < self.sequence.priority(name)
+                && self.sequence.is_later(unit, name)
         };
         // Of those that must not share the node with it, everyone has to go.
         let mut victims = Victims::new();

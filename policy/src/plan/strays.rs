@@ -67,6 +67,12 @@ impl Planner<'_> {
         };
         for (host, incarnation) in strays {
             let Host { id: node, node: machine, .. } = *host;
+            // It is told, and left: whoever has the hands on it knows what it is.
+            if self.state.copy_maintenance(name, node).is_some() {
+                self.because(name, Reason::PossiblyRunning { node, how: Possibly::Stray });
+                room = room.saturating_sub(1);
+                continue;
+            }
             let unwanted = unit.goal.wanted == Wanted::Stopped
                 || unit.holds.contains_key(&node)
                 || machine.drained.is_some()

@@ -108,7 +108,7 @@ pub(crate) fn a_ban_only_removes_choices(world: &World) -> Checked {
 pub(crate) fn a_forecast_comes_to_rest(world: &World) -> Checked {
     let losses = world.state.nodes.keys().map(|id| vec![Suppose::Lost(*id)]);
     for supposed in losses.chain([Vec::new()]) {
-        let told = forecast(world.state.clone(), world.now, &supposed);
+        let told = forecast(world.state.clone(), world.now, &supposed, || true);
         let Ok(Forecast { state, now, end, .. }) = told else {
             return broken(format!("{supposed:?} is refused: {told:?}"));
         };
@@ -116,7 +116,7 @@ pub(crate) fn a_forecast_comes_to_rest(world: &World) -> Checked {
         if end == End::Unfinished {
             return broken(format!("{supposed:?} does not come to rest"));
         }
-        let after = forecast(state, now, &[]).map(|forecast| forecast.steps);
+        let after = forecast(state, now, &[], || true).map(|forecast| forecast.steps);
         if end == End::AtRest && after.as_ref().is_ok_and(|steps| !steps.is_empty()) {
             return broken(format!("after {supposed:?} it rests, and then {after:?}"));
         }

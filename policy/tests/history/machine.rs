@@ -2,11 +2,13 @@
 //!
 //! What runs here is the truth that the replicated state only hears of.
 
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    Cause, Fact, Fencing, Incarnation, InventoryItem, NodeId, NodeView, Offer, OnQuorumLoss, PermitView,
-    Phase, Start, Terms, Token, UnitName,
+    Cause, Fact, Fencing, Incarnation, InventoryItem, NodeId, Offer, OnQuorumLoss, Start, Terms, Token,
+    UnitName,
 };
 
 use super::Mutation;
@@ -33,9 +35,9 @@ pub(crate) struct Instance {
     /// `None` for a copy that ran before it was ever permitted.
     pub(crate) token: Option<Token>,
     pub(crate) terms: Option<Terms>,
-    cause: Option<Cause>,
+    pub(super) cause: Option<Cause>,
     /// When a stop at the end of a lease is done at the latest.
-    stop_by: u64,
+    pub(super) stop_by: u64,
 }
 
 impl Instance {
@@ -63,6 +65,8 @@ pub(crate) struct Machine {
     gated: BTreeSet<UnitName>,
     /// Index up to which it has to say that it did so, and up to which it has in this session.
     survey: (u64, u64),
+    /// Copies that are left alone, with their permits and terms: what the files say of them.
+    pub(super) alone: BTreeMap<UnitName, (Token, Terms)>,
     /// Files under `/run/convoke/permits`.
     pub(super) files: BTreeMap<UnitName, Token>,
     /// Highest token released, by unit (F2).
@@ -106,6 +110,7 @@ impl Machine {
             survey: (0, 0),
             files: BTreeMap::new(),
             floor: BTreeMap::new(),
+            alone: BTreeMap::new(),
             seen_index: 0,
             changed: BTreeSet::new(),
             owed: BTreeMap::new(),
@@ -141,6 +146,7 @@ impl Machine {
         self.connected = false;
         self.copies.clear();
         self.files.clear();
+        self.alone.clear();
         self.floor.clear();
         self.owed.clear();
         self.changed.clear();
@@ -192,108 +198,6 @@ impl Machine {
         InventoryItem { unit: unit.clone(), offer, running }
     }
 
-    /// Acts on a view, if it is one of the present session and not older than the latest (F2).
-    pub(crate) fn take_view(
-        &mut self,
-        session: u64,
-        view: &NodeView,
-        now: u64,
-        broken: Option<Mutation>,
-    ) -> Vec<Fact> {
-        let skips = broken == Some(Mutation::NoFloor);
-        if !self.alive()
-            || (!skips && (session != self.session || !self.connected || view.index < self.seen_index))
-        {
-            return Vec::new();
-        }
-        self.seen_index = self.seen_index.max(view.index);
-        let mut said = Vec::new();
-        for unit in &view.units {
-            if self.gated.insert(unit.clone()) && self.copies.contains_key(unit) {
-                self.changed.insert(unit.clone());
-            }
-        }
-        self.survey.0 = self.survey.0.max(view.survey);
-        self.starts.extend(view.assembly.iter().filter_map(|(unit, duty)| Some((unit.clone(), duty.start?))));
-        let own = self.incarnation();
-        for permit in view.permits.iter().filter(|permit| permit.incarnation == own) {
-            said.extend(self.take_permit(permit, now, skips));
-        }
-        let held =
-            |unit: &UnitName, token: Token| view.permits.iter().any(|p| p.unit == *unit && p.token == token);
-        self.owed.retain(|(unit, token), _| held(unit, *token));
-        let ended: Vec<UnitName> = self
-            .files
-            .iter()
-            .filter(|(unit, token)| !held(unit, **token))
-            .map(|(unit, _)| unit.clone())
-            .collect();
-        for unit in ended {
-            self.stop(&unit, None, u64::MAX);
-        }
-        for unit in &view.stop {
-            if self.copies.get(unit).is_some_and(|copy| copy.token.is_none()) {
-                self.stop(unit, None, u64::MAX);
-            }
-        }
-        said.extend(view.assembly.iter().filter_map(|(unit, duty)| self.do_duty(unit, *duty, view)));
-        said
-    }
-
-    fn take_permit(&mut self, permit: &PermitView, now: u64, skip_floor: bool) -> Vec<Fact> {
-        let (unit, token) = (&permit.unit, permit.token);
-        let mut said = Vec::new();
-        if let Some(terms) = &permit.next_terms {
-            let revision = terms.revision;
-            said.push(Fact::TermsAcknowledged { node: self.id, unit: unit.clone(), token, revision });
-        }
-        let released = self.floor.get(unit).is_some_and(|floor| *floor >= token);
-        if released && !skip_floor {
-            // Whoever still holds it against this node is told again that it was released.
-            if !self.copies.contains_key(unit) {
-                self.owed.entry((unit.clone(), token)).or_insert(Cause::Ordered);
-            }
-            return said;
-        }
-        let started = self.started(unit, token);
-        match (&permit.phase, self.copies.get_mut(unit)) {
-            (Phase::Granted, None) if self.leaving => self.released(unit, token, Cause::Unused),
-            (Phase::Granted, None) if now < self.lease_until || skip_floor => {
-                self.files.insert(unit.clone(), token);
-                let (token, terms) = (Some(token), Some(permit.terms.clone()));
-                let copy = Instance { doing: Doing::Starting, token, terms, cause: None, stop_by: u64::MAX };
-                self.copies.insert(unit.clone(), copy);
-            }
-            (Phase::Granted, Some(copy)) if copy.doing == Doing::Running && copy.token == Some(token) => {
-                said.push(started);
-            }
-            (Phase::Active, Some(copy)) => {
-                if copy.token.is_none() && copy.doing == Doing::Running {
-                    copy.token = Some(token);
-                    self.files.insert(unit.clone(), token);
-                }
-                if let Some(copy) = self.copies.get_mut(unit).filter(|copy| copy.token == Some(token)) {
-                    copy.terms = Some(permit.next_terms.as_ref().unwrap_or(&permit.terms).clone());
-                }
-            }
-            (Phase::Active, None) => self.released(unit, token, Cause::Failed("it is gone".into())),
-            (Phase::Revoking(_), Some(copy)) => {
-                if copy.token.is_none_or(|held| held == token) {
-                    copy.token = Some(token);
-                    self.stop(unit, Some(Cause::Ordered), u64::MAX);
-                }
-            }
-            (Phase::Revoking(_), None) => self.released(unit, token, Cause::Ordered),
-            // A copy is there that nobody let start: nothing is started beside it, and the cluster hears of it.
-            (Phase::Granted, Some(copy)) if copy.token.is_none() && *unit == service::name() => {
-                self.changed.insert(unit.clone());
-                self.released(unit, token, Cause::Unused);
-            }
-            (Phase::Granted, _) => {}
-        }
-        said
-    }
-
     fn started(&self, unit: &UnitName, token: Token) -> Fact {
         Fact::Started { node: self.id, incarnation: self.incarnation(), unit: unit.clone(), token }
     }
@@ -301,6 +205,7 @@ impl Machine {
     /// The permit file goes first; then the stop begins (F1).
     fn stop(&mut self, unit: &UnitName, cause: Option<Cause>, stop_by: u64) {
         let file = self.files.remove(unit);
+        self.alone.remove(unit);
         match self.copies.get_mut(unit) {
             Some(copy) if copy.doing == Doing::Restarting => {
                 let token = copy.token;
@@ -334,6 +239,10 @@ impl Machine {
 
     /// A person stops a unit here.
     pub(crate) fn stop_by_hand(&mut self, unit: &UnitName) -> bool {
+        // What is left alone is stopped otherwise.
+        if self.alone.contains_key(unit) {
+            return false;
+        }
         let runs =
             self.copies.get(unit).is_some_and(|copy| copy.doing == Doing::Running && copy.token.is_some());
         if runs && self.alive() {
@@ -369,6 +278,9 @@ impl Machine {
                 return token.map(|token| self.started(unit, token)).into_iter().collect();
             }
             Doing::Running if calm || rng.percent(80) => {}
+            Doing::Running if rng.percent(20) => {
+                return token.map(|token| self.unwell(unit, token)).into_iter().collect();
+            }
             // A crash: PID 1 starts it again, or has given up.
             Doing::Running if rng.percent(50) && !once => {
                 copy.doing = Doing::Restarting;
@@ -379,7 +291,7 @@ impl Machine {
             Doing::Running => {
                 self.copies.remove(unit);
                 self.changed.insert(unit.clone());
-                if let Some(token) = token {
+                if let Some(token) = token.filter(|_| !self.alone.contains_key(unit)) {
                     self.released(unit, token, Cause::Failed("exit-code".into()));
                 }
             }
@@ -395,6 +307,11 @@ impl Machine {
             Doing::Stopping => self.stopped(unit),
         }
         Vec::new()
+    }
+
+    fn unwell(&self, unit: &UnitName, token: Token) -> Fact {
+        let (node, incarnation, why) = (self.id, self.incarnation(), "no answer".into());
+        Fact::CheckFailed { node, incarnation, unit: unit.clone(), token, why }
     }
 
     fn stopped(&mut self, unit: &UnitName) {
@@ -429,11 +346,19 @@ impl Machine {
         }
         if now >= self.lease_until {
             self.connected = false;
-            let ends = |copy: &Instance| {
-                copy.terms.as_ref().is_some_and(|terms| terms.on_quorum_loss != OnQuorumLoss::Continue)
+            let ends = |unit: &UnitName, copy: &Instance| {
+                let left = self.alone.contains_key(unit);
+                copy.terms.as_ref().is_some_and(|terms| {
+                    terms.on_quorum_loss != OnQuorumLoss::Continue
+                        && (!left || terms.fencing == Fencing::Lease)
+                })
             };
-            let due: Vec<UnitName> =
-                self.copies.iter().filter(|(_, copy)| ends(copy)).map(|(unit, _)| unit.clone()).collect();
+            let due: Vec<UnitName> = self
+                .copies
+                .iter()
+                .filter(|(unit, copy)| ends(unit, copy))
+                .map(|(unit, _)| unit.clone())
+                .collect();
             for unit in due {
                 self.stop(&unit, Some(Cause::LeaseEnded), now + STOP_BUDGET_MS);
             }
@@ -452,7 +377,7 @@ impl Machine {
     /// A shutdown stops and releases everything.
     pub(crate) fn shut_down(&mut self) -> Fact {
         self.leaving = true;
-        let units: Vec<UnitName> = self.copies.keys().cloned().collect();
+        let units: BTreeSet<UnitName> = self.copies.keys().chain(self.alone.keys()).cloned().collect();
         for unit in units {
             self.stop(&unit, Some(Cause::Shutdown), u64::MAX);
         }

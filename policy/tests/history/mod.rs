@@ -6,6 +6,7 @@ mod faults;
 mod laws;
 mod lead;
 mod machine;
+mod maintenance;
 mod messages;
 mod mutation;
 mod rng;
@@ -48,6 +49,8 @@ pub(crate) struct World {
     liar: bool,
     /// Which devices there are. Numbers of its own: histories of one device each stay as they were.
     topology: Rng,
+    /// Maintenance, too.
+    upkeep: Rng,
     /// Disks are replaced now and then.
     disks_fail: bool,
     /// No more faults, no more operators.
@@ -103,6 +106,7 @@ impl World {
             broken,
             liar,
             topology: Rng::new(seed ^ 0xfe_4ce5),
+            upkeep: Rng::new(seed ^ 0x0b_e9e5),
             disks_fail: false,
             calm: false,
             checked: 0,
@@ -276,6 +280,7 @@ impl World {
                 check::starts_after_what_it_requires(&before, &entry)?;
                 check::opponents_never_meet(&before, &entry)?;
                 check::nodes_are_not_overfull(&before, &entry)?;
+                maintenance::hands_are_off(&before, &entry)?;
                 check::dependents_follow_the_definitions(&self.state, &entry)?;
                 self.note_words(&before, &entry);
                 self.note_decision(&entry)?;

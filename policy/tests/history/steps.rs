@@ -34,6 +34,9 @@ impl World {
             95..=98 => self.operate(at)?,
             _ => self.rewrite(at),
         }
+        if self.broken.is_none() && self.service.is_none() {
+            self.maintain()?;
+        }
         self.write();
         // What the planner proposes is dear to check, and no left-out rule shows there.
         if self.broken.is_some() { self.check_truth() } else { self.check() }
@@ -42,6 +45,7 @@ impl World {
     /// No more faults: machines come back, agents and devices work, nobody asks for anything.
     pub(crate) fn calm_down(&mut self) -> Checked {
         self.calm = true;
+        self.end_all_maintenance()?;
         for at in 0..self.machines.len() {
             if let Some(machine) = self.machines.get_mut(at) {
                 machine.cut = false;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{AfterFence, Device, Fact, FenceOutcome, NodeId, Power, Settings, Wish};
+use policy::{AfterFence, Device, DrillResult, Fact, FenceOutcome, NodeId, Power, Settings, Wish};
 
 use super::{Lines, World};
 
@@ -75,6 +75,39 @@ impl World {
             other => return Err(format!("no outcome {other:?}")),
         };
         Ok(self.fact(Fact::FenceReported { case, attempt, outcome }))
+    }
+
+    /// `drill a`, `drill a level 2`.
+    pub(super) fn drill(&mut self, name: &str, rest: &[&str]) -> Lines {
+        let level = match rest {
+            ["level", level] => Some(level.parse().map_err(|_| "no level")?),
+            [] => None,
+            other => return Err(format!("no drill {other:?}")),
+        };
+        let node = self.node(name)?;
+        Ok(self.wish(Wish::TestFence { node, level, by: "ann".into() }))
+    }
+
+    /// The last drills, and whether their levels count.
+    pub(super) fn drills(&self) -> Vec<String> {
+        let all = self.state.drills.iter();
+        let all = all.flat_map(|(node, drills)| drills.iter().map(|(level, drill)| (*node, *level, drill)));
+        all.map(|(node, level, drill)| {
+            let life = self.state.nodes.get(&node).and_then(|node| node.life.as_ref());
+            let counts = life.is_some_and(|life| self.state.level_counts(node, level, &life.incarnation));
+            let result = match &drill.result {
+                DrillResult::Passed { off_ms, back_ms: None } => {
+                    format!("passed in {off_ms} ms, not back yet")
+                }
+                DrillResult::Passed { off_ms, back_ms: Some(back) } => {
+                    format!("passed in {off_ms} ms, back after {back} ms")
+                }
+                DrillResult::Failed { why } => format!("failed: {why}"),
+            };
+            let counts = if counts { "" } else { " (does not count)" };
+            format!("drill of {} level {level} by {}: {result}{counts}", self.name(node), drill.by)
+        })
+        .collect()
     }
 
     /// One device of level 1 for each node, but for those that are named (`no-device=all`: none), and others that all

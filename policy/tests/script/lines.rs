@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{
-    Cause, Decision, Fact, Incarnation, InventoryItem, Origin, Role, Start, Suppose, Token, UnitName, Wanted,
-    Wish,
-};
+use policy::{Cause, Fact, Incarnation, InventoryItem, Origin, Role, Token, UnitName, Wanted, Wish};
 
 use super::offers::offer;
 use super::{Lines, World};
@@ -111,6 +108,11 @@ impl World {
                 let (token, what) = (self.token(&unit, node)?, text(4));
                 self.fact(Fact::StopStuck { node, incarnation, unit, token, what })
             }
+            ["unwell", unit, "on", name, ..] => {
+                let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));
+                let (token, why) = (self.token(&unit, node)?, text(4));
+                self.fact(Fact::CheckFailed { node, incarnation, unit, token, why })
+            }
             // Clustered services
             ["position", unit, "on", name, rest @ ..] => self.position(unit, name, rest)?,
             ["rank", unit, "on", name, rest @ ..] => self.rank(unit, name, rest)?,
@@ -142,9 +144,23 @@ impl World {
             }
             ["drain", name] => self.wish(Wish::SetDrained { node: self.node(name)?, drained: true, by }),
             ["undrain", name] => self.wish(Wish::SetDrained { node: self.node(name)?, drained: false, by }),
+            ["maintain", rest @ ..] => {
+                let wish = self.maintenance(rest, true)?;
+                self.wish(wish)
+            }
+            ["unmaintain", rest @ ..] => {
+                let wish = self.maintenance(rest, false)?;
+                self.wish(wish)
+            }
+            ["left", "alone", "on", name] => self.left_alone(name)?,
             ["reset", unit] => self.wish(Wish::ResetFailed { unit: Self::unit(unit), node: None }),
             ["vouch", name] => self.vouch(name, self.incarnation(name))?,
             ["vouch", name, "as", incarnation] => self.vouch(name, Incarnation::from(*incarnation))?,
+            ["drill", name, rest @ ..] => self.drill(name, rest)?,
+            ["take", "back", "the", "fence", "of", name] => {
+                self.wish(Wish::CancelFence { node: self.node(name)?, by })
+            }
+            ["drills"] => self.drills(),
             ["leave", name] => self.wish(Wish::RemoveNode { node: self.node(name)?, by }),
             ["forget", unit] => self.wish(Wish::Forget { unit: Self::unit(unit), by }),
             ["adopt", unit, "from", name] => {
@@ -196,55 +212,6 @@ impl World {
             }
             _ => return Err("unknown command".into()),
         })
-    }
-
-    /// What would happen, with the time that has passed by then; and what would wait at the end.
-    fn forecast(&self, what: &[&str]) -> Lines {
-        let by = "ann".to_string();
-        let node = |name: &&str| self.node(name);
-        let goal = |unit: &&str, wanted| {
-            Suppose::Asked(Wish::SetGoal {
-                unit: Self::unit(unit),
-                wanted,
-                node: None,
-                seen: None,
-                by: "ann".into(),
-            })
-        };
-        let supposed: Vec<Suppose> = match what {
-            [] => Vec::new(),
-            ["lose", names @ ..] => {
-                names.iter().map(|name| node(name).map(Suppose::Lost)).collect::<Result<_, _>>()?
-            }
-            ["drain", name] => {
-                vec![Suppose::Asked(Wish::SetDrained { node: node(name)?, drained: true, by })]
-            }
-            ["start", units @ ..] => units.iter().map(|unit| goal(unit, Wanted::Started)).collect(),
-            ["stop", units @ ..] => units.iter().map(|unit| goal(unit, Wanted::Stopped)).collect(),
-            ["move", unit, "to", to] => {
-                let (unit, to) = (Self::unit(unit), Some(node(to)?));
-                vec![Suppose::Asked(Wish::Move { unit, from: None, to, by })]
-            }
-            other => return Err(format!("no supposition {other:?}")),
-        };
-        let before = self.state.clone();
-        let forecast = match policy::forecast(self.state.clone(), self.time, &supposed) {
-            Ok(forecast) => forecast,
-            Err(refusal) => return Ok(vec![format!("refused: {refusal}")]),
-        };
-        assert!(before == self.state, "a forecast touched the state");
-        let mut world = self.clone();
-        world.time = forecast.now;
-        world.state = forecast.state;
-        let mut lines = Vec::new();
-        for event in &forecast.steps {
-            world.name_event(event);
-            let after = event.time.saturating_sub(self.time);
-            lines.push(format!("+{after} ms {}", world.event(event)));
-        }
-        lines.extend(world.waits());
-        lines.push(format!("{:?}", forecast.end));
-        Ok(lines)
     }
 
     fn cluster(&mut self, rest: &[&str]) -> Lines {
@@ -417,6 +384,7 @@ impl World {
             Some(["shutdown"]) => Cause::Shutdown,
             Some(["lease"]) => Cause::LeaseEnded,
             Some(["unused"]) => Cause::Unused,
+            Some(["down", "in", "maintenance"]) => Cause::DownInMaintenance,
             Some(other) => return Err(format!("no cause {other:?}")),
         };
         let (incarnation, token) = self.life_and_token(name, &unit, rest)?;
@@ -437,78 +405,5 @@ impl World {
     fn vouch(&mut self, name: &str, incarnation: Incarnation) -> Lines {
         let node = self.node(name)?;
         Ok(self.wish(Wish::VouchFenced { node, incarnation, by: "ann".into() }))
-    }
-
-    /// A decision that no planner made.
-    fn raw(&mut self, rest: &[&str]) -> Lines {
-        let has = |word: &str| rest.contains(&word);
-        let value = |key: &str| {
-            let at = rest.iter().position(|word| *word == key)?;
-            rest.get(at + 1).copied()
-        };
-        let decision = match rest {
-            ["grant", unit, "on", name, ..] => {
-                let unit = Self::unit(unit);
-                let revision = self.state.units.get(&unit).and_then(|unit| unit.adopted.as_ref());
-                let revision = revision.map_or(0, |adopted| adopted.revision) - u64::from(has("before"));
-                let incarnation = value("as").map_or_else(|| self.incarnation(name), Incarnation::from);
-                let node = self.node(name)?;
-                let start = [("alone", Start::Alone), ("join", Start::Join), ("resync", Start::Resync)];
-                let start = start.iter().find(|(word, _)| has(word)).map(|(_, start)| *start);
-                Decision::Grant { unit, node, incarnation, revision, adopt: has("running"), start }
-            }
-            ["gather", unit] => Decision::OpenGather { unit: Self::unit(unit) },
-            ["elect", name, "for", unit, ..] => {
-                let election = self.election(name, rest)?;
-                Decision::Elect { unit: Self::unit(unit), epoch: self.epoch(unit, rest)?, election }
-            }
-            ["revoke", unit, "on", name] => {
-                let unit = Self::unit(unit);
-                let token = self.token(&unit, self.node(name)?)?;
-                Decision::Revoke { unit, token, reason: policy::StopReason::Surplus }
-            }
-            ["reterm", unit, "on", name] => {
-                let unit = Self::unit(unit);
-                let token = self.token(&unit, self.node(name)?)?;
-                let adopted = self.state.units.get(&unit).and_then(|unit| unit.adopted.as_ref());
-                let revision = adopted.map_or(0, |adopted| adopted.revision);
-                Decision::Reterm { unit, token, revision }
-            }
-            ["expire", unit, "on", name] => {
-                let unit = Self::unit(unit);
-                let token = self.token(&unit, self.node(name)?)?;
-                Decision::Expire { unit, token }
-            }
-            ["case", name, "for", unit] => {
-                let (node, incarnation) = (self.node(name)?, self.incarnation(name));
-                Decision::OpenCase { node, incarnation, because: Self::unit(unit) }
-            }
-            ["attempt", number, "at", name, rest @ .., "by", executor] => {
-                let attempt = number.parse().map_err(|_| "no number")?;
-                let level = match rest {
-                    ["level", level] => level.parse().map_err(|_| "no level")?,
-                    _ => 1,
-                };
-                let (case, _) = self.case(self.node(name)?)?;
-                let (executor, executor_incarnation) = self.executor(self.node(executor)?)?;
-                Decision::BeginAttempt { case, attempt, level, executor, executor_incarnation }
-            }
-            ["abandon", name] => {
-                let (case, attempt) = self.case(self.node(name)?)?;
-                Decision::AbandonAttempt { case, attempt }
-            }
-            ["pull", "in", unit, "for", by] => {
-                Decision::PullIn { unit: Self::unit(unit), by: Self::unit(by) }
-            }
-            ["cancel", name] => Decision::CancelCase { case: self.case(self.node(name)?)?.0 },
-            ["adopt", unit, "of", name] => {
-                let unit = Self::unit(unit);
-                let definition = self.offered(name, &unit).cloned().ok_or("no such offer")?;
-                Decision::AdoptDefinition { unit, definition }
-            }
-            other => return Err(format!("no decision {other:?}")),
-        };
-        let text = self.decide(decision);
-        Ok(if text.is_empty() { vec!["accepted".into()] } else { text })
     }
 }

@@ -5,8 +5,10 @@
 
 mod assembly;
 mod devices;
+mod forecast;
 mod lines;
 mod offers;
+mod raw;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

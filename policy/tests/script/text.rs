@@ -143,6 +143,13 @@ impl World {
             EventKind::NodeDrained { drained, .. } => {
                 format!("{node} is {}", if *drained { "drained" } else { "not drained any more" })
             }
+            EventKind::MaintenanceBegan { scope, reason, .. } => {
+                let what = reason.as_ref().map(|what| format!(": {what}")).unwrap_or_default();
+                format!("{} is in maintenance{what}", self.state.scope_name(scope))
+            }
+            EventKind::MaintenanceEnded { scope, .. } => {
+                format!("{} is in maintenance no more", self.state.scope_name(scope))
+            }
             EventKind::DefinitionAdopted => format!("{unit}: definition in force"),
             EventKind::GoalSet { wanted, by } => {
                 format!(
@@ -192,6 +199,9 @@ impl World {
             EventKind::Revoked { token, reason } => {
                 format!("{unit}: {} revoked on {node}: {reason}", t(token))
             }
+            EventKind::CheckFailed { token, why } => {
+                format!("{unit}: {} is unwell on {node}: {why}", t(token))
+            }
             EventKind::StopStuck { what } => format!("ALERT {unit}: its stop on {node} hangs: {what}"),
             EventKind::Released { token, because } => {
                 format!("{unit}: {} released by {node}: {}", t(token), cause(because))
@@ -215,6 +225,28 @@ impl World {
             }
             EventKind::FenceCancelled { case } => format!("{}: cancelled", self.c(*case)),
             EventKind::ProofContradicted { .. } => format!("ALERT {node} spoke after it was proven gone"),
+            EventKind::DrillAsked { case, level, by } => {
+                format!("{}: a drill of level {level} of {node}, asked for by {by}", self.c(*case))
+            }
+            EventKind::DrillPassed { case, level, device, after_ms } => {
+                format!(
+                    "{}: {node} passed the drill of level {level}, off by {device}{}",
+                    self.c(*case),
+                    ms(after_ms)
+                )
+            }
+            EventKind::DrillFailed { case, level, device, why } => {
+                format!(
+                    "ALERT {}: {node} failed the drill of level {level} by {device}: {why}",
+                    self.c(*case)
+                )
+            }
+            EventKind::DrillCancelled { case, why } => {
+                format!("{}: the drill is given up: {why}", self.c(*case))
+            }
+            EventKind::DrillEnded { case, after_ms } => {
+                format!("{}: {node} is back from the drill{}", self.c(*case), ms(after_ms))
+            }
             EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
             EventKind::NotSwitchedOn { device, why, again } => {
                 let then = if *again { "it is tried again" } else { "that is left to a person" };
@@ -337,6 +369,7 @@ fn presence(node: &Node) -> String {
         (contradicted.is_some(), ", contradicted"),
         (!inventory, ", without inventory"),
         (node.drained.is_some(), ", drained"),
+        (node.maintenance.is_some(), ", in maintenance"),
     ] {
         text += if shown { what } else { "" };
     }
@@ -381,5 +414,6 @@ fn cause(cause: &Cause) -> String {
         Cause::Shutdown => "shutdown".into(),
         Cause::LeaseEnded => "the lease ended".into(),
         Cause::Unused => "unused".into(),
+        Cause::DownInMaintenance => "down in maintenance".into(),
     }
 }

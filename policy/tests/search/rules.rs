@@ -104,7 +104,7 @@ struct Lent {
     heard: BTreeMap<policy::NodeId, (bool, u64)>,
     requires: BTreeMap<UnitName, BTreeSet<UnitName>>,
     goal: Option<(UnitName, Wanted)>,
-    budgets: BTreeMap<Token, u64>,
+    budgets: BTreeMap<policy::NodeId, u64>,
     tenure: Option<policy::Tenure>,
     presence: BTreeMap<policy::NodeId, Presence>,
     quarantine: BTreeMap<policy::NodeId, u64>,
@@ -133,9 +133,6 @@ impl Lent {
             unit.goal.wanted = wanted;
         }
         for (token, permit) in state.units.values_mut().flat_map(|unit| unit.permits.iter_mut()) {
-            if let Some(budget) = self.budgets.get(token) {
-                permit.terms.stop_budget_ms = *budget;
-            }
             if let Some(fencing) = self.fencing.get(token) {
                 permit.terms.fencing = *fencing;
             }
@@ -161,6 +158,9 @@ impl Lent {
             }
             if let Some(presence) = self.presence.get(id) {
                 life.presence = presence.clone();
+            }
+            if let Some(budget) = self.budgets.get(id) {
+                life.stop_budget_ms = *budget;
             }
             life.strays.extend(self.strays.get(id).into_iter().flatten().cloned());
         }
@@ -260,9 +260,9 @@ fn lend(rule: Rule, state: &mut State, entry: &mut Entry, lent: &mut Lent) {
             }
         }
         (Rule::StopBudget, Command::Decision(Decision::Expire { .. })) => {
-            for (token, permit) in state.units.values_mut().flat_map(|unit| unit.permits.iter_mut()) {
-                lent.budgets.insert(*token, permit.terms.stop_budget_ms);
-                permit.terms.stop_budget_ms = 0;
+            for (id, node) in &mut state.nodes {
+                let Some(life) = &mut node.life else { continue };
+                lent.budgets.insert(*id, std::mem::take(&mut life.stop_budget_ms));
             }
         }
         (Rule::TermOfExpiry, Command::Decision(Decision::Expire { .. })) => {

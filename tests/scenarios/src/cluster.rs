@@ -311,6 +311,10 @@ impl Cluster {
             for node in now.nodes.iter().filter(|n| n.drained.is_some() && now.quorum) {
                 self.ok(self.anybody()?, &format!("convoke undrain {}", node.name))?;
             }
+            for one in now.maintenance.iter().filter(|_| now.quorum) {
+                let what = one.name.as_deref().unwrap_or("--cluster");
+                self.ok(self.anybody()?, &format!("convoke unmaintain {what}"))?;
+            }
             let blemishes = self.blemishes(&now);
             ensure!(blemishes.is_empty(), "{}", blemishes.join(", "));
             Ok(Some(()))

@@ -41,7 +41,9 @@ pub use cluster::Cluster;
 pub use gauge::{Gauge, fast};
 pub use identity::Process;
 pub use ledger::Ledger;
-pub use model::{Alarm, Change, Copy, Fence, Link, NodeStatus, Overview, UnitStatus, Why, WhyReason};
+pub use model::{
+    Alarm, Change, Copy, Fence, Link, Maintenance, NodeStatus, Overview, UnitStatus, Why, WhyReason,
+};
 pub use package::package;
 pub use plan::Plan;
 pub use recipe::Recipe;

@@ -19,8 +19,17 @@ pub struct Overview {
     pub fences: Vec<Fence>,
     /// Links that are down.
     pub links: Vec<Link>,
+    /// What is left alone.
+    pub maintenance: Vec<Maintenance>,
     /// What needs somebody's eye.
     pub alarms: Vec<Alarm>,
+}
+
+/// A maintenance.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Maintenance {
+    /// Of which node or unit; none for the cluster.
+    pub name: Option<String>,
 }
 
 /// A node.

@@ -19,6 +19,7 @@ fn a_unit_runs_again_soon_and_never_twice() -> Result<()> {
         scenario.part("a killed process without Restart= runs elsewhere at once", killed_for_good);
         scenario.part("a killed process with Restart= is restarted where it was", killed_and_restarted);
         scenario.part("a unit whose restarts are used up runs elsewhere", restarts_used_up);
+        scenario.part("a unit whose health check fails or hangs runs elsewhere", unwell);
         scenario
             .part("a node without power is fenced, then its unit runs elsewhere", |c| power_loss(c, false));
         scenario.part("so it is when the node was the leader", |c| power_loss(c, true));
@@ -133,6 +134,53 @@ fn restarts_used_up(c: &Cluster) -> Result<()> {
     ensure!(beat.node != "n1", "it is still on n1 after all of its restarts");
     let failed = gave_up(c, 1, unit)?;
     Gauge::once("Restart= used up, until it runs elsewhere", MS(300), beat.since.since(failed)).judge()?;
+    c.never_twice(unit)
+}
+
+fn unwell(c: &Cluster) -> Result<()> {
+    let (unit, program) = ("witness@checked.service", "/usr/local/bin/checked");
+    let script = "#!/bin/sh\\n[ ! -e /run/hangs ] || sleep 30\\nls /run/healthy\\n";
+    c.everywhere(&format!("touch /run/healthy; printf '{script}' >{program}; chmod +x {program}"))?;
+    let times = ["CheckIntervalSec=200ms", "CheckTimeoutSec=1s"];
+    let file = UnitFile::new(unit).key("Replicas=1").key(&format!("CheckExec={program}"));
+    c.install(&times.into_iter().fold(file, UnitFile::key))?;
+    c.run_unit(unit, 1)?;
+    c.always("a well copy stays", Duration::from_secs(2), || Ok(c.overview()?.runs_on(unit, "n1")))?;
+    let index = c.overview()?.index;
+    let told = |i: usize, what: &str| -> Result<()> {
+        let events = c.events_after(index)?;
+        let told = |e: &scenarios::Change| e.kind == "unit-check-failed" && e.text.contains(what);
+        ensure!(events.iter().any(told), "no event says `{what}`: {events:#?}");
+        let journal = c.ok(i, &format!("journalctl -b -u {unit} -o cat"))?;
+        ensure!(journal.contains("its health check failed") && journal.contains(what), "{journal}");
+        Ok(())
+    };
+
+    let then = Moment::now();
+    c.ok(1, "rm /run/healthy")?;
+    let second = c.next_life(unit, then, LATE)?.node;
+    ensure!(second != "n1", "it is still where it is unwell");
+    told(1, "cannot access '/run/healthy'")?;
+
+    let (then, second) = (Moment::now(), c.number(&second));
+    c.ok(second, "touch /run/hangs")?;
+    let third = c.next_life(unit, then, LATE)?.node;
+    ensure!(third != "n1" && third != c.node(second).name(), "it went back to {third}, where it failed");
+    told(second, "it did not end within 1 s")?;
+
+    // A check that cannot be made says nothing of the unit.
+    let third = c.number(&third);
+    c.ok(third, &format!("rm {program}"))?;
+    c.wait_for("the journal says so", LATE, || {
+        let journal = c.ok(third, &format!("journalctl -b -u {unit} -o cat"))?;
+        ensure!(journal.contains("its health is not checked"), "{journal}");
+        Ok(Some(()))
+    })?;
+    c.always("it runs on", Duration::from_secs(2), || {
+        Ok(c.overview()?.runs_on(unit, &c.node(third).name()))
+    })?;
+    c.everywhere("rm -f /run/hangs")?;
+    c.ok(third, &format!("convoke stop {unit}"))?;
     c.never_twice(unit)
 }
 

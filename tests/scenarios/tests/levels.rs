@@ -16,6 +16,7 @@ fn the_next_level_proves_what_the_first_one_cannot() -> Result<()> {
     run("levels", Plan::three(), |scenario| {
         // Before the others: a node that was fenced three times of late stays off.
         scenario.part("a fenced node that is to come back", comes_back);
+        scenario.part("a drill", drill);
         scenario.part("a controller that dies with its machine", controller_dies_too);
         scenario.part("a controller that does nothing, at a node that lives", controller_does_nothing);
         scenario.part("half a level, whose feed comes back", half_a_level);
@@ -192,6 +193,56 @@ fn comes_back(c: &Cluster) -> Result<()> {
     c.always("the unit stays where it went", S(3), || {
         Ok(c.beat(UNIT).is_some_and(|now| now.node == beat.node))
     })?;
+    c.never_twice(UNIT)
+}
+
+/// A node is switched off on purpose: never under its unit, through either level, and what fails or lies is told.
+fn drill(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 1, 2, "")?;
+    let name = c.node(victim).name();
+    let from = c.leader()?;
+    let test = format!("convoke fence test {name} --yes --timeout 3min");
+    let fails = |words: &str| -> Result<()> {
+        let told = c.wait_for("an attempt that was cut off strikes no more", LATE, || {
+            let told = c.run(from, &test)?;
+            Ok((!told.stderr.contains("a late power-off may still strike")).then_some(told))
+        })?;
+        ensure!(!told.ok() && told.stderr.contains(words), "not `{words}`: {told:?}");
+        ensure!(c.node(victim).is_on(), "{name} was switched off");
+        Ok(())
+    };
+    fails(&format!("`convoke drain {name}` first"))?;
+    c.ok(from, &format!("convoke drain {name}"))?;
+    for (level, devices) in [(1, format!("bmc-{name}")), (2, "feed-1 and feed-2".to_owned())] {
+        let (boots, index) = (c.node(victim).boots().len(), c.overview()?.index);
+        let told = c.ok(from, &format!("{test} --level {level}"))?;
+        ensure!(told.contains(&format!("passed (level {level}, {devices}, off in ")), "{told}");
+        c.node(victim).wait_boots(boots + 1, S(1))?;
+        c.until_event(index, "fence-drill-ended", S(1))?;
+        c.until("every device has shown its new life", LATE, |now| {
+            now.node(&name).is_some_and(|node| node.devices.iter().all(|device| device.state == "ready"))
+        })?;
+    }
+    ensure!(cords(c, victim) == [true, true], "a feed stayed off: {:?}", cords(c, victim));
+    c.lab.bmc(victim).stop()?;
+    fails(&format!("failed (level 1, bmc-{name})"))?;
+    c.lab.bmc(victim).start()?;
+    c.bmc_faults(victim, &[Fault::LieOff])?;
+    fails(&format!("bmc-{name} said off, and {name} went on"))?;
+    c.bmc_faults(victim, &[])?;
+    let shown = c.ok(from, "convoke fence")?;
+    ensure!(shown.contains("this level does not count before a drill of it passes"), "{shown}");
+    // A drill that passes makes it count again.
+    let (boots, index) = (c.node(victim).boots().len(), c.overview()?.index);
+    c.wait_for("nothing strikes late any more", LATE, || {
+        let told = c.run(from, &format!("{test} --level 1"))?;
+        Ok(told.ok().then_some(()))
+    })?;
+    c.node(victim).wait_boots(boots + 1, S(1))?;
+    c.until_event(index, "fence-drill-ended", S(1))?;
+    let shown = c.ok(from, "convoke fence")?;
+    ensure!(!shown.contains("this level does not count"), "{shown}");
+    c.ok(from, &format!("convoke undrain {name}"))?;
     c.never_twice(UNIT)
 }
 

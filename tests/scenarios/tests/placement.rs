@@ -17,6 +17,7 @@ fn units_run_where_they_were_meant_to() -> Result<()> {
         scenario.part("a companion goes along, and a stranger keeps away", company);
         scenario.part("no node gives more than it has, and the important stay", shortage);
         scenario.part("the last node is for the more important of two strangers", last_node);
+        scenario.part("a forecast comes true, and what never can is named", foretold);
         scenario.part("copies start one at a time", rolling);
         scenario.part("no more starts are under way than the document allows", caps);
     })
@@ -232,6 +233,71 @@ fn last_node(c: &Cluster) -> Result<()> {
     c.ok(1, "convoke undrain n2")?;
     never_on_one_node(c, humble, important, then)?;
     stop(c, &[humble, important])
+}
+
+/// Where the forecast has each of these units in the end, whether it is told of or stays.
+fn forecast(c: &Cluster, ask: &str, units: &[&str]) -> Result<BTreeMap<String, Vec<String>>> {
+    let told: serde_json::Value =
+        serde_json::from_str(&c.ok(c.anybody()?, &format!("convoke plan {ask} --json"))?)?;
+    let mut places = placed(&c.overview()?, units);
+    for change in told["units"].as_array().context("no units")? {
+        let nodes = change["then"].as_array().context("no copies")?.iter();
+        let nodes = nodes.filter_map(|copy| copy["node"].as_str()).map(str::to_owned).collect();
+        places.insert(change["unit"].as_str().context("no name")?.to_owned(), nodes);
+    }
+    Ok(places)
+}
+
+fn placed(now: &Overview, units: &[&str]) -> BTreeMap<String, Vec<String>> {
+    let places = |unit: &str| now.places(unit).into_iter().map(str::to_owned).collect();
+    units.iter().map(|unit| ((*unit).to_owned(), places(unit))).collect()
+}
+
+fn foretold(c: &Cluster) -> Result<()> {
+    let (base, beside, pair) = ("witness@base.service", "witness@beside.service", "witness@pair.service");
+    let units = [base, beside, pair];
+    // Racks for what an earlier part left: it is stopped, and still checked.
+    configure(c, "", ["slots = 2\nrack = \"a\"", "slots = 1\nrack = \"a\"", "slots = 2\nrack = \"b\""])?;
+    c.install(&unit(base, &["Uses=slots=1"]))?;
+    c.install(&unit(beside, &[&format!("SameNodeAs={base}"), &format!("Requires={base}"), "Uses=slots=1"]))?;
+    c.install(&unit(pair, &["Replicas=2", "Fencing=required"]))?;
+    c.run_unit(base, 1)?;
+    start(c, &[beside, pair])?;
+
+    let before = placed(&c.overview()?, &units);
+    let told = forecast(c, "drain n1", &units)?;
+    ensure!(placed(&c.overview()?, &units) == before, "a forecast moved something: {before:?}");
+    ensure!(told != before, "nothing would change: {told:?}");
+    c.ok(1, "convoke drain n1")?;
+    c.until("the drain ends as foretold", LATE, |now| placed(now, &units) == told)?;
+    c.ok(1, "convoke undrain n1")?;
+    ensure!(placed(&c.overview()?, &units) == told, "an undrain moved something");
+
+    let victim = c.number(&home(&c.overview()?, base));
+    let told = forecast(c, &format!("lose n{victim}"), &units)?;
+    c.node(victim).power_off()?;
+    c.until("the loss ends as foretold", LATE, |now| placed(now, &units) == told)?;
+    [base, beside].iter().try_for_each(|unit| c.never_twice(unit))?;
+    c.node(victim).boot()?;
+    stop(c, &units)?;
+
+    let sound = c.ok(c.anybody()?, "convoke check")?;
+    ensure!(sound.ends_with("units checked, nothing found"), "{sound}");
+    let needy = "witness@needy.service";
+    c.install(&unit(needy, &["Requires=ghost.service"]))?;
+    let out = c.run(c.anybody()?, "convoke check")?;
+    let named =
+        format!("{needy}: it needs ghost.service (Requires=), which no node offers; it is not to run now");
+    ensure!(out.code == 1 && words(&out.stdout).contains(&named), "exits {}: {}", out.code, out.stdout);
+    ensure!(!c.overview()?.alarms_with(&[needy]), "what is stopped hinders nobody");
+    c.ok(c.anybody()?, &format!("convoke start --no-wait {needy}"))?;
+    c.until("`status` names it once it is to run", LATE, |now| now.alarms_with(&[needy, "ghost.service"]))?;
+    stop(c, &[needy])
+}
+
+/// A text without its line breaks.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Between the first beats of a unit's copies, in order.

@@ -237,6 +237,7 @@ fn discover(machine: &Shared) -> Discovery {
             members: Vec::new(),
             assembly: None,
             rank: None,
+            check: None,
         };
         (name.clone(), found)
     });

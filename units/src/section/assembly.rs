@@ -118,6 +118,11 @@ impl Merge<'_> {
                 "say what the first node's start is to find in its environment, `NAME=value`",
             ),
             (
+                self.is_set("CheckExec"),
+                "`Assembly=` with `CheckExec=`: a member that gives its data to another would fail most checks, and be stopped",
+                "remove `CheckExec=`; `Ready=` says when a member may be joined",
+            ),
+            (
                 gather_then == GatherThen::Best && gather_wait_ms.is_none(),
                 "`GatherThen=best` without `GatherWaitSec=`: it would never come to that",
                 "say how long the members that were live last are waited for",
@@ -168,12 +173,13 @@ pub(crate) fn is_asked_for(value: &str) -> bool {
 impl Section {
     /// The programs that the cluster runs for it on this node, by their keys.
     pub fn programs(&self) -> impl Iterator<Item = (&'static str, &Program)> {
+        let check = self.check.iter().map(|check| ("CheckExec", &check.program));
         let assembly = self.assembly.iter();
         let assembly = assembly.flat_map(|assembly| {
             let ready = assembly.ready.as_ref().map(|program| ("Ready", program));
             std::iter::once(("Position", &assembly.position)).chain(ready)
         });
-        assembly.chain(self.rank.as_ref().map(|program| ("Rank", program)))
+        assembly.chain(self.rank.as_ref().map(|program| ("Rank", program))).chain(check)
     }
 }
 

@@ -4,6 +4,7 @@
 //! permit, so that it can be stored, compared and sent. Section 5 of the design lists the keys.
 
 pub(crate) mod assembly;
+mod check;
 mod keys;
 mod merge;
 mod role;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use assembly::{Assembly, AssemblyStyle, GatherThen, Program, Variable};
+pub use check::Check;
 pub use merge::parse;
 pub(crate) use merge::read;
 
@@ -74,6 +76,9 @@ pub struct Section {
     /// The program that prints how good this node would be in the role; `None` if it is no role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<Program>,
+    /// How its health is checked beside systemd's own means; `None` if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 impl Section {

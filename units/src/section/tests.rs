@@ -50,6 +50,7 @@ fn an_empty_section_is_exclusive_and_fenced() {
             failure_reset_ms: Some(600_000),
             assembly: None,
             rank: None,
+            check: None,
         }
     );
 }
@@ -107,6 +108,17 @@ fn every_key_has_its_value() {
 }
 
 #[test]
+fn a_health_check_has_its_times() {
+    let check = good("CheckExec=/usr/bin/check --host %i\nCheckIntervalSec=500ms\nCheckTimeoutSec=1min")
+        .check
+        .unwrap();
+    assert_eq!((check.interval_ms, check.timeout_ms), (500, 60_000));
+    assert_eq!((check.program.path.as_str(), check.program.args[0].as_str()), ("/usr/bin/check", "--host"));
+    let check = good("CheckExec=/usr/bin/check").check.unwrap();
+    assert_eq!((check.interval_ms, check.timeout_ms), (10_000, 20_000));
+}
+
+#[test]
 fn bad_values_are_errors_with_place_and_help() {
     let table = [
         ("Replicas=0", Code::BadValue, 10),
@@ -136,10 +148,14 @@ fn bad_values_are_errors_with_place_and_help() {
         ("Avoid=n1:-5", Code::BadValue, 7),
         ("OtherNodeThan=db.service", Code::SelfReference, 15),
         ("StartOneAtATime=maybe", Code::BadValue, 17),
-        ("CheckExec=/bin/true", Code::UnsupportedKey, 1),
         ("Rank=rank", Code::BadValue, 6),
         ("Rank=/bin/rank", Code::BadRole, 6),
         ("Assembly=serial", Code::BadValue, 10),
+        ("CheckExec=bin/check", Code::BadValue, 11),
+        ("CheckIntervalSec=0\nCheckExec=/bin/check", Code::BadValue, 18),
+        ("CheckTimeoutSec=infinity\nCheckExec=/bin/check", Code::BadValue, 17),
+        ("CheckIntervalSec=1s", Code::NoCheck, 18),
+        ("CheckTimeoutSec=1s", Code::NoCheck, 17),
         ("Replica=1", Code::UnknownKey, 1),
         ("Fencing=watchdog", Code::NoWatchdog, 9),
     ];
@@ -274,6 +290,7 @@ fn an_assembly_that_could_not_work_is_an_error() {
         ("Position=", Code::BadAssembly, 3),
         ("StartAlone=", Code::BadAssembly, 3),
         ("GatherThen=best", Code::BadAssembly, 3),
+        ("CheckExec=/bin/check", Code::BadAssembly, 3),
         ("Assembly=", Code::NotAssembled, 4),
         ("Assembly=none", Code::NotAssembled, 4),
         ("Position=bin/x", Code::BadValue, 6),

@@ -15,7 +15,7 @@ use crate::agent::decide::Run;
 use crate::agent::event::{Action, OpId};
 use crate::agent::permit::Starts;
 use crate::agent::probe::{Finding, Question};
-use crate::agent::unit::OpKind;
+use crate::agent::unit::{OpKind, Unit};
 
 /// After a look at the data that could not be made, or that the cluster did not take.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -132,17 +132,19 @@ impl Agent {
         self.actions.push(Action::Probe { id: next, unit, question, program, after });
     }
 
-    /// What the cluster asks of a unit, if it can be answered now.
-    fn asked(&self, name: &UnitName) -> Option<Asked> {
-        let unit = self.units.get(name)?;
-        let view = self.view.as_ref()?;
-        let (duty, rank) = (view.assembly.get(name), view.ranks.get(name).copied());
+    /// Whether a program of a unit may run now, and the cluster be told what it says.
+    pub(super) fn may_ask(&self, unit: &Unit) -> bool {
         let answers = self.connected && self.session.is_some() && self.inventory_told && !self.is_ending();
         // A look at the unit calls nothing off by itself: what it shows may.
         let busy = unit.op.is_some_and(|op| op.kind != OpKind::Look);
-        if !answers || busy || unit.release.is_some() || unit.due.is_some() {
-            return None;
-        }
+        answers && !busy && unit.release.is_none() && unit.due.is_none()
+    }
+
+    /// What the cluster asks of a unit, if it can be answered now.
+    fn asked(&self, name: &UnitName) -> Option<Asked> {
+        let unit = self.units.get(name).filter(|unit| self.may_ask(unit))?;
+        let view = self.view.as_ref()?;
+        let (duty, rank) = (view.assembly.get(name), view.ranks.get(name).copied());
         match (view.permits.get(name), &unit.held) {
             (None, None) if unit.run == Run::Down => {
                 let position = duty.and_then(|duty| duty.position).map(Asked::Position);
@@ -162,8 +164,16 @@ impl Agent {
         under_way.is_some_and(|under_way| matches!(under_way.asked, Asked::Position(_)))
     }
 
-    /// A look ended; `None` if it was called off.
+    /// A program ended; `None` if it was called off.
     pub(super) fn probed(&mut self, id: OpId, name: &UnitName, finding: Option<Finding>) {
+        let asked = self.units.get(name).and_then(|unit| unit.probing.under_way.as_ref());
+        match asked.is_some_and(|under_way| under_way.id == id) {
+            true => self.answered(id, name, finding),
+            false => self.checked(id, name, finding),
+        }
+    }
+
+    fn answered(&mut self, id: OpId, name: &UnitName, finding: Option<Finding>) {
         let (node, incarnation) = (self.node, self.incarnation.clone());
         let Some(unit) = self.units.get_mut(name) else { return };
         let Some(under_way) = unit.probing.under_way.take_if(|under_way| under_way.id == id) else { return };
@@ -258,6 +268,7 @@ impl Agent {
     pub(super) fn forget_answers(&mut self) {
         for unit in self.units.values_mut() {
             unit.probing.forget();
+            unit.checking.forget();
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What the rest of the daemon asks: a picture of this node, and an end in good order (F30).
 
-use policy::Cause;
+use policy::{Cause, Fencing};
 
 use super::{Agent, Ending, FAREWELL_MS};
 use crate::agent::command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
 use crate::agent::event::{Action, Now};
 use crate::agent::offer;
+use crate::agent::permit::Permit;
 
 impl Agent {
     pub(super) fn command(&mut self, command: AgentCommand, now: &Now) {
@@ -18,8 +19,13 @@ impl Agent {
             AgentCommand::Shutdown { kind, done } => {
                 self.leave();
                 for unit in self.units.values_mut() {
-                    let goes = kind == Shutdown::SystemDown
-                        || unit.held.as_ref().is_some_and(|held| held.terms.exclusive);
+                    // In maintenance the daemon may be taken away under what runs, but not under what others count as
+                    // ended after a time (F7, F8). Of a machine that goes down it says the truth, as always.
+                    let ends = |held: &Permit| {
+                        let by_time = held.terms.fencing == Fencing::Lease;
+                        (held.terms.exclusive || by_time) && !held.outlasts_the_lease()
+                    };
+                    let goes = kind == Shutdown::SystemDown || unit.held.as_ref().is_some_and(ends);
                     if unit.held.is_some() && unit.release.is_none() && goes {
                         unit.due = Some(Cause::Shutdown);
                     }

@@ -136,7 +136,7 @@ fn says_something(item: &InventoryItem) -> bool {
     item.offer.is_some() || item.running
 }
 
-/// What the cluster does not know of a unit: its files, or that it runs (or not) without a permit.
+/// What the cluster does not know of a unit: its files, or that it runs (or not) without a permit or in maintenance.
 fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
     if unit.run == Run::Unknown {
         return None;
@@ -144,10 +144,17 @@ fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
     let item = unit.item(name);
     let told = unit.told.as_ref();
     let files = told.map_or(item.offer.is_some(), |told| told.offer != item.offer);
-    let runs = unit.is_idle() && told.map_or(item.running, |told| told.running != item.running);
+    let maintained = unit.held.as_ref().is_some_and(|held| held.hands_off) && unit.release.is_none();
+    // The first half of a restart is no end of it.
+    let returns = !item.running && unit.reading.as_ref().is_some_and(|reading| reading.job.is_some());
+    let tells = unit.is_idle() || (maintained && !returns);
+    let runs = tells && told.map_or(item.running, |told| told.running != item.running);
     if !files && !runs {
-        // That it is neither here nor running is said by the survey.
-        unit.told.get_or_insert(item);
+        // That it is neither here nor running is said by the survey. That it runs is not: what is being looked at once more is
+        // told after that, and until then the survey waits (F11).
+        if !item.running {
+            unit.told.get_or_insert(item);
+        }
         return None;
     }
     unit.told = Some(item.clone());

@@ -9,6 +9,7 @@ const TOKEN: u64 = 7;
 
 fn view(phase: Phase) -> PermitView {
     PermitView {
+        hands_off: false,
         unit: UnitName::from("db.service"),
         token: Token(TOKEN),
         incarnation: "boot/1/0".into(),
@@ -91,6 +92,60 @@ fn release(why: Why) -> Step {
 
 fn left() -> Run {
     Run::Left("2 processes left".into())
+}
+
+/// Active, in maintenance by the cluster's word.
+fn maintained() -> PermitView {
+    PermitView { hands_off: true, ..active() }
+}
+
+/// The same by the file that this node acts under.
+fn left_alone(given: &mut Given) {
+    given.held.as_mut().expect("held").hands_off = true;
+}
+
+#[test]
+fn what_is_in_maintenance_is_left_whatever_it_does() {
+    let ours = Some(TOKEN);
+    for run in [Run::Up, Run::Starting, Run::Restarting, Run::Stopping, Run::Down, left(), Run::Frozen] {
+        let alone = given(Some(Some(maintained())), ours, run.clone()).with(left_alone);
+        assert_eq!(alone.step(), Step::Wait, "{run:?}");
+        let before = given(None, ours, run.clone()).with(left_alone);
+        assert_eq!(before.step(), Step::Wait, "without a word yet, {run:?}");
+        // What ended before it was told, ended as it did: a stop by hand is a stop by hand.
+        let (expected, unleased) = match run {
+            Run::Frozen => (Step::Thaw, Step::Wait),
+            Run::Stopping => (Step::Wait, Step::Wait),
+            Run::Down | Run::Left(_) => (release(Why::WentDown), release(Why::WentDown)),
+            _ => (Step::Adopt, Step::Wait),
+        };
+        let told = given(Some(Some(maintained())), ours, run.clone());
+        assert_eq!(told.step(), expected, "it is told, {run:?}");
+        let told = given(Some(Some(maintained())), ours, run.clone()).with(|given| given.leased = false);
+        assert_eq!(told.step(), unleased, "no file is written without a lease, {run:?}");
+    }
+    let fileless = given(Some(Some(maintained())), None, Run::Down);
+    assert_eq!(fileless.step(), Step::Adopt, "people can start it: its file is put back");
+}
+
+#[test]
+fn at_the_end_of_maintenance_what_runs_goes_on_and_what_is_down_is_given_back() {
+    let ours = Some(TOKEN);
+    let table = [
+        (Run::Up, Step::Adopt),
+        (Run::Restarting, Step::Adopt),
+        (Run::Stopping, Step::Wait),
+        (Run::Down, release(Why::Maintained)),
+        (left(), release(Why::Maintained)),
+    ];
+    for (run, expected) in table {
+        let over = given(Some(Some(active())), ours, run.clone()).with(left_alone);
+        assert_eq!(over.step(), expected, "{run:?}");
+    }
+    // What the cluster had begun before, it brings to its end; and a permit that it does not know counts nothing.
+    let revoked = given(Some(Some(revoking())), ours, Run::Up).with(left_alone);
+    assert_eq!(revoked.step(), release(Why::Ordered));
+    assert_eq!(given(Some(None), ours, Run::Up).with(left_alone).step(), release(Why::Dead));
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Agent {
         let mut from_ms = now.boot_ms;
         for (name, unit) in &mut self.units {
             let Some(held) = unit.held.as_ref() else { continue };
-            let fate = at_lease_end(&held.terms);
+            let fate = at_lease_end(held);
             if fate == AtLeaseEnd::Leave {
                 continue;
             }
@@ -77,7 +77,7 @@ impl Agent {
         self.down_by_ms = None;
         let overdue = self.units.iter().find(|(_, unit)| {
             let stops = unit.release.as_ref().is_some_and(|release| release.without_lease);
-            let must = unit.held.as_ref().is_some_and(|held| at_lease_end(&held.terms) != AtLeaseEnd::Leave);
+            let must = unit.held.as_ref().is_some_and(|held| at_lease_end(held) != AtLeaseEnd::Leave);
             must && (stops || (unit.due.is_some() && !now.leased))
         });
         if let Some((name, _)) = overdue {

@@ -1,4 +1,4 @@
-//! Runs the programs of clustered services beside the loop.
+//! Runs the programs that say how a unit is, beside the loop.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Shell {
     }
 
     pub(super) fn probe(&mut self, id: OpId, probe: Probe, after: Duration) {
-        let (systemd, events, unit) = (self.systemd.clone(), self.events.clone(), probe.unit.clone());
+        let (systemd, events, key) = (self.systemd.clone(), self.events.clone(), probe.key());
         let task = tokio::spawn(async move {
             tokio::time::sleep(after).await;
             let finding = match &systemd {
@@ -28,13 +28,13 @@ impl Shell {
             };
             drop(events.send(Event::Probed { id, unit: probe.unit, finding }).await);
         });
-        self.probes.insert(unit, task);
+        self.probes.insert(key, task);
     }
 
     /// Ends the program for good before it says so: a start may wait for that.
     pub(super) fn end_probe(&mut self, id: OpId, probe: Probe) {
         let (systemd, events, task) =
-            (self.systemd.clone(), self.events.clone(), self.probes.remove(&probe.unit));
+            (self.systemd.clone(), self.events.clone(), self.probes.remove(&probe.key()));
         tokio::spawn(async move {
             match (task, &systemd) {
                 (Some(task), Some(_)) => {

@@ -7,6 +7,8 @@ use policy::{Suppose, UnitName};
 use super::{Shared, unexpected};
 use crate::api::error::ApiError;
 use crate::api::model::{Forecast, HistoryLine, Overview, UnitWhy};
+use crate::leader::FORECAST_LIMIT;
+use crate::session::AskError;
 use crate::session::message::{Reply, Request};
 
 /// How long a reader waits for the leader before it gets what this node remembers. Longer than an election would
@@ -14,8 +16,6 @@ use crate::session::message::{Reply, Request};
 const READ_LIMIT: Duration = Duration::from_millis(1_500);
 /// The same where the lease has ended long ago: an election would be over by now.
 const LONG_ALONE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(300));
-/// How long a forecast may take: some tens of plans, of which one of a big cluster takes half a second.
-const FORECAST_LIMIT: Duration = Duration::from_secs(12);
 /// Longest wait for a change in one call; below the 25 s after which bus libraries give up.
 const CHANGE_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks for a change where this node does not hold the log: at first, and at the most. What an operator
@@ -27,10 +27,7 @@ impl Shared {
     pub(super) async fn read(&self, request: Request) -> Result<Reply, ApiError> {
         self.api.in_the_cluster()?;
         let alone = self.api.lease_ended().is_some_and(|ago| ago > LONG_ALONE.0);
-        self.read_within(request, if alone { LONG_ALONE.1 } else { READ_LIMIT }).await
-    }
-
-    async fn read_within(&self, request: Request, limit: Duration) -> Result<Reply, ApiError> {
+        let limit = if alone { LONG_ALONE.1 } else { READ_LIMIT };
         match self.api.asker.ask(request, limit).await {
             Ok(Reply::Unable(why)) => Err(unexpected(Reply::Unable(why))),
             Ok(reply) => Ok(reply),
@@ -124,15 +121,24 @@ impl Shared {
                         .to_owned(),
                 ));
             }
-            match self.read_within(request.clone(), FORECAST_LIMIT).await {
+            match self.api.asker.ask(request.clone(), FORECAST_LIMIT).await {
                 Ok(Reply::Forecast(answer)) => return Ok(*answer?),
+                // Quorum or leadership was lost meanwhile: the same from memory.
+                Ok(Reply::Unable(_)) | Err(AskError::NoSession(_)) => {}
                 Ok(other) => return Err(unexpected(other)),
-                Err(ApiError::NoQuorum(_)) => {}
-                Err(error) => return Err(error),
+                // Made once more from memory, it would take as long again.
+                Err(AskError::TimedOut(limit)) => {
+                    let limit = limit.as_secs();
+                    return Err(ApiError::Failed(format!(
+                        "the leader has made no forecast within {limit} s; ask again in a moment"
+                    )));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         match self.api.recall_within(request, FORECAST_LIMIT).await {
             Some(Reply::Forecast(answer)) => Ok(*answer?),
+            Some(reply @ Reply::Declined(_)) => Err(unexpected(reply)),
             _ => {
                 let here = self.api.here().await;
                 Err(ApiError::NoQuorum(format!(

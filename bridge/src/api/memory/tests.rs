@@ -55,6 +55,7 @@ fn unit(name: &str, copies: Vec<CopyLine>) -> UnitLine {
         copies,
         wanted: Some(1),
         exclusive: true,
+        maintenance: false,
         reason: None,
         assembly: None,
     }

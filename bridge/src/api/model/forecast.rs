@@ -18,7 +18,7 @@ pub struct Forecast {
     pub end: String,
     /// What would be done, in this order.
     pub steps: Vec<StepLine>,
-    /// Units that would run elsewhere, or otherwise, than now.
+    /// Units that would run elsewhere, or otherwise, than now; and those that were asked about.
     pub units: Vec<ChangeLine>,
     /// How many other units there are.
     pub unchanged: u64,
@@ -42,11 +42,13 @@ pub struct StepLine {
     pub text: String,
 }
 
-/// One unit that would change.
+/// One unit, now and then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeLine {
     /// Its name.
     pub unit: String,
+    /// Whether it would run elsewhere, or otherwise, than now.
+    pub changes: bool,
     /// Its state now, as `status` says it.
     pub state_now: String,
     /// Copies that run now, or may.
@@ -55,6 +57,6 @@ pub struct ChangeLine {
     pub state_then: String,
     /// Copies that would run then, or might. Their permits have no number yet.
     pub then: Vec<CopyLine>,
-    /// What would hold it then, most important first; empty if nothing would.
+    /// What would hold it then, most important first, three at the most; empty if nothing would.
     pub reasons: Vec<WhyLine>,
 }

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use policy::{AlarmKind, EventKind, FencePhase, Fencing, Finding, Node, NodeId, Reason, Wanted};
+use policy::{
+    AlarmKind, EventKind, FencePhase, Fencing, Finding, Node, NodeId, Reason, Scope, UnitName, Wanted,
+};
 
 use super::View;
 use crate::api::model::AlarmLine;
@@ -108,6 +110,8 @@ impl View<'_> {
     fn fences_in_trouble(&self) -> Vec<AlarmLine> {
         let mut found = Vec::new();
         for case in self.state.cases.values().filter(|case| case.is_open()) {
+            // A drill is in nobody's way, and tells how it ended.
+            let Some(because) = case.because.unit() else { continue };
             let ready = self
                 .state
                 .nodes
@@ -120,10 +124,12 @@ impl View<'_> {
             };
             if troubled {
                 let name = self.state.node_name(case.node);
-                let text =
-                    Reason::WaitsForFence { node: case.node }.text(self.state, &case.because, self.now);
+                let text = Reason::WaitsForFence { node: case.node }.text(self.state, because, self.now);
                 let by_hand = format!("switch {name} off by hand and type `convoke fence confirm {name}`");
-                let remedy = match self.state.fenced_by(case.node) {
+                let alone = self.state.copy_maintenance(because, case.node);
+                let acts =
+                    |scope| format!("`{}` lets the cluster act", self.state.maintenance_release(&scope));
+                let remedy = alone.map(acts).unwrap_or_else(|| match self.state.fenced_by(case.node) {
                     Some(_) => {
                         let level =
                             case.level.max(self.state.levels(case.node).first().copied().unwrap_or(1));
@@ -131,8 +137,8 @@ impl View<'_> {
                         format!("mend {device}, start {name} again, or {by_hand}")
                     }
                     None => format!("start {name} again, or {by_hand}"),
-                };
-                found.push(alert(format!("{text}; {} waits for it", case.because), remedy));
+                });
+                found.push(alert(format!("{text}; {because} waits for it"), remedy));
             }
         }
         found
@@ -147,8 +153,8 @@ impl View<'_> {
             }
             let ago = self.now.saturating_sub(since) / 1000;
             if self.is_away(*id, node) {
-                // Somebody drained it and switched it off: that is no news to them.
-                if node.drained.is_some() {
+                // Somebody drained it, or has the hands on it, and switched it off: that is no news to them.
+                if node.drained.is_some() || self.state.node_maintenance(*id).is_some() {
                     return None;
                 }
                 return Some(warning(
@@ -165,7 +171,10 @@ impl View<'_> {
             }
             let running = self.state.units.values().any(|unit| unit.permit_on(*id).is_some());
             let what = if running { "may still run its units" } else { "is not known to run anything" };
-            let remedy = if node.drained.is_some() {
+            let remedy = if let Some(scope) = self.state.node_maintenance(*id) {
+                let release = self.state.maintenance_release(&scope);
+                format!("start it; in maintenance it is not fenced, and `{release}` lets the cluster act")
+            } else if node.drained.is_some() {
                 format!("start it, or see that its power is off: `convoke fence confirm {}`", node.name)
             } else {
                 format!("start it, or take it out of the cluster: `convoke leave {}`", node.name)
@@ -177,8 +186,13 @@ impl View<'_> {
 
     fn strays(&self) -> Vec<AlarmLine> {
         let mut found = Vec::new();
-        for node in self.state.nodes.values() {
+        for (id, node) in &self.state.nodes {
             for unit in node.life.iter().filter(|life| life.gone.is_none()).flat_map(|life| &life.strays) {
+                let alone = self.state.copy_maintenance(unit, *id);
+                if let Some(scope) = alone.filter(|_| node.role.runs_units()) {
+                    found.push(self.left_stray(unit, *id, node, &scope));
+                    continue;
+                }
                 let remedy = if node.role.runs_units() {
                     format!("see `convoke why {unit}`; stop it there, or `convoke start {unit}` to adopt it")
                 } else {
@@ -188,6 +202,24 @@ impl View<'_> {
             }
         }
         found
+    }
+
+    /// What runs without a permit and is left alone. Of a unit that may run once, a second copy is for people to stop.
+    fn left_stray(&self, unit: &UnitName, id: NodeId, node: &Node, scope: &Scope) -> AlarmLine {
+        let release = self.state.maintenance_release(scope);
+        let text = format!("{unit} runs on {} without a permit, and is in maintenance", node.name);
+        let exclusive = self.state.units.get(unit).is_some_and(policy::Unit::is_exclusive);
+        let running = self.state.possibly_running(unit);
+        match running.iter().find(|(other, _)| exclusive && *other != id) {
+            Some((other, _)) => alert(
+                format!("{text}, and may run on {} too", self.state.node_name(*other)),
+                format!("stop one of them by hand now: the cluster does not until `{release}`"),
+            ),
+            None => warning(
+                text,
+                format!("stop it there by hand, or `{release}`: the cluster takes it over or stops it"),
+            ),
+        }
     }
 
     /// Units that are meant to run and cannot by a fault in files, which no waiting mends.

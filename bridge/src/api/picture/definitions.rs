@@ -54,6 +54,9 @@ impl View<'_> {
         if let Some(by) = &node.drained {
             return why(format!("{at} is drained by {by}"), format!("convoke undrain {at}"));
         }
+        if let Some(scope) = self.state.copy_maintenance(name, id) {
+            return why(self.state.maintenance_text(&scope), self.state.maintenance_release(&scope));
+        }
         if self.is_away(id, node) {
             return why(
                 format!("{at} is away after an orderly end of its daemon"),
@@ -167,7 +170,7 @@ fn keys(definition: &Definition) -> Keys {
     set("Prefer", weights(1));
     set("Avoid", weights(-1));
     set("Spread", definition.spread.clone().unwrap_or_default());
-    let uses = definition.uses.iter().map(|(of, amount)| format!("{of}={amount}"));
+    let uses = definition.uses.iter().map(|(of, amount)| format!("{of}={}", policy::quantity_text(*amount)));
     set("Uses", uses.collect::<Vec<_>>().join(" "));
     if definition.priority != 0 {
         set("Priority", definition.priority.to_string());

@@ -1,11 +1,11 @@
 //! Every kind of event as a stable word for scripts and a sentence for people.
 
 use policy::{
-    Cause, Event, EventKind, Evidence, Fencing, Ground, NodeId, Severity, Start, State, Wanted, Word,
+    CaseId, Cause, Event, EventKind, Evidence, Fencing, Ground, NodeId, Severity, Start, State, Wanted, Word,
 };
 
 use super::departed::{name_of, unmarked};
-use crate::api::model::HistoryLine;
+use crate::api::model::{FenceStep, HistoryLine};
 
 pub(super) fn line(state: &State, event: &Event) -> HistoryLine {
     HistoryLine {
@@ -22,7 +22,46 @@ pub(super) fn line(state: &State, event: &Event) -> HistoryLine {
         unit: event.unit.as_ref().map(|unit| unit.0.clone()),
         kind: word(&event.kind).to_owned(),
         text: sentence(state, event),
+        fence: fence_step(state, &event.kind),
     }
+}
+
+fn fence_step(state: &State, kind: &EventKind) -> Option<FenceStep> {
+    let step =
+        |case: CaseId| FenceStep { case: case.0, attempt: None, device: None, executor: None, result: None };
+    let step = match kind {
+        EventKind::FenceBegan { case, attempt, device, executor } => FenceStep {
+            attempt: Some(*attempt),
+            device: Some(device.clone()),
+            executor: Some(name_of(state, *executor)),
+            ..step(*case)
+        },
+        EventKind::FenceFailed { case, attempt, device, error } => FenceStep {
+            attempt: Some(*attempt),
+            device: Some(device.clone()),
+            result: Some(error.clone()),
+            ..step(*case)
+        },
+        EventKind::FenceProven { case: Some(case), evidence, .. } => {
+            FenceStep { result: Some(proof(*evidence).to_owned()), ..step(*case) }
+        }
+        EventKind::DrillPassed { case, device, .. } => FenceStep {
+            device: Some(device.clone()),
+            result: Some("the drill passed: its power was seen off".to_owned()),
+            ..step(*case)
+        },
+        EventKind::DrillFailed { case, device, why, .. } => {
+            FenceStep { device: Some(device.clone()), result: Some(why.clone()), ..step(*case) }
+        }
+        EventKind::DrillCancelled { case, why } => FenceStep { result: Some(why.clone()), ..step(*case) },
+        EventKind::FenceWanted { case, .. }
+        | EventKind::FenceCancelled { case }
+        | EventKind::DrillAsked { case, .. }
+        | EventKind::DrillEnded { case, .. }
+        | EventKind::ProofContradicted { case: Some(case) } => step(*case),
+        _ => return None,
+    };
+    Some(step)
 }
 
 /// The stable word. Never renamed: scripts match on it.
@@ -39,6 +78,8 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::OtherMachine { .. } => "node-duplicated",
         EventKind::NodeDrained { drained: true, .. } => "node-drained",
         EventKind::NodeDrained { drained: false, .. } => "node-undrained",
+        EventKind::MaintenanceBegan { .. } => "maintenance-began",
+        EventKind::MaintenanceEnded { .. } => "maintenance-ended",
         EventKind::DefinitionAdopted => "unit-defined",
         EventKind::GoalSet { wanted: Wanted::Started, .. } => "unit-start-asked",
         EventKind::GoalSet { wanted: Wanted::Stopped, .. } => "unit-stop-asked",
@@ -55,12 +96,18 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::Adopted { .. } => "unit-adopted",
         EventKind::Started { .. } => "unit-started",
         EventKind::Revoked { .. } => "unit-revoked",
+        EventKind::CheckFailed { .. } => "unit-check-failed",
         EventKind::StopStuck { .. } => "unit-stop-stuck",
         EventKind::Released { .. } => "unit-released",
         EventKind::Voided { .. } => "unit-voided",
         EventKind::FenceWanted { .. } => "fence-wanted",
         EventKind::FenceBegan { .. } => "fence-began",
         EventKind::FenceFailed { .. } => "fence-failed",
+        EventKind::DrillAsked { .. } => "fence-drill-asked",
+        EventKind::DrillPassed { .. } => "fence-drill-passed",
+        EventKind::DrillFailed { .. } => "fence-drill-failed",
+        EventKind::DrillCancelled { .. } => "fence-drill-cancelled",
+        EventKind::DrillEnded { .. } => "fence-drill-ended",
         EventKind::SwitchedOn { .. } => "switched-on",
         EventKind::NotSwitchedOn { .. } => "not-switched-on",
         EventKind::LeftOff { .. } => "left-off",
@@ -102,6 +149,16 @@ pub fn sentence(state: &State, event: &Event) -> String {
         }
         EventKind::NodeDrained { drained: true, by } => format!("{node} is drained by {by}"),
         EventKind::NodeDrained { drained: false, by } => format!("{node} takes units again, by {by}"),
+        EventKind::MaintenanceBegan { scope, by, reason } => {
+            let what = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!(
+                "{} is in maintenance, by {by}{what}: the cluster leaves it alone",
+                state.scope_name(scope)
+            )
+        }
+        EventKind::MaintenanceEnded { scope, by } => {
+            format!("{} is in maintenance no more, by {by}", state.scope_name(scope))
+        }
         EventKind::DefinitionAdopted => format!("{unit}: a definition came into force"),
         EventKind::GoalSet { wanted, by } => {
             let verb = match wanted {
@@ -173,6 +230,7 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::Revoked { token, reason } => {
             format!("{unit}: {node} is to stop it, because {reason} (permit {token})")
         }
+        EventKind::CheckFailed { why, .. } => format!("{unit}: its health check failed on {node}: {why}"),
         EventKind::StopStuck { what } => format!("{unit}: does not stop on {node}: {what}"),
         EventKind::Released { token, because } => {
             format!("{unit}: gone on {node}: {} (permit {token})", cause(because))
@@ -198,6 +256,23 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::FenceCancelled { .. } => format!("{node} need not be fenced any more"),
         EventKind::ProofContradicted { .. } => {
             format!("{node} spoke after it was proven off: its units may have run twice")
+        }
+        EventKind::DrillAsked { level, by, .. } => {
+            format!("{node} is to be switched off and on again: a drill of level {level}, asked for by {by}")
+        }
+        EventKind::DrillPassed { level, device, after_ms, .. } => {
+            format!(
+                "drill of {node} passed: {device} (level {level}) had it off in {after_ms} ms, and it fell silent"
+            )
+        }
+        EventKind::DrillFailed { level, device, why, .. } => {
+            format!("drill of {node} by {device} (level {level}) failed: {why}")
+        }
+        EventKind::DrillCancelled { why, .. } => {
+            format!("drill of {node} was given up before it began: {why}")
+        }
+        EventKind::DrillEnded { after_ms, .. } => {
+            format!("{node} is back from the drill, {after_ms} ms after its power was seen off")
         }
         EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
         EventKind::NotSwitchedOn { device, why, again } => {
@@ -235,6 +310,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Shutdown => "the node, or its convoked, was being stopped".to_owned(),
         Cause::LeaseEnded => "the node had lost the quorum and stopped it".to_owned(),
         Cause::Unused => "the start was given up before it began".to_owned(),
+        Cause::DownInMaintenance => "it was down when its maintenance ended".to_owned(),
     }
 }
 

@@ -1,21 +1,47 @@
 //! Fence cases as lines.
 
-use policy::{Class, FenceCase, FencePhase, Reason};
+use policy::{Because, CaseId, Class, FenceCase, FencePhase, Reason};
 
 use super::{View, seconds_until};
 use crate::api::model::FenceLine;
 
 impl View<'_> {
     pub(super) fn fence_lines(&self) -> Vec<FenceLine> {
-        self.state.cases.values().filter(|case| case.is_open()).map(|case| self.fence_line(case)).collect()
+        let open = self.state.cases.iter().filter(|(_, case)| case.is_open());
+        open.map(|(id, case)| self.fence_line(*id, case)).collect()
     }
 
     /// How the cases of the nodes' present lives ended.
     pub(super) fn closed_fence_lines(&self) -> Vec<FenceLine> {
-        self.state.cases.values().filter_map(|case| self.closed_line(case)).collect()
+        self.state.cases.iter().filter_map(|(id, case)| self.closed_line(*id, case)).collect()
     }
 
-    fn closed_line(&self, case: &FenceCase) -> Option<FenceLine> {
+    /// A drill says of itself how it stands: nothing waits for it, so no unit's reason is at hand.
+    fn case_text(&self, case: &FenceCase) -> String {
+        let node = case.node;
+        let drill = match &case.because {
+            Because::Unit(unit) => return Reason::WaitsForFence { node }.text(self.state, unit, self.now),
+            Because::Drill(drill) => drill,
+        };
+        let (name, by) = (self.state.node_name(node), self.state.level_name(node, drill.level));
+        match &case.phase {
+            FencePhase::Running { .. } if drill.off_at.is_some() => {
+                format!("{by} says that {name} is off; the drill waits for its silence")
+            }
+            FencePhase::Running { executor, .. } => {
+                format!(
+                    "{name} is being switched off for a drill by {by}, run on {}",
+                    self.state.node_name(*executor)
+                )
+            }
+            FencePhase::Failed { error, .. } => {
+                format!("drill of {name} by {by}: {error}; it is tried again")
+            }
+            _ => format!("{name} is about to be switched off for a drill by {by}"),
+        }
+    }
+
+    fn closed_line(&self, id: CaseId, case: &FenceCase) -> Option<FenceLine> {
         let name = self.state.node_name(case.node);
         let ago = |at: policy::Millis| self.now.saturating_sub(at) / 1000;
         let (state, text) = match &case.phase {
@@ -29,6 +55,9 @@ impl View<'_> {
                 };
                 ("proven", format!("{name} was proven gone {} s ago: {how}", ago(*at)))
             }
+            FencePhase::Cancelled { at } if case.drill().is_some() => {
+                ("cancelled", format!("a drill of {name} ended without a proof {} s ago", ago(*at)))
+            }
             FencePhase::Cancelled { at } => {
                 ("cancelled", format!("{name} did not have to be fenced any more {} s ago", ago(*at)))
             }
@@ -37,10 +66,10 @@ impl View<'_> {
             }
             FencePhase::Wanted | FencePhase::Running { .. } | FencePhase::Failed { .. } => return None,
         };
-        Some(FenceLine { state: state.to_owned(), text, ..self.fence_line(case) })
+        Some(FenceLine { state: state.to_owned(), text, ..self.fence_line(id, case) })
     }
 
-    fn fence_line(&self, case: &FenceCase) -> FenceLine {
+    fn fence_line(&self, id: CaseId, case: &FenceCase) -> FenceLine {
         let node = case.node;
         let level = Some(self.state.level_name(node, case.level));
         let (state, device, error, next_in_s) = match &case.phase {
@@ -60,8 +89,10 @@ impl View<'_> {
             attempts: case.attempts,
             error,
             next_in_s,
-            because: case.because.0.clone(),
-            text: Reason::WaitsForFence { node }.text(self.state, &case.because, self.now),
+            because: case.because.to_string(),
+            drill: case.drill().is_some(),
+            case: id.0,
+            text: self.case_text(case),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use policy::{Finding, Flaw, Key, Link, NodeId, NodeTerm, Reason, UnitName};
+use policy::{Finding, Flaw, Key, Link, NodeId, NodeTerm, Reason, Unit, UnitName, Wanted, quantity_text};
 
 use super::View;
 use crate::api::model::{AlarmLine, FindingLine};
@@ -16,9 +16,9 @@ impl View<'_> {
         let mut found: Vec<FindingLine> = flaws.iter().map(|finding| self.finding(finding)).collect();
         found.extend(self.files());
         found.sort_by(|one, other| {
-            (one.severity != "error", !one.pressing, &one.unit).cmp(&(
+            (one.severity != "error", !one.idle.is_empty(), &one.unit).cmp(&(
                 other.severity != "error",
-                !other.pressing,
+                !other.idle.is_empty(),
                 &other.unit,
             ))
         });
@@ -45,7 +45,10 @@ impl View<'_> {
             lines.truncate(SHOWN);
             lines.push(AlarmLine {
                 severity: worst,
-                text: format!("{more} more things are wrong with the units"),
+                text: match more {
+                    1 => "1 more thing is wrong with the units".to_owned(),
+                    more => format!("{more} more things are wrong with the units"),
+                },
                 remedy: "convoke check".to_owned(),
             });
         }
@@ -56,20 +59,25 @@ impl View<'_> {
     fn files(&self) -> Vec<FindingLine> {
         let mut found = Vec::new();
         for (name, reasons) in &self.plan.reasons {
-            let wanted = self.state.units.get(name).map(|unit| unit.goal.wanted);
+            let unit = self.state.units.get(name);
+            let is_idle = unit.is_none_or(|unit| unit.goal.wanted == Wanted::Stopped);
             for reason in reasons {
-                let (severity, kind) = match reason {
-                    Reason::NoDefinition => ("error", "no-definition"),
-                    Reason::NotAdopted(_) => ("error", "not-adopted"),
-                    Reason::Fault { .. } => ("error", "fault"),
-                    Reason::Differs(_) => ("warning", "differs"),
+                // Where a definition is in force, it runs by that one, and on other nodes.
+                let severity = if unit.and_then(Unit::definition).is_some() { "warning" } else { "error" };
+                let kind = match reason {
+                    // What is left of a unit that is stopped and whose files are gone is wrong with nothing.
+                    Reason::NoDefinition if is_idle && !self.state.is_offered(name) => continue,
+                    Reason::NoDefinition => "no-definition",
+                    Reason::NotAdopted(_) => "not-adopted",
+                    Reason::Fault { .. } => "fault",
+                    Reason::Differs(_) => "differs",
                     _ => continue,
                 };
                 found.push(FindingLine {
                     severity: severity.to_owned(),
                     kind: kind.to_owned(),
                     unit: name.0.clone(),
-                    pressing: wanted == Some(policy::Wanted::Started),
+                    idle: if is_idle { vec![name.0.clone()] } else { Vec::new() },
                     text: reason.text(self.state, name, self.now),
                     remedy: reason.release(self.state, name),
                 });
@@ -84,7 +92,7 @@ impl View<'_> {
             severity: if finding.flaw.prevents() { "error" } else { "warning" }.to_owned(),
             kind: kind.to_owned(),
             unit: finding.unit.0.clone(),
-            pressing: finding.is_pressing(self.state),
+            idle: finding.idle(self.state).map(|name| name.0.clone()).collect(),
             text,
             remedy,
         }
@@ -144,7 +152,8 @@ impl View<'_> {
                 };
                 let short = match short {
                     Some((of, Some((node, most)))) => {
-                        format!("{}, which has most `{of}`, has {most}", self.state.node_name(*node))
+                        let (node, most) = (self.state.node_name(*node), quantity_text(*most));
+                        format!("{node}, which has most `{of}`, has {most}")
                     }
                     Some((of, None)) => format!("none of its nodes has any `{of}`"),
                     None => "none of its nodes has all of that".to_owned(),
@@ -223,7 +232,7 @@ fn term(term: &NodeTerm) -> String {
 }
 
 fn amounts(takes: &BTreeMap<String, u64>) -> String {
-    and(takes.iter().map(|(of, amount)| format!("{amount} `{of}`")))
+    and(takes.iter().map(|(of, amount)| format!("{} `{of}`", quantity_text(*amount))))
 }
 
 fn and(words: impl IntoIterator<Item = impl ToString>) -> String {

@@ -6,28 +6,41 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    End, Event, EventKind, Evidence, Millis, NodeId, OnQuorumLoss, Permit, Reason, Refusal, Start, State,
-    Suppose, Unit, UnitName, Wanted, Wish,
+    End, Event, EventKind, Evidence, Millis, NodeId, OnQuorumLoss, Permit, Refusal, Start, State, Suppose,
+    Unit, UnitName, Wanted, Wish,
 };
 
 use super::{View, events};
 use crate::api::model::{ChangeLine, CopyLine, Forecast, StepLine, UnitLine, WhyLine};
 
+/// How many reasons are told of each unit: of a big cluster it may be all nodes that do not suit.
+const REASONS: usize = 3;
+
 /// In whose name a supposed wish is asked.
 pub const BY: &str = "this forecast";
 
-/// What would happen from a state on.
+/// What would happen from a state on, looked at for as long as `may_go_on` says.
 ///
 /// # Errors
 /// The [`Refusal`] of a wish that would be refused now.
-pub fn forecast(state: &State, now: Millis, quorum: bool, supposed: &[Suppose]) -> Result<Forecast, Refusal> {
-    let told = policy::forecast(state.clone(), now, supposed)?;
+pub fn forecast(
+    state: &State,
+    now: Millis,
+    quorum: bool,
+    supposed: &[Suppose],
+    may_go_on: impl FnMut() -> bool,
+) -> Result<Forecast, Refusal> {
+    let told = policy::forecast(state.clone(), now, supposed, may_go_on)?;
     let plan = policy::plan(state, now);
     let before = View { state, plan: &plan, now };
     let after = View { state: &told.state, plan: &told.plan, now: told.now };
+    let asked: BTreeSet<&UnitName> = supposed.iter().filter_map(unit_of).collect();
     let change = |name: &UnitName| match told.end {
         End::NoQuorum => before.undecided(name, &told.state),
-        End::AtRest | End::Unfinished => after.changed(name, &before),
+        // What was asked about is told of in any case.
+        End::AtRest | End::Unfinished => {
+            after.change(name, &before).filter(|line| line.changes || asked.contains(name))
+        }
     };
     let names: BTreeSet<&UnitName> = state.units.keys().chain(told.state.units.keys()).collect();
     let units: Vec<ChangeLine> = names.iter().copied().filter_map(change).collect();
@@ -43,37 +56,29 @@ pub fn forecast(state: &State, now: Millis, quorum: bool, supposed: &[Suppose]) 
         }
         .to_owned(),
         unchanged: names.len().saturating_sub(units.len()) as u64,
-        assumes: assumptions(&told.steps, supposed, told.end),
+        assumes: assumptions(&told),
         steps,
         units,
     })
 }
 
 impl View<'_> {
-    /// How a unit differs then; `None` if it does not.
-    fn changed(&self, name: &UnitName, before: &View<'_>) -> Option<ChangeLine> {
+    /// How a unit is then, beside how it is now.
+    fn change(&self, name: &UnitName, before: &View<'_>) -> Option<ChangeLine> {
         let then = self.unit_line(name)?;
         let now = before.unit_line(name);
-        // A move that cannot be done changes nothing else, and is what was asked about.
-        let stays = |view: &View<'_>| {
-            let mut reasons = view.plan.reasons.get(name).into_iter().flatten();
-            reasons.any(|reason| matches!(reason, Reason::CannotMove { .. }))
-        };
         let same = |now: &UnitLine| {
-            now.state == then.state
-                && now.goal == then.goal
-                && places(&now.copies) == places(&then.copies)
-                && stays(self) == stays(before)
+            now.state == then.state && now.goal == then.goal && places(&now.copies) == places(&then.copies)
         };
-        if now.as_ref().is_some_and(same) {
-            return None;
-        }
+        let changes = !now.as_ref().is_some_and(same);
         // What holds a unit that is where one expects it explains nothing.
-        let reasons = if then.reason.is_some() { self.reasons(name) } else { Vec::new() };
+        let mut reasons = if then.reason.is_some() { self.reasons(name) } else { Vec::new() };
+        reasons.truncate(REASONS);
         let (state_now, now) =
             now.map_or_else(|| ("unknown".to_owned(), Vec::new()), |now| (now.state, now.copies));
         Some(ChangeLine {
             unit: name.0.clone(),
+            changes,
             state_now,
             now,
             state_then: then.state,
@@ -90,7 +95,13 @@ impl View<'_> {
         for permit in unit.permits.values() {
             let node = self.state.node_name(permit.node);
             let heard = then.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
-            let (state, fact) = lease_end(permit, heard, &node);
+            let left = self.state.copy_maintenance(name, permit.node).is_some();
+            let (state, fact) = match permit.terms.fencing {
+                policy::Fencing::Required if left && heard => {
+                    (Some("active"), format!("{node} lets it run when its lease ends: it is in maintenance"))
+                }
+                _ => lease_end(permit, heard, &node),
+            };
             if let Some(state) = state {
                 copies.push(CopyLine { node, state: state.to_owned(), token: None, adopted: permit.adopted });
             }
@@ -107,6 +118,7 @@ impl View<'_> {
         let state = if copies.is_empty() { "stopped" } else { "unknown" };
         Some(ChangeLine {
             unit: name.0.clone(),
+            changes: true,
             state_now: line.state,
             now: line.copies,
             state_then: state.to_owned(),
@@ -141,6 +153,14 @@ fn lease_end(permit: &Permit, heard: bool, node: &str) -> (Option<&'static str>,
     }
 }
 
+/// The unit that is asked about.
+fn unit_of(supposed: &Suppose) -> Option<&UnitName> {
+    match supposed {
+        Suppose::Asked(Wish::SetGoal { unit, .. } | Wish::Move { unit, .. }) => Some(unit),
+        Suppose::Asked(_) | Suppose::Lost(_) => None,
+    }
+}
+
 /// What was supposed, as a clause.
 fn clause(state: &State, supposed: &[Suppose]) -> String {
     let one = |one: &Suppose| match one {
@@ -150,6 +170,10 @@ fn clause(state: &State, supposed: &[Suppose]) -> String {
         }
         Suppose::Asked(Wish::SetDrained { node, drained: false, .. }) => {
             format!("{} is undrained", state.node_name(*node))
+        }
+        Suppose::Asked(Wish::BeginMaintenance { scope, .. }) => state.maintenance_text(scope),
+        Suppose::Asked(Wish::EndMaintenance { scope, .. }) => {
+            format!("the maintenance of {} ends", state.scope_name(scope))
         }
         Suppose::Asked(Wish::SetGoal { unit, wanted, node, .. }) => {
             let place = node.map(|node| format!(" on {}", state.node_name(node))).unwrap_or_default();
@@ -209,6 +233,8 @@ fn step(state: &State, event: &Event, now: Millis) -> Option<StepLine> {
         EventKind::FenceBegan { device, executor, .. } => {
             format!("fence {node} by {device}, run on {}", name(*executor))
         }
+        EventKind::DrillPassed { .. } => format!("see {node} off, as the drill wants"),
+        EventKind::DrillCancelled { why, .. } => format!("give up the drill of {node}: {why}"),
         EventKind::FenceProven { .. } => format!("take {node} for proven off"),
         EventKind::FenceCancelled { .. } => format!("give up the fence of {node}, which nothing waits for"),
         _ => return None,
@@ -218,15 +244,17 @@ fn step(state: &State, event: &Event, now: Millis) -> Option<StepLine> {
     Some(StepLine { after_ms, kind: line.kind, node: line.node, unit: line.unit, text })
 }
 
-fn assumptions(steps: &[Event], supposed: &[Suppose], end: End) -> Vec<String> {
+fn assumptions(told: &policy::Forecast) -> Vec<String> {
     let mut assumed = Vec::new();
-    if end != End::NoQuorum {
+    if told.end != End::NoQuorum {
         assumed.push("each start and each stop succeeds");
     }
-    if steps.iter().any(|event| matches!(event.kind, EventKind::FenceBegan { .. })) {
+    let fenced =
+        |event: &Event| matches!(event.kind, EventKind::FenceBegan { .. } | EventKind::FenceProven { .. });
+    if told.steps.iter().any(fenced) {
         assumed.push("fencing works");
     }
-    if supposed.iter().any(|one| matches!(one, Suppose::Lost(_))) {
+    if told.state.nodes.values().any(|node| node.life.is_some() && node.in_session().is_none()) {
         assumed.push("what is lost stays away");
     }
     assumed.push("nothing else happens meanwhile");

@@ -21,10 +21,12 @@ impl View<'_> {
             .to_owned(),
             state: self.node_state(id, node).to_owned(),
             drained: node.drained.clone(),
+            maintenance: self.state.node_maintenance(id).is_some(),
             fencing: fencing.to_owned(),
             device: self.state.fenced_by(id),
             fencing_error,
             devices: self.device_lines(id, node),
+            drills: self.drill_lines(id),
             addresses: node.addresses.clone(),
             units: self
                 .state
@@ -94,6 +96,14 @@ impl View<'_> {
         let seen = life.and_then(|life| self.state.seen(device, id, &life.incarnation));
         match seen.map(|seen| &seen.power) {
             None => ("unknown", None),
+            Some(Power::On)
+                if self.state.devices.get(device).is_some_and(|one| self.state.has_lied(id, one.level)) =>
+            {
+                (
+                    "unready",
+                    Some("a drill of its level found that `off` is said and the node goes on".to_owned()),
+                )
+            }
             Some(Power::On) => ("ready", None),
             Some(Power::Off) => ("unready", Some("it read OFF while the node was running".to_owned())),
             Some(Power::Unknown(error)) => ("unready", Some(error.clone())),

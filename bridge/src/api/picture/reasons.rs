@@ -45,15 +45,19 @@ impl View<'_> {
     }
 }
 
-/// What would release a unit from a reason, with the command where a node is drained.
+/// What would release a unit from a reason, with the command where a node is drained or in maintenance.
 #[must_use]
 pub fn remedy(state: &State, unit: &UnitName, reason: &Reason) -> String {
-    let drained = |id: &NodeId| state.nodes.get(id).filter(|node| node.drained.is_some());
+    let drained = |id: &NodeId| {
+        let drained = state.nodes.get(id).filter(|node| node.drained.is_some());
+        let maintained = || state.node_maintenance(*id).map(|scope| state.maintenance_release(&scope));
+        drained.map(|node| format!("convoke undrain {}", node.name)).or_else(maintained)
+    };
     match reason {
         Reason::Unfit { node, .. }
         | Reason::CannotBegin { node, .. }
         | Reason::CannotMove { to: Some(node), .. } => match drained(node) {
-            Some(node) => format!("convoke undrain {}", node.name),
+            Some(release) => release,
             None => reason.release(state, unit),
         },
         _ => reason.release(state, unit),
@@ -62,12 +66,14 @@ pub fn remedy(state: &State, unit: &UnitName, reason: &Reason) -> String {
 
 fn rank(reason: &Reason) -> u8 {
     match reason {
-        Reason::Stopped | Reason::PartStopped(_) => 0,
+        Reason::Stopped | Reason::PartStopped(_) | Reason::Maintenance { node: None, .. } => 0,
         Reason::NoDefinition | Reason::NotAdopted(_) => 1,
         Reason::Stopping { stuck: Some(_), .. } => 2,
         // The fence first: it says what happens about the copy that may still run.
         Reason::WaitsForFence { .. } => 3,
-        Reason::PossiblyRunning { how: Possibly::Stray, .. } => 4,
+        Reason::PossiblyRunning { how: Possibly::Stray, .. }
+        | Reason::Maintenance { node: Some(_), .. }
+        | Reason::Kept(_) => 4,
         Reason::PossiblyRunning { .. } => 5,
         // Of a clustered service: what an operator has to say first, then whose word is waited for.
         Reason::FirstFormation

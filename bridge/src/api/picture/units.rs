@@ -30,6 +30,7 @@ impl View<'_> {
                 None => Some(1),
             },
             exclusive: unit.is_exclusive(),
+            maintenance: self.state.unit_maintenance(name).is_some(),
             reason: reason.map(|(_, line)| line.fact),
             assembly: self.assembly_line(name, unit),
         })
@@ -63,6 +64,7 @@ impl View<'_> {
         }
         match permit.phase {
             Phase::Granted => "starting",
+            Phase::Active if permit.idle => "down",
             Phase::Active => "active",
             Phase::Revoking(_) => "stopping",
         }
@@ -84,7 +86,10 @@ impl View<'_> {
         if active > 0 {
             return if active >= self.wanted(name, unit, definition) { "active" } else { "partial" };
         }
-        ["starting", "stopping", "unknown"].into_iter().find(|state| count(state) > 0).unwrap_or("waiting")
+        ["starting", "stopping", "unknown", "down"]
+            .into_iter()
+            .find(|state| count(state) > 0)
+            .unwrap_or("waiting")
     }
 
     /// How many copies there would be if nothing stood in the way. A node that is away is not waited for by a unit
@@ -94,6 +99,7 @@ impl View<'_> {
             node.role.runs_units()
                 && node.in_session().is_some()
                 && node.drained.is_none()
+                && self.state.node_maintenance(*id).is_none()
                 && !unit.holds.contains_key(id)
                 && node.offers.get(name).is_some_and(|offer| offer.present)
                 && definition.allows(node)

@@ -124,6 +124,8 @@ mod tests {
             error: None,
             next_in_s: None,
             because: DB.to_owned(),
+            drill: false,
+            case: 7,
             text: "n3 is being fenced by bmc-n3, run on n1".to_owned(),
         });
         assert_eq!(without(&picture), Pending("n3 is being fenced by bmc-n3, run on n1".to_owned()));

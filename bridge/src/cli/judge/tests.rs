@@ -76,6 +76,8 @@ fn a_stop_on_a_silent_node_is_not_proven() {
         error: None,
         next_in_s: None,
         because: DB.to_owned(),
+        drill: false,
+        case: 7,
         text: String::new(),
     };
     silent.fences = vec![fence.clone()];
@@ -121,6 +123,8 @@ fn a_drain_is_done_when_what_ran_there_runs_elsewhere() {
         error: None,
         next_in_s: None,
         because: DB.to_owned(),
+        drill: false,
+        case: 7,
         text: "n1 is being fenced by bmc-n1, run on n2".to_owned(),
     });
     assert_eq!(judge(&picture), Pending("n1 is being fenced by bmc-n1, run on n2".to_owned()));

@@ -3,6 +3,9 @@
 use crate::api::model::FindingLine;
 use crate::cli::out::{Style, Tone};
 
+/// How many of those that are not to run one line names.
+const NAMED: usize = 3;
+
 /// All findings of so many units.
 pub(in crate::cli) fn findings(findings: &[FindingLine], units: usize, style: Style) -> String {
     if findings.is_empty() {
@@ -11,12 +14,23 @@ pub(in crate::cli) fn findings(findings: &[FindingLine], units: usize, style: St
     }
     let line = |finding: &FindingLine| {
         let (mark, tone) = if finding.severity == "error" { ("!!", Tone::Bad) } else { (" !", Tone::Mind) };
-        let stopped = if finding.pressing { "" } else { "; it is not to run now" };
-        let text = format!("{}: {}{stopped}", finding.unit, finding.text);
+        let text = format!("{}: {}{}", finding.unit, finding.text, idle(finding));
         let mut out = Style { width: style.width.saturating_sub(3), ..style }.paragraph("", "   ", &text);
         out.insert_str(0, &format!("{} ", style.paint(tone, mark)));
         out.push_str(&style.paragraph("   -> ", "      ", &finding.remedy));
         out
     };
     findings.iter().map(line).collect()
+}
+
+/// Why it does not matter now, if so.
+fn idle(finding: &FindingLine) -> String {
+    let others = finding.idle.len().saturating_sub(NAMED);
+    let named = finding.idle.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match (finding.idle.as_slice(), others) {
+        ([], _) => String::new(),
+        ([one], _) if *one == finding.unit => "; it is not to run now".to_owned(),
+        (_, 0) => format!("; not to run now: {named}"),
+        (_, more) => format!("; not to run now: {named} and {more} more"),
+    }
 }

@@ -1,7 +1,7 @@
 //! `convoke plan`: what changes for which unit, the order of it, and what the forecast rests on.
 
 use super::{lists, tone};
-use crate::api::model::{ChangeLine, Forecast, StepLine};
+use crate::api::model::{ChangeLine, Forecast, StepLine, WhyLine};
 use crate::cli::out::{Row, Style, Tone};
 
 /// One forecast.
@@ -28,7 +28,8 @@ fn headline(forecast: &Forecast, style: Style) -> String {
         "" => "As it is".to_owned(),
         clause => format!("If {clause}"),
     };
-    let outcome = match (forecast.end.as_str(), forecast.units.len()) {
+    let changing = forecast.units.iter().filter(|unit| unit.changes).count();
+    let outcome = match (forecast.end.as_str(), changing) {
         ("no-quorum", _) => {
             "no majority of the voters would be left, and nothing would be decided".to_owned()
         }
@@ -43,8 +44,10 @@ fn headline(forecast: &Forecast, style: Style) -> String {
 fn changes(forecast: &Forecast, style: Style) -> String {
     let row = |change: &ChangeLine| {
         let first = change.reasons.first();
-        let notes =
-            first.map(|reason| vec![format!("{} [{}]", reason.fact, reason.rule)]).unwrap_or_default();
+        let note = |reason: &WhyLine| {
+            vec![format!("{} [{}]", reason.fact, reason.rule), format!("-> {}", reason.release)]
+        };
+        let notes = first.map(note).unwrap_or_default();
         Row {
             cells: vec![
                 (Tone::Strong, change.unit.clone()),
@@ -74,7 +77,8 @@ fn after(step: &StepLine) -> String {
     match step.after_ms {
         0 => String::new(),
         ms @ 1..10_000 => format!(" (after {}.{} s)", ms / 1_000, ms % 1_000 / 100),
-        ms => format!(" (after {} s)", ms.div_ceil(1_000)),
+        ms if ms < 600_000 => format!(" (after {} s)", ms.div_ceil(1_000)),
+        ms => format!(" (after {} min)", ms.div_ceil(60_000)),
     }
 }
 

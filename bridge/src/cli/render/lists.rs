@@ -1,5 +1,7 @@
 //! Nodes, units and fences as tables, and one of them alone.
 
+use std::collections::BTreeSet;
+
 use super::tone;
 use crate::api::model::{CopyLine, DeviceLine, NodeLine, Overview, UnitLine};
 use crate::cli::out::{Row, Style, Tone};
@@ -30,8 +32,9 @@ impl Age {
 /// All nodes.
 pub(in crate::cli) fn nodes(nodes: &[NodeLine], age: Age, style: Style) -> String {
     let row = |node: &NodeLine| {
-        let state =
-            if node.drained.is_some() { format!("{}, drained", node.state) } else { node.state.clone() };
+        let mut state = node.state.clone();
+        state += if node.drained.is_some() { ", drained" } else { "" };
+        state += if node.maintenance { ", in maintenance" } else { "" };
         let units = if node.units.is_empty() { "-".to_owned() } else { node.units.join(", ") };
         let mut notes = Vec::new();
         if let Some(seconds) = node.quarantine_s {
@@ -62,10 +65,14 @@ pub(in crate::cli) fn units(units: &[UnitLine], style: Style) -> String {
     if units.is_empty() {
         return "  no cluster units: a drop-in with an [X-Convoke] section makes one\n".to_owned();
     }
+    let state = |unit: &UnitLine| match unit.maintenance {
+        true => format!("{}, in maintenance", unit.state),
+        false => unit.state.clone(),
+    };
     let row = |unit: &UnitLine| Row {
         cells: vec![
             (Tone::Strong, unit.name.clone()),
-            (tone(&unit.state), unit.state.clone()),
+            (tone(&state(unit)), state(unit)),
             (Tone::Plain, copies(unit)),
             (Tone::Plain, places(unit)),
         ],
@@ -167,11 +174,18 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
         &picture.nodes.iter().flat_map(fence_rows).collect::<Vec<_>>(),
     );
     out.push('\n');
+    for drill in picture.nodes.iter().flat_map(drills) {
+        out.push_str(&style.paragraph("  ", "    ", &drill));
+    }
+    if picture.nodes.iter().any(|node| !node.devices.is_empty()) {
+        out.push('\n');
+    }
     if picture.fences.is_empty() {
         out.push_str("  no fence is open\n");
     }
     for fence in &picture.fences {
-        let text = format!("{} (attempts: {}; {} waits)", fence.text, fence.attempts, fence.because);
+        let waits = if fence.drill { "" } else { " waits" };
+        let text = format!("{} (attempts: {}; {}{waits})", fence.text, fence.attempts, fence.because);
         out.push_str(&style.paragraph("  ", "    ", &text));
     }
     if !picture.fences_closed.is_empty() {
@@ -182,6 +196,17 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
         out.push_str(&style.paragraph("  ", "    ", &text));
     }
     out
+}
+
+/// What is known of each level of a node by its last drill.
+fn drills(node: &NodeLine) -> Vec<String> {
+    let levels: BTreeSet<u32> = node.devices.iter().map(|device| device.level).collect();
+    let line = |level: &u32| match node.drills.iter().find(|drill| drill.level == *level) {
+        Some(drill) => format!("{}: {}", node.name, drill.text),
+        None if levels.len() > 1 => format!("{}: level {level} was never drilled", node.name),
+        None => format!("{}: never drilled", node.name),
+    };
+    levels.iter().map(line).collect()
 }
 
 /// A row for each device of a node; the node itself stands in the first.

@@ -1,7 +1,7 @@
 //! The history as lines.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use super::tone;
 use crate::api::model::HistoryLine;
@@ -12,11 +12,16 @@ pub(in crate::cli) fn history(lines: &[HistoryLine], style: Style) -> String {
     in_zone(lines, style, &TimeZone::system())
 }
 
+/// A wall clock's milliseconds since 1970 as a local time.
+pub(super) fn local(wall_ms: u64, zone: &TimeZone) -> Zoned {
+    let at = i64::try_from(wall_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    at.unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone())
+}
+
 pub(super) fn in_zone(lines: &[HistoryLine], style: Style, zone: &TimeZone) -> String {
     let mut out = String::new();
     for line in lines {
-        let at = i64::try_from(line.wall_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let at = at.unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone());
+        let at = local(line.wall_ms, zone);
         let mark = match line.severity.as_str() {
             "alert" => "!!",
             "warning" => " !",

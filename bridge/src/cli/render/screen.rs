@@ -1,12 +1,17 @@
 //! The screen that an operator lives by: first whether the cluster decides, then what is wrong, then what is there.
 
-use super::{lists, old, tone};
-use crate::api::model::{AlarmLine, Overview};
+use jiff::tz::TimeZone;
+
+use super::{lists, old, past, tone};
+use crate::api::model::{AlarmLine, MaintenanceLine, Overview};
 use crate::cli::out::{Style, Tone};
 
 /// The whole cluster.
 pub(in crate::cli) fn status(picture: &Overview, style: Style) -> String {
     let mut sections = vec![headline(picture, style)];
+    if !picture.maintenance.is_empty() {
+        sections.push(maintenance(&picture.maintenance, style, &TimeZone::system()));
+    }
     if !picture.alarms.is_empty() {
         let alarms: String = picture.alarms.iter().map(|alarm| self::alarm(alarm, style)).collect();
         sections.push(alarms);
@@ -56,6 +61,18 @@ fn headline(picture: &Overview, style: Style) -> String {
         picture.memory.as_ref().map_or_else(|| "nobody confirms this".to_owned(), old::below)
     };
     format!("{}: {quorum}; {counts}\n", style.paint(Tone::Strong, &picture.cluster))
+}
+
+/// What is left alone, since when, by whom and what for: before everything else, for nothing else is what it seems.
+pub(super) fn maintenance(lines: &[MaintenanceLine], style: Style, zone: &TimeZone) -> String {
+    let line = |line: &MaintenanceLine| {
+        let what = line.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let since = past::local(line.since_wall_ms, zone).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let text = format!("{}; since {since}, by {}{what}", line.text, line.by);
+        let severity = "warning".to_owned();
+        alarm(&AlarmLine { severity, text, remedy: line.remedy.clone() }, style)
+    };
+    lines.iter().map(line).collect()
 }
 
 fn alarm(alarm: &AlarmLine, style: Style) -> String {

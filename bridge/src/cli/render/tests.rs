@@ -1,6 +1,7 @@
 mod assembly;
 mod fences;
 mod forecast;
+mod maintenance;
 
 use jiff::tz::TimeZone;
 
@@ -37,6 +38,8 @@ fn trouble() -> Overview {
         error: Some("Connection timed out".to_owned()),
         next_in_s: Some(12),
         because: "web.service".to_owned(),
+        drill: false,
+        case: 7,
         text: "fencing n3 by bmc-n3 failed (Connection timed out); next attempt in 12 s".to_owned(),
     });
     picture.links.push(LinkLine { from: "n1".to_owned(), to: "n2".to_owned() });
@@ -119,7 +122,7 @@ fn findings_are_shown_as_alarms() {
       take it out of Requires=
 ";
     let mut stopped = finding("warning", "web.service");
-    stopped.pressing = false;
+    stopped.idle = vec!["web.service".to_owned()];
     assert_eq!(findings(&[finding("error", "app.service"), stopped], 7, STYLE), expected);
     assert_eq!(findings(&[], 7, STYLE), "7 units checked, nothing found\n");
     assert_eq!(findings(&[], 1, STYLE), "1 unit checked, nothing found\n");
@@ -284,6 +287,7 @@ fn history_hangs_below_its_time() {
         unit: None,
         kind: "fence-failed".to_owned(),
         text: "fence of n1 by bmc-n1 failed (attempt 2): Connection timed out after 20 s".to_owned(),
+        fence: None,
     };
     let expected = "\
 2023-11-14 22:13:20.123 !! fence of n1 by bmc-n1 failed (attempt 2): Connection

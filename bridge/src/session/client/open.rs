@@ -50,8 +50,8 @@ impl Client {
         let questions: Vec<(Number, Request)> =
             self.pending.iter().map(|(number, pending)| (*number, pending.request.clone())).collect();
         for (number, request) in questions {
-            if open.write.send(&Up::Ask { number, request }).await.is_err() {
-                return End::Again;
+            if let Some(end) = self.ask(number, request, &mut open).await {
+                return end;
             }
         }
         let mut healed = self.setup.dialer.healed();
@@ -125,17 +125,35 @@ impl Client {
     }
 
     async fn send(&mut self, request: ToSession, open: &mut Open) -> Option<End> {
-        let up = match request {
-            ToSession::Fact { number, fact } => Up::Fact { number, fact },
+        match request {
+            ToSession::Fact { number, fact } => {
+                open.write.send(&Up::Fact { number, fact }).await.is_err().then_some(End::Again)
+            }
             // Whoever asked was told long ago that there is no answer: a wish must not be carried out behind their back.
-            ToSession::Ask { reply, .. } if reply.is_closed() => return None,
+            ToSession::Ask { reply, .. } if reply.is_closed() => None,
             ToSession::Ask { request, reply } => {
                 let number = self.remember(request.clone(), reply);
-                Up::Ask { number, request }
+                self.ask(number, request, open).await
             }
-            ToSession::Renew => return Some(End::Again),
-        };
-        open.write.send(&up).await.is_err().then_some(End::Again)
+            ToSession::Renew => Some(End::Again),
+        }
+    }
+
+    /// A question that no session carries is answered here: asked again in each new one, it would end them all.
+    async fn ask(&mut self, number: Number, request: Request, open: &mut Open) -> Option<End> {
+        match open.write.send(&Up::Ask { number, request }).await {
+            Ok(()) => None,
+            Err(FrameError::TooLong { max }) => {
+                let why =
+                    format!("the question is longer than a session carries ({max} bytes); ask about less");
+                if let Some(pending) = self.pending.remove(&number) {
+                    // An asker that has gone does not want the answer.
+                    let _ = pending.reply.send(Reply::Declined(why));
+                }
+                None
+            }
+            Err(_) => Some(End::Again),
+        }
     }
 
     fn remember(&mut self, request: Request, reply: oneshot::Sender<Reply>) -> Number {

@@ -41,11 +41,9 @@ impl Lab {
         let mut lab = lab_with(held);
         let found = crate::agent::offer::Found {
             definition: Some(Definition::replicated(policy::Replicas::All)),
-            fault: None,
-            pulled_in: false,
-            members: Vec::new(),
             assembly: Some(galera()),
             rank: Some(Program { path: "/bin/rank".into(), args: Vec::new() }),
+            ..plain()
         };
         let found = BTreeMap::from([(UnitName::from(UNIT), found)]);
         lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));

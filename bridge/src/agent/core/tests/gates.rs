@@ -80,14 +80,7 @@ fn a_repeat_is_answered_from_memory_until_the_state_changes() {
 #[test]
 fn a_start_of_a_member_alone_is_refused_by_name_and_not_remembered() {
     let mut lab = lab();
-    let found = crate::agent::offer::Found {
-        definition: Some(Definition::exclusive()),
-        fault: None,
-        pulled_in: false,
-        members: vec!["db.socket".into()],
-        assembly: None,
-        rank: None,
-    };
+    let found = Found { members: vec!["db.socket".into()], ..plain() };
     let found = BTreeMap::from([(UnitName::from("db.service"), found)]);
     lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));
     lab.job(5, "db.socket", JobKind::Start);

@@ -38,6 +38,31 @@ fn at_the_end_of_a_lease_files_go_first_and_dependents_stop_first() {
 }
 
 #[test]
+fn in_maintenance_only_what_others_count_on_ends_with_the_lease() {
+    let mut db = permit(7);
+    db.hands_off = true;
+    let mut leased = permit(8);
+    leased.hands_off = true;
+    leased.terms = Terms { fencing: policy::Fencing::Lease, ..leased.terms };
+    assert!(
+        !Permit { terms: Terms { fencing: policy::Fencing::None, ..db.terms.clone() }, ..db.clone() }
+            .outlasts_the_lease()
+    );
+    let mut lab = lab_with(&[("db.service", db), ("web.service", leased)]);
+    lab.discover(&["db.service", "web.service"]);
+    for unit in ["db.service", "web.service"] {
+        lab.look(unit, up());
+    }
+    lab.now.leased = false;
+    assert_eq!(
+        lab.hear(Event::Tick),
+        "unfile web.service; unfile web.service; stop web.service or take down"
+    );
+    assert_eq!(lab.changes("db.service", failed()), "");
+    assert_eq!(*lab.run("db.service"), Run::Down, "and its file is still there");
+}
+
+#[test]
 fn the_end_of_a_lease_cancels_a_start_and_starts_nothing_after() {
     let mut lab = lab();
     lab.order(vec![view("db.service", 7, Phase::Granted)]);

@@ -145,3 +145,17 @@ fn one_service_under_two_names_of_the_cluster_is_not_offered_and_not_stopped_as_
     // Nobody takes mariadb.service down because it is called mysql.service as well.
     assert_eq!(lab.orders(1, 9, Vec::new(), &["mysql.service"]), "");
 }
+
+/// The look that found it running was out of date when it ended, and another followed at once.
+#[test]
+fn a_unit_that_runs_is_told_though_it_is_looked_at_again() {
+    let mut lab = lab();
+    lab.knows(&["db.service", "new.service"], 40);
+    let changed = Signal::UnitChanged { unit: "new.service".into(), active_state: None, sub_state: None };
+    lab.hear(Event::Signal(changed));
+    let first = lab.end("new.service", ungated("new.service", up()));
+    assert!(first.contains("look new.service"), "{first}");
+    let second = lab.end("new.service", ungated("new.service", up()));
+    let told = "send observed new.service running";
+    assert!(first.contains(told) || second.contains(told), "nobody is told: {first}; {second}");
+}

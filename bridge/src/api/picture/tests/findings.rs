@@ -51,7 +51,7 @@ fn what_is_stopped_is_told_by_check_alone() {
         severity: "error".to_owned(),
         kind: "not-offered".to_owned(),
         unit: "app.service".to_owned(),
-        pressing: false,
+        idle: vec!["app.service".to_owned()],
         text: "it needs cache.service (Requires=), which no node offers".to_owned(),
         remedy: "give a node that runs units cache.service with an [X-Convoke] section, or take it out of Requires="
             .to_owned(),

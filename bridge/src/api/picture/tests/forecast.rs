@@ -1,12 +1,12 @@
 //! What would happen, in the words of `convoke plan`.
 
-use policy::{OnQuorumLoss, Suppose, Wish};
+use policy::{Fencing, OnQuorumLoss, Suppose, Wish};
 
 use super::*;
 use crate::api::model::{ChangeLine, Forecast};
 
 fn told(state: &State, supposed: &[Suppose]) -> Forecast {
-    forecast(state, NOW, true, supposed).expect("nothing is refused")
+    forecast(state, NOW, true, supposed, || true).expect("nothing is refused")
 }
 
 fn lost(ids: &[u64]) -> Vec<Suppose> {
@@ -93,7 +93,22 @@ fn without_a_majority_each_node_acts_by_its_permits() {
     let mut state = state();
     let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
     unit.permits.values_mut().for_each(|permit| permit.terms.on_quorum_loss = OnQuorumLoss::Continue);
-    assert_eq!(changes(&forecast(&state, NOW, true, &lost(&[2, 3])).expect("told")), [""; 0]);
+    assert_eq!(changes(&forecast(&state, NOW, true, &lost(&[2, 3]), || true).expect("told")), [""; 0]);
+}
+
+/// In maintenance, what nobody replaces before a proof runs on; what others may count as ended after a time ends (F7).
+#[test]
+fn without_a_majority_only_what_needs_a_proof_is_left_alone_in_maintenance() {
+    for (fencing, runs_on) in [(Fencing::Required, true), (Fencing::Lease, false), (Fencing::None, false)] {
+        let mut state = state();
+        state.nodes.get_mut(&NodeId(1)).expect("n1").maintenance =
+            Some(policy::Maintenance { by: "alice".to_owned(), reason: None, wall_ms: 7 });
+        let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+        unit.permits.values_mut().for_each(|permit| permit.terms.fencing = fencing);
+        let told = told(&state, &lost(&[2, 3]));
+        assert_eq!(told.end, "no-quorum");
+        assert_eq!(changes(&told).is_empty(), runs_on, "{fencing:?}: {:?}", changes(&told));
+    }
 }
 
 #[test]
@@ -128,9 +143,15 @@ fn wishes_are_told_by_what_they_lead_to() {
     }
     // It runs already.
     let told = told(&state(), &[Suppose::Asked(goal(Wanted::Started))]);
-    assert_eq!((changes(&told).len(), steps(&told).len(), told.unchanged), (0, 0, 1));
+    assert_eq!(
+        (told.units[0].changes, told.units.len(), steps(&told).len(), told.unchanged),
+        (false, 1, 0, 0)
+    );
     let refused = Wish::Move { unit: DB.into(), from: None, to: Some(NodeId(1)), by: by() };
-    assert!(forecast(&state(), NOW, true, &[Suppose::Asked(refused)]).is_err(), "it is there already");
+    assert!(
+        forecast(&state(), NOW, true, &[Suppose::Asked(refused)], || true).is_err(),
+        "it is there already"
+    );
 }
 
 #[test]
@@ -141,4 +162,5 @@ fn a_move_that_cannot_be_done_says_why() {
     let told = told(&state, &[Suppose::Asked(wish)]);
     assert_eq!(changes(&told), ["db.service: active [active n1] -> active [active n1]"]);
     assert_eq!(told.units[0].reasons[0].fact, "it cannot move to n3: n3 is drained");
+    assert!(!told.units[0].changes);
 }

@@ -1,7 +1,7 @@
 //! What `convoke fence` prints.
 
 use super::*;
-use crate::api::model::DeviceLine;
+use crate::api::model::{DeviceLine, DrillLine};
 use crate::cli::render::samples::device;
 
 #[test]
@@ -13,6 +13,19 @@ fn each_device_of_a_node_has_a_line() {
         DeviceLine { state: "unready".into(), ..device("feed-2", 2) },
     ];
     picture.nodes[1].devices[2].error = Some("status exited with status 1: Failed to get status".to_owned());
+    picture.nodes[1].drills = vec![DrillLine {
+        level: 2,
+        device: "feed-1 and feed-2".to_owned(),
+        case: 9,
+        by: "root on n1".to_owned(),
+        wall_ms: 0,
+        passed: true,
+        off_ms: Some(1_100),
+        back_ms: Some(41_000),
+        error: None,
+        lied: false,
+        text: "drilled 12 d ago: passed (level 2)".to_owned(),
+    }];
     picture.nodes[2].devices.clear();
     picture.nodes[2].fencing = "none".to_owned();
     let expected = "  NODE  STATE   FENCING  DEVICE
@@ -22,6 +35,10 @@ fn each_device_of_a_node_has_a_line() {
                 unready  feed-2 (level 2)
     status exited with status 1: Failed to get status
   n3    online  none     -
+
+  n1: never drilled
+  n2: level 1 was never drilled
+  n2: drilled 12 d ago: passed (level 2)
 
   no fence is open
 ";

@@ -11,6 +11,7 @@ fn step(after_ms: u64, text: &str) -> StepLine {
 fn told() -> Forecast {
     let moved = ChangeLine {
         unit: "db.service".to_owned(),
+        changes: true,
         state_now: "active".to_owned(),
         now: vec![copy("n1", "active", 40)],
         state_then: "active".to_owned(),
@@ -38,6 +39,7 @@ fn told() -> Forecast {
             step(0, "fence n1 by bmc-n1, run on n2"),
             step(1_840, "start db.service on n2"),
             step(11_100, "start vip.service on n2"),
+            step(3_600_000, "start db.service on n1"),
         ],
         units: vec![moved, waits],
         unchanged: 3,
@@ -54,6 +56,7 @@ If n1 is lost, 2 units would change.
   db.service   n1   n2
   web.service  n1   waiting
     n2 has 0 of 2 `slots` free, and it takes 1 [L1]
+    -> a node that may take it
   3 other units stay as they are.
 
   IN THIS ORDER
@@ -61,6 +64,7 @@ If n1 is lost, 2 units would change.
    2. fence n1 by bmc-n1, run on n2
    3. start db.service on n2 (after 1.8 s)
    4. start vip.service on n2 (after 12 s)
+   5. start db.service on n1 (after 60 min)
 
   A forecast; nothing was changed. It supposes that each start and each stop
   succeeds, that fencing works. Times are the cluster's own waits; starts, stops
@@ -87,6 +91,13 @@ As it is, nothing would change.
   meanwhile.
 ";
     assert_eq!(forecast(&nothing, STYLE), expected);
+    // What was asked about is shown, though it stays.
+    let mut asked = Forecast { supposed: "web.service is moved to n2".to_owned(), ..nothing.clone() };
+    let waits = told().units.pop().expect("one that waits");
+    asked.units = vec![ChangeLine { changes: false, then: waits.now.clone(), ..waits }];
+    let text = forecast(&asked, STYLE);
+    assert!(text.starts_with("If web.service is moved to n2, nothing would change.\n"), "{text}");
+    assert!(text.contains("web.service  n1   n1\n    n2 has 0 of 2"), "{text}");
     let undecided = Forecast { end: "no-quorum".to_owned(), ..nothing.clone() };
     let first = "As it is, no majority of the voters would be left, and nothing would be decided.\n";
     assert!(forecast(&undecided, Style { width: 100, ..STYLE }).starts_with(first));

@@ -1,0 +1,226 @@
+//! What the daemon does as a whole: fenced, restarted, stopped; strays, gates, circles and errands.
+
+use super::*;
+
+#[test]
+fn a_fenced_life_reboots_and_a_removed_node_ends_its_lease() {
+    let mut lab = lab();
+    lab.running();
+    let fenced = FromSession::Denied(Denial::RebootNow { why: "n2 proved it off".into() });
+    assert_eq!(
+        lab.hear(Event::Session(fenced)),
+        "take down: the cluster has fenced this incarnation: n2 proved it off"
+    );
+    let told = lab.hear(Event::Session(FromSession::Denied(Denial::Removed)));
+    assert_eq!(told, "end lease; unfile db.service; unfile db.service; stop db.service or take down");
+}
+
+#[test]
+fn a_restarted_daemon_without_a_lease_acts_at_once() {
+    let mut lab = lab_with(&[]);
+    let unit = lab.agent.units.entry("db.service".into()).or_default();
+    unit.held = Some(permit(7));
+    unit.filed = true;
+    lab.now.leased = false;
+    assert_eq!(lab.hear(Event::Tick), "unfile db.service; unfile db.service; stop db.service or take down");
+}
+
+#[test]
+fn strays_are_reported_and_stopped_only_by_order() {
+    let mut lab = lab();
+    assert_eq!(lab.changes("db.service", up()), "send observed db.service running");
+    assert_eq!(lab.order(Vec::new()), "");
+    lab.index += 1;
+    let index = lab.index;
+    assert_eq!(lab.orders(1, index, Vec::new(), &["db.service"]), "unfile db.service; stop db.service");
+    assert_eq!(lab.end("db.service", gone("db.service")), "look db.service; send observed db.service down");
+}
+
+#[test]
+fn an_adopted_unit_gets_its_file_and_no_start() {
+    let mut lab = lab();
+    lab.changes("db.service", up());
+    let mut adopted = view("db.service", 7, Phase::Active);
+    adopted.adopted = true;
+    assert_eq!(lab.order(vec![adopted]), "file db.service 7");
+}
+
+#[test]
+fn an_ungated_unit_is_mended_once() {
+    let mut lab = lab();
+    let mut open = look("db.service", down());
+    open.reading.asserts.clear();
+    let changed = Signal::UnitChanged { unit: "db.service".into(), active_state: None, sub_state: None };
+    lab.hear(Event::Signal(changed.clone()));
+    let told = lab.end("db.service", End::Looked(Box::new(open.clone())));
+    assert_eq!(told, "mend db.service; reload; send observed db.service down");
+    assert_eq!(lab.hear(Event::Reloaded(Ok(()))), "");
+    lab.hear(Event::Signal(changed));
+    assert_eq!(lab.end("db.service", End::Looked(Box::new(open))), "", "never in a loop");
+}
+
+#[test]
+fn a_new_cluster_unit_is_gated_by_one_reload() {
+    let mut lab = lab();
+    lab.index += 1;
+    let units = ["db.service", "a.service", "b.service", "../x.service"];
+    let view = NodeView {
+        index: lab.index,
+        permits: Vec::new(),
+        units: units.iter().map(|name| UnitName::from(*name)).collect(),
+        survey: 0,
+        stop: BTreeSet::new(),
+        stops_before: BTreeMap::new(),
+        assembly: BTreeMap::new(),
+        ranks: BTreeMap::new(),
+    };
+    let orders = |view: &NodeView| {
+        let orders = Box::new(Orders {
+            view: view.clone(),
+            fences: Vec::new(),
+            looks: Vec::new(),
+            switch_on: Vec::new(),
+        });
+        Event::Session(FromSession::Orders { session: 1, orders })
+    };
+    let told = lab.hear(orders(&view));
+    assert_eq!(told, "reload; look a.service; look b.service");
+    assert_eq!(lab.hear(orders(&view)), "");
+}
+
+#[test]
+fn stopping_the_daemon_releases_and_waits_for_the_answers() {
+    let mut lab = lab();
+    lab.running();
+    let (done, _finished) = oneshot::channel();
+    let stop = Event::Command(AgentCommand::Shutdown { kind: Shutdown::Stop, done });
+    assert_eq!(lab.hear(stop), "unfile db.service; stop db.service; send leaving");
+    assert_eq!(
+        lab.end("db.service", gone("db.service")),
+        "look db.service; send released db.service 7 Shutdown"
+    );
+    let numbers: Vec<u64> = lab
+        .done
+        .iter()
+        .filter_map(|action| match action {
+            Action::Send { number, .. } => Some(*number),
+            _ => None,
+        })
+        .collect();
+    let mut last = String::new();
+    for number in numbers {
+        assert_eq!(last, "");
+        last = lab.hear(Event::Session(FromSession::FactTaken { number, outcome: Ok(()) }));
+    }
+    assert_eq!(last, "exit");
+}
+
+#[test]
+fn restarting_the_daemon_touches_nothing() {
+    let mut lab = lab();
+    lab.running();
+    let (done, _finished) = oneshot::channel();
+    let restart = Event::Command(AgentCommand::Shutdown { kind: Shutdown::Restart, done });
+    assert_eq!(lab.hear(restart), "exit");
+}
+
+#[test]
+fn without_a_quorum_the_daemon_does_not_wait_for_ever() {
+    let mut lab = lab();
+    lab.hear(Event::Session(FromSession::Closed));
+    let (done, _finished) = oneshot::channel();
+    assert_eq!(lab.hear(Event::Command(AgentCommand::Shutdown { kind: Shutdown::SystemDown, done })), "");
+    lab.now.boot_ms += FAREWELL_MS;
+    assert_eq!(lab.hear(Event::Tick), "exit");
+}
+
+#[test]
+fn a_section_that_goes_is_told_in_the_units_log() {
+    let mut lab = lab();
+    let lines = |lab: &Lab| {
+        let gone = "section is gone";
+        let told = |action: &&Action| matches!(action, Action::Tell(line) if line.message.contains(gone));
+        lab.done.iter().filter(told).count()
+    };
+    lab.discover(&["db.service"]);
+    assert_eq!(lines(&lab), 0);
+    lab.discover(&[]);
+    lab.discover(&[]);
+    assert_eq!(lines(&lab), 1);
+}
+
+#[test]
+fn a_circle_of_stops_is_cut_and_everybody_stops() {
+    let (mut a, mut b) = (permit(7), permit(8));
+    a.stops_before = BTreeSet::from(["b.service".into()]);
+    b.stops_before = BTreeSet::from(["a.service".into()]);
+    let mut lab = lab_with(&[("a.service", a), ("b.service", b)]);
+    lab.discover(&["a.service", "b.service"]);
+    lab.look("a.service", up());
+    lab.look("b.service", up());
+    lab.now.leased = false;
+    lab.hear(Event::Tick);
+    lab.end("a.service", gone("a.service"));
+    lab.end("b.service", gone("b.service"));
+    assert!(lab.agent.units.values().all(|unit| unit.held.is_none()));
+}
+
+#[test]
+fn an_errand_is_run_once_and_a_look_not_again_at_once() {
+    let mut lab = lab();
+    let call = crate::session::message::AgentCall {
+        device: "bmc".into(),
+        agent: "fence_ipmilan".into(),
+        options: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        timeout_ms: 1_000,
+        at_once: 1,
+        configured: 1,
+        node: NodeId(2),
+        node_name: "n2".into(),
+    };
+    let fence = crate::session::message::FenceOrder {
+        case: policy::CaseId(4),
+        attempt: 1,
+        calls: vec![call.clone()],
+    };
+    let mut look = crate::session::message::LookOrder { incarnation: "i".into(), call };
+    let old = look.clone();
+    let order = |lab: &mut Lab, look: &crate::session::message::LookOrder| {
+        lab.index += 1;
+        let view = NodeView {
+            index: lab.index,
+            permits: Vec::new(),
+            units: BTreeSet::new(),
+            survey: 0,
+            stop: BTreeSet::new(),
+            stops_before: BTreeMap::new(),
+            assembly: BTreeMap::new(),
+            ranks: BTreeMap::new(),
+        };
+        let orders = Box::new(Orders {
+            view,
+            fences: vec![fence.clone()],
+            looks: vec![look.clone()],
+            switch_on: Vec::new(),
+        });
+        lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
+    };
+    assert_eq!(order(&mut lab, &look), "fence 4.1; look at n2");
+    assert_eq!(order(&mut lab, &look), "", "both are under way");
+    let powered = Event::Powered { order: Box::new(look.clone()), power: Power::On };
+    assert!(lab.hear(powered).starts_with("send PowerObserved"));
+    let not_begun = Event::Fenced { order: Box::new(fence.clone()), outcome: None };
+    lab.hear(not_begun);
+    assert_eq!(
+        order(&mut lab, &look),
+        "fence 4.1",
+        "what was not begun is begun again; the look was just taken"
+    );
+    lab.now.boot_ms += LOOK_PAUSE_MS;
+    assert_eq!(order(&mut lab, &look), "look at n2");
+    look.call.options.insert("ip".into(), "10.0.0.9".into());
+    assert_eq!(order(&mut lab, &look), "look at n2", "the settings have changed");
+    let powered = Event::Powered { order: Box::new(old), power: Power::On };
+    assert_eq!(lab.hear(powered), "", "what was seen under the old settings counts no more");
+}

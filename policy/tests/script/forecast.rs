@@ -1,0 +1,86 @@
+//! What would happen, and what is in maintenance.
+
+use policy::{Scope, Suppose, UnitName, Wanted, Wish};
+
+use super::{Lines, World};
+
+impl World {
+    /// What would happen, with the time that has passed by then; and what would wait at the end.
+    pub(super) fn forecast(&self, what: &[&str]) -> Lines {
+        let by = "ann".to_string();
+        let node = |name: &&str| self.node(name);
+        let goal = |unit: &&str, wanted| {
+            Suppose::Asked(Wish::SetGoal {
+                unit: Self::unit(unit),
+                wanted,
+                node: None,
+                seen: None,
+                by: "ann".into(),
+            })
+        };
+        let supposed: Vec<Suppose> = match what {
+            [] => Vec::new(),
+            ["lose", names @ ..] => {
+                names.iter().map(|name| node(name).map(Suppose::Lost)).collect::<Result<_, _>>()?
+            }
+            ["drain", name] => {
+                vec![Suppose::Asked(Wish::SetDrained { node: node(name)?, drained: true, by })]
+            }
+            [verb @ ("maintain" | "unmaintain"), rest @ ..] => {
+                vec![Suppose::Asked(self.maintenance(rest, *verb == "maintain")?)]
+            }
+            ["start", units @ ..] => units.iter().map(|unit| goal(unit, Wanted::Started)).collect(),
+            ["stop", units @ ..] => units.iter().map(|unit| goal(unit, Wanted::Stopped)).collect(),
+            ["move", unit, "to", to] => {
+                let (unit, to) = (Self::unit(unit), Some(node(to)?));
+                vec![Suppose::Asked(Wish::Move { unit, from: None, to, by })]
+            }
+            other => return Err(format!("no supposition {other:?}")),
+        };
+        let before = self.state.clone();
+        let forecast = match policy::forecast(self.state.clone(), self.time, &supposed, || true) {
+            Ok(forecast) => forecast,
+            Err(refusal) => return Ok(vec![format!("refused: {refusal}")]),
+        };
+        assert!(before == self.state, "a forecast touched the state");
+        let mut world = self.clone();
+        world.time = forecast.now;
+        world.state = forecast.state;
+        let mut lines = Vec::new();
+        for event in &forecast.steps {
+            world.name_event(event);
+            let after = event.time.saturating_sub(self.time);
+            lines.push(format!("+{after} ms {}", world.event(event)));
+        }
+        lines.extend(world.waits());
+        lines.push(format!("{:?}", forecast.end));
+        Ok(lines)
+    }
+
+    /// `a`, `unit db` or `cluster`; what for comes after `for`.
+    pub(super) fn maintenance(&self, words: &[&str], begins: bool) -> Result<Wish, String> {
+        let by = "ann".to_string();
+        let (scope, rest) = match words {
+            ["cluster", rest @ ..] => (Scope::Cluster, rest),
+            ["unit", unit, rest @ ..] => (Scope::Unit(Self::unit(unit)), rest),
+            [name, rest @ ..] => (Scope::Node(self.node(name)?), rest),
+            [] => return Err("maintenance of what?".into()),
+        };
+        Ok(match rest {
+            [] if begins => Wish::BeginMaintenance { scope, reason: None, by },
+            ["for", what @ ..] if begins => {
+                Wish::BeginMaintenance { scope, reason: Some(what.join(" ")), by }
+            }
+            [] => Wish::EndMaintenance { scope, by },
+            other => return Err(format!("no reason {other:?}")),
+        })
+    }
+
+    /// The copies that a node's agent is told to leave alone.
+    pub(super) fn left_alone(&self, name: &str) -> Lines {
+        let view = self.state.view(self.node(name)?);
+        let alone = view.permits.iter().filter(|permit| permit.hands_off);
+        let named = |unit: &UnitName, token| format!("{unit} under {}", self.t(token));
+        Ok(alone.map(|permit| named(&permit.unit, permit.token)).collect())
+    }
+}
