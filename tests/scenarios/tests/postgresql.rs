@@ -49,7 +49,7 @@ fn configure(c: &Cluster) -> Result<()> {
         "listen_addresses = '*'\nwal_log_hints = on\nwal_keep_size = '256MB'\n\
          synchronous_standby_names = 'ANY 1 (*)'\nwal_sender_timeout = '5s'\nwal_receiver_timeout = '5s'\n\
          wal_retrieve_retry_interval = '500ms'\nprimary_conninfo = 'host={} user=replicator passfile={secret} \
-         connect_timeout=2 target_session_attrs=primary'\n",
+         tcp_user_timeout=3000 target_session_attrs=primary'\n",
         hosts.join(",")
     );
     let access = format!(
@@ -240,18 +240,22 @@ fn killed(c: &Cluster) -> Result<()> {
 
 fn power_lost(c: &Cluster) -> Result<()> {
     up(c)?;
-    for _ in 0..2 {
+    for _ in 0..3 {
         written(c, 60)?;
-        let (from, then) = (primary(c)?, wall_ns());
+        let (from, then, begin) = (primary(c)?, wall_ns(), Moment::now());
         c.node(from).power_off()?;
         c.mute(from);
         let to = another(c, from)?;
+        let promoted = begin.elapsed();
         still_written(c, 20)?;
-        say(&format!("    n{from} lost power, n{to} took over: no write for {:.1?}", pause_after(c, then)?));
+        say(&format!(
+            "    n{from} lost power, n{to} was promoted after {promoted:.1?}: no write for {:.1?}",
+            pause_after(c, then)?
+        ));
         let booted = Moment::now();
         c.settle()?;
         ensure!(all_follow(c)? == to, "the primary has moved again");
-        let journal = c.node(from).journal(SERVER.unit)?;
+        let journal = c.ok(from, &format!("journalctl --boot --unit={}", SERVER.unit))?;
         let way = ["pg_basebackup begins", "pg_rewind begins"].into_iter().find(|way| journal.contains(way));
         say(&format!(
             "    n{from} follows n{to} {:.1?} after its boot ({})",
