@@ -214,7 +214,11 @@ impl Step<'_> {
             Word::Resync(_) => {
                 return impossible(format!("{unit} is a role and has no data of its own"));
             }
-            Word::Without(node) if !succession.heirs.contains_key(&node) => {
+            // One that was chosen and is gone is waited for until that is taken back.
+            Word::Without(node)
+                if !succession.heirs.contains_key(&node)
+                    && succession.words.from.as_ref().is_none_or(|(from, _)| *from != node) =>
+            {
                 let name = self.state.node_name(node);
                 return impossible(format!("nobody waits for the rank of {name}"));
             }
@@ -226,7 +230,10 @@ impl Step<'_> {
         };
         self.with_succession(unit, |succession| match word {
             Word::Without(_) => {
-                succession.words.without.insert(node, by.into());
+                succession.words.from.take_if(|(from, _)| *from == node);
+                if succession.heirs.contains_key(&node) {
+                    succession.words.without.insert(node, by.into());
+                }
             }
             Word::From(_) => succession.words.from = Some((node, by.into())),
             Word::Resync(_) => {}
