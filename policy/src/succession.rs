@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::assembly::{Found, Heard, Words};
+use crate::maintenance::Scope;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::refusal::Refusal;
@@ -48,7 +49,7 @@ pub struct Mark {
 pub struct Succession {
     /// The replicated unit beside which it runs, whose copies are ranked.
     pub beside: UnitName,
-    /// Index of the entry since which nobody holds the role: ranks count that were read after it.
+    /// Index of the entry since which nobody holds the role, or since a later maintenance: ranks count that were read after it.
     pub epoch: u64,
     /// When that was.
     pub opened_at: Millis,
@@ -101,6 +102,13 @@ impl Succession {
         self.mark.as_ref().is_none_or(|mark| mark.seen < after).then_some(after)
     }
 
+    /// From here on ranks are read anew, and what operators said of them before is void.
+    pub(crate) fn open(&mut self, index: u64, time: Millis) {
+        (self.epoch, self.opened_at) = (index, time);
+        self.heard.clear();
+        self.words = Words::none();
+    }
+
     /// A node was taken out of the cluster.
     pub(crate) fn forget_node(&mut self, id: NodeId) {
         self.heard.remove(&id);
@@ -131,7 +139,10 @@ impl State {
     /// The rank of a node, if it was said in its present session and its copy is active since.
     pub(crate) fn rank_of<'a>(&self, succession: &'a Succession, id: NodeId) -> Option<(i64, &'a str)> {
         let life = self.nodes.get(&id).and_then(Node::in_session)?;
-        let heard = succession.heard.get(&id)?;
+        let heard = succession.heard.get(&id).filter(|_| {
+            // Where people have their hands on the copy it may be another by now.
+            self.copy_maintenance(&succession.beside, id).is_none()
+        })?;
         let counts = heard.incarnation == life.incarnation && heard.session == life.session && !heard.void;
         match &heard.found {
             Found::Data { rank, identity, .. } if counts => Some((*rank, identity)),
@@ -144,6 +155,9 @@ impl State {
     pub fn rank_due(&self, name: &UnitName, id: NodeId) -> Option<u64> {
         let (unit, succession, beside) = self.role(name)?;
         self.nodes.get(&id).and_then(Node::in_session)?;
+        if self.rank_maintenance(name, beside, id).is_some() {
+            return None;
+        }
         if let Some((token, permit)) = unit.permit_on(id) {
             let active = permit.active_at.is_some() && !permit.is_revoking();
             return succession.mark_due(token).filter(|_| active);
@@ -151,6 +165,11 @@ impl State {
         let copy = self.known_active(beside).any(|(_, permit)| permit.node == id && !permit.is_revoking());
         let asked = unit.goal.wanted == Wanted::Started && unit.permits.is_empty() && copy;
         (asked && self.rank_of(succession, id).is_none()).then_some(succession.epoch)
+    }
+
+    /// What keeps the cluster's hands off a role, or off the copy beside it: how far that is may change at any time.
+    pub(crate) fn rank_maintenance(&self, role: &UnitName, beside: &UnitName, id: NodeId) -> Option<Scope> {
+        self.copy_maintenance(role, id).or_else(|| self.unit_maintenance(beside))
     }
 
     /// Until when the last holder is waited for at most (F6: counted within one leader's term).

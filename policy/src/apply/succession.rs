@@ -3,9 +3,10 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::assembly::{Found, Heard, Word, Words};
+use crate::assembly::{Found, Heard, Word};
 use crate::event::{EventKind, Severity};
 use crate::evidence::Evidence;
+use crate::maintenance::Scope;
 use crate::name::{Incarnation, NodeId, Token, UnitName};
 use crate::permit::{Permit, Phase};
 use crate::refusal::Refusal;
@@ -84,10 +85,7 @@ impl Step<'_> {
         let vacant = self.state.units.get(unit).is_some_and(|unit| unit.permits.is_empty());
         self.with_succession(unit, |succession| {
             if vacant {
-                succession.epoch = index;
-                succession.opened_at = time;
-                succession.heard.clear();
-                succession.words = Words::none();
+                succession.open(index, time);
             }
         });
         for role in self.roles_beside(unit) {
@@ -154,6 +152,9 @@ impl Step<'_> {
         }
         let role = self.state.role(unit).ok_or_else(|| stale("it has no Rank="))?;
         let (known, succession, beside) = role;
+        if let Some(scope) = self.state.rank_maintenance(unit, beside, id) {
+            return Err(stale(&self.state.maintenance_text(&scope)));
+        }
         if let Some((token, permit)) = known.permit_on(id) {
             let Found::Data { rank, identity, .. } = found else { return Ok(()) };
             let older = succession.mark.as_ref().is_some_and(|mark| seen <= mark.seen);
@@ -214,7 +215,11 @@ impl Step<'_> {
             Word::Resync(_) => {
                 return impossible(format!("{unit} is a role and has no data of its own"));
             }
-            Word::Without(node) if !succession.heirs.contains_key(&node) => {
+            // One that was chosen and is gone is waited for until that is taken back.
+            Word::Without(node)
+                if !succession.heirs.contains_key(&node)
+                    && succession.words.from.as_ref().is_none_or(|(from, _)| *from != node) =>
+            {
                 let name = self.state.node_name(node);
                 return impossible(format!("nobody waits for the rank of {name}"));
             }
@@ -226,7 +231,10 @@ impl Step<'_> {
         };
         self.with_succession(unit, |succession| match word {
             Word::Without(_) => {
-                succession.words.without.insert(node, by.into());
+                succession.words.from.take_if(|(from, _)| *from == node);
+                if succession.heirs.contains_key(&node) {
+                    succession.words.without.insert(node, by.into());
+                }
             }
             Word::From(_) => succession.words.from = Some((node, by.into())),
             Word::Resync(_) => {}
@@ -234,6 +242,24 @@ impl Step<'_> {
         let kind = EventKind::AssemblyWord { word, by: by.into() };
         self.record(Severity::Warning, Some(node), Some(unit), kind);
         Ok(())
+    }
+
+    /// A maintenance is over, in which any copy may have been started anew or changed: of a vacant role all ranks are
+    /// asked for again. How far the holder was, as it said before, stays true.
+    pub(super) fn forget_ranks(&mut self, scope: &Scope) {
+        let (index, time) = (self.index, self.time);
+        for (name, unit) in &mut self.state.units {
+            let vacant = unit.permits.is_empty();
+            let Some(succession) = unit.succession.as_mut().filter(|_| vacant) else { continue };
+            let touched = match scope {
+                Scope::Cluster => true,
+                Scope::Node(id) => succession.heard.contains_key(id),
+                Scope::Unit(of) => name == of || succession.beside == *of,
+            };
+            if touched {
+                succession.open(index, time);
+            }
+        }
     }
 
     /// Roles that run beside copies of a unit.

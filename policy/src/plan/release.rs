@@ -250,6 +250,10 @@ fn rank_of(state: &State, unit: &UnitName, id: NodeId) -> String {
     let name = state.node_name(id);
     let silent = state.nodes.get(&id).is_none_or(|node| node.in_session().is_none());
     let succession = state.units.get(unit).and_then(|unit| unit.succession.as_ref());
+    let maintenance = succession.and_then(|known| state.rank_maintenance(unit, &known.beside, id));
+    if let Some(scope) = maintenance.filter(|_| !silent) {
+        return format!("`{}`", state.maintenance_release(&scope));
+    }
     let failed = succession.and_then(|succession| succession.heard.get(&id));
     match failed.map(|heard| &heard.found) {
         _ if silent => format!("the return of {name}"),

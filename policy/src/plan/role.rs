@@ -55,8 +55,13 @@ impl Planner<'_> {
         let Some((_, succession, beside)) = self.state.role(name) else { return node };
         let session = self.state.nodes.get(&id).and_then(Node::in_session);
         let active = self.state.known_active(beside).any(|(_, permit)| permit.node == id);
+        let maintenance = self.state.rank_maintenance(name, beside, id);
         let why = match succession.heard.get(&id).map(|heard| &heard.found) {
             _ if session.is_none() => "is silent".to_string(),
+            _ if maintenance.is_some() => {
+                let text = maintenance.map(|scope| self.state.maintenance_text(&scope));
+                format!("is not asked: {}", text.unwrap_or_default())
+            }
             _ if !active => format!("{beside} is not active there"),
             Some(Found::Failed(why)) => format!("Rank= failed there: {why}"),
             _ => "has not said its rank yet".to_string(),
