@@ -150,6 +150,7 @@ impl Machine {
             .env("CONVOKE_PGBIN", self.path("bin"))
             .env("CONVOKE_PGCONFIG", self.path("etc"))
             .env("CONVOKE_PGRUN", self.path("run"))
+            .env("CONVOKE_PGTRIES", "2")
             .output()
             .expect("run")
     }
