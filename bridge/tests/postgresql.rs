@@ -347,7 +347,15 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
             Copied,
         ),
         ("half changed", true, |m| m.put("data.unfinished", ""), Copied),
-        ("empty", true, |m| fs::remove_dir_all(m.path("data")).expect("removed"), Copied),
+        (
+            "empty",
+            true,
+            |m| {
+                fs::remove_dir_all(m.path("data")).expect("removed");
+                m.put("answers/set.synchronous_standby_names", "ANY 1 (*)\n");
+            },
+            Copied,
+        ),
         (
             "the copy fails",
             true,
@@ -407,6 +415,10 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
         assert!(machine.read("data.unfinished").is_none(), "{name}");
         let copied = machine.read("data/origin").as_deref() == Some("copied");
         assert_eq!(copied, became == Copied, "{name}: {said}");
+        // A copy acknowledges nothing.
+        let copies: Vec<_> = calls.lines().filter(|line| line.starts_with("pg_basebackup")).collect();
+        assert!(copies.iter().all(|line| line.contains("application_name=convoke")), "{copies:?}");
+        assert_eq!(copies.iter().any(|line| line.ends_with("--no-slot")), name == "empty", "{copies:?}");
         assert_eq!(
             calls.contains("pg_rewind "),
             matches!(became, Rewound) || name == "pg_rewind cannot",

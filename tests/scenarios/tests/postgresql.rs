@@ -27,11 +27,16 @@ fn postgresql_loses_nothing_that_was_committed() -> Result<()> {
     run("postgresql", plan, |scenario| {
         scenario.part("the first primary is the operator's word, and the others copy from it", formed);
         scenario.part("the primary is moved while they write", moved);
+        scenario.part("the primary's node is drained", drained);
+        scenario.part("all are stopped, and started again", stopped);
         scenario.part("the server of the primary is killed", killed);
+        scenario.part("the program that holds the role is killed", unheld);
+        scenario.part("the server of the primary hangs", hung);
         scenario.part("the primary loses power while they write, and comes back as a standby", power_lost);
         scenario.part("a standby that is behind does not become the primary", behind);
         scenario.part("the primary is cut off", cut_off);
         scenario.part("all lose power while they write: they come back by themselves", blackout);
+        scenario.part("a standby that was wiped is given up by a word, and copies", wiped);
     })
 }
 
@@ -47,7 +52,7 @@ fn configure(c: &Cluster) -> Result<()> {
     let secret = "/etc/postgresql/15/main/replication.pass";
     let settings = format!(
         "listen_addresses = '*'\nwal_log_hints = on\nwal_keep_size = '256MB'\n\
-         synchronous_standby_names = 'ANY 1 (*)'\nwal_sender_timeout = '5s'\nwal_receiver_timeout = '5s'\n\
+         synchronous_standby_names = 'ANY 1 (\"15/main\")'\nwal_sender_timeout = '5s'\nwal_receiver_timeout = '5s'\n\
          wal_retrieve_retry_interval = '500ms'\nprimary_conninfo = 'host={} user=replicator passfile={secret} \
          tcp_user_timeout=3000 target_session_attrs=primary'\n",
         hosts.join(",")
@@ -222,6 +227,36 @@ fn moved(c: &Cluster) -> Result<()> {
     whole(c)
 }
 
+fn drained(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    let (on, then) = (primary(c)?, wall_ns());
+    c.ok(c.anybody()?, &format!("convoke drain n{on}"))?;
+    let to = another(c, on)?;
+    still_written(c, 20)?;
+    say(&format!(
+        "    n{on} was drained, the primary is on n{to}: no write for {:.1?}",
+        pause_after(c, then)?
+    ));
+    c.ok(c.anybody()?, &format!("convoke undrain n{on}"))?;
+    ensure!(all_follow(c)? == to, "the primary has moved again");
+    whole(c)
+}
+
+fn stopped(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    ledger().rest(c)?;
+    c.ok(c.anybody()?, &format!("convoke stop {ADDRESS} {} {}", PRIMARY.unit, SERVER.unit))?;
+    for i in 1..=3 {
+        ensure!(c.node(i).show(SERVER.unit, "ActiveState")? == "inactive", "n{i} is not stopped");
+    }
+    let begin = Moment::now();
+    c.ok(c.anybody()?, &format!("convoke start {} {} {ADDRESS}", SERVER.unit, PRIMARY.unit))?;
+    say(&format!("    started again in {:.1?}", begin.elapsed()));
+    whole(c)
+}
+
 fn killed(c: &Cluster) -> Result<()> {
     up(c)?;
     written(c, 20)?;
@@ -235,6 +270,30 @@ fn killed(c: &Cluster) -> Result<()> {
         all_follow(c)?,
         pause_after(c, then)?
     ));
+    whole(c)
+}
+
+fn unheld(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    let (then, index, on) = (wall_ns(), c.overview()?.index, primary(c)?);
+    c.ok(on, &format!("systemctl kill --kill-who=main --signal=KILL {}", PRIMARY.unit))?;
+    c.until_event(index, "unit-released", UP)?;
+    let to = all_follow(c)?;
+    written(c, 20)?;
+    say(&format!("    killed on n{on}, the primary is on n{to}: no write for {:.1?}", pause_after(c, then)?));
+    whole(c)
+}
+
+fn hung(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    let (then, index, on) = (wall_ns(), c.overview()?.index, primary(c)?);
+    c.ok(on, &format!("systemctl kill --kill-who=main --signal=STOP {}", SERVER.unit))?;
+    c.until_event(index, "unit-released", UP)?;
+    let to = all_follow(c)?;
+    written(c, 20)?;
+    say(&format!("    hung on n{on}, the primary is on n{to}: no write for {:.1?}", pause_after(c, then)?));
     whole(c)
 }
 
@@ -325,8 +384,8 @@ fn cut_off(c: &Cluster) -> Result<()> {
 
 fn blackout(c: &Cluster) -> Result<()> {
     up(c)?;
-    for round in 1..=3 {
-        written(c, 60)?;
+    for round in 1..=10 {
+        written(c, 10 + 7 * round)?;
         c.lab.power_off_all()?;
         c.lab.boot_all()?;
         let booted = Moment::now();
@@ -340,4 +399,20 @@ fn blackout(c: &Cluster) -> Result<()> {
         whole(c)?;
     }
     Ok(())
+}
+
+fn wiped(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    let empty = primary(c)? % 3 + 1;
+    c.lab.power_off_all()?;
+    c.node(empty).boot()?;
+    c.ok(empty, "mv /var/lib/postgresql/15/main /var/lib/postgresql/15/main.lost")?;
+    c.lab.boot_all()?;
+    // It may have acknowledged what no other one got; and there is no primary to copy from.
+    PRIMARY.why(c, &format!("n{empty} may have the latest data"), &format!("--without n{empty}"))?;
+    PRIMARY.assemble(c, &format!("--without n{empty}"))?;
+    let to = all_follow(c)?;
+    ensure!(to != empty, "n{to} is the primary, and was empty");
+    whole(c)
 }
