@@ -164,6 +164,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
+/// What is other than in a machine of its own.
+type Change = fn(&Machine);
+/// A name, the recovery and the position of a server, what is other, and what is said of it.
+type Row = (&'static str, &'static str, &'static str, Change, Result<&'static str, &'static str>);
+
 /// What a program says: its line, or why it failed.
 fn said(out: &Output) -> Result<String, String> {
     if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
@@ -184,9 +189,8 @@ fn a_rank_is_timeline_and_position_and_said_when_all_is_replayed() {
     // 1 << 48 | 0x5000060 >> 3, and 2 << 48 | 0x5000140 >> 3.
     let one = "rank=281474987196428 identity=7713277685192856966";
     let two = "rank=562949963907112 identity=7713277685192856966";
-    type Change = fn(&Machine);
     let nothing: Change = |_| {};
-    let rows: [(&str, &str, &str, Change, Result<&str, &str>); 11] = [
+    let rows: [Row; 11] = [
         ("a standby without a primary", "t", "|1|0/5000060|", nothing, Ok(one)),
         ("the same one timeline later", "t", "|2|0/5000140|", nothing, Ok(two)),
         (
@@ -300,7 +304,6 @@ enum Became {
 #[test]
 fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
     use Became::{AsItWas, Copied, Refused, Rewound};
-    type Change = fn(&Machine);
     let nothing: Change = |_| {};
     let record: Change = |m| m.put("answers/records", "1 0/5000060\n");
     let rows: [(&str, bool, Change, Became); 19] = [

@@ -173,10 +173,7 @@ impl Drop for Room {
 
 #[test]
 fn a_primary_that_was_lost_is_wound_back_and_follows_the_other() {
-    let Some(installed) = installed() else {
-        println!("PostgreSQL is not installed: nothing is tried");
-        return;
-    };
+    let Some(installed) = installed() else { return };
     let room = Room::new(&installed);
     let made = as_server(room.bin.join("initdb"))
         .args(["--no-sync", "--auth=trust", "--no-instructions"])
