@@ -1,6 +1,7 @@
 //! The words of the command line. They follow `systemctl` where it has one for the thing.
 
 mod fence;
+mod ocf;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use fence::Fence;
+pub(super) use ocf::Ocf;
 
 use super::exit;
 use crate::api::document::milliseconds;
@@ -230,6 +232,11 @@ pub(super) enum Verb {
     EnableRecipe {
         /// The recipe; they are listed if none is named
         name: Option<String>,
+    },
+    /// Run resource agents (OCF) as units
+    Ocf {
+        #[command(subcommand)]
+        verb: Ocf,
     },
     /// Ask whether a unit may start here; used by convoke-gate@.service
     #[command(hide = true)]
