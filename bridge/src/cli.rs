@@ -19,6 +19,7 @@ mod judge;
 mod look;
 mod maintain;
 mod member;
+mod ocf;
 mod out;
 mod plan;
 mod recipe;
@@ -87,6 +88,7 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::EnableRecipe { name, instance } => {
             recipe::enable("/".as_ref(), name.as_deref(), instance.as_deref())?;
         }
+        Verb::Ocf { verb } => ocf::ocf("/".as_ref(), verb).await?,
         verb => ask(&Bus::connect().await?, verb).await?,
     }
     Ok(())
@@ -159,6 +161,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         | Verb::Verify { .. }
         | Verb::Fence { verb: Some(Fence::Agents { .. } | Fence::Describe { .. }) }
         | Verb::EnableRecipe { .. }
+        | Verb::Ocf { .. }
         | Verb::Gate { .. }
         | Verb::Version
         | Verb::ExitCodes => Ok(()),

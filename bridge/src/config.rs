@@ -21,6 +21,7 @@ use crate::identity::Role;
 use crate::join::usable_name;
 use crate::net::{DEFAULT_PORT, addresses};
 use crate::paths::Paths;
+use crate::watchdog::Setting;
 
 /// The settings of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Config {
     pub role: Option<Role>,
     /// How much it logs.
     pub log: LogLevel,
+    /// What resets it where a unit says `Fencing=watchdog`.
+    pub watchdog: Setting,
 }
 
 /// How much is logged.
@@ -115,11 +118,26 @@ struct File {
     advertise: Vec<Spanned<String>>,
     role: Option<Spanned<String>>,
     log: Option<Spanned<String>>,
+    watchdog: Option<WatchdogTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WatchdogTable {
+    device: Option<Spanned<String>>,
+    timeout: Option<Spanned<String>>,
 }
 
 /// For every unknown key.
-const KEYS: &str = "the keys of this file are `name`, `listen`, `advertise`, `role` and `log`; what concerns the whole \
-                    cluster is shown and changed by `convoke config`";
+const KEYS: &str = "the keys of this file are `name`, `listen`, `advertise`, `role` and `log`, and below `[watchdog]` \
+                    `device` and `timeout`; what concerns the whole cluster is shown and changed by `convoke config`";
+
+/// The device that Linux gives the first watchdog.
+const WATCHDOG: &str = "/dev/watchdog";
+/// Long enough for a restart of the daemon on a busy machine, short enough to wait for twice.
+const WATCHDOG_S: u32 = 5;
+/// What a watchdog may be set to. Shorter, and a busy machine resets itself; longer, and nobody waits for it.
+const WATCHDOG_RANGE_S: std::ops::RangeInclusive<u32> = 2..=600;
 
 impl Config {
     /// Reads the settings of the node; an absent file is an empty one.
@@ -152,6 +170,7 @@ impl Config {
             file.advertise.iter().filter_map(|address| reader.address(address, Use::Advertise)).collect();
         let role = file.role.as_ref().and_then(|role| reader.role(role));
         let log = file.log.as_ref().and_then(|log| reader.log(log));
+        let watchdog = reader.watchdog(&file.watchdog.unwrap_or_default());
         if !reader.findings.is_empty() {
             return Err(ConfigError::Mistakes(reader.findings));
         }
@@ -163,7 +182,7 @@ impl Config {
             }
         };
         let listen = listen.unwrap_or((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into());
-        Ok(Self { name, listen, advertise, role, log: log.unwrap_or(LogLevel::Info) })
+        Ok(Self { name, listen, advertise, role, log: log.unwrap_or(LogLevel::Info), watchdog })
     }
 }
 
@@ -243,6 +262,31 @@ impl Reader<'_> {
             );
         }
         level
+    }
+
+    fn watchdog(&mut self, table: &WatchdogTable) -> Setting {
+        let device = table.device.as_ref().map_or(WATCHDOG, |device| device.get_ref());
+        if let Some(value) = table.device.as_ref().filter(|value| !value.get_ref().starts_with('/')) {
+            self.wrong(
+                value,
+                format!("`{device}` is no path"),
+                "give the whole path, such as `/dev/watchdog1`",
+            );
+        }
+        let mut timeout_s = WATCHDOG_S;
+        if let Some(value) = &table.timeout {
+            let text = value.get_ref();
+            let seconds = text.strip_suffix('s').and_then(|number| number.trim().parse().ok());
+            match seconds.filter(|seconds| WATCHDOG_RANGE_S.contains(seconds)) {
+                Some(seconds) => timeout_s = seconds,
+                None => self.wrong(
+                    value,
+                    format!("`{text}` is no timeout of a watchdog"),
+                    "whole seconds from `2s` to `600s`; others wait for twice as long before they take this node for reset",
+                ),
+            }
+        }
+        Setting { device: PathBuf::from(device), timeout_s }
     }
 }
 

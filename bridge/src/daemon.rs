@@ -31,6 +31,7 @@ use crate::paths::Paths;
 use crate::session::client::{self, Local};
 use crate::session::{Asker, Lease, Pulse, QUEUE, Standing};
 use crate::tls::NodeTls;
+use crate::watchdog::Watchdog;
 
 /// How long the log may take to come to rest after the start before the daemon says READY without it. Short: every
 /// cluster unit of the node is ordered after that, and a cluster without a quorum does not come to rest.
@@ -41,15 +42,35 @@ const RECOVERY: Duration = Duration::from_secs(2);
 /// # Errors
 /// With the whole chain of causes; each names what to do.
 pub async fn run(paths: Paths) -> anyhow::Result<()> {
-    let Running { consensus, core, agent, pulse, commands } = match start(&paths).await {
+    // First of all, whatever else fails: a watchdog that an earlier daemon left running is fed by this one from here on.
+    let chain = Chain::begin(&paths)?;
+    let Running { consensus, core, agent, pulse, commands } = match start(&paths, &chain).await {
         Ok(running) => running,
         Err(error) => {
-            guard::keep_lease(&paths, &error).await;
+            guard::keep_lease(&paths, &chain, &error).await;
             return Err(error);
         }
     };
     let ended = end(consensus.as_ref(), core, agent, &pulse).await;
     shutdown::run(ended, commands, consensus).await
+}
+
+/// This node's lease and what resets it, as an earlier daemon of this boot left them.
+struct Chain {
+    lease: Lease,
+    watchdog: Watchdog,
+}
+
+impl Chain {
+    fn begin(paths: &Paths) -> anyhow::Result<Self> {
+        // Without the boot's id nobody knows whether the lease has ended: then it has.
+        let boot = agent::boot_id(paths).unwrap_or_default();
+        let lease = Lease::load(&paths.lease_file(), &boot);
+        let setting = Config::load(paths).ok().map(|config| config.watchdog);
+        let rests = agent::rests_on_watchdog(paths);
+        let watchdog = Watchdog::begin(paths, &boot, lease.clone(), rests, setting.as_ref());
+        Ok(Self { lease, watchdog: watchdog.context("no thread to feed a watchdog")? })
+    }
 }
 
 /// What a started daemon consists of.
@@ -62,7 +83,7 @@ struct Running {
 }
 
 /// Starts the parts. The agent comes last: where this fails, nobody watches over the units yet.
-async fn start(paths: &Paths) -> anyhow::Result<Running> {
+async fn start(paths: &Paths, chain: &Chain) -> anyhow::Result<Running> {
     let config = Config::load(paths)?;
     let Some(enrolled) = identity::load(paths)? else {
         anyhow::bail!(
@@ -108,7 +129,7 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
 
     let boot = prepared.boot.clone();
     let lease_file = paths.lease_file();
-    let lease = Lease::load(&lease_file, &boot);
+    let lease = chain.lease.clone();
     let pulse = Pulse::default();
     let standing = Standing::default();
     let (to_session, requests) = mpsc::channel(QUEUE);
@@ -161,6 +182,8 @@ async fn start(paths: &Paths) -> anyhow::Result<Running> {
         asker: asker.clone(),
         commands: agent_commands,
         root: paths.root().to_owned(),
+        watchdog: chain.watchdog.clone(),
+        device: Some(config.watchdog.clone()),
     };
     let agent = tokio::spawn(agent::run(setup, prepared));
     tokio::spawn(dbus::serve(dbus::Api {

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod api;
 pub mod atomic;
+mod child;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -13,7 +14,10 @@ pub mod init;
 pub mod join;
 pub mod leader;
 pub mod net;
+pub mod ocf;
 pub mod paths;
 pub mod pki;
 pub mod session;
 pub mod tls;
+pub mod watchdog;
+mod xml;

@@ -143,6 +143,11 @@ impl Paths {
         self.run_dir().join("lease")
     }
 
+    /// The watchdog that runs, which a restarted daemon takes over (F17).
+    pub fn watchdog_file(&self) -> PathBuf {
+        self.run_dir().join("watchdog")
+    }
+
     /// The private socket that works when the system bus does not.
     pub fn socket(&self) -> PathBuf {
         self.run_dir().join("convoked.sock")

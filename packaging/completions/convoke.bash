@@ -76,6 +76,9 @@ _convoke() {
             convoke,move)
                 cmd="convoke__subcmd__move"
                 ;;
+            convoke,ocf)
+                cmd="convoke__subcmd__ocf"
+                ;;
             convoke,plan)
                 cmd="convoke__subcmd__plan"
                 ;;
@@ -244,6 +247,9 @@ _convoke() {
             convoke__subcmd__help,move)
                 cmd="convoke__subcmd__help__subcmd__move"
                 ;;
+            convoke__subcmd__help,ocf)
+                cmd="convoke__subcmd__help__subcmd__ocf"
+                ;;
             convoke__subcmd__help,plan)
                 cmd="convoke__subcmd__help__subcmd__plan"
                 ;;
@@ -310,6 +316,24 @@ _convoke() {
             convoke__subcmd__help__subcmd__fence,why)
                 cmd="convoke__subcmd__help__subcmd__fence__subcmd__why"
                 ;;
+            convoke__subcmd__help__subcmd__ocf,check)
+                cmd="convoke__subcmd__help__subcmd__ocf__subcmd__check"
+                ;;
+            convoke__subcmd__help__subcmd__ocf,describe)
+                cmd="convoke__subcmd__help__subcmd__ocf__subcmd__describe"
+                ;;
+            convoke__subcmd__help__subcmd__ocf,gone)
+                cmd="convoke__subcmd__help__subcmd__ocf__subcmd__gone"
+                ;;
+            convoke__subcmd__help__subcmd__ocf,list)
+                cmd="convoke__subcmd__help__subcmd__ocf__subcmd__list"
+                ;;
+            convoke__subcmd__help__subcmd__ocf,run)
+                cmd="convoke__subcmd__help__subcmd__ocf__subcmd__run"
+                ;;
+            convoke__subcmd__help__subcmd__ocf,stop)
+                cmd="convoke__subcmd__help__subcmd__ocf__subcmd__stop"
+                ;;
             convoke__subcmd__help__subcmd__plan,drain)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__drain"
                 ;;
@@ -336,6 +360,48 @@ _convoke() {
                 ;;
             convoke__subcmd__help__subcmd__plan,unmaintain)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__unmaintain"
+                ;;
+            convoke__subcmd__ocf,check)
+                cmd="convoke__subcmd__ocf__subcmd__check"
+                ;;
+            convoke__subcmd__ocf,describe)
+                cmd="convoke__subcmd__ocf__subcmd__describe"
+                ;;
+            convoke__subcmd__ocf,gone)
+                cmd="convoke__subcmd__ocf__subcmd__gone"
+                ;;
+            convoke__subcmd__ocf,help)
+                cmd="convoke__subcmd__ocf__subcmd__help"
+                ;;
+            convoke__subcmd__ocf,list)
+                cmd="convoke__subcmd__ocf__subcmd__list"
+                ;;
+            convoke__subcmd__ocf,run)
+                cmd="convoke__subcmd__ocf__subcmd__run"
+                ;;
+            convoke__subcmd__ocf,stop)
+                cmd="convoke__subcmd__ocf__subcmd__stop"
+                ;;
+            convoke__subcmd__ocf__subcmd__help,check)
+                cmd="convoke__subcmd__ocf__subcmd__help__subcmd__check"
+                ;;
+            convoke__subcmd__ocf__subcmd__help,describe)
+                cmd="convoke__subcmd__ocf__subcmd__help__subcmd__describe"
+                ;;
+            convoke__subcmd__ocf__subcmd__help,gone)
+                cmd="convoke__subcmd__ocf__subcmd__help__subcmd__gone"
+                ;;
+            convoke__subcmd__ocf__subcmd__help,help)
+                cmd="convoke__subcmd__ocf__subcmd__help__subcmd__help"
+                ;;
+            convoke__subcmd__ocf__subcmd__help,list)
+                cmd="convoke__subcmd__ocf__subcmd__help__subcmd__list"
+                ;;
+            convoke__subcmd__ocf__subcmd__help,run)
+                cmd="convoke__subcmd__ocf__subcmd__help__subcmd__run"
+                ;;
+            convoke__subcmd__ocf__subcmd__help,stop)
+                cmd="convoke__subcmd__ocf__subcmd__help__subcmd__stop"
                 ;;
             convoke__subcmd__plan,drain)
                 cmd="convoke__subcmd__plan__subcmd__drain"
@@ -404,7 +470,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
+            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe ocf gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -992,7 +1058,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help)
-            opts="init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe gate version exit-codes help"
+            opts="init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe ocf gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1425,6 +1491,104 @@ _convoke() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        convoke__subcmd__help__subcmd__ocf)
+            opts="list describe check run stop gone"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__ocf__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__ocf__subcmd__describe)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__ocf__subcmd__gone)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__ocf__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__ocf__subcmd__run)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__ocf__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         convoke__subcmd__help__subcmd__plan)
             opts="now lose drain undrain maintain unmaintain start stop move"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1844,6 +2008,216 @@ _convoke() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf)
+            opts="-h --help list describe check run stop gone help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__check)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__describe)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__gone)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__help)
+            opts="list describe check run stop gone help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__help__subcmd__describe)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__help__subcmd__gone)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__help__subcmd__run)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__help__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__list)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__run)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__ocf__subcmd__stop)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -238,13 +238,8 @@ impl Definition {
     }
 
     /// Why no permit may ever carry these terms (F7), if so.
-    ///
-    /// `watchdog` waits for a self-fencing chain that was armed before the grant (F17); this version arms none.
     #[must_use]
     pub fn contradiction(&self) -> Option<&'static str> {
-        if self.fencing == Fencing::Watchdog {
-            return Some("Fencing=watchdog: no node has an armed self-fencing chain");
-        }
         if self.rank && !self.is_exclusive() {
             return Some("Rank= is for an exclusive unit: one holds the role");
         }

@@ -335,6 +335,18 @@ pub enum EventKind {
         /// Milliseconds of cluster time since it was seen off.
         after_ms: Millis,
     },
+    /// A node has armed its watchdog.
+    WatchdogArmed {
+        /// The device.
+        device: String,
+        /// Its timeout, in milliseconds.
+        timeout_ms: Millis,
+    },
+    /// A node has no watchdog armed.
+    WatchdogDisarmed {
+        /// Why.
+        why: String,
+    },
     /// A device gave a node its power back after a fence.
     SwitchedOn {
         /// The device.

@@ -14,7 +14,7 @@ pub enum Class {
     Reborn,
     /// The node said so itself, by the four steps of a release (F1).
     Released,
-    /// Lease and stop budget have passed.
+    /// Lease and stop budget have passed, and the time of its watchdog where its terms say so.
     Expired,
     /// An operator vouched for one incarnation.
     Word,
@@ -53,8 +53,8 @@ impl Evidence {
     pub fn satisfies(self, fencing: Fencing) -> bool {
         match self.class() {
             Class::Off | Class::Reborn | Class::Released | Class::Word => true,
-            // `watchdog` is not here: this version has no self-fencing chain, so nothing was ever armed.
-            Class::Expired => matches!(fencing, Fencing::Lease | Fencing::None),
+            // How much time that takes, and whether it counts at all, is measured elsewhere: `State::expires_at`.
+            Class::Expired => matches!(fencing, Fencing::Watchdog | Fencing::Lease | Fencing::None),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::evidence::Class;
 use crate::maintenance::Maintenance;
 use crate::name::{Incarnation, Millis, Token, UnitName};
 use crate::room::quantity;
+use crate::watchdog::Chain;
 
 /// What a node is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,9 @@ pub struct Life {
     /// when the life is lost once more.
     #[serde(default)]
     pub lingering: BTreeMap<UnitName, Millis>,
+    /// What it said of the watchdog that resets it (F17).
+    #[serde(default = "Chain::unknown")]
+    pub chain: Chain,
 }
 
 /// What a node says of a cluster unit's files.

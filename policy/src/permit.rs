@@ -32,12 +32,16 @@ pub struct Terms {
     pub stop_budget_ms: Millis,
     /// Revision of the definition that it comes from.
     pub revision: u64,
+    /// With `Fencing=watchdog`, how long after it was last right to feed its watchdog the node is gone at the latest, as it
+    /// was announced before the grant (F17); 0 otherwise.
+    #[serde(default)]
+    pub watchdog_ms: Millis,
 }
 
 impl Terms {
-    /// The terms that a definition gives.
+    /// The terms that a definition gives on a node that is reset by its own watchdog within `chain` milliseconds.
     #[must_use]
-    pub fn of(definition: &Definition, revision: u64, stop_budget_ms: Millis) -> Self {
+    pub fn of(definition: &Definition, revision: u64, stop_budget_ms: Millis, chain: Millis) -> Self {
         Self {
             exclusive: definition.is_exclusive(),
             fencing: definition.fencing,
@@ -45,6 +49,7 @@ impl Terms {
             on_stop_failure: definition.on_stop_failure,
             stop_budget_ms,
             revision,
+            watchdog_ms: if definition.fencing == Fencing::Watchdog { chain } else { 0 },
         }
     }
 }

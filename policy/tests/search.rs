@@ -114,6 +114,8 @@ fn a_rule_left_out_is_found() {
         (Rule::DueTime, "lease", TWICE),
         (Rule::LostBeforeExpiry, "late loss", TWICE),
         (Rule::StopBudget, "lease", TWICE),
+        (Rule::WatchdogTime, "watchdog", TWICE),
+        (Rule::FedByClosing, "watchdog", TWICE),
         (Rule::TermOfExpiry, "lease", TWICE),
         (Rule::SessionOfLoss, "late loss", PERMIT),
         (Rule::KnownAdoption, "adoption", PROOF),

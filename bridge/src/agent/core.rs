@@ -10,6 +10,7 @@ mod ending;
 mod errands;
 mod orders;
 mod survey;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct Origin {
     pub held: BTreeMap<UnitName, Permit>,
     pub releasing: BTreeMap<UnitName, Permit>,
     pub left_filed: BTreeMap<UnitName, policy::Token>,
+    /// Whether an earlier daemon left this node's watchdog armed, or tried to arm it.
+    pub left_armed: bool,
     pub gated: Gated,
 }
 
@@ -101,6 +104,7 @@ pub struct Agent {
     pub(super) leaving: bool,
     ending: Option<Ending>,
     errands: Errands,
+    chain: watchdog::Chain,
     last_op: OpId,
     touched: BTreeSet<UnitName>,
     pub(super) actions: Vec<Action>,
@@ -171,6 +175,7 @@ impl Agent {
             leaving: false,
             ending: None,
             errands: Errands::default(),
+            chain: watchdog::Chain::new(origin.left_armed),
             last_op: 0,
             touched: BTreeSet::new(),
             actions: Vec::new(),
@@ -193,6 +198,7 @@ impl Agent {
             Event::Done { op, unit, end } => self.done(op, &unit, end, now),
             Event::Stuck { op, unit, what } => self.stuck(op, &unit, what),
             Event::NotSpooled { unit, why } => self.not_spooled(&unit, &why),
+            Event::Filed { unit, token, revision } => self.filed(&unit, token, revision),
             Event::NotFiled { unit, why } => self.not_filed(&unit, &why),
             Event::GateAsked { id, unit, reply } => self.gate_asked(id, unit, reply, now),
             Event::GateLooked { id, look } => self.gate_looked(id, look, now),
@@ -204,6 +210,7 @@ impl Agent {
             Event::Powered { order, power } => self.powered(&order, power, now),
             Event::SwitchedOn { order, power } => self.switched_on(&order, power),
             Event::Probed { id, unit, finding } => self.probed(id, &unit, finding),
+            Event::Watchdog(standing) => self.watchdog_stands(standing, now),
             Event::Command(command) => self.command(command, now),
             Event::Tick => self.tick(now),
         }
@@ -225,6 +232,7 @@ impl Agent {
             changed.extend(self.units.keys().cloned());
         }
         self.drop_forgotten(&changed);
+        self.keep_chain(now);
         self.send();
         for unit in &changed {
             self.keep_starts(unit);

@@ -16,6 +16,7 @@ use super::permit::{Environment, Permit};
 use super::probe::{Finding, Question};
 use crate::session::FromSession;
 use crate::session::message::{AgentCall, FenceOrder, GateAnswer, LookOrder, Number, SwitchOnOrder};
+use crate::watchdog::Standing;
 
 /// Number of an operation. What a replaced operation still reports is dropped by it.
 pub type OpId = u64;
@@ -55,6 +56,8 @@ pub enum Event {
     Stuck { op: OpId, unit: UnitName, what: String },
     /// An operator's stop could not be written to disk; the release that tells of it follows.
     NotSpooled { unit: UnitName, why: String },
+    /// A permit file is in place, with the terms of this revision.
+    Filed { unit: UnitName, token: Token, revision: u64 },
     /// A permit file could not be written, or there was no lease to write it under.
     NotFiled { unit: UnitName, why: String },
     /// A gate asked.
@@ -77,6 +80,8 @@ pub enum Event {
     SwitchedOn { order: Box<SwitchOnOrder>, power: Option<Power> },
     /// A look at a clustered service's data or copy ended; `None` if it was called off.
     Probed { id: OpId, unit: UnitName, finding: Option<Finding> },
+    /// How this node's watchdog stands.
+    Watchdog(Standing),
     /// Asked by the rest of the daemon.
     Command(AgentCommand),
     /// Time has passed.
@@ -185,6 +190,8 @@ pub struct Stop {
     /// Units that are gated on the same permit and go with it.
     pub members: Vec<String>,
     pub remembered: Remembered,
+    /// Says whether anything is left outside the unit's processes.
+    pub gone: Option<Program>,
     /// After this the group is killed.
     pub budget: Duration,
     pub if_stuck: IfStuck,
@@ -281,6 +288,10 @@ pub enum Action {
     Power(Box<LookOrder>),
     /// Switches a node's power on.
     SwitchOn(Box<SwitchOnOrder>),
+    /// Arms this node's watchdog. How that went is told.
+    Arm,
+    /// Disarms it, and waits for that.
+    Disarm,
     /// Gives up the lease.
     EndLease,
     /// Takes the node down; nothing follows.

@@ -13,6 +13,8 @@ use units::gate::{AssertSeen, GateFault, LoadedUnit};
 use units::section::{self, NodeExpr, Section, Stickiness};
 use units::systemd::Reading;
 
+use super::remains;
+
 /// Phases of an orderly stop that are each bounded by `TimeoutStopSec=`: `ExecStop=`, the wait after SIGTERM,
 /// `ExecStopPost=`. The phases that begin with SIGKILL end at once, or the unit is stuck and no budget helps.
 const STOP_PHASES: u64 = 3;
@@ -38,6 +40,8 @@ pub struct Found {
     pub rank: Option<section::Program>,
     /// The program that says whether its copy is well.
     pub check: Option<section::Check>,
+    /// The program that says, once it is stopped, whether anything of it is left outside its processes.
+    pub gone: Option<section::Program>,
 }
 
 impl Found {
@@ -56,6 +60,7 @@ impl Found {
             assembly: unit.section.as_ref().and_then(|section| section.assembly.clone()),
             rank: unit.section.as_ref().and_then(|section| section.rank.clone()),
             check: unit.section.as_ref().and_then(|section| section.check.clone()),
+            gone: unit.section.as_ref().and_then(|section| section.gone.clone()),
         }
     }
 }
@@ -155,12 +160,13 @@ pub(super) fn offer(found: &Found, reading: &Reading, members_stop_ms: u64) -> O
         other => Some(format!("systemd cannot load it ({other})")),
     };
     let enabled = matches!(reading.unit_file_state.as_str(), "enabled" | "enabled-runtime");
+    let last_look_ms = if found.gone.is_some() { millis(remains::LIMIT) } else { 0 };
     Offer {
         definition: found.definition.clone(),
         fault: found.fault.clone().or(cannot),
         gated: !gate_faults(reading).iter().any(GateFault::opens) && reading.load_state == "loaded",
         enabled: enabled || found.pulled_in,
-        stop_budget_ms: stop_budget_ms(reading).saturating_add(members_stop_ms),
+        stop_budget_ms: stop_budget_ms(reading).saturating_add(members_stop_ms).saturating_add(last_look_ms),
         present: true,
     }
 }

@@ -222,6 +222,29 @@ pub fn ends_with_lease(paths: &Paths) -> Vec<UnitName> {
     permits.filter(|(_, permit)| permit.as_ref().is_some_and(ends)).map(|(unit, _)| unit).collect()
 }
 
+/// What rests on this node's watchdog by the permits of an earlier daemon, as the agent says it: how long what must stop at
+/// the end of a lease may take for it; none if nothing rests on it (F17).
+#[must_use]
+pub fn rests_on_watchdog(paths: &Paths) -> Option<u64> {
+    let all = [load(paths), load_spent(paths), load_releasing(paths)];
+    let permits: Vec<Permit> =
+        all.into_iter().flat_map(Result::unwrap_or_default).filter_map(|(_, permit)| permit).collect();
+    let stops = |permit: &&Permit| permit.terms.on_quorum_loss != OnQuorumLoss::Continue;
+    let sum = |sum: u64, permit: &Permit| sum.saturating_add(permit.terms.stop_budget_ms);
+    let rests = permits.iter().any(|permit| permit.terms.fencing == Fencing::Watchdog);
+    rests.then(|| permits.iter().filter(stops).fold(0, sum))
+}
+
+/// Whether the permit's file is in place with these terms of the watchdog: what it says of them is not news.
+pub(super) fn is_watched(paths: &Paths, unit: &UnitName, permit: &Permit) -> bool {
+    let place = match permit.starts {
+        Starts::Made => spent(paths, unit),
+        Starts::Any | Starts::One => paths.permit(unit.as_str()),
+    };
+    let there = fs::read(place).ok().and_then(|text| serde_json::from_slice::<Permit>(&text).ok());
+    there.is_some_and(|there| there.token == permit.token && there.terms.fencing == Fencing::Watchdog)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use policy::Definition;
@@ -232,7 +255,7 @@ pub(super) mod tests {
         Permit {
             token: Token(token),
             incarnation: "boot/1/0".into(),
-            terms: Terms::of(&Definition::exclusive(), 3, 5_000),
+            terms: Terms::of(&Definition::exclusive(), 3, 5_000, 0),
             adopted: false,
             stops_before: BTreeSet::from(["disk.service".into()]),
             starts: Starts::Any,
@@ -304,6 +327,25 @@ pub(super) mod tests {
         write(&paths, &"b.service".into(), &permit(2), None).expect("written");
         fs::write(paths.permit("c.service"), "").expect("empty");
         assert_eq!(ends_with_lease(&paths), [UnitName::from("b.service")]);
+    }
+
+    #[test]
+    fn what_rests_on_the_watchdog_is_known_from_the_files() {
+        let (_dir, paths) = scratch();
+        write(&paths, &"a.service".into(), &permit(1), None).expect("written");
+        assert_eq!(rests_on_watchdog(&paths), None);
+        let mut watched = permit(2);
+        watched.terms.fencing = Fencing::Watchdog;
+        write(&paths, &"b.service".into(), &watched, None).expect("written");
+        let mut goes_on = permit(3);
+        goes_on.terms.on_quorum_loss = OnQuorumLoss::Continue;
+        write(&paths, &"c.service".into(), &goes_on, None).expect("written");
+        assert_eq!(rests_on_watchdog(&paths), Some(10_000), "two of them stop, 5 s each");
+        assert!(is_watched(&paths, &"b.service".into(), &watched));
+        assert!(!is_watched(&paths, &"b.service".into(), &Permit { token: Token(9), ..watched }));
+        // Also while it is being released.
+        set_aside(&paths, &"b.service".into()).expect("set aside");
+        assert_eq!(rests_on_watchdog(&paths), Some(10_000));
     }
 
     #[test]

@@ -107,6 +107,8 @@ impl Agent {
         match step {
             Step::Wait => {}
             Step::Look => self.look(name, Duration::ZERO),
+            // It is told as soon as it is known.
+            Step::Start | Step::Adopt | Step::Thaw if self.is_unwatched_yet(name) => {}
             Step::Start => self.start(name),
             Step::Adopt => self.adopt(name),
             Step::Thaw => {
@@ -124,6 +126,8 @@ impl Agent {
             Step::Withdraw => self.withdraw(name),
             Step::ReportStarted(token) => self.report_started(name, token),
             Step::ReportReleased(token) => self.report_released(name, token),
+            // What rests on the watchdog is not said to before it does (F17).
+            Step::TakeTerms(_, terms) if !self.may_rest_on(&terms) => {}
             Step::TakeTerms(token, terms) => self.take_terms(name, token, terms),
         }
     }
@@ -137,6 +141,11 @@ impl Agent {
 
     fn permit_of(&self, name: &UnitName) -> Option<&PermitView> {
         self.view.as_ref()?.permits.get(name)
+    }
+
+    /// Whether its permit rests on the watchdog, of which nothing is known yet.
+    fn is_unwatched_yet(&self, name: &UnitName) -> bool {
+        self.permit_of(name).is_some_and(|permit| self.awaits_watchdog(&permit.terms))
     }
 
     fn file_of(&self, permit: &PermitView) -> Permit {
@@ -197,6 +206,9 @@ impl Agent {
             // The cluster goes by what is there, and hears of no end of a copy that has a permit.
             unit.told = None;
         }
+        // Terms that were taken over and are not in place are acknowledged when they are.
+        let later = file.terms.revision > permit.terms.revision;
+        unit.filing = later.then_some((file.token, file.terms.revision));
         unit.held = Some(file.clone());
         unit.filed = true;
         self.actions.push(Action::File { unit: name.clone(), permit: file });
@@ -249,23 +261,37 @@ impl Agent {
     }
 
     fn take_terms(&mut self, name: &UnitName, token: Token, terms: Terms) {
-        let Some(held) = self.units.get_mut(name).and_then(|unit| unit.held.as_mut()) else { return };
-        let (node, revision) = (self.node, terms.revision);
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let Some(held) = unit.held.as_mut() else { return };
+        let revision = terms.revision;
         if held.terms != terms {
             held.terms = terms;
             let permit = held.clone();
+            unit.filing = Some((token, revision));
             self.actions.push(Action::File { unit: name.clone(), permit });
-        } else if self.outbox.acknowledges(name, token, revision) {
-            return;
+        } else if unit.filing.is_none() && !self.outbox.acknowledges(name, token, revision) {
+            // Also of terms that the file has already: a daemon may have died before it could say so.
+            self.acknowledge(name, token, revision);
         }
-        // Also of terms that the file has already: a daemon may have died before it could say so.
+    }
+
+    fn acknowledge(&mut self, name: &UnitName, token: Token, revision: u64) {
+        let node = self.node;
         self.outbox.push(Fact::TermsAcknowledged { node, unit: name.clone(), token, revision });
+    }
+
+    /// The file is in place. Only now are its terms acknowledged: it may have been refused, for want of a watchdog (F13, F17).
+    pub(super) fn filed(&mut self, name: &UnitName, token: Token, revision: u64) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if unit.filing.take_if(|filing| *filing == (token, revision)).is_some() && unit.filed {
+            self.acknowledge(name, token, revision);
+        }
     }
 
     pub(super) fn not_filed(&mut self, name: &UnitName, why: &str) {
         tracing::error!(unit = %name, why, "a permit file was not written");
         if let Some(unit) = self.units.get_mut(name) {
-            unit.filed = false;
+            (unit.filed, unit.filing) = (false, None);
         }
     }
 
@@ -459,6 +485,7 @@ impl Agent {
         let stop = Stop {
             members: unit.members(),
             remembered: unit.remembered.clone(),
+            gone: unit.found.as_ref().and_then(|found| found.gone.clone()),
             budget,
             if_stuck,
             down: unit.run.is_down(),

@@ -6,6 +6,7 @@
 mod asking;
 mod files;
 mod gating;
+mod performing;
 mod probing;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,19 +24,18 @@ use asking::{keep_pulse, reconnect};
 
 use super::command::AgentCommand;
 use super::core::{Agent, Origin};
+use super::discovery;
 use super::event::{Action, End, Event, Failure, Now, OpId, Work};
 use super::executor::Executor;
 use super::floors::Floors;
-use super::gate::{self, Answer, GateId};
-use super::permit::{Environment, Permit};
+use super::gate::{self, GateId};
 use super::prepare::Prepared;
-use super::takedown::take_down;
 use super::tasks::{self, Hands, Task};
 use super::timer::BootTimer;
 use super::wishes::Spool;
-use super::{discovery, permit};
 use crate::paths::Paths;
 use crate::session::{Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
+use crate::watchdog::{Setting, Standing, Watchdog};
 
 /// Between two looks at what could not be done at once.
 const TICK: Duration = Duration::from_secs(1);
@@ -77,6 +77,10 @@ pub struct AgentSetup {
     pub commands: mpsc::Receiver<AgentCommand>,
     /// Where unit files are looked for.
     pub root: PathBuf,
+    /// What resets this node.
+    pub watchdog: Watchdog,
+    /// Which device that is; none where the settings cannot be read, and then none is armed anew.
+    pub device: Option<Setting>,
 }
 
 /// Runs the agent until it is told to end, or the session's task has gone.
@@ -91,6 +95,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         held,
         releasing,
         left_filed,
+        left_armed: setup.watchdog.was_left(),
         gated: discovery::load_gated(&setup.paths),
     });
     let (events, inbox) = mpsc::channel(QUEUE);
@@ -125,6 +130,8 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         client,
         looks: 0,
         looking: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+        watchdog: setup.watchdog,
+        device: setup.device,
         discovering: Discovering::Idle,
         keeping: None,
         blocked: false,
@@ -165,6 +172,8 @@ struct Shell {
     client: String,
     looks: u64,
     looking: Arc<Semaphore>,
+    watchdog: Watchdog,
+    device: Option<Setting>,
     discovering: Discovering,
     /// The writing of the list of cluster units, which a reload waits for.
     keeping: Option<JoinHandle<()>>,
@@ -183,6 +192,8 @@ impl Shell {
         let mut signals = Some(signals);
         let (connected, mut connections) = mpsc::channel(1);
         let mut ticked = tokio::time::Instant::now();
+        let mut standing = self.watchdog.standing();
+        standing.mark_changed();
         let mut timer = BootTimer::new().inspect_err(|error| tracing::error!(%error, "no timer")).ok();
         self.resend_spooled();
         loop {
@@ -208,6 +219,7 @@ impl Shell {
                         None => return,
                     },
                     Some(command) = commands.recv() => Event::Command(command),
+                    standing = stands(&mut standing) => Event::Watchdog(standing),
                     Some((systemd, heard)) = connections.recv() => {
                         self.systemd = Some(systemd);
                         signals = Some(heard);
@@ -238,7 +250,10 @@ impl Shell {
             let (ends_ms, leased) = (self.lease.ends_ms(), self.lease.left().is_some());
             let now = Now { boot_ms: boottime_ms(), mono: tasks::monotonic(), leased, ends_ms };
             self.blocked = false;
-            for action in self.agent.handle(event, &now) {
+            let actions = self.agent.handle(event, &now);
+            // Before a permit file is written, and after a unit was seen gone.
+            self.watchdog.protect(self.agent.protects());
+            for action in actions {
                 if let Action::Exit(done) = action {
                     self.save_floors();
                     // The daemon may have gone already.
@@ -252,155 +267,6 @@ impl Shell {
             }
             self.set_beat();
         }
-    }
-
-    async fn perform(&mut self, action: Action) {
-        match action {
-            Action::File { unit, permit } => {
-                if let Err(why) = self.file(&unit, &permit, None) {
-                    self.pending.push_back(Event::NotFiled { unit, why: why.text() });
-                }
-            }
-            Action::Start { op, unit, permit, environment, triggers, timeout, gates } => {
-                match self.file(&unit, &permit, Some(&environment)) {
-                    Ok(()) => {
-                        // A person's start waits for its gate, and ours joins its job: first the gate.
-                        answer_all(gates, &Answer::granted());
-                        self.begin(op, unit, Work::Start { triggers, timeout }).await;
-                    }
-                    Err(why) => {
-                        let remedy = "look at the log of convoked".to_owned();
-                        answer_all(gates, &Answer::refused(why.text(), remedy));
-                        self.pending.push_back(Event::Done { op, unit, end: End::Failed(why) });
-                    }
-                }
-            }
-            Action::Unfile { unit } => {
-                if let Err(error) = permit::set_aside(&self.paths, &unit) {
-                    // With the file in place the unit can start at any moment, and nothing we say of it would hold.
-                    let why = format!("the permit of {unit} cannot be removed: {error}");
-                    take_down(Some(unit.as_str()), why).await;
-                }
-            }
-            Action::Forget { unit } => {
-                // What was released is on disk before the file that knew of it goes: a daemon that is killed in between
-                // would leave nobody who does (F2).
-                if self.save_floors()
-                    && let Err(error) = permit::forget(&self.paths, &unit)
-                {
-                    tracing::error!(%unit, %error, "a permit that was released stays in /run/convoke/releasing");
-                }
-            }
-            Action::Spend { unit, permit } => {
-                if let Err(error) = permit::spend(&self.paths, &unit, &permit) {
-                    tracing::error!(%unit, %error, "what its permit says is not kept for the next daemon");
-                }
-            }
-            Action::Probe { id, unit, question, program, after } => {
-                self.probe(id, self.probe_of(unit, question, program), after);
-            }
-            Action::EndProbe { id, unit, question } => {
-                self.end_probe(id, self.probe_of(unit, question, None));
-            }
-            Action::Begin { op, unit, work } => self.begin(op, unit, work).await,
-            Action::Send { number, fact } => {
-                // Persist, then send (F2).
-                if self.blocked || !self.save_floors() {
-                    self.blocked = true;
-                } else if self.to_session.try_send(ToSession::Fact { number, fact }).is_err() {
-                    tracing::warn!("the session's task does not keep up; facts are sent again");
-                    self.blocked = true;
-                }
-            }
-            Action::KeepGated(text) => self.keep_gated(text),
-            Action::Discover => self.discover(),
-            Action::Reload => self.reload(),
-            Action::Mend { unit } => {
-                if let Err(error) = discovery::mend(&self.root, &unit) {
-                    tracing::error!(%unit, %error, "no gate of last resort could be written");
-                }
-            }
-            Action::Unmend { unit } => {
-                if let Err(error) = discovery::unmend(&self.root, &unit) {
-                    tracing::error!(%unit, %error, "its gate of last resort stays");
-                }
-            }
-            Action::Tell(line) => match &self.journal {
-                Some(journal) => journal.tell(line),
-                None => tracing::warn!(unit = line.unit, message = line.message, "for the unit's journal"),
-            },
-            Action::GateLook { id, unit } => self.gate_look(id, unit),
-            Action::GateAsk { id, unit, wish } => self.gate_ask(id, unit, wish),
-            // A gate that has gone meanwhile needs no answer.
-            Action::GateAnswer { reply, answer } => drop(reply.send(answer)),
-            Action::GateDrop { id } => {
-                if let Some(asking) = self.gates.remove(&id) {
-                    asking.abort();
-                }
-            }
-            Action::GateSettle { id, unit, since } => self.gate_settle(id, unit, since),
-            Action::Withdraw { id, unit, by } => self.withdraw(id, unit, by),
-            Action::Unspool { unit, token } => {
-                let spool = self.spool.clone();
-                tokio::task::spawn_blocking(move || spool.forget(&unit, token));
-            }
-            Action::Fence(order) => self.errand(|executor, systemd| async move {
-                let outcome = match &systemd {
-                    Some(systemd) => executor.fence(systemd, &order).await,
-                    None => None,
-                };
-                Event::Fenced { order, outcome }
-            }),
-            Action::Power(order) => {
-                self.looks += 1;
-                let number = self.looks;
-                self.errand(|executor, systemd| async move {
-                    let power = match &systemd {
-                        Some(systemd) => executor.look(systemd, &order, number).await,
-                        None => policy::Power::Unknown("systemd cannot be reached".to_owned()),
-                    };
-                    Event::Powered { order, power }
-                });
-            }
-            Action::SwitchOn(order) => {
-                self.looks += 1;
-                let number = self.looks;
-                self.errand(|executor, systemd| async move {
-                    let power = match &systemd {
-                        Some(systemd) => executor.switch_on(systemd, &order, number).await,
-                        None => None,
-                    };
-                    Event::SwitchedOn { order, power }
-                });
-            }
-            Action::EndLease => self.lease.end(),
-            Action::TakeDown { unit, why } => take_down(unit.as_ref().map(UnitName::as_str), why).await,
-            Action::Show(reply, snapshot) => drop(reply.send(*snapshot)),
-            // Handled by the loop.
-            Action::Exit(_) => {}
-        }
-    }
-
-    /// Writes the files, after a look at the lease (F8).
-    fn file(
-        &self,
-        unit: &UnitName,
-        permit: &Permit,
-        environment: Option<&Environment>,
-    ) -> Result<(), Failure> {
-        if self.lease.left().is_none() {
-            return Err(Failure::NoLease);
-        }
-        let written = permit::write(&self.paths, unit, permit, environment);
-        written.map_err(|error| Failure::Other(format!("the permit's file cannot be written: {error}")))
-    }
-
-    fn save_floors(&mut self) -> bool {
-        let saved = self.agent.save_floors();
-        if let Err(error) = &saved {
-            tracing::error!(%error, "the floors cannot be written; nothing is reported until they can");
-        }
-        saved.is_ok()
     }
 
     /// Does something for another node; its end is an event.
@@ -428,6 +294,8 @@ impl Shell {
             pulse: self.pulse.clone(),
             events: events.clone(),
             spool: self.spool.clone(),
+            watchdog: self.watchdog.clone(),
+            node_name: self.agent.node_name.clone(),
         };
         let task = Task { op, unit: unit.clone(), hands };
         let looking = self.looking.clone();
@@ -480,15 +348,21 @@ async fn hear(signals: &mut Option<mpsc::Receiver<Signal>>) -> Signal {
     }
 }
 
+/// How the watchdog stands, once that is news.
+async fn stands(standing: &mut watch::Receiver<Option<Standing>>) -> Standing {
+    loop {
+        if standing.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if let Some(standing) = standing.borrow_and_update().clone() {
+            return standing;
+        }
+    }
+}
+
 async fn fired(timer: Option<&mut BootTimer>) {
     match timer {
         Some(timer) => timer.fired().await,
         None => std::future::pending().await,
-    }
-}
-
-fn answer_all(gates: Vec<tokio::sync::oneshot::Sender<Answer>>, answer: &Answer) {
-    for gate in gates {
-        drop(gate.send(answer.clone()));
     }
 }

@@ -15,9 +15,11 @@ use super::chain;
 use super::event::{End, Event, Failure, GateLook, IfStuck, Look, OpId, Stop};
 use super::offer::gate_faults;
 use super::reconcile::is_trigger;
+use super::remains;
 use super::takedown::take_down;
 use super::wishes::Spool;
 use crate::session::{Lease, Pulse};
+use crate::watchdog::Watchdog;
 
 /// How much longer than `TimeoutStartSec=` a start may take: it may wait for units that it is ordered after.
 const START_SLACK: Duration = Duration::from_secs(600);
@@ -45,6 +47,8 @@ pub(super) struct Hands {
     pub(super) pulse: Pulse,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) spool: Spool,
+    pub(super) watchdog: Watchdog,
+    pub(super) node_name: String,
 }
 
 /// One operation on one unit.
@@ -168,7 +172,7 @@ impl Task {
         let mut deadline = begun + stop.budget;
         // What is down already needs no stop, which would only cancel somebody's next start.
         let mut early = match stop.down {
-            true => self.verify(stop).await.ok(),
+            true => self.verify(stop, deadline).await.ok(),
             false => None,
         };
         let gone = loop {
@@ -183,7 +187,8 @@ impl Task {
                     if stop.if_stuck == IfStuck::TakeDown {
                         let last = self.kill(stop, KILL_LIMIT_WITHOUT_LEASE).await;
                         if last.is_ok()
-                            && let Ok(look) = self.verify(stop).await
+                            && let Ok(look) =
+                                self.verify(stop, Instant::now() + KILL_LIMIT_WITHOUT_LEASE).await
                         {
                             break look;
                         }
@@ -192,17 +197,17 @@ impl Task {
                             self.unit,
                             stop.budget.as_millis()
                         );
-                        take_down(Some(self.name()), why).await;
+                        take_down(Some(self.name()), why, self.hands.watchdog.protects()).await;
                     }
                     let first = *killed.get_or_insert_with(Instant::now);
                     if stop.if_stuck == IfStuck::TakeDownLater && first.elapsed() >= STUCK_LIMIT {
                         let why = format!("{} cannot be stopped (OnStopFailure=fence): {what}", self.unit);
-                        take_down(Some(self.name()), why).await;
+                        take_down(Some(self.name()), why, self.hands.watchdog.protects()).await;
                     }
                     if let Err(error) = self.kill(stop, KILL_LIMIT).await {
                         tracing::warn!(unit = %self.unit, %error, "what is left cannot be killed");
                     }
-                    if let Ok(look) = self.verify(stop).await {
+                    if let Ok(look) = self.verify(stop, Instant::now() + remains::LIMIT).await {
                         break look;
                     }
                     let stuck = Event::Stuck { op: self.op, unit: self.unit.clone(), what };
@@ -232,7 +237,7 @@ impl Task {
             self.ask_stops(stop, deadline).await?;
             let mut pause = VERIFY_PAUSE;
             loop {
-                let still = match self.verify(stop).await {
+                let still = match self.verify(stop, deadline).await {
                     Ok(look) => return Ok(look),
                     Err(still) => still,
                 };
@@ -279,8 +284,8 @@ impl Task {
         Ok(())
     }
 
-    /// Whether nothing is left of the unit and of what is gated on its permit.
-    async fn verify(&self, stop: &Stop) -> Result<Look, Box<StillThere>> {
+    /// Whether nothing is left of the unit and of what is gated on its permit; and, asked last, outside its processes.
+    async fn verify(&self, stop: &Stop, deadline: Instant) -> Result<Look, Box<StillThere>> {
         let systemd = &self.hands.systemd;
         for member in &stop.members {
             systemd.gone(member, &stop.remembered).await.map_err(Box::new)?;
@@ -292,6 +297,12 @@ impl Task {
                 _ => return Err(Box::new(still)),
             },
         };
+        if let Some(program) = &stop.gone {
+            let limit = deadline.saturating_duration_since(Instant::now()).max(KILL_LIMIT_WITHOUT_LEASE);
+            let asked = remains::nothing_left(program, &self.unit, &self.hands.node_name, limit).await;
+            let (unit, part, result) = (self.unit.0.clone(), self.unit.0.clone(), String::new());
+            asked.map_err(|why| Box::new(StillThere { unit, part, result, why: Left::Outside(why) }))?;
+        }
         Ok(Look {
             reading,
             remembered: stop.remembered.clone(),

@@ -99,6 +99,8 @@ pub(super) struct Unit {
     pub(super) settled: bool,
     pub(super) held: Option<Permit>,
     pub(super) filed: bool,
+    /// New terms of which the file is being written: what is said of them waits for that.
+    pub(super) filing: Option<(Token, u64)>,
     pub(super) release: Option<Release>,
     /// It is to be released when its turn comes.
     pub(super) due: Option<Cause>,

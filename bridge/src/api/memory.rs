@@ -248,6 +248,7 @@ impl Here {
             fencing_error: None,
             devices: Vec::new(),
             drills: Vec::new(),
+            watchdog: None,
             addresses: entry.iter().flat_map(|entry| &entry.addresses).map(ToString::to_string).collect(),
             units: Vec::new(),
             quarantine_s: None,

@@ -145,6 +145,9 @@ pub struct NodeLine {
     /// The last drill of each level that was drilled.
     #[serde(default)]
     pub drills: Vec<DrillLine>,
+    /// What the node said of the watchdog that resets it; none if it said nothing, as where no unit rests on one.
+    #[serde(default)]
+    pub watchdog: Option<WatchdogLine>,
     /// Where it is reached.
     pub addresses: Vec<String>,
     /// Units that hold a permit there.
@@ -153,6 +156,19 @@ pub struct NodeLine {
     pub quarantine_s: Option<u64>,
     /// Present incarnation.
     pub incarnation: Option<String>,
+}
+
+/// The watchdog of a node, as that said it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchdogLine {
+    /// Which device is armed and fed by convoked; none if none is.
+    pub device: Option<String>,
+    /// How long after it was last fed it resets the node, in milliseconds, as read back.
+    pub timeout_ms: Option<u64>,
+    /// How long it has been armed, in seconds.
+    pub since_s: Option<u64>,
+    /// Why none is armed.
+    pub error: Option<String>,
 }
 
 /// One unit.

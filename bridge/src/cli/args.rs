@@ -1,6 +1,7 @@
 //! The words of the command line. They follow `systemctl` where it has one for the thing.
 
 mod fence;
+mod ocf;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use fence::Fence;
+pub(super) use ocf::Ocf;
 
 use super::exit;
 use crate::api::document::milliseconds;
@@ -232,6 +234,11 @@ pub(super) enum Verb {
         name: Option<String>,
         /// Which instance of the server's template unit, as 15-main, where there are several
         instance: Option<String>,
+    },
+    /// Run resource agents (OCF) as units
+    Ocf {
+        #[command(subcommand)]
+        verb: Ocf,
     },
     /// Ask whether a unit may start here; used by convoke-gate@.service
     #[command(hide = true)]

@@ -17,6 +17,7 @@ fn an_empty_file_is_enough() {
         advertise: Vec::new(),
         role: None,
         log: LogLevel::Info,
+        watchdog: Setting { device: PathBuf::from("/dev/watchdog"), timeout_s: 5 },
     };
     assert_eq!(config, expected);
 }
@@ -24,7 +25,8 @@ fn an_empty_file_is_enough() {
 #[test]
 fn every_key_is_read() {
     let config = parse(
-        "name = 'db-1'\nlisten = '10.0.0.1:1'\nadvertise = ['10.0.0.1', 'fd00::1']\nrole = 'witness'\nlog = 'debug'\n",
+        "name = 'db-1'\nlisten = '10.0.0.1:1'\nadvertise = ['10.0.0.1', 'fd00::1']\nrole = 'witness'\nlog = 'debug'\n\
+         [watchdog]\ndevice = '/dev/watchdog1'\ntimeout = '10s'\n",
     )
     .expect("settings");
     let address = |text: &str| text.parse::<SocketAddr>().expect("address");
@@ -32,6 +34,7 @@ fn every_key_is_read() {
     assert_eq!(config.listen, address("10.0.0.1:1"));
     assert_eq!(config.advertise, [address("10.0.0.1:7433"), address("[fd00::1]:7433")]);
     assert_eq!((config.role, config.log), (Some(Role::Witness), LogLevel::Debug));
+    assert_eq!(config.watchdog, Setting { device: PathBuf::from("/dev/watchdog1"), timeout_s: 10 });
 }
 
 #[test]
@@ -39,13 +42,13 @@ fn an_unknown_key_is_shown_where_it_stands() {
     assert_eq!(
         mistakes("# this node\nname = \"n1\"\n  lisen = \":1\"\n"),
         "\
-error: unknown field `lisen`, expected one of `name`, `listen`, `advertise`, `role`, `log`
+error: unknown field `lisen`, expected one of `name`, `listen`, `advertise`, `role`, `log`, `watchdog`
  --> /etc/convoke/convoke.toml:3:3
   |
 3 |   lisen = \":1\"
   |   ^^^^^
-  = help: the keys of this file are `name`, `listen`, `advertise`, `role` and `log`; what concerns the whole cluster is \
-shown and changed by `convoke config`"
+  = help: the keys of this file are `name`, `listen`, `advertise`, `role` and `log`, and below `[watchdog]` `device` and \
+`timeout`; what concerns the whole cluster is shown and changed by `convoke config`"
     );
 }
 
@@ -107,4 +110,18 @@ fn a_machine_without_a_usable_name_is_told_to_get_one() {
         error.to_string(),
         "this machine is called `(none)`, which cannot name a node; set `name = \"…\"` in /etc/convoke/convoke.toml"
     );
+}
+
+#[test]
+fn a_watchdog_has_a_path_and_a_time_that_makes_sense() {
+    for (text, message) in [
+        ("device = 'watchdog0'", "`watchdog0` is no path"),
+        ("timeout = '1s'", "`1s` is no timeout of a watchdog"),
+        ("timeout = '601s'", "`601s` is no timeout of a watchdog"),
+        ("timeout = '5'", "`5` is no timeout of a watchdog"),
+        ("timeout = '2.5s'", "`2.5s` is no timeout of a watchdog"),
+    ] {
+        let found = mistakes(&format!("[watchdog]\n{text}\n"));
+        assert!(found.contains(message) && found.contains("convoke.toml:2:"), "{found}");
+    }
 }

@@ -12,11 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tracing::error;
 
-use super::notify;
+use super::{Chain, notify};
 use crate::agent::{self, AgentCommand, Shutdown, Snapshot};
 use crate::identity;
 use crate::paths::Paths;
-use crate::session::{Asker, Lease, Pulse, QUEUE};
+use crate::session::{Asker, Pulse, QUEUE};
 
 /// Between two looks at how far the stops are. They end by their own budgets, or the node goes down.
 const LOOK: Duration = Duration::from_millis(100);
@@ -25,10 +25,10 @@ const MORE: Duration = Duration::from_secs(60);
 const MORE_LOOKS: usize = 300;
 
 /// Applies `OnQuorumLoss=` if the lease has ended and anything is left to be stopped; comes back when that is done.
-pub(super) async fn keep_lease(paths: &Paths, obstacle: &anyhow::Error) {
+pub(super) async fn keep_lease(paths: &Paths, chain: &Chain, obstacle: &anyhow::Error) {
     let (lease, ending) = match agent::boot_id(paths) {
-        Ok(boot) => {
-            let lease = Lease::load(&paths.lease_file(), &boot);
+        Ok(_) => {
+            let lease = chain.lease.clone();
             // Not ended yet: PID 1 starts the next daemon long before, and that looks again.
             if lease.left().is_some() {
                 return;
@@ -67,6 +67,8 @@ pub(super) async fn keep_lease(paths: &Paths, obstacle: &anyhow::Error) {
         from_session,
         commands: agent_commands,
         root: paths.root().to_owned(),
+        watchdog: chain.watchdog.clone(),
+        device: None,
     };
     let agent = tokio::spawn(agent::run(setup, prepared));
     for round in 0_usize.. {

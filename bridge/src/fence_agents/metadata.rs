@@ -6,6 +6,8 @@
 use roxmltree::{Document, Node, ParsingOptions};
 use serde::Serialize;
 
+use crate::xml::{self, below, children, line, yes};
+
 /// The agents of Debian 12 have less than 500 nodes; this bounds the memory that odd output may take.
 const NODES_MAX: u32 = 20_000;
 
@@ -223,30 +225,8 @@ fn symlink(node: Node<'_, '_>) -> Result<Symlink, MetadataError> {
     })
 }
 
-fn below<'a, 'i: 'a>(
-    root: Node<'a, 'i>,
-    list: &'static str,
-    item: &'static str,
-) -> impl Iterator<Item = Node<'a, 'i>> {
-    children(root, list).flat_map(move |list| children(list, item))
-}
-
-fn children<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
-    node.children().filter(move |child| child.has_tag_name(tag))
-}
-
 fn name(node: Node<'_, '_>, what: &'static str) -> Result<String, MetadataError> {
-    let name = node.attribute("name").map(str::trim).filter(|name| !name.is_empty());
-    name.map(str::to_owned).ok_or(MetadataError::Nameless(what))
-}
-
-fn yes(node: Node<'_, '_>, attribute: &str) -> bool {
-    matches!(node.attribute(attribute), Some("1" | "true" | "yes"))
-}
-
-/// Descriptions are broken over lines and indented as it came.
-fn line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    xml::name(node).ok_or(MetadataError::Nameless(what))
 }
 
 #[cfg(test)]

@@ -83,6 +83,8 @@ impl Core {
             | Fact::TermsAcknowledged { node, .. }
             | Fact::Released { node, .. }
             | Fact::StopStuck { node, .. }
+            | Fact::WatchdogArmed { node, .. }
+            | Fact::WatchdogDisarmed { node, .. }
             | Fact::NodeLeaving { node, .. } => *node == peer,
             Fact::PowerObserved { node, device, .. } => {
                 let due = self.reign.iter().flat_map(|reign| &reign.plan.observe);

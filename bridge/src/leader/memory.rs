@@ -91,6 +91,7 @@ mod tests {
                 contradicted: None,
                 stop_budget_ms: 0,
                 lingering: Default::default(),
+                chain: policy::Chain::unknown(),
             }),
             past: Default::default(),
             offers: [(name.clone(), offer)].into(),

@@ -33,6 +33,8 @@ pub struct Lease(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     ends_ms: AtomicU64,
+    /// The longest that it was ever valid for, in milliseconds.
+    longest_ms: AtomicU64,
     /// The file that it is kept in, and its length.
     file: Mutex<Option<(File, usize)>>,
 }
@@ -51,7 +53,7 @@ impl Lease {
     pub fn load(path: &Path, boot: &str) -> Self {
         let kept = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str::<Kept>(&text).ok());
         let ends = kept.filter(|kept| kept.boot == boot).map_or(0, |kept| kept.ends_ms);
-        Self(Arc::new(Inner { ends_ms: AtomicU64::new(ends), file: Mutex::default() }))
+        Self(Arc::new(Inner { ends_ms: AtomicU64::new(ends), ..Inner::default() }))
     }
 
     /// The session that the kept lease belonged to; 0 if there is none of this boot.
@@ -63,12 +65,20 @@ impl Lease {
 
     /// Extends the lease to `ends_ms` (CLOCK_BOOTTIME); never shortens it.
     pub fn extend(&self, ends_ms: u64) {
+        self.0.longest_ms.fetch_max(ends_ms.saturating_sub(boottime_ms()), Ordering::SeqCst);
         self.0.ends_ms.fetch_max(ends_ms, Ordering::SeqCst);
+    }
+
+    /// The longest that it was valid for at any extension by this daemon, in milliseconds; 0 if there was none.
+    #[must_use]
+    pub fn longest_ms(&self) -> u64 {
+        self.0.longest_ms.load(Ordering::SeqCst)
     }
 
     /// Ends it now: the node was told that it is fenced, removed or shared.
     pub fn end(&self) {
-        self.0.ends_ms.store(0, Ordering::SeqCst);
+        // Not longer ago than now: what has to stop at its end has its time from here on (F17).
+        self.0.ends_ms.fetch_min(boottime_ms(), Ordering::SeqCst);
     }
 
     /// When it ends, in milliseconds of CLOCK_BOOTTIME; 0 if there never was one.
@@ -131,7 +141,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("lease.tmp")).expect("in the way");
         lease.end();
         lease.keep(&path, "boot", 9).expect_err("cannot be written");
-        assert_eq!(Lease::load(&path, "boot").ends_ms(), 0, "a lease that was taken away is honoured");
+        assert_eq!(Lease::load(&path, "boot").left(), None, "a lease that was taken away is honoured");
         assert_eq!(Lease::kept_session(&path, "boot"), 0);
     }
 
@@ -152,7 +162,19 @@ mod tests {
         assert_eq!(Lease::load(&path, "another boot").ends_ms(), 0);
         lease.end();
         lease.keep(&path, "boot", 10).expect("kept");
-        assert_eq!(Lease::load(&path, "boot").ends_ms(), 0);
+        assert_eq!(Lease::load(&path, "boot").left(), None);
         assert_eq!(Lease::kept_session(&path, "boot"), 10);
+    }
+
+    #[test]
+    fn one_that_is_taken_away_ends_then_and_no_sooner() {
+        let lease = Lease::default();
+        lease.end();
+        assert_eq!(lease.ends_ms(), 0, "there was none");
+        let before = boottime_ms();
+        lease.extend(before + 60_000);
+        lease.end();
+        assert_eq!(lease.left(), None);
+        assert!((before..=boottime_ms()).contains(&lease.ends_ms()), "{} of {before}", lease.ends_ms());
     }
 }

@@ -73,7 +73,7 @@ impl Step<'_> {
         let token = Token(self.state.number(self.index));
         // A node that runs a copy already does not know yet that its lease ends it: time alone proves nothing of it
         // before the node has acknowledged the terms.
-        let unaware = adopt && terms.fencing == Fencing::Lease;
+        let unaware = adopt && matches!(terms.fencing, Fencing::Lease | Fencing::Watchdog);
         let (terms, next_terms) = if unaware {
             (Terms { fencing: Fencing::Required, ..terms.clone() }, Some(terms))
         } else {
@@ -176,8 +176,9 @@ impl Step<'_> {
         }
         let holder = self.live_permit(unit, token)?.node;
         self.state.may_touch(unit, holder)?;
+        let chain = self.state.reset_ms(holder, &definition).map_err(Refusal::Unsafe)?;
         let permit = self.live_permit(unit, token)?;
-        let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms);
+        let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms, chain);
         permit.next_terms = Some(terms);
         Ok(())
     }
@@ -282,7 +283,9 @@ impl State {
                 return Err(Refusal::Unsafe(why));
             }
         }
-        Ok(Terms::of(&standing.adopted.definition, revision, offer.stop_budget_ms))
+        let definition = &standing.adopted.definition;
+        let chain = self.reset_ms(id, definition).map_err(Refusal::Unsafe)?;
+        Ok(Terms::of(definition, revision, offer.stop_budget_ms, chain))
     }
 
     /// The same without what else is on the node: that the planner counts for itself, with what it is about to grant.
@@ -318,6 +321,8 @@ impl State {
             return no(format!("Nodes= does not let it run on {}", node.name));
         }
         let offer = candidate.offered(definition).map_err(Refusal::Unsafe)?;
+        // F17
+        self.reset_ms(id, definition).map_err(Refusal::Unsafe)?;
         self.elsewhere(standing, id, adopt)?;
         if let Some((other, at)) = &standing.opponent {
             let at = self.node_name(*at);
@@ -405,46 +410,6 @@ impl State {
             }
         }
         Ok(())
-    }
-
-    /// When a lost node's permit ends by its own terms; `None` if no time ends it.
-    ///
-    /// Counted from the commit of the loss, or from the start of the present term if that is later (F6): the
-    /// waiting is measured by one leader inside its own term. The lease had ended before the loss was committed.
-    pub(crate) fn expires_at(&self, unit: &UnitName, permit: &Permit) -> Option<Millis> {
-        let node = self.nodes.get(&permit.node)?;
-        let since = node.lost_since()?;
-        if self.copy_maintenance(unit, permit.node).is_some() {
-            return None;
-        }
-        let base = since.max(self.tenure?.since);
-        match self.units.get(unit)?.fencing_of(permit) {
-            Fencing::None => Some(since),
-            // × 1.01 and a margin for clocks that run apart, and for the take-down of the node itself.
-            Fencing::Lease => {
-                let budget = node.life.as_ref()?.stop_budget_ms;
-                let margin = self.settings.detect_ms / 2;
-                Some(base.saturating_add(budget).saturating_add(budget / 100).saturating_add(margin))
-            }
-            Fencing::Watchdog | Fencing::Required => None,
-        }
-    }
-
-    /// The longest that a node takes to stop what it may not run without a lease, in milliseconds: the sum, for its units
-    /// may have to stop one after another (F7). What time has ended of this life may still stop there, and counts until
-    /// the node says that it is gone (F15): the node knows one permit of a unit, so the longer of the two counts.
-    pub(crate) fn stop_budget(&self, node: NodeId) -> Millis {
-        let life = self.nodes.get(&node).and_then(|node| node.life.as_ref());
-        let mut stops = life.map(|life| life.lingering.clone()).unwrap_or_default();
-        for (name, unit) in &self.units {
-            let held = unit.permits.values().filter(|permit| permit.node == node && permit.must_stop());
-            let held = held.fold(0, |sum: Millis, permit| sum.saturating_add(permit.terms.stop_budget_ms));
-            if held > 0 {
-                let stop = stops.entry(name.clone()).or_default();
-                *stop = held.max(*stop);
-            }
-        }
-        stops.values().fold(0, |sum: Millis, stop| sum.saturating_add(*stop))
     }
 }
 

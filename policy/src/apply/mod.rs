@@ -16,6 +16,7 @@ mod power;
 mod reports;
 mod succession;
 mod void;
+mod watchdog;
 mod wishes;
 
 use alloc::string::String;
@@ -149,6 +150,14 @@ impl Step<'_> {
                     return Err(stale("the device was configured anew"));
                 }
                 self.power_observed(*node, incarnation, device, power)
+            }
+            // F17
+            Fact::WatchdogArmed { node, incarnation, said_ms, device, timeout_ms } => {
+                self.watchdog_armed(*node, incarnation, *said_ms, device, *timeout_ms)
+            }
+            // F17
+            Fact::WatchdogDisarmed { node, incarnation, said_ms, why } => {
+                self.watchdog_disarmed(*node, incarnation, *said_ms, why)
             }
             // gates nothing
             Fact::SwitchedOn { node, device, since, power } => self.switched_on(*node, device, *since, power),

@@ -11,6 +11,7 @@ use crate::name::{Incarnation, Millis, NodeId};
 use crate::node::{Life, Presence};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind, Tenure};
+use crate::watchdog::Chain;
 
 use super::{Step, stale};
 
@@ -148,6 +149,7 @@ impl Step<'_> {
             contradicted: None,
             stop_budget_ms: 0,
             lingering: BTreeMap::new(),
+            chain: Chain::unknown(),
         };
         let node = self.node_mut(id)?;
         node.addresses = addresses.to_vec();

@@ -128,6 +128,11 @@ pub enum Flaw {
         /// Those nodes.
         nodes: Vec<NodeId>,
     },
+    /// It rests on the nodes' own watchdogs (`Fencing=watchdog`), and these have none armed: it is not started there.
+    Unwatched {
+        /// Those nodes.
+        nodes: Vec<NodeId>,
+    },
 }
 
 /// A unit, and what is wrong with it.
@@ -152,7 +157,9 @@ impl Flaw {
             | Self::Torn(_) => true,
             // Else each of them finds a node, and copies are lacking.
             Self::Crowded { with, nodes, .. } => with.len() >= nodes.len(),
-            Self::Circle(_) | Self::TooFewNodes { .. } | Self::Unfenced { .. } => false,
+            Self::Circle(_) | Self::TooFewNodes { .. } | Self::Unfenced { .. } | Self::Unwatched { .. } => {
+                false
+            }
         }
     }
 }
@@ -172,7 +179,8 @@ impl Finding {
             | Flaw::NotAllowed { .. }
             | Flaw::Torn(_)
             | Flaw::TooFewNodes { .. }
-            | Flaw::Unfenced { .. } => {}
+            | Flaw::Unfenced { .. }
+            | Flaw::Unwatched { .. } => {}
         }
         units
     }
@@ -203,6 +211,7 @@ pub fn check(state: &State) -> Vec<Finding> {
     copies(&places, &able, &mut findings);
     company::crowds(&places, &rivals, &able, &mut findings);
     unfenced(&places, &able, &mut findings);
+    unwatched(&places, &able, &mut findings);
     // Stable: of one unit, the findings stay in the order in which they were looked for.
     findings.sort_by(|one, other| one.unit.cmp(&other.unit));
     findings
@@ -279,6 +288,19 @@ fn unfenced(places: &Places, able: &[Vec<NodeId>], findings: &mut Vec<Finding>) 
         let bare: Vec<NodeId> = nodes.iter().copied().filter(|id| !fenced.contains(id)).collect();
         if !bare.is_empty() {
             findings.push(finding(name, Flaw::Unfenced { nodes: bare }));
+        }
+    }
+}
+
+/// Units that rest on watchdogs, with nodes that were heard and have none armed. What was never heard has said nothing.
+fn unwatched(places: &Places, able: &[Vec<NodeId>], findings: &mut Vec<Finding>) {
+    let watched = places.defined().filter(|(_, _, definition)| definition.fencing == Fencing::Watchdog);
+    for (at, name, _) in watched {
+        let nodes = able.get(at).map_or(&[][..], Vec::as_slice);
+        let unwatched = |node: &Node| node.life.as_ref().is_some_and(|life| life.unwatched().is_some());
+        let bare = places.those(nodes, unwatched);
+        if !bare.is_empty() {
+            findings.push(finding(name, Flaw::Unwatched { nodes: bare }));
         }
     }
 }

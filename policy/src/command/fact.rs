@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assembly::Found;
 use crate::fence::Power;
-use crate::name::{CaseId, Incarnation, NodeId, Token, UnitName};
+use crate::name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::Offer;
 
 /// Why a unit is gone on the node that releases it.
@@ -266,6 +266,30 @@ pub enum Fact {
         since: u64,
         /// What its status said afterwards.
         power: Power,
+    },
+    /// A node has armed a watchdog that resets it unless its convoked feeds it (F17). Read back from the device.
+    WatchdogArmed {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// When it said so, in milliseconds of its CLOCK_BOOTTIME; rises with each word on it.
+        said_ms: u64,
+        /// Which device.
+        device: String,
+        /// How long after it was last fed it resets the node.
+        timeout_ms: Millis,
+    },
+    /// A node has no such watchdog armed, or is about to disarm it.
+    WatchdogDisarmed {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// When it said so, as above.
+        said_ms: u64,
+        /// Why.
+        why: String,
     },
     /// An attempt ended.
     FenceReported {

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::command::Decision;
+use crate::definition::Fencing;
 use crate::fence::{FenceCase, Phase, Power};
 use crate::name::{CaseId, Incarnation, Millis, NodeId, UnitName};
 use crate::node::Node;
@@ -93,6 +94,14 @@ impl Planner<'_> {
             }
             _ => self.state.first_level(id, &life.incarnation).is_some(),
         }
+    }
+
+    /// Whether a fence is wanted for a lost node's permit: where no time ends it, and where that of its watchdog does but a
+    /// device may well be quicker (F17: the first evidence that arrives counts).
+    pub(super) fn wants_fence(&self, unit: &UnitName, permit: &Permit) -> bool {
+        let by_watchdog = permit.terms.fencing == Fencing::Watchdog;
+        let timeless = self.state.expires_at(unit, permit).is_none();
+        timeless || (by_watchdog && self.state.devices_of(permit.node).next().is_some())
     }
 
     fn attempt(&mut self, id: CaseId, case: &FenceCase) {

@@ -156,17 +156,13 @@ impl Planner<'_> {
                 Possibly::Unheard => true,
                 Possibly::Stray | Possibly::Permit(_) => false,
             };
-            if exclusive
-                || (lost && permit.is_some_and(|permit| self.state.expires_at(name, permit).is_none()))
-            {
+            let timeless = permit.is_some_and(|permit| self.state.expires_at(name, permit).is_none());
+            if exclusive || (lost && timeless) {
                 self.because(name, Reason::PossiblyRunning { node: *node, how: *how });
             }
             let proof = exclusive || definition.fencing != Fencing::None;
-            if lost
-                && elsewhere
-                && proof
-                && permit.is_none_or(|permit| self.state.expires_at(name, permit).is_none())
-            {
+            let fence = permit.is_none_or(|permit| self.wants_fence(name, permit));
+            if lost && elsewhere && proof && fence {
                 self.because(name, Reason::WaitsForFence { node: *node });
                 self.waits_for(*node, name);
             }

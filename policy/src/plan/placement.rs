@@ -58,11 +58,7 @@ impl<'a> Planner<'a> {
             for (node, how) in self.index.running(name).iter().copied() {
                 let Possibly::Permit(token) = how else { continue };
                 self.because(name, Reason::PossiblyRunning { node, how });
-                if unit
-                    .permits
-                    .get(&token)
-                    .is_some_and(|permit| self.state.expires_at(name, permit).is_none())
-                {
+                if unit.permits.get(&token).is_some_and(|permit| self.wants_fence(name, permit)) {
                     self.waits_for(node, name);
                 }
             }
@@ -285,10 +281,13 @@ impl<'a> Planner<'a> {
     fn reterm(&mut self, name: &UnitName, unit: &Unit, revision: u64, definition: &Definition) {
         let exclusive_surplus = definition.is_exclusive() && unit.permits.len() > 1;
         for (token, permit) in &unit.permits {
-            let terms = Terms::of(definition, permit.terms.revision, permit.terms.stop_budget_ms);
+            // A longer time of its watchdog is no new term: the longest that was announced counts anyway.
+            let chain = permit.terms.watchdog_ms;
+            let terms = Terms::of(definition, permit.terms.revision, permit.terms.stop_budget_ms, chain);
             let asked = permit.next_terms.as_ref().is_some_and(|next| next.revision == revision);
             let heard = self.state.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
-            let sound = definition.contradiction().is_none();
+            let sound =
+                definition.contradiction().is_none() && self.state.reset_ms(permit.node, definition).is_ok();
             let alone = self.state.node_maintenance(permit.node).is_some();
             if terms != permit.terms
                 && !asked

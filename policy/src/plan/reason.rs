@@ -4,10 +4,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Fencing;
 use crate::event::StopReason;
 use crate::fence::{FenceCase, Phase, Power};
 use crate::maintenance::Scope;
 use crate::name::{Millis, NodeId, UnitName};
+use crate::permit::Permit;
 use crate::query::Possibly;
 use crate::state::State;
 
@@ -195,7 +197,8 @@ impl Reason {
                             format!("{node_name} spoke after it was proven off; it may still run the unit")
                         }
                         Some(permit) if state.is_lost(permit) => {
-                            format!("{node_name} is lost and may still run it (permit {token})")
+                            let reset = reset_text(state, unit, permit, now);
+                            format!("{node_name} is lost and may still run it (permit {token}){reset}")
                         }
                         _ => format!("{node_name} holds permit {token}"),
                     },
@@ -365,6 +368,17 @@ fn maintenance_text(state: &State, scope: &Scope, node: Option<NodeId>) -> Strin
         None => text.push_str(": the cluster leaves it alone"),
     }
     text
+}
+
+/// When its own watchdog has certainly reset a lost node, if that ends the permit.
+fn reset_text(state: &State, unit: &UnitName, permit: &Permit, now: Millis) -> String {
+    match state.expires_at(unit, permit) {
+        Some(at) if permit.terms.fencing == Fencing::Watchdog => {
+            let left = at.saturating_sub(now).div_ceil(1000);
+            format!("; its own watchdog has reset it in {left} s at the latest")
+        }
+        _ => String::new(),
+    }
 }
 
 fn fence_text(state: &State, unit: &UnitName, node: NodeId, now: Millis) -> String {

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::assembly::{BootUp, Found};
+use crate::definition::Fencing;
 use crate::name::{NodeId, UnitName};
 use crate::query::Possibly;
 use crate::state::State;
@@ -161,12 +162,17 @@ fn maintenance_release(state: &State, unit: &UnitName, id: NodeId) -> String {
 fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) -> String {
     let name = state.node_name(id);
     let silent = state.nodes.get(&id).is_none_or(|node| node.in_session().is_none());
-    let contradicted = match how {
-        Possibly::Permit(token) => state.permit(unit, token).is_some_and(|permit| permit.contradicted),
-        Possibly::Stray | Possibly::Unheard => false,
+    let permit = match how {
+        Possibly::Permit(token) => state.permit(unit, token),
+        Possibly::Stray | Possibly::Unheard => None,
     };
+    let contradicted = permit.is_some_and(|permit| permit.contradicted);
+    let by_watchdog = permit.is_some_and(|permit| {
+        permit.terms.fencing == Fencing::Watchdog && state.expires_at(unit, permit).is_some()
+    });
     match how {
         _ if contradicted => format!("a reboot of {name}, or its release of the unit"),
+        _ if by_watchdog => format!("that time, which passes by itself; or the return of {name}"),
         _ if silent => format!(
             "the return of {name}, or proof that it is off: a fence that succeeds, or your word (`convoke fence confirm \
              {name}`)"

@@ -118,7 +118,7 @@ impl World {
                 let permits =
                     state.units.get_mut(unit).into_iter().flat_map(|unit| unit.permits.values_mut());
                 for permit in permits {
-                    permit.terms = policy::Terms::of(definition, permit.terms.revision, 0);
+                    permit.terms = policy::Terms::of(definition, permit.terms.revision, 0, 0);
                 }
             }
             _ => {}

@@ -89,6 +89,9 @@ impl World {
                 let (node, incarnation, term) = (self.node(name)?, self.incarnation(name), self.term);
                 self.fact(Fact::ProofContradicted { node, incarnation, term })
             }
+            ["armed", name, seconds] => self.armed(name, seconds, false)?,
+            ["late", "armed", name, seconds] => self.armed(name, seconds, true)?,
+            ["disarmed", name, ..] => self.disarmed(name, text(2))?,
             // Agents
             ["started", unit, "on", name, rest @ ..] => {
                 let (node, unit) = (self.node(name)?, Self::unit(unit));

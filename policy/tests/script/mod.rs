@@ -10,6 +10,7 @@ mod lines;
 mod offers;
 mod raw;
 mod text;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -120,6 +120,7 @@ impl World {
                 format!("wants {wanted} nodes{}, of {}", with(others), names(nodes))
             }
             Flaw::Unfenced { nodes } => format!("nothing fences {}", names(nodes)),
+            Flaw::Unwatched { nodes } => format!("no watchdog on {}", names(nodes)),
         }
     }
 
@@ -247,6 +248,10 @@ impl World {
             EventKind::DrillEnded { case, after_ms } => {
                 format!("{}: {node} is back from the drill{}", self.c(*case), ms(after_ms))
             }
+            EventKind::WatchdogArmed { timeout_ms, .. } => {
+                format!("{node} has armed its watchdog of {timeout_ms} ms")
+            }
+            EventKind::WatchdogDisarmed { why } => format!("{node} has no watchdog armed: {why}"),
             EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
             EventKind::NotSwitchedOn { device, why, again } => {
                 let then = if *again { "it is tried again" } else { "that is left to a person" };

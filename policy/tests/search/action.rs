@@ -41,6 +41,8 @@ pub(crate) enum Action {
     Boot(usize),
     Hang(usize),
     Wake(usize),
+    /// The daemon of a machine that hangs is killed, which closes its watchdog.
+    Close(usize),
     Drop(usize),
     Twin(usize, Twin),
     Elect {
@@ -296,6 +298,9 @@ impl World {
             }
             if machine.hung {
                 actions.push(Action::Wake(node));
+                if machine.watchdog > 0 && may(Fault::Close) {
+                    actions.push(Action::Close(node));
+                }
             } else if machine.power && may(Fault::Hang) {
                 actions.push(Action::Hang(node));
             }
@@ -418,6 +423,7 @@ impl std::fmt::Display for Action {
             Self::Boot(node) => write!(f, "{} boots", name(node)),
             Self::Hang(node) => write!(f, "{} hangs, its units run on", name(node)),
             Self::Wake(node) => write!(f, "{} goes on", name(node)),
+            Self::Close(node) => write!(f, "the death of {}'s daemon feeds its watchdog", name(node)),
             Self::Drop(node) => write!(f, "{}'s session breaks", name(node)),
             Self::Twin(node, Twin::Clone) => write!(f, "a clone of {} says hello", name(node)),
             Self::Twin(node, Twin::Stranger) => {

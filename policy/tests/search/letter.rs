@@ -2,6 +2,8 @@
 
 use policy::{CaseId, Cause, Command, Fact, FenceOutcome, Incarnation, NodeId, Token, UnitName, Wish};
 
+use super::machine::WATCHDOG_TICKS;
+use super::step::TICK_MS;
 use super::world::{NAMES, UNITS};
 
 /// One life of a machine.
@@ -60,6 +62,7 @@ pub(crate) enum Letter {
     Lost { life: Life, session: u64, term: u64 },
     Fenced { case: u64, attempt: u32, outcome: Outcome },
     Vouched { life: Life },
+    Armed { life: Life },
 }
 
 impl Letter {
@@ -111,6 +114,13 @@ impl Letter {
                     Outcome::TimedOut => FenceOutcome::TimedOut("no answer".into()),
                 },
             },
+            Self::Armed { life } => Fact::WatchdogArmed {
+                node: node_id(life.node),
+                incarnation: life.incarnation(),
+                said_ms: 1,
+                device: "dog".into(),
+                timeout_ms: u64::from(WATCHDOG_TICKS) * TICK_MS,
+            },
             Self::Vouched { life } => {
                 return Some(Command::Wish(Wish::VouchFenced {
                     node: node_id(life.node),
@@ -144,6 +154,7 @@ impl std::fmt::Display for Letter {
             Self::Fenced { case, attempt, outcome } => {
                 write!(f, "fence of case {case}, attempt {attempt}: {outcome:?}")
             }
+            Self::Armed { life } => write!(f, "{life} has armed its watchdog"),
             Self::Vouched { life } => write!(f, "an operator's word that {life} is off"),
         }
     }

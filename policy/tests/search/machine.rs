@@ -9,6 +9,9 @@ use super::view::{Shown, Step, View};
 /// Ticks that a stop may take; every offer says so.
 pub(crate) const STOP_TICKS: u8 = 2;
 
+/// Ticks after which a watchdog resets its machine: long against the margins that the leader adds.
+pub(crate) const WATCHDOG_TICKS: u8 = 8;
+
 /// What a copy of a unit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Doing {
@@ -70,6 +73,10 @@ pub(crate) struct Machine {
     /// Whether it has acted on the end of its lease. Until then it may start units.
     pub(crate) ended: bool,
     pub(crate) must_reboot: bool,
+    /// Ticks until its watchdog resets it; 0 if none is armed.
+    pub(crate) watchdog: u8,
+    /// With a watchdog: ticks since its lease ended.
+    pub(crate) over: u8,
     /// The highest index seen in a view (F2).
     pub(crate) seen: u64,
     /// Up to which index it said which units run here.
@@ -99,6 +106,8 @@ impl Machine {
             lease: 0,
             ended: true,
             must_reboot: false,
+            watchdog: 0,
+            over: 0,
             seen: 0,
             surveyed: 0,
             copies: [copy; 2],
@@ -145,6 +154,19 @@ impl Machine {
     pub(crate) fn renew(&mut self) {
         self.lease = 1;
         self.ended = false;
+        self.over = 0;
+    }
+
+    /// Arms its watchdog, and says so.
+    pub(crate) fn arm(&mut self) -> Letter {
+        self.watchdog = WATCHDOG_TICKS;
+        Letter::Armed { life: self.life() }
+    }
+
+    /// Whether the daemon feeds the watchdog until the end of this tick (F17).
+    fn is_fed(&self) -> bool {
+        let rests = self.copies.iter().any(|copy| copy.token > 0 && copy.may_run());
+        self.alive() && (!rests || self.lease > 0 || self.over < STOP_TICKS)
     }
 
     fn running(&self) -> [bool; 2] {
@@ -289,6 +311,15 @@ impl Machine {
     }
 
     pub(crate) fn tick(&mut self) {
+        if self.watchdog > 0 {
+            self.watchdog = if self.is_fed() { WATCHDOG_TICKS } else { self.watchdog - 1 };
+            if self.watchdog == 0 {
+                return self.power_off();
+            }
+            if self.lease == 0 {
+                self.over = self.over.saturating_add(1).min(STOP_TICKS);
+            }
+        }
         self.lease = self.lease.saturating_sub(1);
         for copy in &mut self.copies {
             if let Doing::Stopping { left: Some(left), .. } = &mut copy.doing {

@@ -2,6 +2,7 @@
 
 mod action;
 mod check;
+mod inventory;
 mod letter;
 mod machine;
 mod memo;

@@ -48,6 +48,10 @@ pub(crate) enum Rule {
     TermsOfExpiry,
     /// F7: the wait covers the stop.
     StopBudget,
+    /// F17: and the time of the watchdog.
+    WatchdogTime,
+    /// F17: which the death of its daemon feeds once more.
+    FedByClosing,
     /// F6: the wait is counted within one leader's term.
     TermOfExpiry,
     /// F7, F11: an adopted copy is bound by a lease once its node knows.
@@ -104,6 +108,7 @@ struct Lent {
     heard: BTreeMap<policy::NodeId, (bool, u64)>,
     requires: BTreeMap<UnitName, BTreeSet<UnitName>>,
     goal: Option<(UnitName, Wanted)>,
+    longest: BTreeMap<policy::NodeId, u64>,
     budgets: BTreeMap<policy::NodeId, u64>,
     tenure: Option<policy::Tenure>,
     presence: BTreeMap<policy::NodeId, Presence>,
@@ -158,6 +163,9 @@ impl Lent {
             }
             if let Some(presence) = self.presence.get(id) {
                 life.presence = presence.clone();
+            }
+            if let Some(longest) = self.longest.get(id) {
+                life.chain.longest_ms = *longest;
             }
             if let Some(budget) = self.budgets.get(id) {
                 life.stop_budget_ms = *budget;
@@ -263,6 +271,14 @@ fn lend(rule: Rule, state: &mut State, entry: &mut Entry, lent: &mut Lent) {
             for (id, node) in &mut state.nodes {
                 let Some(life) = &mut node.life else { continue };
                 lent.budgets.insert(*id, std::mem::take(&mut life.stop_budget_ms));
+            }
+        }
+        (Rule::WatchdogTime | Rule::FedByClosing, Command::Decision(Decision::Expire { .. })) => {
+            for (id, node) in &mut state.nodes {
+                let Some(life) = &mut node.life else { continue };
+                lent.longest.insert(*id, life.chain.longest_ms);
+                life.chain.longest_ms =
+                    if rule == Rule::FedByClosing { life.chain.longest_ms / 2 } else { 0 };
             }
         }
         (Rule::TermOfExpiry, Command::Decision(Decision::Expire { .. })) => {

@@ -122,6 +122,23 @@ pub(crate) static SCENES: &[Scene] = &[
         ..PLAIN
     },
     Scene {
+        name: "watchdog",
+        prefix: |world, search| {
+            on_a(world, search);
+            world.carry_out(search, Action::Hang(A));
+            world.carry_out(search, Action::Tick { slow: false });
+            world.carry_out(search, Action::Lose(A));
+            // Its watchdog is about to fire.
+            for _ in 0..5 {
+                world.carry_out(search, Action::Tick { slow: false });
+            }
+        },
+        fencing: Fencing::Watchdog,
+        faults: &[(Fault::Close, 1)],
+        depth: 12,
+        ..PLAIN
+    },
+    Scene {
         name: "late loss",
         prefix: late_loss,
         fencing: Fencing::Lease,

@@ -1,8 +1,6 @@
 //! What each action does.
 
-use policy::{
-    Command, Definition, Entry, Fact, Fencing, InventoryItem, Offer, Power, Refusal, State, Wish, plan,
-};
+use policy::{Command, Definition, Entry, Fact, Fencing, Power, Refusal, State, Wish, plan};
 
 use super::action::{Action, Twin};
 use super::check::{self, Breach};
@@ -15,9 +13,9 @@ use super::world::{APP, DB, Fault, Held, NAMES, NOW, UNITS, World};
 use super::{Scene, Search};
 
 /// Length of a lease in milliseconds, and of a tick.
-const TICK_MS: u64 = 850;
+pub(crate) const TICK_MS: u64 = 850;
 /// The longest stop in milliseconds.
-const STOP_MS: u64 = super::machine::STOP_TICKS as u64 * TICK_MS;
+pub(super) const STOP_MS: u64 = super::machine::STOP_TICKS as u64 * TICK_MS;
 /// Rounds in which a plan has to settle.
 const ROUNDS: usize = 6;
 
@@ -181,6 +179,10 @@ impl World {
                 self.machines[node].hung = true;
             }
             Action::Wake(node) => self.machines[node].hung = false,
+            Action::Close(node) => {
+                self.spend(Fault::Close);
+                self.machines[node].watchdog = super::machine::WATCHDOG_TICKS;
+            }
             Action::Drop(node) => {
                 self.spend(Fault::Drop);
                 self.machines[node].connected = false;
@@ -251,6 +253,10 @@ impl World {
         match self.commit(broken, command) {
             Ok(()) => {
                 let inventory = self.machines[node].begin_session(session);
+                if search.scene.fencing == Fencing::Watchdog {
+                    let armed = self.machines[node].arm();
+                    self.post(armed);
+                }
                 self.answered[node] = 0;
                 self.dismissed[node] = false;
                 self.post(inventory);
@@ -322,22 +328,6 @@ impl World {
                 let command = other.command();
                 command.into_iter().for_each(|command| drop(self.commit(broken, command)));
             }
-        }
-    }
-
-    fn item(&self, scene: &Scene, node: usize, unit: usize, running: bool) -> InventoryItem {
-        let offered = self.machines[node].copies[unit].offered;
-        InventoryItem {
-            unit: unit_name(unit),
-            offer: offered.then(|| Offer {
-                definition: Some(definition(scene.fencing, unit)),
-                fault: None,
-                gated: true,
-                enabled: unit == DB || scene.app,
-                stop_budget_ms: STOP_MS,
-                present: true,
-            }),
-            running,
         }
     }
 
@@ -484,7 +474,7 @@ impl World {
     }
 }
 
-fn definition(fencing: Fencing, unit: usize) -> Definition {
+pub(super) fn definition(fencing: Fencing, unit: usize) -> Definition {
     let mut definition = Definition { fencing, failure_reset_ms: 1_000, ..Definition::exclusive() };
     if unit == APP {
         definition.requires.insert(unit_name(DB));

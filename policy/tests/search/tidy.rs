@@ -126,7 +126,7 @@ impl World {
                     numbers.index(revision);
                 }
                 Letter::Fenced { case, .. } => numbers.index(case),
-                Letter::Vouched { .. } => {}
+                Letter::Vouched { .. } | Letter::Armed { .. } => {}
             }
         }
         self.letters.sort_unstable();
@@ -244,6 +244,7 @@ pub(crate) fn clean(state: &mut State) {
     }
     for life in state.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
         life.since = NOW;
+        life.chain.armed.iter_mut().for_each(|armed| armed.since = NOW);
         life.gone.iter_mut().for_each(|gone| gone.at = NOW);
     }
     for unit in state.units.values_mut() {

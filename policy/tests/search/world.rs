@@ -52,9 +52,11 @@ pub(crate) enum Fault {
     Twin,
     /// An operator asks for something.
     Wish,
+    /// The daemon of a machine that hangs is killed, which feeds its watchdog once more.
+    Close,
 }
 
-pub(crate) const FAULTS: usize = 14;
+pub(crate) const FAULTS: usize = 15;
 
 /// The replicated state with its fingerprint of 64 bits, which stands for it, as the checker's own do: among a million
 /// states, two are taken for one in three searches of 10^8.

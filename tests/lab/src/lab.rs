@@ -20,6 +20,7 @@ use crate::net;
 use crate::node::Node;
 use crate::pdu::Pdu;
 use crate::place::{self, HOST, NodeRecord, Place, SERVICE, Wire, cache_dir, node_name};
+use crate::watchdog::{self, WatchdogEvent};
 use crate::witness::Timeline;
 
 /// How a lab is to be. Begin with `Options::default()`: three nodes with bookworm, power switches, nothing installed.
@@ -37,6 +38,8 @@ pub struct Options {
     pub reboots: bool,
     /// Whether each node has a power switch.
     pub bmc: bool,
+    /// Whether each node has a watchdog, as `/dev/watchdog`.
+    pub watchdog: bool,
 }
 
 impl Default for Options {
@@ -56,6 +59,7 @@ impl Options {
             extra: Vec::new(),
             reboots: true,
             bmc: true,
+            watchdog: false,
         }
     }
 
@@ -108,6 +112,7 @@ impl Lab {
             nodes,
             reboots: options.reboots,
             bmc: options.bmc,
+            watchdog: options.watchdog,
             data: cache_dir().join("labs").join(name),
             program,
         })?);
@@ -151,6 +156,9 @@ impl Lab {
             if place.record.bmc {
                 bmc::start(place, i)?;
             }
+            if place.record.watchdog {
+                watchdog::start(place, i)?;
+            }
         }
         Ok(())
     }
@@ -189,6 +197,12 @@ impl Lab {
     #[must_use]
     pub fn bmc(&self, i: usize) -> Bmc {
         bmc::bmc(&self.place, self.node(i).index())
+    }
+
+    /// What happened to the watchdog of node `i`, oldest first.
+    #[must_use]
+    pub fn watchdog_events(&self, i: usize) -> Vec<WatchdogEvent> {
+        watchdog::events(&self.place, self.node(i).index())
     }
 
     /// Power strip `feed`, from 1. It is there once it is started.
@@ -363,7 +377,8 @@ fn take_down(place: &Place) -> Result<()> {
     };
     done(crate::pdu::end_all(place));
     for i in 1..=place.count() {
-        // The switches first, so that no late command powers a node on again.
+        // The switches and watchdogs first, so that none of them powers a node on again.
+        done(watchdog::end(place, i));
         done(place.started(&format!("bmc-{}", node_name(i))).end());
         done(place.started(&format!("late-off-{}", node_name(i))).end());
     }

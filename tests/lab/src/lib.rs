@@ -35,6 +35,7 @@ mod net;
 mod node;
 mod pdu;
 mod place;
+mod watchdog;
 mod witness;
 
 pub use bmc::{BMC_PASSWORD, BMC_USER, Bmc, Fault, PowerEvent};
@@ -46,6 +47,7 @@ pub use layer::{ExtraFile, Layer};
 pub use node::Node;
 pub use pdu::{PDU_COMMUNITY, Pdu};
 pub use place::{cache_dir, remove_cache};
+pub use watchdog::WatchdogEvent;
 pub use witness::{BEAT, Gap, Overlap, Run, Timeline};
 
 /// What the `lab` program does for the lab itself, in processes of their own. Not for tests.
@@ -74,6 +76,12 @@ pub mod inner {
     /// Is the outlets of a power strip.
     pub fn pdu_hook(lab: &str, feed: usize) -> Result<()> {
         crate::pdu::hook(&Place::load(lab)?, feed)
+    }
+
+    /// Is the watchdog of a node.
+    pub fn watchdog(lab: &str, node: &str) -> Result<()> {
+        let (place, i) = at(lab, node)?;
+        crate::watchdog::serve(&place, i)
     }
 
     /// Powers a node off after some seconds.

@@ -17,6 +17,7 @@ use crate::clock::{now_ns, wait_until};
 use crate::host::{Lock, call};
 use crate::net;
 use crate::place::{Place, node_name};
+use crate::watchdog;
 
 /// What systemd-nspawn exits with when the node wants to boot again.
 const REBOOT: i32 = 133;
@@ -179,6 +180,7 @@ fn start(place: &Place, i: usize, groups: &Groups) -> Result<Child> {
         .args(["--resolv-conf=off", "--timezone=off"])
         .arg(bind(place.shared(), "/shared"))
         .arg(bind(place.witness(), "/witness"))
+        .args(place.record.watchdog.then(|| bind(watchdog::device(place, i), "/dev/watchdog")))
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         // Pure version 2 in the node, whatever the host has; and its own /proc/sys/net to write, as a machine has.

@@ -110,6 +110,8 @@ enum Verb {
     #[command(hide = true)]
     PduHook { name: String, feed: usize },
     #[command(hide = true)]
+    Watchdog { name: String, node: String },
+    #[command(hide = true)]
     LateOff { name: String, node: String, seconds: u64 },
 }
 
@@ -224,6 +226,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
         }
         Verb::PduHook { name, feed } => lab::inner::pdu_hook(&name, feed)?,
+        Verb::Watchdog { name, node } => lab::inner::watchdog(&name, &node)?,
         Verb::LateOff { name, node, seconds } => lab::inner::late_off(&name, &node, seconds)?,
     }
     Ok(ExitCode::SUCCESS)

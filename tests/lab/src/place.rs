@@ -38,6 +38,8 @@ pub(crate) struct Record {
     /// Whether a node that asks for a reboot gets one; else it stays off.
     pub(crate) reboots: bool,
     pub(crate) bmc: bool,
+    /// Whether each node has a watchdog.
+    pub(crate) watchdog: bool,
     pub(crate) data: PathBuf,
     /// The `lab` program, run by the IPMI simulators and to keep the nodes.
     pub(crate) program: PathBuf,

@@ -19,6 +19,7 @@ impl Cluster {
     /// Boots the nodes and does nothing more: no node is in a cluster.
     pub fn bare(name: &str, plan: Plan) -> Result<Cluster> {
         let mut options = Options::of(plan.nodes, plan.suite).with_deb(package()?);
+        options.watchdog = plan.watchdog;
         options.packages = plan.packages.clone();
         options.extra = plan.extra.clone();
         options.extra.push(ExtraFile {

@@ -18,6 +18,8 @@ pub struct Plan {
     pub members: Vec<usize>,
     /// Whether each node gets its power switch as a fence device.
     pub fencing: bool,
+    /// Whether each node has a watchdog.
+    pub watchdog: bool,
     /// Agent of the fence devices.
     pub agent: &'static str,
     /// Deadline of one call of an agent, in seconds.
@@ -57,6 +59,7 @@ impl Plan {
             joined: nodes,
             members: Vec::new(),
             fencing: true,
+            watchdog: false,
             agent: "fence_ipmilan",
             agent_timeout_s: 6,
             quarantine_s: 3,

@@ -182,6 +182,7 @@ async fn run(
         held,
         releasing,
         left_filed,
+        left_armed: false,
         gated: Gated::default(),
     });
     tokio::spawn(client::run(client::Setup {

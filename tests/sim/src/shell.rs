@@ -178,7 +178,10 @@ impl Shell {
             | Action::Withdraw { .. }
             | Action::Unspool { .. }
             | Action::Exit(_)
-            | Action::Show(..) => {}
+            | Action::Show(..)
+            // These machines have no watchdogs, and no unit that rests on one.
+            | Action::Arm
+            | Action::Disarm => {}
         }
     }
 
@@ -238,6 +241,7 @@ fn discover(machine: &Shared) -> Discovery {
             assembly: None,
             rank: None,
             check: None,
+            gone: None,
         };
         (name.clone(), found)
     });

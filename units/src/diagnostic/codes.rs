@@ -85,8 +85,8 @@ codes! {
         "The unit may run twice after the loss of a node. Say `Fencing=required` unless that is harmless.";
     LeaseExclusive "U0028" "An exclusive unit relies on `Fencing=lease`.",
         "It is exclusive only while convoked lives and is scheduled on a lost node. `Fencing=required` needs no such trust.";
-    NoWatchdog "U0029" "`Fencing=watchdog` is used, but this version has no self-fencing chain.",
-        "Say `Fencing=required`.";
+    WatchdogExclusive "U0029" "An exclusive unit relies on `Fencing=watchdog`.",
+        "It is exclusive only where a lost node is reset by its watchdog. A virtual machine that is paused escapes it: where machines can be paused, suspended or migrated, say `Fencing=required`.";
     RepeatedItem "U0030" "A list names the same thing twice.",
         "Remove one of them; for weights the last one counts.";
     LazyUnmount "U0031" "An exclusive mount has `LazyUnmount=yes`.",

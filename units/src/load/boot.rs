@@ -41,6 +41,9 @@ const PROTECTED: &[&str] = &[
     "convoke-",
 ];
 
+/// Resource agents, `convoke-ocf@.service`: ours, and made to be cluster units.
+const RESOURCES: &str = "convoke-ocf";
+
 /// Targets of the boot and the shutdown.
 const TARGETS: &[&str] = &[
     "basic",
@@ -171,6 +174,6 @@ pub(crate) fn is_protected(id: &str) -> bool {
     PROTECTED.iter().any(|p| {
         *p == id
             || p.strip_suffix('@').is_some_and(|prefix| name.instance.is_some() && name.prefix == prefix)
-            || (p.ends_with('-') && name.prefix.starts_with(p))
+            || (p.ends_with('-') && name.prefix.starts_with(p) && name.prefix != RESOURCES)
     })
 }

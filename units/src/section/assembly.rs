@@ -174,12 +174,16 @@ impl Section {
     /// The programs that the cluster runs for it on this node, by their keys.
     pub fn programs(&self) -> impl Iterator<Item = (&'static str, &Program)> {
         let check = self.check.iter().map(|check| ("CheckExec", &check.program));
+        let gone = self.gone.iter().map(|program| ("GoneExec", program));
         let assembly = self.assembly.iter();
-        let assembly = assembly.flat_map(|assembly| {
-            let ready = assembly.ready.as_ref().map(|program| ("Ready", program));
-            std::iter::once(("Position", &assembly.position)).chain(ready)
-        });
-        assembly.chain(self.rank.as_ref().map(|program| ("Rank", program))).chain(check)
+        assembly
+            .flat_map(|assembly| {
+                let ready = assembly.ready.as_ref().map(|program| ("Ready", program));
+                std::iter::once(("Position", &assembly.position)).chain(ready)
+            })
+            .chain(self.rank.as_ref().map(|program| ("Rank", program)))
+            .chain(check)
+            .chain(gone)
     }
 }
 

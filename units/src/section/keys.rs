@@ -38,6 +38,7 @@ pub(super) const SUPPORTED: &[&str] = &[
     "CheckExec",
     "CheckIntervalSec",
     "CheckTimeoutSec",
+    "GoneExec",
 ];
 
 /// The known key that a misspelt one was probably meant to be.

@@ -9,7 +9,7 @@ mod keys;
 mod merge;
 mod role;
 pub(crate) mod specifier;
-pub(crate) mod timespan;
+pub mod timespan;
 mod value;
 
 use std::collections::BTreeMap;
@@ -79,6 +79,9 @@ pub struct Section {
     /// How its health is checked beside systemd's own means; `None` if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
+    /// `GoneExec=`: says, once it is stopped, whether anything of it is left outside its processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Program>,
 }
 
 impl Section {

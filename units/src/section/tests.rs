@@ -51,6 +51,7 @@ fn an_empty_section_is_exclusive_and_fenced() {
             assembly: None,
             rank: None,
             check: None,
+            gone: None,
         }
     );
 }
@@ -152,12 +153,12 @@ fn bad_values_are_errors_with_place_and_help() {
         ("Rank=/bin/rank", Code::BadRole, 6),
         ("Assembly=serial", Code::BadValue, 10),
         ("CheckExec=bin/check", Code::BadValue, 11),
+        ("GoneExec=./gone", Code::BadValue, 10),
         ("CheckIntervalSec=0\nCheckExec=/bin/check", Code::BadValue, 18),
         ("CheckTimeoutSec=infinity\nCheckExec=/bin/check", Code::BadValue, 17),
         ("CheckIntervalSec=1s", Code::NoCheck, 18),
         ("CheckTimeoutSec=1s", Code::NoCheck, 17),
         ("Replica=1", Code::UnknownKey, 1),
-        ("Fencing=watchdog", Code::NoWatchdog, 9),
     ];
     for (body, code, column) in table {
         let (section, found) = one(body);
@@ -189,6 +190,11 @@ fn fencing_and_quorum_loss_must_go_together() {
         ("Fencing=lease\nOnQuorumLoss=freeze", vec![(Code::NeedsStop, Severity::Error)]),
         ("Replicas=2\nFencing=lease", vec![(Code::NeedsStop, Severity::Error)]),
         ("Fencing=lease", vec![(Code::LeaseExclusive, Severity::Warning)]),
+        ("Fencing=watchdog\nOnQuorumLoss=continue", vec![(Code::NeedsStop, Severity::Error)]),
+        ("Replicas=2\nFencing=watchdog", vec![(Code::NeedsStop, Severity::Error)]),
+        ("Fencing=watchdog", vec![(Code::WatchdogExclusive, Severity::Warning)]),
+        ("Fencing=watchdog\nOnQuorumLoss=reboot", vec![(Code::WatchdogExclusive, Severity::Warning)]),
+        ("Replicas=2\nFencing=watchdog\nOnQuorumLoss=stop", vec![]),
         ("Fencing=none", vec![(Code::NotExclusive, Severity::Warning)]),
         ("Replicas=2\nFencing=lease\nOnQuorumLoss=stop", vec![]),
         ("OnQuorumLoss=continue", vec![]),

@@ -2,8 +2,10 @@
 
 /// A span of time as a unit file gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TimeSpan {
+pub enum TimeSpan {
+    /// Microseconds.
     Micros(u64),
+    /// `infinity`.
     Infinity,
 }
 
@@ -40,7 +42,7 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 /// Reads a span; a bare number is seconds. `None` if it is none, or too large to count.
-pub(crate) fn parse(text: &str) -> Option<TimeSpan> {
+pub fn parse(text: &str) -> Option<TimeSpan> {
     let mut rest = text.trim();
     if rest == "infinity" {
         return Some(TimeSpan::Infinity);

@@ -91,6 +91,8 @@ pub enum Left {
     Swapping(String),
     /// More parts than are looked at.
     TooManyParts,
+    /// Something outside its processes, as a program of its own says, in words.
+    Outside(String),
     /// It could not be read.
     Unknown(String),
 }
@@ -108,6 +110,7 @@ impl fmt::Display for StillThere {
             Left::Processes(text) => f.write_str(text)?,
             Left::Mounted(place) => write!(f, "{place} is still mounted")?,
             Left::Swapping(what) => write!(f, "{what} is still used as swap")?,
+            Left::Outside(text) => write!(f, "GoneExec= says that it is not gone: {text}")?,
             Left::TooManyParts => write!(f, "it has more than {PARTS_MAX} parts")?,
             Left::Unknown(error) => write!(f, "its state cannot be read: {error}")?,
         }

@@ -105,6 +105,20 @@ impl Systemd {
         self.manager_property::<String>("SystemState").await.map(|word| SystemState::parse(&word))
     }
 
+    /// How long a watchdog waits at an orderly reboot, by `RebootWatchdogSec=`: PID 1 sets the device to it then; 0 where
+    /// it leaves the device alone, or does not know of this.
+    ///
+    /// # Errors
+    /// When PID 1 cannot be asked.
+    pub async fn reboot_watchdog(&self) -> Result<Duration, Error> {
+        match self.manager_property::<u64>("RebootWatchdogUSec").await {
+            Err(Error::Refused { .. }) => Ok(Duration::ZERO),
+            // systemd's word for no time at all.
+            Ok(u64::MAX) => Ok(Duration::ZERO),
+            other => other.map(Duration::from_micros),
+        }
+    }
+
     /// How often the user space was restarted since the kernel started (part of the incarnation, rule F35);
     /// 0 where systemd does not know soft reboots.
     ///

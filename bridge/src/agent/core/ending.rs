@@ -20,9 +20,9 @@ impl Agent {
                 self.leave();
                 for unit in self.units.values_mut() {
                     // In maintenance the daemon may be taken away under what runs, but not under what others count as
-                    // ended after a time (F7, F8). Of a machine that goes down it says the truth, as always.
+                    // ended after a time (F7, F8, F17). Of a machine that goes down it says the truth, as always.
                     let ends = |held: &Permit| {
-                        let by_time = held.terms.fencing == Fencing::Lease;
+                        let by_time = matches!(held.terms.fencing, Fencing::Lease | Fencing::Watchdog);
                         (held.terms.exclusive || by_time) && !held.outlasts_the_lease()
                     };
                     let goes = kind == Shutdown::SystemDown || unit.held.as_ref().is_some_and(ends);
@@ -53,6 +53,7 @@ impl Agent {
         if (unanswered == 0 || now.boot_ms.saturating_sub(since) >= patience)
             && let Some(ending) = self.ending.take()
         {
+            self.part_with_watchdog();
             self.actions.push(Action::Exit(ending.done));
         }
     }

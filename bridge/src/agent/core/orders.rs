@@ -131,6 +131,9 @@ impl Agent {
 
     fn fact_taken(&mut self, number: u64, outcome: Result<(), policy::Refusal>) {
         let Some(fact) = self.outbox.taken(number) else { return };
+        if let Fact::WatchdogArmed { said_ms, .. } | Fact::WatchdogDisarmed { said_ms, .. } = &fact {
+            self.chain_told(*said_ms, outcome.is_ok());
+        }
         if let Err(refusal) = outcome {
             tracing::debug!(?fact, %refusal, "the cluster did not take a fact");
         }

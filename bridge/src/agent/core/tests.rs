@@ -9,6 +9,7 @@ mod maintenance;
 mod releases;
 mod stops;
 mod survey;
+mod watchdog;
 
 use policy::{Cause, Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms, Token};
 use units::systemd::{ActiveState, JobKind, JobResult, Reading, Relations, SystemState, Times};
@@ -57,6 +58,7 @@ fn plain() -> Found {
         assembly: None,
         rank: None,
         check: None,
+        gone: None,
     }
 }
 
@@ -160,6 +162,7 @@ impl Lab {
             held: named(held),
             releasing: named(releasing),
             left_filed: BTreeMap::new(),
+            left_armed: false,
             gated: Gated::default(),
         });
         let now = Now { boot_ms: 100_000, mono: Duration::from_secs(100), leased: true, ends_ms: 0 };
@@ -284,6 +287,8 @@ fn tell(action: &Action) -> String {
         Action::GateSettle { .. } => "settle".into(),
         Action::Withdraw { id, unit, by } => format!("take back {id} for {unit} by {by}"),
         Action::TakeDown { why, .. } => format!("take down: {why}"),
+        Action::Arm => "arm".into(),
+        Action::Disarm => "disarm".into(),
         Action::EndLease => "end lease".into(),
         Action::Reload => "reload".into(),
         Action::Mend { unit } => format!("mend {unit}"),
@@ -308,6 +313,8 @@ fn fact_in_words(fact: &Fact) -> String {
         Fact::Started { unit, token, .. } => format!("started {unit} {token}"),
         Fact::Released { unit, token, because, .. } => format!("released {unit} {token} {because:?}"),
         Fact::NodeLeaving { .. } => "leaving".into(),
+        Fact::WatchdogArmed { device, timeout_ms, .. } => format!("armed {device} {timeout_ms}"),
+        Fact::WatchdogDisarmed { why, .. } => format!("unarmed: {why}"),
         Fact::Surveyed { index, .. } => format!("surveyed {index}"),
         other => format!("{other:?}"),
     }

@@ -257,7 +257,7 @@ fn without_a_permit_a_replica_is_left_to_the_cluster() {
     let replica = |run: Run| {
         given(Some(None), Some(TOKEN), run).with(|given| {
             if let Some(held) = given.held.as_mut() {
-                held.terms = Terms::of(&Definition::replicated(Replicas::All), 1, 1_000);
+                held.terms = Terms::of(&Definition::replicated(Replicas::All), 1, 1_000, 0);
                 assert_eq!(held.terms.on_stop_failure, OnStopFailure::Block);
             }
         })

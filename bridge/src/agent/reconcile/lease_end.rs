@@ -32,7 +32,8 @@ impl Agent {
             budget_ms = budget_ms.saturating_add(held.terms.stop_budget_ms);
             // Others count from the end of the lease (F7), which a daemon that was killed or halted hears of late. What
             // is fenced by its power has the time that an orderly stop takes.
-            if held.terms.fencing == Fencing::Lease && now.ends_ms > 0 {
+            let by_time = matches!(held.terms.fencing, Fencing::Lease | Fencing::Watchdog);
+            if by_time && now.ends_ms > 0 {
                 from_ms = from_ms.min(now.ends_ms);
             }
             match fate {

@@ -26,6 +26,7 @@ impl View<'_> {
         alarms.extend(self.units_in_trouble());
         alarms.extend(self.pressing_flaws(flaws));
         alarms.extend(self.unfenceable());
+        alarms.extend(self.unwatched());
         alarms.extend(self.too_few_voters());
         alarms.sort_by_key(|alarm| alarm.severity != "alert");
         alarms
@@ -79,6 +80,22 @@ impl View<'_> {
         let held = self.state.fencing_held_until().is_some_and(|until| until > self.now);
         // What fencing waited for is over by itself, long before the nodes are back.
         self.state.alarms.iter().filter(|(kind, _)| held || **kind != AlarmKind::ManyLost).map(line).collect()
+    }
+
+    /// Nodes that hold what rests on a watchdog that is not armed any more: lost, they are waited for until there is proof.
+    fn unwatched(&self) -> Vec<AlarmLine> {
+        let nodes = self.state.nodes.iter().filter(|(id, _)| self.state.rests_on_watchdog(**id));
+        let faults = nodes.filter_map(|(_, node)| Some((node, node.in_session()?.unwatched()?)));
+        let line = |(node, why): (&Node, &str)| {
+            let name = &node.name;
+            alert(
+                format!("units on {name} rest on its watchdog (Fencing=watchdog), which is not armed: {why}"),
+                format!(
+                    "mend it on {name}, or move them away; until then a loss of {name} needs a fence or your word"
+                ),
+            )
+        };
+        faults.map(line).collect()
     }
 
     /// A node that spoke after its proof is told to reboot and does so in a second. What it may have written before

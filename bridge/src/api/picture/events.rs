@@ -108,6 +108,8 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::DrillFailed { .. } => "fence-drill-failed",
         EventKind::DrillCancelled { .. } => "fence-drill-cancelled",
         EventKind::DrillEnded { .. } => "fence-drill-ended",
+        EventKind::WatchdogArmed { .. } => "watchdog-armed",
+        EventKind::WatchdogDisarmed { .. } => "watchdog-disarmed",
         EventKind::SwitchedOn { .. } => "switched-on",
         EventKind::NotSwitchedOn { .. } => "not-switched-on",
         EventKind::LeftOff { .. } => "left-off",
@@ -274,6 +276,10 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::DrillEnded { after_ms, .. } => {
             format!("{node} is back from the drill, {after_ms} ms after its power was seen off")
         }
+        EventKind::WatchdogArmed { device, timeout_ms } => {
+            format!("{node} has armed {device}: it is reset {} s after it was last fed", timeout_ms / 1000)
+        }
+        EventKind::WatchdogDisarmed { why } => format!("{node} has no watchdog armed: {why}"),
         EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
         EventKind::NotSwitchedOn { device, why, again } => {
             let then = if *again { "it is tried again" } else { "nobody tries it any more" };
@@ -294,6 +300,9 @@ fn expired(state: &State, event: &Event) -> &'static str {
     match unit.and_then(policy::Unit::definition).map(|definition| definition.fencing) {
         Some(Fencing::Lease) => {
             "the node is lost, and the time in which it stops the unit by itself is over (Fencing=lease)"
+        }
+        Some(Fencing::Watchdog) => {
+            "the node is lost, and its own watchdog has reset it by now (Fencing=watchdog)"
         }
         Some(Fencing::None) => "the node is lost, and Fencing=none waits for no proof that it stopped",
         _ => "the node is lost, and the time after which its copy does not count is over",

@@ -216,6 +216,16 @@ impl View<'_> {
                     format!("add a device for {nodes} with `convoke config apply FILE`"),
                 )
             }
+            Flaw::Unwatched { nodes } => {
+                let nodes = self.nodes_of(nodes);
+                (
+                    "unwatched",
+                    format!(
+                        "it has Fencing=watchdog, and no watchdog is armed on {nodes}: it is not started there"
+                    ),
+                    "`convoke status NODE` says why; see [watchdog] in convoke.toml(5)".to_owned(),
+                )
+            }
         }
     }
 }

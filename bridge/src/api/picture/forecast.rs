@@ -227,6 +227,9 @@ fn step(state: &State, event: &Event, now: Millis) -> Option<StepLine> {
                 Some(policy::Fencing::Lease) => {
                     format!("count {unit} on {node} as ended: its lease and the time of its stop are over")
                 }
+                Some(policy::Fencing::Watchdog) => {
+                    format!("count {unit} on {node} as ended: its own watchdog has reset it by then")
+                }
                 _ => format!("count {unit} on {node} no more: Fencing=none waits for no proof"),
             }
         }

@@ -1,9 +1,9 @@
 //! How a node is shown.
 
-use policy::{FencePhase, Node, NodeId, Power, Presence, Role};
+use policy::{FencePhase, Life, Node, NodeId, Power, Presence, Role};
 
 use super::{View, seconds_until};
-use crate::api::model::{DeviceLine, NodeLine};
+use crate::api::model::{DeviceLine, NodeLine, WatchdogLine};
 
 impl View<'_> {
     pub(super) fn node_line(&self, id: NodeId) -> Option<NodeLine> {
@@ -27,6 +27,7 @@ impl View<'_> {
             fencing_error,
             devices: self.device_lines(id, node),
             drills: self.drill_lines(id),
+            watchdog: node.life.as_ref().and_then(|life| self.watchdog_line(life)),
             addresses: node.addresses.clone(),
             units: self
                 .state
@@ -108,6 +109,16 @@ impl View<'_> {
             Some(Power::Off) => ("unready", Some("it read OFF while the node was running".to_owned())),
             Some(Power::Unknown(error)) => ("unready", Some(error.clone())),
         }
+    }
+
+    fn watchdog_line(&self, life: &Life) -> Option<WatchdogLine> {
+        let armed = life.chain.armed.as_ref();
+        (armed.is_some() || life.chain.why.is_some()).then(|| WatchdogLine {
+            device: armed.map(|armed| armed.device.clone()),
+            timeout_ms: armed.map(|armed| armed.timeout_ms),
+            since_s: armed.map(|armed| self.now.saturating_sub(armed.since) / 1000),
+            error: life.chain.why.clone(),
+        })
     }
 
     fn device_lines(&self, id: NodeId, node: &Node) -> Vec<DeviceLine> {

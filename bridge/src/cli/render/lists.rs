@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::tone;
-use crate::api::model::{CopyLine, DeviceLine, NodeLine, Overview, UnitLine};
+use crate::api::model::{CopyLine, DeviceLine, NodeLine, Overview, UnitLine, WatchdogLine};
 use crate::cli::out::{Row, Style, Tone};
 
 /// Whether somebody confirms what is shown.
@@ -130,6 +130,9 @@ pub(in crate::cli) fn node(node: &NodeLine, picture: &Overview, style: Style) ->
         (Some(device), Some(error)) => format!("{}, by {device}: {error}", node.fencing),
     };
     line("fencing", &fencing);
+    if let Some(watchdog) = &node.watchdog {
+        line("watchdog", &watchdog_text(watchdog));
+    }
     if let Some(incarnation) = &node.incarnation {
         line("incarnation", incarnation);
     }
@@ -209,8 +212,30 @@ fn drills(node: &NodeLine) -> Vec<String> {
     levels.iter().map(line).collect()
 }
 
-/// A row for each device of a node; the node itself stands in the first.
+fn watchdog_text(watchdog: &WatchdogLine) -> String {
+    let error = watchdog.error.as_deref().unwrap_or("unknown");
+    match (&watchdog.device, watchdog.timeout_ms, watchdog.since_s) {
+        (Some(device), Some(timeout_ms), Some(since_s)) => format!(
+            "armed for {since_s} s: {device}, fed by convoked, resets it {} s after the last feed",
+            timeout_ms / 1000
+        ),
+        _ => format!("not armed: {error}"),
+    }
+}
+
+/// A row for each device of a node and for its watchdog; the node itself stands in the first.
 fn fence_rows(node: &NodeLine) -> Vec<Row> {
+    let mut rows = device_rows(node);
+    rows.extend(node.watchdog.as_ref().map(|watchdog| {
+        let state = if watchdog.device.is_some() { "ready" } else { "unready" };
+        let blank = [(Tone::Plain, String::new()), (Tone::Plain, String::new())];
+        let cells = [(tone(state), state.to_owned()), (Tone::Plain, "its own watchdog".to_owned())];
+        Row { cells: blank.into_iter().chain(cells).collect(), notes: vec![watchdog_text(watchdog)] }
+    }));
+    rows
+}
+
+fn device_rows(node: &NodeLine) -> Vec<Row> {
     let whose = [(Tone::Strong, node.name.clone()), (tone(&node.state), node.state.clone())];
     if node.devices.is_empty() {
         let tone = if node.fencing == "none" { Tone::Plain } else { tone(&node.fencing) };

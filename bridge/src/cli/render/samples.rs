@@ -18,6 +18,7 @@ pub(in crate::cli) fn node(name: &str) -> NodeLine {
         fencing_error: None,
         devices: vec![device(&format!("bmc-{name}"), 1)],
         drills: Vec::new(),
+        watchdog: None,
         addresses: vec!["10.0.0.1:7433".to_owned()],
         units: Vec::new(),
         quarantine_s: None,

@@ -229,3 +229,23 @@ fn a_lost_record_of_releases_trusts_only_what_is_seen_running() {
     // A permit of a later state is newer than anything that was forgotten.
     assert!(lab.order(vec![view("db.service", 9, Phase::Granted)]).contains("start db.service 9"));
 }
+
+#[test]
+fn what_says_that_it_is_gone_is_asked_at_each_stop_and_counts_in_its_time() {
+    let mut lab = lab();
+    let program = units::section::Program { path: "/usr/bin/gone".into(), args: Vec::new() };
+    let found = Found { gone: Some(program.clone()), ..plain() };
+    let seen = reading("db.service", ActiveState::Active, "running", "success");
+    let budget = |found: &Found| crate::agent::offer::offer(found, &seen, 500).stop_budget_ms;
+    assert_eq!((budget(&plain()), budget(&found)), (4_500, 9_500));
+    let found = BTreeMap::from([("db.service".into(), found)]);
+    lab.hear(Event::Discovered(Discovery { found, ..Discovery::default() }));
+    lab.order(vec![view("db.service", 7, Phase::Granted)]);
+    lab.end("db.service", End::Started { job: "done".into(), look: Box::new(look("db.service", up())) });
+    lab.order(vec![view("db.service", 7, Phase::Revoking(policy::StopReason::Moved))]);
+    let asked = lab.done.iter().rev().find_map(|action| match action {
+        Action::Begin { work: Work::Stop(stop), .. } => stop.gone.clone(),
+        _ => None,
+    });
+    assert_eq!(asked, Some(program));
+}

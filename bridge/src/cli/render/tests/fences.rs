@@ -1,7 +1,7 @@
 //! What `convoke fence` prints.
 
 use super::*;
-use crate::api::model::{DeviceLine, DrillLine};
+use crate::api::model::{DeviceLine, DrillLine, WatchdogLine};
 use crate::cli::render::samples::device;
 
 #[test]
@@ -43,4 +43,28 @@ fn each_device_of_a_node_has_a_line() {
   no fence is open
 ";
     assert_eq!(fences(&picture, STYLE), expected);
+}
+
+#[test]
+fn a_node_s_own_watchdog_is_told_with_what_it_does() {
+    let armed = WatchdogLine {
+        device: Some("/dev/watchdog0".to_owned()),
+        timeout_ms: Some(5_000),
+        since_s: Some(61),
+        error: None,
+    };
+    let error = Some("/dev/watchdog cannot be opened: No such file or directory (os error 2)".to_owned());
+    let mut picture = picture();
+    picture.nodes[0].watchdog = Some(armed);
+    picture.nodes[1].watchdog = Some(WatchdogLine { device: None, timeout_ms: None, since_s: None, error });
+    let text = fences(&picture, STYLE);
+    let armed = "armed for 61 s: /dev/watchdog0, fed by convoked, resets it 5 s after the";
+    for expected in ["ready    its own watchdog\n", &format!("    {armed}\n"), "unready  its own watchdog\n"]
+    {
+        assert!(text.contains(expected), "{expected:?} in\n{text}");
+    }
+    let text = super::super::node(&picture.nodes[0], &picture, STYLE);
+    assert!(text.contains("watchdog    armed for 61 s"), "{text}");
+    let text = super::super::node(&picture.nodes[1], &picture, STYLE);
+    assert!(text.contains("watchdog    not armed: /dev/watchdog cannot be opened"), "{text}");
 }
