@@ -85,7 +85,9 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Fence { verb: Some(Fence::Describe { agent, read }) } => {
             agents::describe(&agent, read.json).await?;
         }
-        Verb::EnableRecipe { name } => recipe::enable("/".as_ref(), name.as_deref())?,
+        Verb::EnableRecipe { name, instance } => {
+            recipe::enable("/".as_ref(), name.as_deref(), instance.as_deref())?;
+        }
         Verb::Ocf { verb } => ocf::ocf("/".as_ref(), verb).await?,
         verb => ask(&Bus::connect().await?, verb).await?,
     }

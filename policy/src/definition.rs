@@ -141,6 +141,9 @@ pub struct Definition {
     pub failure_reset_ms: Millis,
     /// `Assembly=` and its keys, of a clustered service.
     pub assembly: Option<Assembly>,
+    /// Whether `Rank=` names a program: it is a role, held by the node whose copy of the unit beside it is the best.
+    #[serde(default)]
+    pub rank: bool,
 }
 
 impl Definition {
@@ -171,6 +174,7 @@ impl Definition {
             failures_max: 1,
             failure_reset_ms: 600_000,
             assembly: None,
+            rank: false,
         }
     }
 
@@ -229,11 +233,19 @@ impl Definition {
             || self.on_quorum_loss != other.on_quorum_loss
             || self.on_stop_failure != other.on_stop_failure
             || self.assembly != other.assembly
+            || self.rank != other.rank
+            || (self.rank && self.same_node_as != other.same_node_as)
     }
 
     /// Why no permit may ever carry these terms (F7), if so.
     #[must_use]
     pub fn contradiction(&self) -> Option<&'static str> {
+        if self.rank && !self.is_exclusive() {
+            return Some("Rank= is for an exclusive unit: one holds the role");
+        }
+        if self.rank && self.same_node_as.len() != 1 {
+            return Some("Rank= needs one unit in SameNodeAs=, whose copies are ranked");
+        }
         if let Some(assembly) = &self.assembly {
             if self.replicas == Replicas::Count(1) {
                 return Some("Assembly= is for a unit of several replicas");

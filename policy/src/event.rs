@@ -154,6 +154,15 @@ pub enum EventKind {
         /// Who.
         by: String,
     },
+    /// By which rank the holder of a role was chosen.
+    RankChosen {
+        /// Of which history.
+        identity: String,
+        /// The best that was heard.
+        rank: i64,
+        /// Nodes that may have had the latest data once and were not heard.
+        without: Vec<NodeId>,
+    },
     /// Who is to start a clustered service alone.
     Elected {
         /// The gathering.

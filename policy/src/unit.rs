@@ -9,6 +9,7 @@ use crate::definition::{Definition, Fencing, Replicas};
 use crate::maintenance::Maintenance;
 use crate::name::{Millis, NodeId, Token};
 use crate::permit::Permit;
+use crate::succession::Succession;
 
 /// The definition in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +103,9 @@ pub struct Unit {
     pub last_node: Option<NodeId>,
     /// What is remembered of its boot-up, if it is a clustered service.
     pub boot_up: Option<BootUp>,
+    /// What is remembered of who may hold it, if it is a role.
+    #[serde(default)]
+    pub succession: Option<Succession>,
 }
 
 impl Unit {
@@ -121,6 +125,7 @@ impl Unit {
             last_token: None,
             last_node: None,
             boot_up: None,
+            succession: None,
         }
     }
 

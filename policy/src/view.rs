@@ -53,6 +53,9 @@ pub struct NodeView {
     pub stops_before: BTreeMap<UnitName, BTreeSet<UnitName>>,
     /// What the node owes to clustered services (F16).
     pub assembly: BTreeMap<UnitName, Duty>,
+    /// Roles of which the node is to say its rank, by a look that began with a view of this index or later.
+    #[serde(default)]
+    pub ranks: BTreeMap<UnitName, u64>,
 }
 
 impl State {
@@ -88,6 +91,7 @@ impl State {
         let held: BTreeSet<&UnitName> = permits.iter().map(|permit: &PermitView| &permit.unit).collect();
         stops_before.retain(|name, _| held.contains(name));
         let duties = self.units.keys().filter_map(|name| Some((name.clone(), self.duty(name, id)?)));
+        let ranks = self.units.keys().filter_map(|name| Some((name.clone(), self.rank_due(name, id)?)));
         NodeView {
             index: self.index,
             permits,
@@ -96,6 +100,7 @@ impl State {
             stop: BTreeSet::new(),
             stops_before,
             assembly: duties.collect(),
+            ranks: ranks.collect(),
         }
     }
 }

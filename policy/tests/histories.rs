@@ -32,6 +32,15 @@ fn play_service(seed: u64, broken: Option<Mutation>) -> Result<World, Box<(Viola
     }
 }
 
+/// The same, in a world with a replicated database and its role (P80 to P85).
+fn play_database(seed: u64, broken: Option<Mutation>) -> Result<World, Box<(Violation, World)>> {
+    let mut world = World::with_database(seed, broken);
+    match play_in(&mut world, broken, SERVICE_STEPS) {
+        Ok(()) => Ok(world),
+        Err(violation) => Err(Box::new((violation, world))),
+    }
+}
+
 fn play_in(world: &mut World, broken: Option<Mutation>, steps: usize) -> Result<(), Violation> {
     let mut outcome = world.found();
     for _ in 0..steps {
@@ -146,4 +155,21 @@ fn a_rule_of_the_boot_up_left_out_is_found() {
         }
     }
     assert!(unfound.is_empty(), "left out and not missed: {unfound:?}");
+}
+
+#[test]
+fn random_histories_of_a_role_break_nothing() {
+    let only = std::env::var("CONVOKE_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    let mut choices = 0;
+    for seed in only.map_or(0..seeds(40), |seed| seed..seed + 1) {
+        match play_database(seed, None) {
+            Ok(world) => choices += world.database.map_or(0, |database| database.choices),
+            Err(failure) => {
+                let lines = if only.is_some() { usize::MAX } else { 30 };
+                panic!("{}", tell(seed, &failure.0, &failure.1, lines));
+            }
+        }
+    }
+    eprintln!("{choices} choices");
+    assert!(only.is_some() || choices > 40, "only {choices} choices: nothing was tried");
 }

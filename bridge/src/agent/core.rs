@@ -47,6 +47,8 @@ pub(super) struct View {
     survey: u64,
     /// What this node owes to clustered services (F16).
     pub(super) assembly: BTreeMap<UnitName, policy::Duty>,
+    /// Roles of which this node is to say its rank, by a look at this index or later.
+    pub(super) ranks: BTreeMap<UnitName, u64>,
 }
 
 /// An end of the daemon that was asked for.

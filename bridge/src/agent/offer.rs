@@ -36,6 +36,8 @@ pub struct Found {
     pub members: Vec<String>,
     /// The programs and variables of a clustered service.
     pub assembly: Option<section::Assembly>,
+    /// The program that ranks this node for a role.
+    pub rank: Option<section::Program>,
     /// The program that says whether its copy is well.
     pub check: Option<section::Check>,
     /// The program that says, once it is stopped, whether anything of it is left outside its processes.
@@ -56,6 +58,7 @@ impl Found {
             pulled_in: unit.enabled,
             members: unit.members.clone(),
             assembly: unit.section.as_ref().and_then(|section| section.assembly.clone()),
+            rank: unit.section.as_ref().and_then(|section| section.rank.clone()),
             check: unit.section.as_ref().and_then(|section| section.check.clone()),
             gone: unit.section.as_ref().and_then(|section| section.gone.clone()),
         }
@@ -110,6 +113,7 @@ pub(super) fn definition(section: &Section) -> Definition {
         // For ever: longer than any cluster runs, and far from overflow.
         failure_reset_ms: section.failure_reset_ms.unwrap_or(u64::MAX / 4),
         assembly: section.assembly.as_ref().map(assembly),
+        rank: section.rank.is_some(),
     }
 }
 
@@ -233,7 +237,7 @@ mod tests {
                     Wants=w.service\nBindsTo=bt.service\nPartOf=p.target\n\
                     After=c.service\nBefore=d.service\nConflicts=e.service\nSameNodeAs=ip.service\nNodes=n1 rack=a\nPrefer=n2:50 ssd=yes\nStickiness=7\n\
                     OtherNodeThan=f.service\nAvoid=n3:20\nSpread=rack\nUses=memory=4K licences=1\nPriority=-3\n\
-                    StartOneAtATime=yes\nFailuresMax=3\nFailureResetSec=2min\n";
+                    StartOneAtATime=yes\nFailuresMax=3\nFailureResetSec=2min\nRank=/bin/rank a\n";
         let set = |names: &[&str]| names.iter().map(|name| UnitName::from(*name)).collect();
         let expected = Definition {
             fencing: Fencing::Lease,
@@ -260,6 +264,7 @@ mod tests {
             stickiness: Some(7),
             failures_max: 3,
             failure_reset_ms: 120_000,
+            rank: true,
             ..Definition::exclusive()
         };
         assert_eq!(definition(&section(text)), expected);

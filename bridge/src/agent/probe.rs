@@ -18,6 +18,8 @@ pub(super) const PREFIX: &str = "convoke-probe-";
 const POSITION_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Readiness is asked again and again: a look at it is short.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// A rank is read from a copy that runs; everybody else waits for it, and it is asked again.
+const RANK_LIMIT: Duration = Duration::from_secs(30);
 /// Kept of a program's output.
 const OUTPUT_CAP: usize = 16 * 1024;
 /// Longest text of a program that goes into the log.
@@ -30,6 +32,8 @@ pub enum Question {
     Position,
     /// Whether its copy is ready.
     Ready,
+    /// How good it would be in a role.
+    Rank,
     /// Whether its copy is well, to be said within this time.
     Check(Duration),
 }
@@ -73,6 +77,7 @@ impl Question {
         match self {
             Self::Position => "position",
             Self::Ready => "ready",
+            Self::Rank => "rank",
             Self::Check(_) => "check",
         }
     }
@@ -101,6 +106,7 @@ impl Probe {
             deadline: match self.question {
                 Question::Position => POSITION_LIMIT,
                 Question::Ready => READY_LIMIT,
+                Question::Rank => RANK_LIMIT,
                 Question::Check(limit) => limit,
             },
             output_cap: OUTPUT_CAP,
@@ -115,10 +121,15 @@ impl Probe {
             (Question::Check(_), verdict) => Finding::Health(health(verdict, &end.outcome, &program.path)),
             (_, Err(why)) => self.failed(format!("{}: {why}", program.path)),
             (Question::Ready, Ok(())) => Finding::Ready(None),
-            (Question::Position, Ok(())) => match parse(&String::from_utf8_lossy(&end.stdout)) {
-                Ok(found) => Finding::Position(found),
-                Err(why) => self.failed(format!("{}: {why}", program.path)),
-            },
+            (Question::Position, Ok(())) => self.told(program, parse(&String::from_utf8_lossy(&end.stdout))),
+            (Question::Rank, Ok(())) => self.told(program, parse_rank(&String::from_utf8_lossy(&end.stdout))),
+        }
+    }
+
+    fn told(&self, program: &Program, found: Result<policy::Found, String>) -> Finding {
+        match found {
+            Ok(found) => Finding::Position(found),
+            Err(why) => self.failed(format!("{}: {why}", program.path)),
         }
     }
 
@@ -131,6 +142,7 @@ impl Probe {
     async fn without_program(&self, systemd: &Systemd) -> Finding {
         match (self.question, systemd.read(self.unit.as_str()).await) {
             (Question::Position, _) => self.failed("there is no Position= on this node".to_owned()),
+            (Question::Rank, _) => self.failed("there is no Rank= on this node".to_owned()),
             (Question::Ready, Ok(reading)) if reading.active_state.is_up() => Finding::Ready(None),
             (Question::Ready, Ok(_)) => self.failed("it is not active".to_owned()),
             (Question::Ready, Err(error)) => self.failed(chain(&error)),
@@ -140,7 +152,7 @@ impl Probe {
 
     fn failed(&self, why: String) -> Finding {
         match self.question {
-            Question::Position => Finding::Position(policy::Found::Failed(why)),
+            Question::Position | Question::Rank => Finding::Position(policy::Found::Failed(why)),
             Question::Ready => Finding::Ready(Some(why)),
             Question::Check(_) => Finding::Health(Health::Unknown(why)),
         }
@@ -236,6 +248,20 @@ fn parse(output: &str) -> Result<policy::Found, String> {
     })
 }
 
+/// The line that a rank program prints, `rank=17762 identity=b1b531b1`. A node that cannot tell fails.
+fn parse_rank(output: &str) -> Result<policy::Found, String> {
+    let line = output.trim();
+    if line.is_empty() {
+        return Err("it printed nothing".to_owned());
+    }
+    if let Some(word) =
+        line.split_whitespace().find(|word| word.starts_with("state=") || word.starts_with("safe="))
+    {
+        return Err(format!("it printed `{word}`: a rank has none"));
+    }
+    parse(&format!("state=stopped {line}"))
+}
+
 #[cfg(test)]
 mod tests {
     use policy::Found;
@@ -279,6 +305,23 @@ mod tests {
         ];
         for (text, why) in bad {
             let said = parse(text).expect_err(text);
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_rank_is_one_line_with_an_identity() {
+        let found =
+            |rank, identity: &str| Ok(Found::Data { rank, identity: identity.to_owned(), safe: false });
+        assert_eq!(parse_rank("rank=-3 identity=a1\n"), found(-3, "a1"));
+        for (text, why) in [
+            ("", "nothing"),
+            ("rank=1", "no `identity=`"),
+            ("state=stopped rank=1 identity=a", "a rank has none"),
+            ("rank=1 identity=a safe=yes", "a rank has none"),
+            ("rank=1 identity=a\nrank=2 identity=a", "more than one line"),
+        ] {
+            let said = parse_rank(text).expect_err(text);
             assert!(said.contains(why), "{text}: {said}");
         }
     }

@@ -15,6 +15,7 @@ mod forecast;
 mod maintenance;
 mod nodes;
 mod reasons;
+mod role;
 
 pub use departed::{farewells, marked};
 pub use events::sentence;

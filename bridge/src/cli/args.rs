@@ -228,10 +228,12 @@ pub(super) enum Verb {
     },
     /// Copy a ready-made definition of a clustered service to this node
     ///
-    /// Writes the recipe's drop-in to /etc/systemd/system and says what to do next. A file that was changed is left alone.
+    /// Writes the recipe's files to /etc/systemd/system and says what to do next. A file that was changed is left alone.
     EnableRecipe {
         /// The recipe; they are listed if none is named
         name: Option<String>,
+        /// Which instance of the server's template unit, as 15-main, where there are several
+        instance: Option<String>,
     },
     /// Run resource agents (OCF) as units
     Ocf {

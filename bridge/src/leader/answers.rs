@@ -78,6 +78,7 @@ impl Core {
             | Fact::Started { node, .. }
             | Fact::PositionReported { node, .. }
             | Fact::ReadyReported { node, .. }
+            | Fact::RankReported { node, .. }
             | Fact::CheckFailed { node, .. }
             | Fact::TermsAcknowledged { node, .. }
             | Fact::Released { node, .. }

@@ -110,7 +110,7 @@ impl Core {
 
 fn same_but_for_index(told: &Orders, now: &Orders) -> bool {
     // By name, so that no field is forgotten here that a node acts on.
-    let NodeView { index: _, permits, units, survey, stop, stops_before, assembly } = &now.view;
+    let NodeView { index: _, permits, units, survey, stop, stops_before, assembly, ranks } = &now.view;
     let view = &told.view;
     told.fences == now.fences
         && told.looks == now.looks
@@ -121,4 +121,5 @@ fn same_but_for_index(told: &Orders, now: &Orders) -> bool {
         && view.stop == *stop
         && view.stops_before == *stops_before
         && view.assembly == *assembly
+        && view.ranks == *ranks
 }

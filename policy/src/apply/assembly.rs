@@ -142,6 +142,9 @@ impl Step<'_> {
         word: Word,
         by: &str,
     ) -> Result<(), Refusal> {
+        if self.state.units.get(unit).is_some_and(|known| known.succession.is_some()) {
+            return self.role_word(unit, epoch, word, by);
+        }
         let (_, assembly, boot_up) = self.state.assembled(unit)?;
         if boot_up.epoch != epoch {
             let why = format!(

@@ -45,6 +45,7 @@ impl Step<'_> {
             known.adopted = Some(Adopted { revision, definition: definition.clone() });
         }
         self.remember_boot_ups(unit);
+        self.remember_succession(unit);
         self.record(Severity::Info, None, Some(unit), EventKind::DefinitionAdopted);
         Ok(())
     }
@@ -67,6 +68,7 @@ impl Step<'_> {
             if start.is_none() {
                 self.state.may_begin(unit, id).map_err(Refusal::Unsafe)?;
             }
+            self.note_choice(unit, id)?;
         }
         let token = Token(self.state.number(self.index));
         // A node that runs a copy already does not know yet that its lease ends it: time alone proves nothing of it
@@ -103,6 +105,8 @@ impl Step<'_> {
             self.life_mut(id, incarnation)?.strays.remove(unit);
         }
         self.member_granted(unit, id, incarnation, token, adopt, start);
+        self.role_granted(unit, id);
+        self.copy_granted(unit, id, token, incarnation);
         let kind = match start {
             _ if adopt => EventKind::Adopted { token },
             Some(start) => EventKind::GrantedAs { token, start },

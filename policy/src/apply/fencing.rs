@@ -306,6 +306,7 @@ impl Step<'_> {
                 known.permits.insert(token, permit);
             }
         }
+        self.heirs_contradicted(id, incarnation);
         for unit in self.members_contradicted(id, incarnation) {
             self.withdraw_unused(&unit, id);
         }

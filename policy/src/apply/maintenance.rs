@@ -46,6 +46,7 @@ impl Step<'_> {
             self.node_mut(*id)?.kept = BTreeSet::new();
         }
         self.forget_health(scope);
+        self.forget_ranks(scope);
         let (node, unit) = parts(scope);
         let kind = EventKind::MaintenanceEnded { scope: scope.clone(), by: by.into() };
         self.record(Severity::Info, node, unit, kind);

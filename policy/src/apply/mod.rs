@@ -14,6 +14,7 @@ mod members;
 mod nodes;
 mod power;
 mod reports;
+mod succession;
 mod void;
 mod watchdog;
 mod wishes;
@@ -116,6 +117,10 @@ impl Step<'_> {
             // F16
             Fact::ReadyReported { node, incarnation, unit, token, seen, lacks } => {
                 self.ready_reported(*node, incarnation, unit, *token, *seen, lacks.as_deref())
+            }
+            // F16, P82
+            Fact::RankReported { node, incarnation, unit, seen, found } => {
+                self.rank_reported(*node, incarnation, unit, *seen, found)
             }
             // P68
             Fact::CheckFailed { node, incarnation, unit, token, why } => {

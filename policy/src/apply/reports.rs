@@ -175,7 +175,8 @@ impl Step<'_> {
         because: &Cause,
     ) -> Result<(), Refusal> {
         if self.permit_held(id, incarnation, unit, token).is_err() {
-            let ended = self.late_release(unit, id, incarnation, token);
+            let ended = self.late_release(unit, id, incarnation, token)
+                | self.heir_released_late(unit, id, incarnation, token);
             // The permit has ended by other evidence; what the operator did there still counts (F10).
             if let Cause::Operator(by) = because {
                 let stopped = self.stopped_by_hand(unit, id, token, by);

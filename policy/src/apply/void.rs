@@ -22,6 +22,7 @@ impl Step<'_> {
         self.keep_place(unit, &permit);
         self.state.alarms.remove(&AlarmKind::StopStuck(unit.clone(), permit.node));
         self.member_ended(unit, &permit, token, evidence);
+        self.succession_ended(unit, &permit, token, evidence);
         if evidence != Evidence::Released {
             let kind = EventKind::Voided { token, evidence };
             self.record(Severity::Info, Some(permit.node), Some(unit), kind);
@@ -51,6 +52,7 @@ impl Step<'_> {
         };
         let voided = held.into_iter().filter_map(void).collect();
         self.members_gone(node, incarnation);
+        self.heirs_gone(node, incarnation);
         voided
     }
 }

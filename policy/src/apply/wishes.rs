@@ -116,6 +116,13 @@ impl Step<'_> {
             );
             return Err(Refusal::Impossible(why));
         }
+        if let Some(unit) = self.state.role_awaits(id, self.time) {
+            let why = format!(
+                "{name} may have the latest data of {unit}; it can be taken out once another holds that, or after \
+                 `convoke assemble {unit} --without {name}`"
+            );
+            return Err(Refusal::Impossible(why));
+        }
         if self.state.open_case(id).is_some() {
             let why = format!("{name} is being fenced; wait for the end of it (`convoke fence`)");
             return Err(Refusal::Impossible(why));
@@ -140,6 +147,9 @@ impl Step<'_> {
             unit.failures.remove(&id);
             if let Some(boot_up) = &mut unit.boot_up {
                 boot_up.forget_node(id);
+            }
+            if let Some(succession) = &mut unit.succession {
+                succession.forget_node(id);
             }
         }
         self.record(Severity::Info, Some(id), None, EventKind::NodeRemoved { by: by.into() });

@@ -132,6 +132,19 @@ pub enum Fact {
         /// By which permit.
         token: Token,
     },
+    /// How good a node would be in a role; of the holder, how far it is.
+    RankReported {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which role.
+        unit: UnitName,
+        /// Index that the node knew when it began to look.
+        seen: u64,
+        /// What it found.
+        found: Found,
+    },
     /// How a node's data of a clustered service stands (F16). Read with no copy running on it: the node says so too.
     PositionReported {
         /// Who.

@@ -47,6 +47,7 @@ impl Planner<'_> {
             self.coming.insert(name.clone());
             return;
         }
+        let Ok(best) = self.best_rank(name, definition) else { return };
         let (mut candidates, mut short): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
         let mut soon = false;
         let standing = self.index.standing(name, unit, adopted);
@@ -69,6 +70,9 @@ impl Planner<'_> {
                 definition.same_node_as.iter().find(|beside| !self.stays_active(beside, Some(*id)))
             {
                 self.because(name, Reason::Requires(apart.clone()));
+            } else if let Some(Err(refusal)) = best.as_ref().map(|best| self.state.has_rank(name, *id, best))
+            {
+                self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
             } else if offered.host.awaits_observation {
                 self.because(name, Reason::Observing(*id));
                 self.coming.insert(name.clone());

@@ -14,6 +14,7 @@ mod order;
 mod placement;
 mod reason;
 mod release;
+mod role;
 mod room;
 mod sequence;
 mod strays;

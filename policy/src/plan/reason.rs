@@ -124,6 +124,15 @@ pub enum Reason {
     FirstFormation,
     /// Nobody can be elected to start alone, by what was heard: why not.
     NoElection(String),
+    /// A node may have later data than all that said their ranks of a role.
+    Rank {
+        /// Which node.
+        node: NodeId,
+        /// Why it has not said its own.
+        why: String,
+    },
+    /// Nobody can be chosen for a role by what was heard: why not.
+    NoRank(String),
     /// A node has the latest data, and cannot start now.
     CannotBegin {
         /// Which node.
@@ -249,6 +258,7 @@ impl Reason {
             },
             Self::Observing(node) => format!("the fence device of {} is being looked at first", name(node)),
             Self::Position { why, .. } | Self::NoElection(why) | Self::Diverged { why, .. } => why.clone(),
+            Self::Rank { why, .. } | Self::NoRank(why) => why.clone(),
             Self::Unproven(node) => {
                 format!("no release and no proof says that {} does not run it still", name(node))
             }
@@ -288,6 +298,8 @@ impl Reason {
             | Self::Unproven(_)
             | Self::FirstFormation
             | Self::NoElection(_)
+            | Self::Rank { .. }
+            | Self::NoRank(_)
             | Self::CannotBegin { .. }
             | Self::NotReady { .. }
             | Self::JoinsAfter(_)

@@ -117,6 +117,18 @@ impl Reason {
                      assemble {unit} --from NODE`"
                 )
             }
+            Self::Rank { node, .. } => {
+                let (node, returns) = (name(node), rank_of(state, unit, *node));
+                format!(
+                    "{returns}; or `convoke assemble {unit} --without {node}`, which gives up what only {node} has"
+                )
+            }
+            Self::NoRank(_) => {
+                format!(
+                    "the ranks of others; or your word, which gives up what only the others have: `convoke assemble \
+                     {unit} --from NODE`"
+                )
+            }
             Self::CannotBegin { node, .. } if is_chosen(state, unit, *node) => {
                 format!("the end of that; or `convoke assemble {unit} --from NODE` for another")
             }
@@ -236,6 +248,23 @@ fn word_of(state: &State, unit: &UnitName, id: NodeId) -> String {
             )
         }
         _ => format!("the word of {name}, as soon as its Position= has looked"),
+    }
+}
+
+/// What brings a node's rank of a role.
+fn rank_of(state: &State, unit: &UnitName, id: NodeId) -> String {
+    let name = state.node_name(id);
+    let silent = state.nodes.get(&id).is_none_or(|node| node.in_session().is_none());
+    let succession = state.units.get(unit).and_then(|unit| unit.succession.as_ref());
+    let maintenance = succession.and_then(|known| state.rank_maintenance(unit, &known.beside, id));
+    if let Some(scope) = maintenance.filter(|_| !silent) {
+        return format!("`{}`", state.maintenance_release(&scope));
+    }
+    let failed = succession.and_then(|succession| succession.heard.get(&id));
+    match failed.map(|heard| &heard.found) {
+        _ if silent => format!("the return of {name}"),
+        Some(Found::Failed(_)) => format!("mend that on {name}: Rank= is asked again"),
+        _ => format!("the word of {name}, once its copy is active and Rank= has looked"),
     }
 }
 

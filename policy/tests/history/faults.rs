@@ -17,6 +17,14 @@ impl World {
             }
             return self.harm_service(at);
         }
+        if self.database.is_some() && self.rng.percent(45) {
+            if self.rng.percent(20) {
+                self.site_failure();
+            } else {
+                self.harm_database(at);
+            }
+            return Ok(());
+        }
         let Some(machine) = self.machines.get_mut(at) else { return Ok(()) };
         let what = self.rng.below(10);
         self.story.push(format!("{} fault {what} at {}", self.now, machine.name));

@@ -288,13 +288,7 @@ impl Machine {
                     self.owed.insert((unit.clone(), token), Cause::Failed("inactive".into()));
                 }
             }
-            Doing::Running => {
-                self.copies.remove(unit);
-                self.changed.insert(unit.clone());
-                if let Some(token) = token.filter(|_| !self.alone.contains_key(unit)) {
-                    self.released(unit, token, Cause::Failed("exit-code".into()));
-                }
-            }
+            Doing::Running => self.ended(unit),
             Doing::Restarting => {
                 if token.is_none() || self.files.contains_key(unit) {
                     copy.doing = Doing::Running;
@@ -312,6 +306,15 @@ impl Machine {
     fn unwell(&self, unit: &UnitName, token: Token) -> Fact {
         let (node, incarnation, why) = (self.id, self.incarnation(), "no answer".into());
         Fact::CheckFailed { node, incarnation, unit: unit.clone(), token, why }
+    }
+
+    /// A copy is gone, by no order of the cluster.
+    pub(super) fn ended(&mut self, unit: &UnitName) {
+        let token = self.copies.remove(unit).and_then(|copy| copy.token);
+        self.changed.insert(unit.clone());
+        if let Some(token) = token.filter(|_| !self.alone.contains_key(unit)) {
+            self.released(unit, token, Cause::Failed("exit-code".into()));
+        }
     }
 
     fn stopped(&mut self, unit: &UnitName) {

@@ -10,6 +10,7 @@ mod maintenance;
 mod messages;
 mod mutation;
 mod rng;
+mod role;
 mod service;
 mod steps;
 
@@ -25,6 +26,7 @@ use definitions::{definitions, offer};
 use machine::Machine;
 pub(crate) use mutation::Mutation;
 use rng::Rng;
+pub(crate) use role::Database;
 pub(crate) use service::Service;
 
 pub(crate) struct World {
@@ -44,6 +46,8 @@ pub(crate) struct World {
     pub(crate) story: Vec<String>,
     /// The clustered service, in worlds that have one.
     pub(crate) service: Option<Service>,
+    /// The replicated database, in worlds that have one.
+    pub(crate) database: Option<Database>,
     rng: Rng,
     broken: Option<Mutation>,
     liar: bool,
@@ -102,6 +106,7 @@ impl World {
             spoke_after_proof: BTreeSet::new(),
             story: Vec::new(),
             service: None,
+            database: None,
             rng,
             broken,
             liar,
@@ -222,6 +227,7 @@ impl World {
             }
         }
         self.found_service();
+        self.found_database();
         Ok(())
     }
 
@@ -284,6 +290,7 @@ impl World {
                 check::dependents_follow_the_definitions(&self.state, &entry)?;
                 self.note_words(&before, &entry);
                 self.note_decision(&entry)?;
+                self.note_choice(&entry);
             }
             Err(_) => check::refusals_change_nothing(&before, &self.state, &entry)?,
         }

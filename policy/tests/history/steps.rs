@@ -31,6 +31,7 @@ impl World {
             85..=89 => self.carry_out()?,
             90..=94 => self.fault(at)?,
             95..=98 if self.service.is_some() && self.rng.percent(40) => self.say(at)?,
+            95..=98 if self.database.is_some() && self.rng.percent(self.hurry()) => self.say_of_role(at)?,
             95..=98 => self.operate(at)?,
             _ => self.rewrite(at),
         }
@@ -38,6 +39,7 @@ impl World {
             self.maintain()?;
         }
         self.write();
+        self.replicate()?;
         // What the planner proposes is dear to check, and no left-out rule shows there.
         if self.broken.is_some() { self.check_truth() } else { self.check() }
     }
@@ -71,6 +73,7 @@ impl World {
                 self.vouch_for(dead)?;
             }
             self.service_calms_down(dead, round)?;
+            self.role_calms_down(dead, round)?;
             for _ in 0..3 {
                 self.pass_time()?;
             }
@@ -97,7 +100,11 @@ impl World {
                 self.check()?;
             }
         }
-        if self.service.is_some() { self.service_converges(dead) } else { check::converges(self) }
+        match (&self.service, &self.database) {
+            (Some(_), _) => self.service_converges(dead),
+            (None, Some(_)) => self.role_converges(dead),
+            (None, None) => check::converges(self),
+        }
     }
 
     /// First nobody says anything; then an operator does what `why` asks for.

@@ -17,7 +17,9 @@ impl World {
 
     /// The present epoch; `of the epoch before` is another.
     pub(super) fn epoch(&self, unit: &str, rest: &[&str]) -> Result<u64, String> {
-        let epoch = self.boot_up(&Self::unit(unit))?.epoch;
+        let known = self.state.units.get(&Self::unit(unit)).ok_or("no such unit")?;
+        let role = known.succession.as_ref().map(|succession| succession.epoch);
+        let epoch = role.map_or_else(|| self.boot_up(&Self::unit(unit)).map(|it| it.epoch), Ok)?;
         Ok(epoch - u64::from(rest.ends_with(&["of", "the", "epoch", "before"])))
     }
 
@@ -45,6 +47,28 @@ impl World {
         };
         let (node, unit) = (self.node(name)?, Self::unit(unit));
         Ok(self.fact(Fact::PositionReported { node, incarnation, unit, epoch, seen, found }))
+    }
+
+    /// `rank primary on a 17 h1`, `… failed no answer`; `early` began to look when nothing was known.
+    pub(super) fn rank(&mut self, unit: &str, name: &str, rest: &[&str]) -> Lines {
+        let copy = || Some(self.token(&UnitName::from("pg.service"), self.node(name).ok()?).ok()?.index());
+        let seen = match rest.last() {
+            Some(&"early") => 0,
+            // Before the copy of pg that runs there now was granted.
+            Some(&"before") => copy().ok_or("no copy")? - 1,
+            _ => self.index,
+        };
+        let found = match rest {
+            ["failed", why @ ..] => Found::Failed(why.join(" ")),
+            [rank, identity, ..] => Found::Data {
+                rank: rank.parse().map_err(|_| "no rank")?,
+                identity: (*identity).into(),
+                safe: false,
+            },
+            other => return Err(format!("no rank {other:?}")),
+        };
+        let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));
+        Ok(self.fact(Fact::RankReported { node, incarnation, unit, seen, found }))
     }
 
     /// `ready db on a`, `ready db on a not: state 2`; `early` looked before all that is known.
@@ -104,7 +128,8 @@ impl World {
             let ready = if duty.ready.is_some() { ", say whether it is ready" } else { "" };
             format!("{unit}{start}{position}{ready}")
         };
-        Ok(view.assembly.iter().map(line).collect())
+        let ranks = view.ranks.keys().map(|unit| format!("{unit}, say its rank"));
+        Ok(view.assembly.iter().map(line).chain(ranks).collect())
     }
 
     /// An election that no planner made: `elect a for db 17 h1 without c by word`.

@@ -118,6 +118,7 @@ impl World {
             }
             // Clustered services
             ["position", unit, "on", name, rest @ ..] => self.position(unit, name, rest)?,
+            ["rank", unit, "on", name, rest @ ..] => self.rank(unit, name, rest)?,
             ["ready", unit, "on", name, rest @ ..] => self.ready(unit, name, rest)?,
             ["assemble", unit, rest @ ..] => self.assemble(unit, rest)?,
             ["bring", "up", unit, "on", names, rank, identity] => {

@@ -63,6 +63,7 @@ pub(super) fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("reset", text) => definition.failure_reset_ms = number(text)? as u64 * 1_000,
             ("budget", text) => offer.stop_budget_ms = number(text)? as u64 * 1_000,
             ("assembly" | "without" | "wait" | "then" | "resync", _) => {}
+            ("rank", _) => definition.rank = true,
             ("ungated", _) => offer.gated = false,
             ("enabled", _) => offer.enabled = true,
             ("withdrawn", _) => offer.present = false,

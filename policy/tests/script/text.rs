@@ -170,6 +170,15 @@ impl World {
                 Word::From(_) => format!("{unit}: {by} begins with the data of {node}"),
                 Word::Resync(_) => format!("{unit}: {by} throws the data of {node} away"),
             },
+            EventKind::RankChosen { identity, rank, without } => {
+                let without: Vec<String> = without.iter().map(|node| self.name(*node)).collect();
+                let unheard = if without.is_empty() {
+                    String::new()
+                } else {
+                    format!(", without {}", without.join(" "))
+                };
+                format!("{unit}: {node} chosen, {identity} {rank}{unheard}")
+            }
             EventKind::Elected { identity, rank, absent, ground, .. } => {
                 let absent: Vec<String> = absent.iter().map(|node| self.name(*node)).collect();
                 let without =

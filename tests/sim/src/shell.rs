@@ -239,6 +239,7 @@ fn discover(machine: &Shared) -> Discovery {
             pulled_in: false,
             members: Vec::new(),
             assembly: None,
+            rank: None,
             check: None,
             gone: None,
         };

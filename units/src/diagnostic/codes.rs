@@ -71,8 +71,6 @@ codes! {
         "Give the unit a shorter name, of 234 characters at the most. systemd allows 255, of which `convoke-gate@….service` needs 21.";
     UnknownKey "U0020" "A key in `[X-Convoke]` is not known.",
         "Correct the spelling. Unknown keys are errors, because a rule that somebody relies on would not be in force.";
-    UnsupportedKey "U0021" "A key in `[X-Convoke]` is known but not supported by this version.",
-        "Remove it. It is an error, because the unit would run without a rule that somebody relies on.";
     BadValue "U0022" "A key in `[X-Convoke]` has a value that it cannot have.",
         "The help under the message lists what it takes.";
     BadSpecifier "U0023" "A value uses a `%` specifier that the cluster does not expand.",
@@ -129,6 +127,8 @@ codes! {
         "Say `Assembly=one-then-serial` or `all-together`, or remove the key: it would not be in force.";
     NoProgram "U0054" "A program that the cluster is to run for the unit is not there, or cannot be executed.",
         "Install it on this node, or correct the path. Until then nobody can say how far this node's data is or how its copy is, and the service may wait for it or run unchecked.";
+    BadRole "U0055" "`Rank=` stands on a unit that cannot be a role.",
+        "A role is exclusive and names one unit in `SameNodeAs=`: the replicated one whose copies are ranked.";
     NoCheck "U0057" "A time of a health check stands without `CheckExec=`.",
         "Name the program of the check in `CheckExec=`, or remove the time.";
 }

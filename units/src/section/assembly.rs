@@ -181,6 +181,7 @@ impl Section {
                 let ready = assembly.ready.as_ref().map(|program| ("Ready", program));
                 std::iter::once(("Position", &assembly.position)).chain(ready)
             })
+            .chain(self.rank.as_ref().map(|program| ("Rank", program)))
             .chain(check)
             .chain(gone)
     }

@@ -1,8 +1,8 @@
-//! The keys of `[X-Convoke]`: those that work and those that are planned.
+//! The keys of `[X-Convoke]`.
 
 use crate::name::edit_distance;
 
-/// Keys of this version.
+/// All of them. Another is refused rather than ignored: the unit would run without a rule that somebody believes in.
 pub(super) const SUPPORTED: &[&str] = &[
     "Replicas",
     "Fencing",
@@ -34,20 +34,17 @@ pub(super) const SUPPORTED: &[&str] = &[
     "GatherThen",
     "StartAlone",
     "StartResync",
+    "Rank",
     "CheckExec",
     "CheckIntervalSec",
     "CheckTimeoutSec",
     "GoneExec",
 ];
 
-/// Keys of the design that this version does not act on. They are refused rather than ignored: the unit
-/// would run without a rule that somebody believes in.
-pub(super) const LATER: &[&str] = &["Rank"];
-
 /// The known key that a misspelt one was probably meant to be.
 pub(super) fn nearest(key: &str) -> Option<&'static str> {
     let key = key.to_lowercase();
-    let all = SUPPORTED.iter().chain(LATER);
+    let all = SUPPORTED.iter();
     let (distance, best) = all.map(|k| (edit_distance(&key, &k.to_lowercase()), *k)).min()?;
     // A third of the letters wrong is no misspelling any more.
     (distance <= (key.chars().count() / 3).max(1)).then_some(best)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{LATER, SUPPORTED, nearest};
+use super::keys::{SUPPORTED, nearest};
 use super::specifier;
 use super::value::{Attribute, Failures, FromValue, Priority, Reset, UnitRef, Use, YesNo};
 use super::{Fencing, NodeExpr, OnQuorumLoss, OnStopFailure, Preference, Replicas, Section, Stickiness};
@@ -72,13 +72,7 @@ impl<'a> Merge<'a> {
     fn add(&mut self, assignment: &'a Assignment) {
         let key = assignment.key.as_str();
         let value = &assignment.value;
-        if LATER.contains(&key) {
-            let message = format!("`{key}=` is not supported by this version");
-            self.found.push(
-                Diagnostic::error(Code::UnsupportedKey, assignment.key_span.clone(), message)
-                    .help("remove it; it is refused because the unit would run without the rule"),
-            );
-        } else if !SUPPORTED.contains(&key) {
+        if !SUPPORTED.contains(&key) {
             let message = format!("unknown key `{key}=` in `[{SECTION}]`");
             let unknown = Diagnostic::error(Code::UnknownKey, assignment.key_span.clone(), message);
             self.found.push(match nearest(key) {
@@ -139,10 +133,12 @@ impl<'a> Merge<'a> {
             failures_max: self.scalar("FailuresMax").map_or(failures_max, |f: Failures| f.0),
             failure_reset_ms: self.scalar("FailureResetSec").map_or(Some(FAILURE_RESET_MS), |r: Reset| r.0),
             assembly,
+            rank: self.scalar("Rank"),
             check: self.health(),
             gone: self.scalar("GoneExec"),
         };
         self.check(&section);
+        self.role(&section);
         section
     }
 

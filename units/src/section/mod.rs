@@ -7,6 +7,7 @@ pub(crate) mod assembly;
 mod check;
 mod keys;
 mod merge;
+mod role;
 pub(crate) mod specifier;
 pub mod timespan;
 mod value;
@@ -72,6 +73,9 @@ pub struct Section {
     /// How it comes up where none of it is live; `None` if each copy starts by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assembly: Option<Assembly>,
+    /// The program that prints how good this node would be in the role; `None` if it is no role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<Program>,
     /// How its health is checked beside systemd's own means; `None` if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,

@@ -49,6 +49,7 @@ fn an_empty_section_is_exclusive_and_fenced() {
             failures_max: 1,
             failure_reset_ms: Some(600_000),
             assembly: None,
+            rank: None,
             check: None,
             gone: None,
         }
@@ -148,7 +149,8 @@ fn bad_values_are_errors_with_place_and_help() {
         ("Avoid=n1:-5", Code::BadValue, 7),
         ("OtherNodeThan=db.service", Code::SelfReference, 15),
         ("StartOneAtATime=maybe", Code::BadValue, 17),
-        ("Rank=/bin/true", Code::UnsupportedKey, 1),
+        ("Rank=rank", Code::BadValue, 6),
+        ("Rank=/bin/rank", Code::BadRole, 6),
         ("Assembly=serial", Code::BadValue, 10),
         ("CheckExec=bin/check", Code::BadValue, 11),
         ("GoneExec=./gone", Code::BadValue, 10),
@@ -267,6 +269,24 @@ fn a_clustered_service_says_how_it_comes_up() {
     assert_eq!((good(GALERA).failures_max, good("Assembly=none").failures_max), (5, 1));
     assert_eq!(good(&format!("{GALERA}\nFailuresMax=2")).failures_max, 2);
     assert_eq!(good(&format!("{GALERA}\nReplicas=3\nGatherWaitSec=infinity")).replicas, Replicas::Count(3));
+}
+
+#[test]
+fn a_role_is_exclusive_and_runs_beside_one_unit() {
+    let role = good("SameNodeAs=pg.service\nRank=/bin/rank a");
+    assert_eq!(role.rank, Some(Program { path: "/bin/rank".to_owned(), args: vec!["a".to_owned()] }));
+    assert_eq!(role.programs().map(|(key, _)| key).collect::<Vec<_>>(), ["Rank"]);
+    let table = [
+        "SameNodeAs=a.service b.service",
+        "Replicas=2\nSameNodeAs=a.service",
+        "Fencing=none\nSameNodeAs=a.service",
+    ];
+    for body in table {
+        let (section, found) = one(&format!("Rank=/bin/rank\n{body}"));
+        let errors: Vec<Code> =
+            found.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect();
+        assert_eq!((section, errors), (None, vec![Code::BadRole]), "{body}");
+    }
 }
 
 #[test]

@@ -38,6 +38,8 @@ enum Asked {
     Position(u64),
     /// Whether the copy under this permit is ready, by a look after this index.
     Ready(Token, u64),
+    /// How good this node would be in a role, by a look after this index; of the holder, how far it is.
+    Rank(u64),
 }
 
 /// The look under way.
@@ -71,7 +73,9 @@ impl Probing {
             _ => return Duration::ZERO,
         };
         match asked {
-            Asked::Position(_) => AGAIN.saturating_mul(1 << (tries - 1).min(6)).min(AGAIN_MAX),
+            Asked::Position(_) | Asked::Rank(_) => {
+                AGAIN.saturating_mul(1 << (tries - 1).min(6)).min(AGAIN_MAX)
+            }
             Asked::Ready(..) if tries < READY_LOOKS_SOON => READY_AGAIN,
             Asked::Ready(..) => READY_AGAIN_LATER,
         }
@@ -83,6 +87,7 @@ impl Asked {
         match self {
             Self::Position(_) => Question::Position,
             Self::Ready(..) => Question::Ready,
+            Self::Rank(_) => Question::Rank,
         }
     }
 
@@ -113,11 +118,13 @@ impl Agent {
             (None, Some(asked)) if !unit.stale && unit.op.is_none() => asked,
             (None, _) => return,
         };
-        let assembly = unit.found.as_ref().and_then(|found| found.assembly.as_ref());
-        let program = assembly.and_then(|assembly| match question {
-            Asked::Position(_) => Some(assembly.position.clone()),
-            Asked::Ready(..) => assembly.ready.clone(),
-        });
+        let found = unit.found.as_ref();
+        let assembly = found.and_then(|found| found.assembly.as_ref());
+        let program = match question {
+            Asked::Position(_) => assembly.map(|assembly| assembly.position.clone()),
+            Asked::Ready(..) => assembly.and_then(|assembly| assembly.ready.clone()),
+            Asked::Rank(_) => found.and_then(|found| found.rank.clone()),
+        };
         let after = unit.probing.pause(question);
         unit.probing.under_way = Some(UnderWay { id: next, asked: question, seen, ended: false });
         self.last_op = next;
@@ -137,11 +144,15 @@ impl Agent {
     fn asked(&self, name: &UnitName) -> Option<Asked> {
         let unit = self.units.get(name).filter(|unit| self.may_ask(unit))?;
         let view = self.view.as_ref()?;
-        let duty = view.assembly.get(name)?;
+        let (duty, rank) = (view.assembly.get(name), view.ranks.get(name).copied());
         match (view.permits.get(name), &unit.held) {
-            (None, None) if unit.run == Run::Down => duty.position.map(Asked::Position),
+            (None, None) if unit.run == Run::Down => {
+                let position = duty.and_then(|duty| duty.position).map(Asked::Position);
+                position.or(rank.map(Asked::Rank))
+            }
             (Some(permit), Some(held)) if permit.token == held.token && unit.run == Run::Up => {
-                duty.ready.map(|after| Asked::Ready(held.token, after))
+                let ready = duty.and_then(|duty| duty.ready).map(|after| Asked::Ready(held.token, after));
+                ready.or(rank.map(Asked::Rank))
             }
             _ => None,
         }
@@ -179,6 +190,10 @@ impl Agent {
             (Asked::Position(epoch), Finding::Position(found)) if news || found.is_told() => {
                 let found = found.clone();
                 self.outbox.push(Fact::PositionReported { node, incarnation, unit, epoch, seen, found });
+            }
+            (Asked::Rank(_), Finding::Position(found)) if news || found.is_told() => {
+                let found = found.clone();
+                self.outbox.push(Fact::RankReported { node, incarnation, unit, seen, found });
             }
             (Asked::Ready(token, _), Finding::Ready(lacks))
                 if lacks.is_none() || tries == READY_LOOKS || (news && tries > READY_LOOKS) =>

@@ -72,8 +72,9 @@ impl Agent {
             }
         }
         self.gate_all(view.units.iter().chain(permits.keys()));
-        let (known, stop, survey, assembly) = (view.units, view.stop, view.survey, view.assembly);
-        self.view = Some(View { permits, known, stop, survey, assembly });
+        let (known, stop, survey) = (view.units, view.stop, view.survey);
+        let (assembly, ranks) = (view.assembly, view.ranks);
+        self.view = Some(View { permits, known, stop, survey, assembly, ranks });
         self.gates.forget_refusals();
         self.resume_all_gates();
         for unit in self.units.values_mut() {

@@ -56,6 +56,7 @@ fn plain() -> Found {
         pulled_in: false,
         members: Vec::new(),
         assembly: None,
+        rank: None,
         check: None,
         gone: None,
     }
@@ -198,6 +199,7 @@ impl Lab {
             stop,
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
+            ranks: BTreeMap::new(),
         };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session, orders }))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use policy::{
     Assembly, AssemblyStyle, BootUp, Election, Found, Ground, Millis, Node, NodeId, Permit, Phase, Reason,
-    Unit, UnitName,
+    Unit, UnitName, Words,
 };
 
 use super::{View, natural, seconds_until};
@@ -12,6 +12,9 @@ use crate::api::model::{AssemblyLine, DataLine, ElectionLine, FormationLine, Wor
 
 impl View<'_> {
     pub(super) fn assembly_line(&self, name: &UnitName, unit: &Unit) -> Option<AssemblyLine> {
+        if let Some(line) = self.role_line(name, unit) {
+            return Some(line);
+        }
         let assembly = unit.definition()?.assembly.as_ref()?;
         let boot_up = unit.boot_up.as_ref()?;
         let gathering = boot_up.is_gathering();
@@ -36,8 +39,8 @@ impl View<'_> {
                 epoch: formation.epoch,
                 identity: formation.identity.clone(),
             }),
-            words: self.word_lines(boot_up),
-            awaited: self.awaited(name, boot_up),
+            words: self.word_lines(&boot_up.words),
+            awaited: self.awaited(name, &boot_up.words),
         })
     }
 
@@ -123,13 +126,12 @@ impl View<'_> {
         }
     }
 
-    fn word_lines(&self, boot_up: &BootUp) -> Vec<WordLine> {
+    pub(super) fn word_lines(&self, words: &Words) -> Vec<WordLine> {
         let line = |word: &str, id: NodeId, by: Option<&String>| WordLine {
             word: word.to_owned(),
             node: self.state.node_name(id),
             by: by.cloned(),
         };
-        let words = &boot_up.words;
         let without = words.without.iter().map(|(id, by)| line("without", *id, Some(by)));
         let from = words.from.iter().map(|(id, by)| line("from", *id, Some(by)));
         let resync = words.resync.iter().map(|id| line("resync", *id, None));
@@ -137,12 +139,13 @@ impl View<'_> {
     }
 
     /// Whose return or word ends the wait, by the plan's own reasons.
-    fn awaited(&self, name: &UnitName, boot_up: &BootUp) -> Vec<String> {
+    pub(super) fn awaited(&self, name: &UnitName, words: &Words) -> Vec<String> {
         // Once an operator chose whose data it is, nobody else's is asked for.
-        let chosen = boot_up.words.from.is_some();
+        let chosen = words.from.is_some();
         let reasons = self.plan.reasons.get(name).into_iter().flatten();
         let waits = reasons.filter_map(|reason| match reason {
             Reason::Position { node, needed: true, .. } if !chosen => Some(*node),
+            Reason::Rank { node, .. } => Some(*node),
             Reason::Unproven(node) | Reason::Unheard(node) => Some(*node),
             _ => None,
         });
@@ -158,7 +161,7 @@ impl View<'_> {
 }
 
 /// Since when nothing is heard of it: lost, or proven gone.
-fn silent_since(node: &Node) -> Option<Millis> {
+pub(super) fn silent_since(node: &Node) -> Option<Millis> {
     node.lost_since().or_else(|| node.life.as_ref()?.gone.as_ref().map(|gone| gone.at))
 }
 
@@ -170,7 +173,7 @@ pub(super) fn style(style: AssemblyStyle) -> &'static str {
 }
 
 /// As `Position=` prints it.
-fn told(found: &Found) -> &'static str {
+pub(super) fn told(found: &Found) -> &'static str {
     match found {
         Found::Data { .. } => "stopped",
         Found::Live => "live",

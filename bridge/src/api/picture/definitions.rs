@@ -184,6 +184,9 @@ fn keys(definition: &Definition) -> Keys {
     );
     set("FailuresMax", definition.failures_max.to_string());
     set("FailureResetSec", time(definition.failure_reset_ms));
+    if definition.rank {
+        set("Rank", "(set)".to_owned());
+    }
     if let Some(assembly) = &definition.assembly {
         set_assembly(&mut set, assembly);
     }

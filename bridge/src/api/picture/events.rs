@@ -89,6 +89,7 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::GatherOpened { .. } => "unit-gather-opened",
         EventKind::AssemblyWord { .. } => "unit-assembly-word",
         EventKind::Elected { .. } => "unit-elected",
+        EventKind::RankChosen { .. } => "unit-rank-chosen",
         EventKind::GrantedAs { .. } => "unit-granted",
         EventKind::Ready { .. } => "unit-ready",
         EventKind::NotReady { .. } => "unit-not-ready",
@@ -201,6 +202,14 @@ pub fn sentence(state: &State, event: &Event) -> String {
                 Ground::Best => format!("{} did not come in time (GatherThen=best)", absent.join(", ")),
             };
             format!("{unit}: {node} is elected to start alone: {data}; {why}")
+        }
+        EventKind::RankChosen { identity, rank, without } => {
+            let without: Vec<String> = without.iter().map(|id| name(*id)).collect();
+            let unheard = match without.as_slice() {
+                [] => String::new(),
+                names => format!(", without a word of {}", names.join(", ")),
+            };
+            format!("{unit}: {node} is to hold it: nobody's rank is higher ({rank} of {identity}{unheard})")
         }
         EventKind::GrantedAs { token, start } => {
             let how = match start {

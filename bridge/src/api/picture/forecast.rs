@@ -209,6 +209,7 @@ fn step(state: &State, event: &Event, now: Millis) -> Option<StepLine> {
         },
         EventKind::GoalSet { wanted: Wanted::Stopped, .. } => format!("have {unit} stopped, which conflicts"),
         EventKind::GatherOpened { .. } => format!("ask all nodes how their data of {unit} stands"),
+        EventKind::RankChosen { .. } => format!("choose {node} for {unit} by its rank"),
         EventKind::Elected { .. } => format!("elect {node} to begin {unit} alone"),
         EventKind::Granted { .. } => format!("start {unit} on {node}"),
         EventKind::GrantedAs { start, .. } => match start {

@@ -78,9 +78,10 @@ fn rank(reason: &Reason) -> u8 {
         // Of a clustered service: what an operator has to say first, then whose word is waited for.
         Reason::FirstFormation
         | Reason::NoElection(_)
+        | Reason::NoRank(_)
         | Reason::Diverged { .. }
         | Reason::CannotBegin { .. } => 5,
-        Reason::Unproven(_) | Reason::Position { .. } => 6,
+        Reason::Unproven(_) | Reason::Position { .. } | Reason::Rank { .. } => 6,
         Reason::Unheard(_) => 6,
         Reason::CannotMove { .. } => 7,
         Reason::Requires(_) | Reason::Conflicts { .. } => 8,

@@ -46,6 +46,13 @@ fn headline(assembly: &AssemblyLine) -> String {
     let epoch = assembly.epoch;
     let since = assembly.since_s.map(|seconds| format!(" for {}", span(seconds))).unwrap_or_default();
     match assembly.state.as_str() {
+        "gathering" if style == "by-rank" && !assembly.formed => {
+            format!("{style}; nobody ever held it; vacancy {epoch}{since}")
+        }
+        "gathering" if style == "by-rank" => {
+            format!("{style}; vacancy {epoch}{since}: all that may have the latest data are asked")
+        }
+        "formed" if style == "by-rank" => format!("{style}; it is held"),
         "gathering" if !assembly.formed => {
             format!("{style}; never came up; gathering {epoch}{since}: all are asked how their data stands")
         }

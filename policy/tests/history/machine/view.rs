@@ -51,6 +51,7 @@ impl Machine {
             }
         }
         said.extend(view.assembly.iter().filter_map(|(unit, duty)| self.do_duty(unit, *duty, view)));
+        said.extend(self.rank(view));
         said
     }
 

@@ -42,6 +42,7 @@ impl Lab {
         let found = crate::agent::offer::Found {
             definition: Some(Definition::replicated(policy::Replicas::All)),
             assembly: Some(galera()),
+            rank: Some(Program { path: "/bin/rank".into(), args: Vec::new() }),
             ..plain()
         };
         let found = BTreeMap::from([(UnitName::from(UNIT), found)]);
@@ -51,6 +52,15 @@ impl Lab {
 
     /// The cluster's word on this unit.
     fn told(&mut self, permit: Option<PermitView>, duty: Option<Duty>) -> String {
+        self.told_all(permit, duty, None)
+    }
+
+    /// The same of a role: from which index on its rank is asked for.
+    fn told_role(&mut self, permit: Option<PermitView>, rank: Option<u64>) -> String {
+        self.told_all(permit, None, rank)
+    }
+
+    fn told_all(&mut self, permit: Option<PermitView>, duty: Option<Duty>, rank: Option<u64>) -> String {
         self.index += 1;
         let view = NodeView {
             index: self.index,
@@ -60,6 +70,7 @@ impl Lab {
             stop: BTreeSet::new(),
             stops_before: BTreeMap::new(),
             assembly: duty.map(|duty| (UnitName::from(UNIT), duty)).into_iter().collect(),
+            ranks: rank.map(|after| (UnitName::from(UNIT), after)).into_iter().collect(),
         };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session: 1, orders }))
@@ -292,4 +303,21 @@ fn a_copy_that_ran_before_it_became_a_clustered_service_keeps_no_permit_in_sight
     let active = || Some(view(UNIT, 7, Phase::Active));
     assert_eq!(lab.told(active(), holder(None, None)), format!("spend {UNIT} 7"));
     assert_eq!(lab.told(active(), None), format!("file {UNIT} 7"), "and gets it back");
+}
+
+#[test]
+fn a_rank_is_read_while_the_role_is_vacant_and_again_when_the_vacancy_is_another() {
+    let mut lab = Lab::clustered(&[]);
+    lab.look(UNIT, down());
+    lab.open(1);
+    assert_eq!(lab.told_role(None, Some(40)), format!("ask {UNIT} for its Rank after 0 ms"));
+    let told = lab.finds(Some(data(5)));
+    let Fact::RankReported { seen, found, .. } = reported(&lab, &told) else { panic!("{told}") };
+    assert_eq!((seen, Finding::Position(found)), (1, data(5)));
+    assert_eq!(lab.told_role(None, None), format!("call off Rank of {UNIT}"));
+    assert_eq!(lab.finds(None), "");
+    assert_eq!(lab.told_role(None, Some(50)), format!("ask {UNIT} for its Rank after 0 ms"));
+    let failed = Finding::Position(Found::Failed("it is in recovery".into()));
+    let told = lab.finds(Some(failed));
+    assert!(matches!(reported(&lab, &told), Fact::RankReported { found: Found::Failed(_), .. }), "{told}");
 }

@@ -72,6 +72,7 @@ fn a_new_cluster_unit_is_gated_by_one_reload() {
         stop: BTreeSet::new(),
         stops_before: BTreeMap::new(),
         assembly: BTreeMap::new(),
+        ranks: BTreeMap::new(),
     };
     let orders = |view: &NodeView| {
         let orders = Box::new(Orders {
@@ -195,6 +196,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
             stop: BTreeSet::new(),
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
+            ranks: BTreeMap::new(),
         };
         let orders = Box::new(Orders {
             view,

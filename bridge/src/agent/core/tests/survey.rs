@@ -14,6 +14,7 @@ impl Lab {
             stop: BTreeSet::new(),
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
+            ranks: BTreeMap::new(),
         };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session: 1, orders }))

@@ -25,6 +25,7 @@ impl Lab {
             pulled_in: false,
             members: Vec::new(),
             assembly: None,
+            rank: None,
             check: None,
             gone: None,
         };

@@ -1,0 +1,483 @@
+//! The programs of the PostgreSQL recipe, on servers and data directories in every state that was seen on real ones.
+//!
+//! Each row is a state, and what the programs then say or do. The server is a script here; the scenarios have the real one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const SYSTEM: &str = "7713277685192856966";
+const OTHER: &str = "7700000000000000000";
+/// `IDENTIFY_SYSTEM` of a primary on timeline 2.
+const PRIMARY: &str = "7713277685192856966|2|0/5000140|";
+/// Its history: it left timeline 1 at 0/5000060.
+const HISTORY: &str = "00000002.history|1\t0/5000060\tno recovery target specified\n\n";
+
+/// Stands for every program that ours call: each call is a line of `calls`, and its answer a file of `answers`.
+const STAND_IN: &str = r#"#!/bin/sh
+name=${0##*/}
+echo "$name $*" >>"$ANSWERS/../calls"
+answer() { cat "$ANSWERS/$1" 2>/dev/null; }
+case $name in
+    systemctl)
+        for last in "$@"; do :; done
+        property=${2#--property=}
+        answer "$last.$property" || { [ "$property" = LoadState ] && echo not-found || echo inactive; }
+        exit 0 ;;
+    postgres) answer "set.$2"; exit 0 ;;
+    psql)
+        whom=server
+        case $* in *target_session_attrs=primary*) whom=primary ;; esac
+        case $* in
+            *IDENTIFY_SYSTEM*) what=identity ;;
+            *TIMELINE_HISTORY*) what=history ;;
+            *pg_is_in_recovery*) what=recovering ;;
+            *wait_event*) what=doing ;;
+            *pg_stat_wal_receiver*) what=receives ;;
+            *pg_promote*) answer server.promoted && echo f >"$ANSWERS/server.recovering"; exit 0 ;;
+            *) exit 0 ;;
+        esac
+        answer "$whom.$what"; exit ;;
+    pg_ctl)
+        case $1 in
+            status) answer running >/dev/null || exit 3 ;;
+            stop)
+                case $* in *--mode=fast*) ! answer hangs >/dev/null || exit 1 ;; esac
+                rm -f "$ANSWERS/running" ;;
+        esac
+        exit 0 ;;
+    pg_controldata) answer control ;;
+    pg_waldump)
+        for word in "$@"; do case $word in --timeline=*) of=${word#*=} ;; --start=*) from=${word#*=} ;; esac; done
+        answer records | grep -qxF "$of $from"; exit ;;
+    pg_basebackup)
+        new=${1#--pgdata=}
+        mkdir "$new" && echo 15 >"$new/PG_VERSION" && printf copied >"$new/origin" ;;
+esac
+exit "$(answer "$name.status" || echo 0)"
+"#;
+
+/// A machine of its own for one run.
+struct Machine {
+    dir: tempfile::TempDir,
+}
+
+impl Machine {
+    /// With a server on timeline 1, shut down at 0/5000028, and no primary.
+    fn new() -> Machine {
+        let machine = Machine { dir: tempfile::tempdir().expect("scratch directory") };
+        for name in [
+            "systemctl",
+            "postgres",
+            "psql",
+            "pg_ctl",
+            "pg_controldata",
+            "pg_waldump",
+            "pg_rewind",
+            "pg_basebackup",
+        ] {
+            machine.put(&format!("bin/{name}"), STAND_IN);
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(machine.path("bin").join(name), mode).expect("executable");
+        }
+        machine.put("calls", "");
+        machine.put("etc/15/main/postgresql.conf", "");
+        machine.put("answers/set.data_directory", &machine.path("data").display().to_string());
+        machine.put("answers/set.port", "5432\n");
+        machine.put("answers/set.unix_socket_directories", "/run/postgresql\n");
+        machine.put(
+            "answers/set.primary_conninfo",
+            "host=10.0.0.1,10.0.0.2 user=replicator target_session_attrs=primary\n",
+        );
+        machine.put("data/PG_VERSION", "15\n");
+        machine.put("data/origin", "own");
+        machine.put("data/pg_wal/000000010000000000000005", "");
+        machine.control(SYSTEM, "0/5000028", 1, "0/0", 0);
+        fs::create_dir(machine.path("run")).expect("made");
+        machine
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().canonicalize().expect("real path").join(below)
+    }
+
+    fn put(&self, below: &str, text: &str) {
+        let path = self.path(below);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+
+    fn read(&self, below: &str) -> Option<String> {
+        fs::read_to_string(self.path(below)).ok()
+    }
+
+    /// What `pg_controldata` prints.
+    fn control(&self, system: &str, checkpoint: &str, timeline: u32, reached: &str, of: u32) {
+        let text = format!(
+            "Database system identifier:           {system}\nLatest checkpoint location:           {checkpoint}\n\
+             Latest checkpoint's REDO location:    0/1\nLatest checkpoint's TimeLineID:       {timeline}\n\
+             Minimum recovery ending location:     {reached}\nMin recovery ending loc's timeline:   {of}\n"
+        );
+        self.put("answers/control", &text);
+    }
+
+    /// There is a primary.
+    fn primary(&self, identity: &str, history: &str) {
+        self.put("answers/primary.identity", identity);
+        self.put("answers/primary.history", history);
+    }
+
+    /// The server runs and says this of itself.
+    fn server(&self, recovering: &str, identity: &str) {
+        self.put("answers/running", "");
+        self.put("answers/server.recovering", recovering);
+        self.put("answers/server.identity", identity);
+        self.put("answers/server.doing", "RecoveryRetrieveRetryInterval\n");
+        self.put("answers/server.receives", "");
+        self.put("data/postmaster.pid", "4711\n/data\n1795887435\n5432\n");
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/libexec").join(program);
+        Command::new(program)
+            .args(args)
+            .arg("15-main")
+            .env_clear()
+            .env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()))
+            .env("ANSWERS", self.path("answers"))
+            .env("CONVOKE_SEEN", self.path("seen"))
+            .env("CONVOKE_PGBIN", self.path("bin"))
+            .env("CONVOKE_PGCONFIG", self.path("etc"))
+            .env("CONVOKE_PGRUN", self.path("run"))
+            .env("CONVOKE_PGTRIES", "2")
+            .output()
+            .expect("run")
+    }
+
+    fn calls(&self) -> String {
+        self.read("calls").expect("calls")
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+/// What is other than in a machine of its own.
+type Change = fn(&Machine);
+/// A name, the recovery and the position of a server, what is other, and what is said of it.
+type Row = (&'static str, &'static str, &'static str, Change, Result<&'static str, &'static str>);
+
+/// What a program says: its line, or why it failed.
+fn said(out: &Output) -> Result<String, String> {
+    if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
+}
+
+fn judge(name: &str, found: &Result<String, String>, expected: Result<&str, &str>) {
+    match (found, expected) {
+        (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{name}"),
+        (Err(why), Err(expected)) => assert!(why.contains(expected), "{name}: {why}"),
+        _ => panic!("{name}: {found:?} instead of {expected:?}"),
+    }
+}
+
+const ROLE: &str = "answers/postgresql-primary@15-main.service.ActiveState";
+
+#[test]
+fn a_rank_is_timeline_and_position_and_said_when_all_is_replayed() {
+    // 1 << 48 | 0x5000060 >> 3, and 2 << 48 | 0x5000140 >> 3.
+    let one = "rank=281474987196428 identity=7713277685192856966";
+    let two = "rank=562949963907112 identity=7713277685192856966";
+    let nothing: Change = |_| {};
+    let rows: [Row; 11] = [
+        ("a standby without a primary", "t", "|1|0/5000060|", nothing, Ok(one)),
+        ("the same one timeline later", "t", "|2|0/5000140|", nothing, Ok(two)),
+        (
+            "a standby that waits for more of a stream that has ended",
+            "t",
+            "|1|0/5000060|",
+            |m| m.put("answers/server.doing", "RecoveryWalStream\n"),
+            Ok(one),
+        ),
+        (
+            "a connection that stands still",
+            "t",
+            "|1|0/5000060|",
+            |m| m.put("answers/server.receives", "10.0.0.2\n"),
+            Ok(one),
+        ),
+        (
+            "it replays",
+            "t",
+            "|1|0/5000060|",
+            |m| m.put("answers/server.doing", "WALRead\n"),
+            Err("it replays what it has (WALRead)"),
+        ),
+        ("it computes", "t", "|1|0/5000060|", |m| m.put("answers/server.doing", ""), Err("(busy)")),
+        ("the holder", "f", "|2|0/5000140|", |m| m.put(ROLE, "active"), Ok(two)),
+        ("a primary of nobody's making", "f", "|2|0/5000140|", nothing, Err("the cluster did not make one")),
+        (
+            "it does not answer",
+            "t",
+            "|1|0/5000060|",
+            |m| fs::remove_file(m.path("answers/server.recovering")).expect("removed"),
+            Err("the server does not answer"),
+        ),
+        ("no position", "t", "", nothing, Err("of itself")),
+        ("beyond the numbers", "t", "|40000|0/5000060|", nothing, Err("beyond what a rank can tell")),
+    ];
+    for (name, recovering, position, change, expected) in rows {
+        let machine = Machine::new();
+        machine.server(recovering, &format!("{SYSTEM}{position}\n"));
+        change(&machine);
+        judge(name, &said(&machine.run("postgresql-rank", &[])), expected);
+    }
+}
+
+#[test]
+fn ranks_are_in_the_order_of_histories_and_then_of_positions() {
+    let positions =
+        ["|1|0/8", "|1|0/FFFFFFF8", "|1|1/0", "|1|FFFF/FFFFFFF8", "|2|0/8", "|3|0/8", "|32767|0/0"];
+    let ranks = positions.map(|position| {
+        let machine = Machine::new();
+        machine.server("t", &format!("{SYSTEM}{position}|\n"));
+        let line = said(&machine.run("postgresql-rank", &[])).expect("a rank");
+        line.split(['=', ' ']).nth(1).and_then(|number| number.parse::<i64>().ok()).expect("a number")
+    });
+    assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+}
+
+#[test]
+fn a_check_finds_what_only_a_start_puts_right() {
+    let standby = |position: &str| {
+        let machine = Machine::new();
+        machine.server("t", &format!("{SYSTEM}{position}\n"));
+        machine.primary(PRIMARY, HISTORY);
+        machine
+    };
+    let streaming = standby("|1|0/5000070|");
+    streaming.put("answers/server.receives", "1\n");
+    let alone = standby("|1|0/5000070|");
+    fs::remove_file(alone.path("answers/primary.identity")).expect("removed");
+    let holder = Machine::new();
+    holder.server("f", PRIMARY);
+    holder.put(ROLE, "deactivating\n");
+    let nobodys = Machine::new();
+    nobodys.server("f", PRIMARY);
+    let other = standby("|1|0/5000060|");
+    other.primary(&PRIMARY.replace(SYSTEM, OTHER), HISTORY);
+    let mute = Machine::new();
+    mute.server("", "");
+    fs::remove_file(mute.path("answers/server.recovering")).expect("removed");
+    let rows = [
+        ("it follows", streaming, Ok("")),
+        ("it is to follow still", standby("|1|0/5000060|"), Ok("")),
+        ("it is on the primary's timeline", standby("|2|0/5000140|"), Ok("")),
+        ("there is no primary", alone, Ok("")),
+        ("it holds the role", holder, Ok("")),
+        ("it has a record that the primary has not", standby("|1|0/5000068|"), Err("has left at 0/5000060")),
+        ("it is ahead of the primary", standby("|2|0/5000148|"), Err("has left at 0/5000140")),
+        ("it was promoted by hand", standby("|3|0/5000200|"), Err("timeline 3 is no part")),
+        ("of another system", other, Err("another database system")),
+        ("a primary without the role", nobodys, Err("does not hold postgresql-primary@15-main.service")),
+        ("it does not answer", mute, Err("does not answer")),
+    ];
+    for (name, machine, expected) in rows {
+        judge(name, &said(&machine.run("postgresql-check", &[])), expected);
+    }
+    // No start mends that, so it is not called a failure of the server.
+    let unreadable = Machine::new();
+    fs::remove_file(unreadable.path("etc/15/main/postgresql.conf")).expect("removed");
+    assert_eq!(unreadable.run("postgresql-check", &[]).status.code(), Some(200));
+}
+
+/// What became of a directory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Became {
+    AsItWas,
+    Rewound,
+    Copied,
+    Refused(&'static str),
+}
+
+#[test]
+fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
+    use Became::{AsItWas, Copied, Refused, Rewound};
+    let nothing: Change = |_| {};
+    let record: Change = |m| m.put("answers/records", "1 0/5000060\n");
+    let rows: [(&str, bool, Change, Became); 19] = [
+        ("no primary", false, record, AsItWas),
+        ("it ended where the primary went on", true, nothing, AsItWas),
+        ("a record more in its log", true, record, Rewound),
+        ("a checkpoint more", true, |m| m.control(SYSTEM, "0/5000098", 1, "0/0", 0), Rewound),
+        (
+            "a standby that replayed more",
+            true,
+            |m| m.control(SYSTEM, "0/4000060", 1, "0/5000070", 1),
+            Rewound,
+        ),
+        (
+            "a standby on the new timeline",
+            true,
+            |m| m.control(SYSTEM, "0/4000060", 1, "0/5000138", 2),
+            AsItWas,
+        ),
+        (
+            "promoted too, and killed before its checkpoint",
+            true,
+            |m| m.put("data/pg_wal/000000030000000000000005", ""),
+            Rewound,
+        ),
+        ("promoted too", true, |m| m.control(SYSTEM, "0/5000098", 3, "0/0", 0), Rewound),
+        (
+            "ahead of the primary on its own timeline",
+            true,
+            |m| {
+                m.control(SYSTEM, "0/5000100", 2, "0/0", 0);
+                m.put("data/pg_wal/000000020000000000000005", "");
+                m.put("answers/records", "2 0/5000140\n");
+            },
+            Copied,
+        ),
+        (
+            "pg_rewind cannot",
+            true,
+            |m| {
+                m.put("answers/records", "1 0/5000060\n");
+                m.put("answers/pg_rewind.status", "1\n");
+            },
+            Copied,
+        ),
+        ("half changed", true, |m| m.put("data.unfinished", ""), Copied),
+        (
+            "empty",
+            true,
+            |m| {
+                fs::remove_dir_all(m.path("data")).expect("removed");
+                m.put("answers/set.synchronous_standby_names", "ANY 1 (*)\n");
+            },
+            Copied,
+        ),
+        (
+            "the copy fails",
+            true,
+            |m| {
+                m.control(SYSTEM, "0/5000200", 2, "0/0", 0);
+                m.put("answers/pg_basebackup.status", "1\n");
+            },
+            Refused("pg_basebackup failed"),
+        ),
+        ("of another system", true, |m| m.control(OTHER, "0/5000028", 1, "0/0", 0), Refused("it is copied")),
+        (
+            "of another version",
+            true,
+            |m| m.put("data/PG_VERSION", "14\n"),
+            Refused("no data of PostgreSQL 15"),
+        ),
+        ("damaged", true, |m| m.put("answers/pg_controldata.status", "1\n"), Refused("pg_controldata")),
+        (
+            "no primary is named",
+            false,
+            |m| m.put("answers/set.primary_conninfo", ""),
+            Refused("nobody could be followed"),
+        ),
+        (
+            "it could follow itself",
+            false,
+            |m| m.put("answers/set.primary_conninfo", "host=10.0.0.1,10.0.0.2\n"),
+            Refused("target_session_attrs=primary"),
+        ),
+        (
+            "the server runs",
+            true,
+            |m| {
+                m.control(SYSTEM, "0/5000098", 1, "0/0", 0);
+                m.put("answers/running", "");
+            },
+            Refused("there is a server"),
+        ),
+    ];
+    for (name, primary, change, became) in rows {
+        let machine = Machine::new();
+        if primary {
+            machine.primary(PRIMARY, HISTORY);
+        }
+        change(&machine);
+        let whole = machine.read("data/origin").is_some();
+        let out = machine.run("postgresql-prepare", &[]);
+        let (said, calls) = (text(&out.stdout) + &text(&out.stderr), machine.calls());
+        if let Refused(why) = became {
+            assert!(!out.status.success() && said.contains(why), "{name}: {said}");
+            assert!(machine.read("data/standby.signal").is_none(), "{name}");
+            assert_eq!(machine.read("data/origin").as_deref(), Some("own"), "{name}: {said}");
+            continue;
+        }
+        assert!(out.status.success(), "{name}: {said}");
+        assert!(machine.read("data/standby.signal").is_some(), "{name}: it would start as a primary");
+        assert!(machine.read("data.unfinished").is_none(), "{name}");
+        let copied = machine.read("data/origin").as_deref() == Some("copied");
+        assert_eq!(copied, became == Copied, "{name}: {said}");
+        // A copy acknowledges nothing.
+        let copies: Vec<_> = calls.lines().filter(|line| line.starts_with("pg_basebackup")).collect();
+        assert!(copies.iter().all(|line| line.contains("application_name=convoke")), "{copies:?}");
+        assert_eq!(copies.iter().any(|line| line.ends_with("--no-slot")), name == "empty", "{copies:?}");
+        assert_eq!(
+            calls.contains("pg_rewind "),
+            matches!(became, Rewound) || name == "pg_rewind cannot",
+            "{name}: {said}"
+        );
+        // What was there before is there still.
+        let aside: Vec<_> = fs::read_dir(machine.dir.path())
+            .expect("read")
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("data.before-"))
+            .collect();
+        assert_eq!(aside.len(), usize::from(copied && whole), "{name}: {aside:?}");
+        for entry in aside {
+            assert_eq!(fs::read_to_string(entry.path().join("origin")).expect("kept"), "own", "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_primary_is_made_and_ended_and_a_standby_left_alone() {
+    let machine = Machine::new();
+    machine.server("t", &format!("{SYSTEM}|1|0/5000060|\n"));
+    machine.put("answers/server.promoted", "t\n");
+    assert_eq!(said(&machine.run("postgresql-primary", &["promote"])), Ok(String::new()));
+    assert!(machine.read("run/15-main.promoted").is_some());
+    assert_eq!(said(&machine.run("postgresql-primary", &["demote"])), Ok(String::new()));
+    assert!(machine.calls().contains("--mode=fast") && machine.read("answers/running").is_none());
+
+    // Another server came up since: its unit has started it again, as a standby that may not be asked yet.
+    for recovering in [Some("t"), None] {
+        machine.server("t", "");
+        machine.put("data/postmaster.pid", "4712\n/data\n1795887440\n5432\n");
+        if recovering.is_none() {
+            fs::remove_file(machine.path("answers/server.recovering")).expect("removed");
+        }
+        assert!(machine.run("postgresql-primary", &["demote"]).status.success());
+        assert!(machine.read("answers/running").is_some(), "a standby was stopped");
+    }
+    // It became a primary by other ways.
+    machine.server("f", "");
+    assert!(machine.run("postgresql-primary", &["demote"]).status.success());
+    assert!(machine.read("answers/running").is_none(), "a primary was left");
+    // Nothing is known of it, and it does not answer.
+    fs::remove_file(machine.path("run/15-main.promoted")).expect("removed");
+    machine.server("f", "");
+    fs::remove_file(machine.path("answers/server.recovering")).expect("removed");
+    assert!(machine.run("postgresql-primary", &["demote"]).status.success());
+    assert!(machine.read("answers/running").is_none(), "what may be a primary was left");
+    // It does not end in order.
+    machine.server("f", "");
+    machine.put("answers/hangs", "");
+    assert!(machine.run("postgresql-primary", &["demote"]).status.success());
+    assert!(machine.calls().contains("--mode=immediate"), "{}", machine.calls());
+
+    // It does not take the word.
+    machine.server("t", "");
+    fs::remove_file(machine.path("answers/server.promoted")).expect("removed");
+    judge("no word", &said(&machine.run("postgresql-primary", &["promote"])), Err("does not take the word"));
+}

@@ -1,0 +1,71 @@
+//! Who takes a role: what is missing before anybody may, in the words of `why`.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use crate::assembly::Found;
+use crate::definition::Definition;
+use crate::name::{NodeId, UnitName};
+use crate::node::Node;
+use crate::succession::Best;
+
+use super::{Planner, Reason};
+
+impl Planner<'_> {
+    /// The rank that decides, `None` if none is needed; or says what is missing to know it.
+    pub(super) fn best_rank(&mut self, name: &UnitName, definition: &Definition) -> Result<Option<Best>, ()> {
+        // That no node may take it on such terms is said of each of them.
+        if definition.contradiction().is_some() {
+            return Ok(None);
+        }
+        let refusal = match self.state.best_rank(name, self.now) {
+            Ok(best) => return Ok(best),
+            Err(refusal) => refusal,
+        };
+        let Some((unit, succession, _)) = self.state.role(name) else { return Err(()) };
+        if let Some(ends) = self.state.holder_wait_ends(succession) {
+            self.wake(ends);
+        }
+        let first = succession.heirs.is_empty() && succession.words.from.is_none();
+        let mut awaited = self.state.awaited_heirs(name, self.now);
+        if let Some((from, _)) = &succession.words.from {
+            awaited = [*from].into();
+        }
+        let asked =
+            |id: &NodeId| self.state.rank_due(name, *id).is_some() && !succession.heard.contains_key(id);
+        // Its ranks are on their way: what comes after it waits.
+        if unit.permits.is_empty() && awaited.iter().any(asked) {
+            self.coming.insert(name.clone());
+        }
+        if first {
+            self.because(name, Reason::FirstFormation);
+        } else if awaited.is_empty() {
+            self.because(name, Reason::NoRank(refusal.to_string()));
+        }
+        for node in awaited {
+            let why = self.silence(name, node);
+            self.because(name, Reason::Rank { node, why });
+        }
+        Err(())
+    }
+
+    /// Why a node has not said its rank.
+    fn silence(&self, name: &UnitName, id: NodeId) -> String {
+        let node = self.state.node_name(id);
+        let Some((_, succession, beside)) = self.state.role(name) else { return node };
+        let session = self.state.nodes.get(&id).and_then(Node::in_session);
+        let active = self.state.known_active(beside).any(|(_, permit)| permit.node == id);
+        let maintenance = self.state.rank_maintenance(name, beside, id);
+        let why = match succession.heard.get(&id).map(|heard| &heard.found) {
+            _ if session.is_none() => "is silent".to_string(),
+            _ if maintenance.is_some() => {
+                let text = maintenance.map(|scope| self.state.maintenance_text(&scope));
+                format!("is not asked: {}", text.unwrap_or_default())
+            }
+            _ if !active => format!("{beside} is not active there"),
+            Some(Found::Failed(why)) => format!("Rank= failed there: {why}"),
+            _ => "has not said its rank yet".to_string(),
+        };
+        format!("{node} may have the latest data, and {why}")
+    }
+}
