@@ -447,8 +447,13 @@ fn a_primary_is_made_and_ended_and_a_standby_left_alone() {
     machine.put("answers/server.promoted", "t\n");
     assert_eq!(said(&machine.run("postgresql-primary", &["promote"])), Ok(String::new()));
     assert!(machine.read("run/15-main.promoted").is_some());
+    // Its configuration cannot be read any more; the server runs on by the one that it has.
+    fs::remove_file(machine.path("etc/15/main/postgresql.conf")).expect("removed");
     assert_eq!(said(&machine.run("postgresql-primary", &["demote"])), Ok(String::new()));
     assert!(machine.calls().contains("--mode=fast") && machine.read("answers/running").is_none());
+
+    judge("nothing runs", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
+    machine.put("etc/15/main/postgresql.conf", "");
 
     // Another server came up since: its unit has started it again, as a standby that may not be asked yet.
     for recovering in [Some("t"), None] {
@@ -459,15 +464,19 @@ fn a_primary_is_made_and_ended_and_a_standby_left_alone() {
         }
         assert!(machine.run("postgresql-primary", &["demote"]).status.success());
         assert!(machine.read("answers/running").is_some(), "a standby was stopped");
+        judge("a standby", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
     }
     // It became a primary by other ways.
     machine.server("f", "");
+    let left = Err("may still be a primary");
+    judge("a primary", &said(&machine.run("postgresql-primary", &["gone"])), left);
     assert!(machine.run("postgresql-primary", &["demote"]).status.success());
     assert!(machine.read("answers/running").is_none(), "a primary was left");
     // Nothing is known of it, and it does not answer.
     fs::remove_file(machine.path("run/15-main.promoted")).expect("removed");
     machine.server("f", "");
     fs::remove_file(machine.path("answers/server.recovering")).expect("removed");
+    judge("it does not answer", &said(&machine.run("postgresql-primary", &["gone"])), left);
     assert!(machine.run("postgresql-primary", &["demote"]).status.success());
     assert!(machine.read("answers/running").is_none(), "what may be a primary was left");
     // It does not end in order.
