@@ -107,6 +107,11 @@ impl Planner<'_> {
             self.plan.reasons.remove(name);
         }
         for id in candidates {
+            if let Some(neighbour) = self.left_beside(name, id) {
+                self.because(name, Reason::AfterStop(neighbour));
+                self.coming.insert(name.clone());
+                continue;
+            }
             let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { continue };
             self.begins(name, id);
             self.room.grant(id, definition);

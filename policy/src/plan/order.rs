@@ -54,7 +54,9 @@ impl Planner<'_> {
             }
         }
         for earlier in self.sequence.before(name) {
-            if self.coming.contains(earlier) {
+            // Nor does a neighbour of several copies wait for those on other nodes, once one of them runs.
+            let neighbour = definition.same_node_as.contains(earlier) && self.stays_active(earlier, None);
+            if self.coming.contains(earlier) && !neighbour {
                 reasons.push(Reason::After(earlier.clone()));
             }
         }
@@ -78,6 +80,18 @@ impl Planner<'_> {
             self.coming.insert(name.clone());
         }
         hindered
+    }
+
+    /// A unit that runs there beside a copy which is gone: it stops before another copy starts, so that a role is demoted
+    /// before its server comes back as a standby.
+    pub(super) fn left_beside(&self, name: &UnitName, id: NodeId) -> Option<UnitName> {
+        let left = |other: &&UnitName| {
+            let unit = self.state.units.get(*other);
+            let beside = unit.and_then(Unit::definition).is_some_and(|it| it.same_node_as.contains(name));
+            let held = unit.is_some_and(|unit| unit.permit_on(id).is_some());
+            beside && held && self.state.copy_maintenance(other, id).is_none()
+        };
+        self.state.dependents(name).find(left).cloned()
     }
 
     /// Whether a unit that it conflicts with may run. Wants a lost node fenced if that is where.
