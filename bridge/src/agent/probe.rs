@@ -320,6 +320,11 @@ mod tests {
             ("state=stopped rank=1 identity=a", "a rank has none"),
             ("rank=1 identity=a safe=yes", "a rank has none"),
             ("rank=1 identity=a\nrank=2 identity=a", "more than one line"),
+            ("rank=1\nidentity=a", "more than one line"),
+            ("17762", "`17762`: no"),
+            ("rank=0/16B3748 identity=a", "no whole number"),
+            ("rank=1 identity=a and so on", "`and`: no"),
+            ("rank=1 identity=a timeline=3", "not known"),
         ] {
             let said = parse_rank(text).expect_err(text);
             assert!(said.contains(why), "{text}: {said}");

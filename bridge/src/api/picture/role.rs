@@ -71,7 +71,11 @@ impl View<'_> {
             identity,
             branch: None,
             safe: false,
-            void: heard.is_some_and(|heard| session != Some(heard.session)),
+            // Where people have their hands on the copy, what it said before counts no more.
+            void: heard.is_some_and(|heard| {
+                session != Some(heard.session)
+                    || self.state.copy_maintenance(&succession.beside, id).is_some()
+            }),
             error: match found {
                 Some(Found::Failed(why)) => Some(why.clone()),
                 _ => None,

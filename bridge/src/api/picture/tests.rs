@@ -5,6 +5,7 @@ mod forecast;
 mod maintenance;
 mod past;
 mod present;
+mod role;
 
 use std::collections::{BTreeMap, BTreeSet};
 

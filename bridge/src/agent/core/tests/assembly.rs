@@ -321,3 +321,65 @@ fn a_rank_is_read_while_the_role_is_vacant_and_again_when_the_vacancy_is_another
     let told = lab.finds(Some(failed));
     assert!(matches!(reported(&lab, &told), Fact::RankReported { found: Found::Failed(_), .. }), "{told}");
 }
+
+#[test]
+fn a_rank_that_cannot_be_read_is_told_once_and_asked_for_more_and_more_rarely() {
+    let mut lab = Lab::clustered(&[]);
+    lab.look(UNIT, down());
+    lab.open(1);
+    lab.told_role(None, Some(40));
+    let late = || Some(Finding::Position(Found::Failed("it did not end within 30 s".into())));
+    let told = lab.finds(late());
+    assert!(matches!(reported(&lab, &told), Fact::RankReported { found: Found::Failed(_), .. }), "{told}");
+    for pause in [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+        assert_eq!(lab.finds(late()), format!("ask {UNIT} for its Rank after {pause} ms"));
+    }
+    let told = lab.finds(Some(data(5)));
+    assert!(matches!(reported(&lab, &told), Fact::RankReported { found: Found::Data { .. }, .. }), "{told}");
+    // Another vacancy: what failed in the one before says nothing of it.
+    lab.told_role(None, Some(50));
+    assert_eq!(lab.finds(None), format!("ask {UNIT} for its Rank after 0 ms"));
+}
+
+#[test]
+fn what_a_program_says_of_a_copy_that_ended_meanwhile_is_void() {
+    let mut lab = Lab::clustered(&[]);
+    lab.look(UNIT, down());
+    lab.open(1);
+    lab.told_role(None, Some(40));
+    // The copy ended, or people have their hands on it: the cluster asks no more.
+    assert_eq!(lab.told_role(None, None), format!("call off Rank of {UNIT}"));
+    assert_eq!(lab.finds(Some(data(9))), "", "it printed its line before it was ended");
+    // The role was held, and is vacant again, while the program ran.
+    lab.told_role(None, Some(50));
+    assert_eq!(lab.told_role(None, Some(60)), format!("call off Rank of {UNIT}"));
+    assert_eq!(lab.finds(Some(data(9))), format!("ask {UNIT} for its Rank after 0 ms"));
+}
+
+#[test]
+fn a_look_that_began_in_the_session_before_says_no_rank() {
+    let mut lab = Lab::clustered(&[]);
+    lab.look(UNIT, down());
+    lab.open(1);
+    lab.told_role(None, Some(40));
+    lab.hear(Event::Session(FromSession::Closed));
+    let opened = lab.open(2);
+    assert!(opened.contains(&format!("call off Rank of {UNIT}")), "{opened}");
+    let queued = lab.agent.outbox.len();
+    lab.finds(Some(data(9)));
+    assert_eq!(lab.agent.outbox.len(), queued);
+}
+
+#[test]
+fn the_holder_says_how_far_it_is_while_it_runs() {
+    let mut lab = Lab::leading();
+    let active = || Some(view(UNIT, 7, Phase::Active));
+    assert_eq!(
+        lab.told_role(active(), Some(7)),
+        format!("file {UNIT} 7; ask {UNIT} for its Rank after 0 ms")
+    );
+    let told = lab.finds(Some(data(9)));
+    assert!(matches!(reported(&lab, &told), Fact::RankReported { .. }), "{told}");
+    let crashed = lab.changes(UNIT, failed());
+    assert!(crashed.contains(&format!("call off Rank of {UNIT}")), "{crashed}");
+}
