@@ -87,8 +87,11 @@ pub struct Permit {
 impl Permit {
     /// Whether its node may go by stricter terms than these already, though it has not said so (F13).
     #[must_use]
-    pub fn next_is_stricter_than(&self, fencing: Fencing) -> bool {
-        self.next_terms.as_ref().is_some_and(|next| next.fencing > fencing)
+    pub fn next_is_stricter_than(&self, fencing: Fencing, on_quorum_loss: OnQuorumLoss) -> bool {
+        let stops = |does: OnQuorumLoss| does != OnQuorumLoss::Continue;
+        self.next_terms.as_ref().is_some_and(|next| {
+            next.fencing > fencing || (stops(next.on_quorum_loss) && !stops(on_quorum_loss))
+        })
     }
 
     /// Whether no other copy may run: by its terms, or by those that it was asked to take over (F13).

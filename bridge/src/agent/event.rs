@@ -172,7 +172,7 @@ impl Failure {
 #[allow(missing_docs, reason = "each field is named after what it holds")]
 pub enum Work {
     /// Looks at it, after a pause.
-    Look { watch: bool, after: Duration },
+    Look { watch: bool, after: Duration, gone: Option<Program> },
     /// Starts it; the permit file is in place.
     Start { triggers: Vec<String>, timeout: Option<Duration> },
     /// Stops it and verifies that it is gone.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use policy::{Fencing, Incarnation, OnQuorumLoss, Start, Terms, Token, UnitName};
 use serde::{Deserialize, Serialize};
-use units::section::Variable;
+use units::section::{Program, Variable};
 
 use crate::atomic;
 use crate::paths::Paths;
@@ -36,6 +36,9 @@ pub struct Permit {
     /// Whether the copy is in maintenance: whatever it does, it is left alone.
     #[serde(default)]
     pub hands_off: bool,
+    /// `GoneExec=` when it was given or written last: a file that is changed or broken meanwhile takes it from no copy.
+    #[serde(default)]
+    pub gone: Option<Program>,
 }
 
 impl Permit {
@@ -260,6 +263,7 @@ pub(super) mod tests {
             stops_before: BTreeSet::from(["disk.service".into()]),
             starts: Starts::Any,
             hands_off: false,
+            gone: None,
         }
     }
 

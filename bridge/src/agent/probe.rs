@@ -84,10 +84,10 @@ impl Question {
 }
 
 /// Name of the transient unit in which a unit's programs run.
-fn transient(unit: &UnitName, question: Question) -> String {
+pub(super) fn transient(unit: &UnitName, word: &str) -> String {
     // A backslash would be an escape, and an @ a template's, where names are looked for.
     let unit = unit.as_str().trim_end_matches(".service").replace(['@', '\\'], ":");
-    format!("{PREFIX}{unit}-{}.service", question.word())
+    format!("{PREFIX}{unit}-{word}.service")
 }
 
 impl Probe {
@@ -98,7 +98,7 @@ impl Probe {
             return self.failed(format!("an earlier run of it cannot be ended: {why}"));
         }
         let spec = TransientSpec {
-            name: transient(&self.unit, self.question),
+            name: transient(&self.unit, self.question.word()),
             description: format!("{} of {}", self.question.word(), self.unit),
             program: program.path.clone(),
             args: program.args.clone(),
@@ -135,7 +135,7 @@ impl Probe {
 
     /// Ends what runs of the program, and everything that it started.
     pub(super) async fn end(&self, systemd: &Systemd) -> Result<(), String> {
-        let name = transient(&self.unit, self.question);
+        let name = transient(&self.unit, self.question.word());
         systemd.end_transient(&name).await.map_err(|error| chain(&error))
     }
 
@@ -174,7 +174,7 @@ fn health(verdict: Result<(), String>, outcome: &Outcome, path: &str) -> Health 
 }
 
 /// Whether the program came to its end, and took its work for done.
-fn verdict(end: &TransientEnd) -> Result<(), String> {
+pub(super) fn verdict(end: &TransientEnd) -> Result<(), String> {
     let said = last_line(end);
     match &end.outcome {
         Outcome::Exited(0) => Ok(()),
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn each_unit_has_a_transient_unit_of_its_own() {
-        let name = |unit: &str| transient(&unit.into(), Question::Position);
+        let name = |unit: &str| transient(&unit.into(), "position");
         assert_eq!(name("mariadb.service"), "convoke-probe-mariadb-position.service");
         assert_eq!(name(r"pg@a\x2db.service"), "convoke-probe-pg:a:x2db-position.service");
     }

@@ -136,7 +136,8 @@ impl Agent {
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.stale = false;
         let watch = !unit.watched;
-        self.begin(name, OpKind::Look, Work::Look { watch, after });
+        let gone = unit.asks_when_gone();
+        self.begin(name, OpKind::Look, Work::Look { watch, after, gone });
     }
 
     fn permit_of(&self, name: &UnitName) -> Option<&PermitView> {
@@ -164,6 +165,7 @@ impl Agent {
             adopted: permit.adopted,
             stops_before: known.map(|held| held.stops_before.clone()).unwrap_or_default(),
             hands_off: permit.hands_off,
+            gone: self.units.get(&permit.unit).and_then(|unit| unit.asks_when_gone()),
             // What runs already was started: a clustered service is not started a second time (F16).
             starts: known.map_or(if assembled { Starts::Made } else { Starts::Any }, |held| held.starts),
         }
@@ -488,7 +490,7 @@ impl Agent {
         let stop = Stop {
             members: unit.members(),
             remembered: unit.remembered.clone(),
-            gone: unit.found.as_ref().and_then(|found| found.gone.clone()),
+            gone: unit.asks_when_gone(),
             budget,
             if_stuck,
             down: unit.run.is_down(),

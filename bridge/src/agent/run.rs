@@ -306,9 +306,9 @@ impl Shell {
                 drop(before.await);
             }
             let end = match &work {
-                Work::Look { watch, after } => {
+                Work::Look { watch, after, gone } => {
                     let _slot = looking.acquire().await;
-                    task.look(*watch, *after).await
+                    task.look(*watch, *after, gone.as_ref()).await
                 }
                 Work::Start { triggers, timeout } => task.start(triggers, *timeout).await,
                 Work::Stop(stop) => task.stop(stop).await,

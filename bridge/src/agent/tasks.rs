@@ -10,6 +10,7 @@ use policy::UnitName;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use units::gate::GateFault;
+use units::section::Program;
 use units::systemd::{Cgroups, Error, JobKind, Left, Reading, Remembered, StillThere, Systemd};
 
 use super::bus;
@@ -68,13 +69,20 @@ impl Task {
     }
 
     /// Looks at the unit; of one that is down, also at why it may be, and at what is left of it.
-    pub(super) async fn look(&self, watch: bool, after: Duration) -> End {
+    ///
+    /// Of one that names a program for that, outside its processes too: a stop that failed may be of an earlier daemon.
+    pub(super) async fn look(&self, watch: bool, after: Duration, gone: Option<&Program>) -> End {
         tokio::time::sleep(after).await;
         if watch && let Err(error) = self.hands.systemd.watch(self.name()).await {
             return failed(&error);
         }
         match look(&self.hands.systemd, self.name()).await {
-            Ok(look) => {
+            Ok(mut look) => {
+                if let Some(program) =
+                    gone.filter(|_| look.reading.active_state.is_down() && look.left.is_none())
+                {
+                    look.left = self.nothing_left(program, remains::LIMIT).await.err();
+                }
                 self.hands.pulse.felt();
                 End::Looked(Box::new(look))
             }
@@ -303,7 +311,7 @@ impl Task {
         };
         if let Some(program) = &stop.gone {
             let limit = deadline.saturating_duration_since(Instant::now()).max(KILL_LIMIT_WITHOUT_LEASE);
-            let asked = remains::nothing_left(program, &self.unit, &self.hands.node_name, limit).await;
+            let asked = self.nothing_left(program, limit).await;
             let (unit, part, result) = (self.unit.0.clone(), self.unit.0.clone(), String::new());
             asked.map_err(|why| Box::new(StillThere { unit, part, result, why: Left::Outside(why) }))?;
         }
@@ -315,6 +323,10 @@ impl Task {
             bonds_down: Vec::new(),
             partners_gone: Vec::new(),
         })
+    }
+
+    async fn nothing_left(&self, program: &Program, limit: Duration) -> Result<(), String> {
+        remains::nothing_left(&self.hands.systemd, program, &self.unit, &self.hands.node_name, limit).await
     }
 
     async fn kill(&self, stop: &Stop, within: Duration) -> Result<bool, Error> {
@@ -427,17 +439,18 @@ pub(super) async fn gate_look(systemd: &Systemd, unit: &str) -> Result<GateLook,
         // Older systemd does not say what set a unit off.
         None => active(systemd, &reading.relations.triggered_by).await,
         Some(named) if !named.is_empty() => Vec::new(),
-        // A timer or path would be named. A socket is not, and shows that it has set its service off.
-        Some(_) => sockets_that_fired(systemd, &reading.relations.triggered_by).await,
+        // A timer or path would be named. A socket is not, and shows by its state that it has set its service off.
+        Some(_) => silent_triggers(systemd, &reading.relations.triggered_by).await,
     };
     // Nothing tells a call on the bus from a person's.
     active_triggers.extend(bus::name_that_starts(Path::new("/"), &reading.names));
     Ok(GateLook { reading, manager, upheld_by_active, active_triggers })
 }
 
-/// A socket that listens has not set anything off; once it has, it is `running`.
-async fn sockets_that_fired(systemd: &Systemd, units: &[String]) -> Vec<String> {
-    let sockets = units.iter().filter(|unit| unit.ends_with(".socket"));
+/// A socket or automount that waits has not set anything off; once it has, it is `running`.
+async fn silent_triggers(systemd: &Systemd, units: &[String]) -> Vec<String> {
+    let sockets =
+        units.iter().filter(|unit| [".socket", ".automount"].iter().any(|kind| unit.ends_with(kind)));
     let reads = sockets.map(|unit| async move { systemd.read(unit).await.ok() });
     let fired = futures_util::future::join_all(reads).await.into_iter().flatten();
     fired.filter(|reading| reading.sub_state == "running").map(|reading| reading.id).collect()

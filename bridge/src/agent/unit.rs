@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use policy::{Cause, InventoryItem, Offer, Terms, Token, UnitName};
+use units::section::Program;
 use units::systemd::{ActiveState, Reading, Remembered};
 
 use super::core::{Checking, Probing};
@@ -171,6 +172,12 @@ impl Unit {
     /// Whether it is, or may be, running without a permit of ours.
     pub(super) fn is_idle(&self) -> bool {
         self.op.is_none() && self.release.is_none() && self.held.is_none()
+    }
+
+    /// The program that says whether anything is left of it: what its files name, else what they named when it got its permit.
+    pub(super) fn asks_when_gone(&self) -> Option<Program> {
+        let named = self.found.as_ref().and_then(|found| found.gone.clone());
+        named.or_else(|| self.held.as_ref().and_then(|held| held.gone.clone()))
     }
 
     /// Units gated on its permit.

@@ -31,8 +31,12 @@ fn service(error: &ServiceError) -> Failure {
 /// A cluster unit whose end nobody can tell from a failed stop would run twice.
 fn knows_when_it_is_gone(root: &Path, name: &str) -> Result<(), Failure> {
     let unit = format!("convoke-ocf@{name}.service");
-    let section = units::unit(root, &unit).and_then(|unit| unit.section);
-    if section.is_none_or(|section| section.gone.is_some()) {
+    let Some(known) = units::unit(root, &unit) else { return Ok(()) };
+    if let Some(first) = known.diagnostics.iter().find(|found| found.severity == units::Severity::Error) {
+        return Err(Failure::new(Code::Usage, format!("{unit}: {}", first.message))
+            .hint(format!("`convoke verify {unit}` shows it")));
+    }
+    if known.section.is_some_and(|section| section.gone.is_some()) {
         return Ok(());
     }
     let text = format!(

@@ -23,6 +23,8 @@ pub(super) struct Record {
     pub(super) stop: Duration,
     /// How long `monitor` may take.
     pub(super) monitor: Duration,
+    /// How often it is looked at.
+    pub(super) interval: Duration,
 }
 
 fn path(root: &Path, instance: &str) -> PathBuf {

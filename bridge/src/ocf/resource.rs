@@ -106,7 +106,8 @@ impl Resource {
             let Some((name, value)) = line.split_once('=') else {
                 wrong(
                     number,
-                    format!("`{line}` is no `NAME=VALUE`"),
+                    // Not the line itself: it may be a secret.
+                    "this is no `NAME=VALUE`".to_owned(),
                     "write one, or remove the line".to_owned(),
                 );
                 continue;
@@ -331,7 +332,7 @@ mod tests {
         let cases = [
             ("OCF_AGENT=a:b\nroom=hall", "lamp.conf:2: `room` is not known", "OCF_RESKEY_room"),
             ("OCF_AGNT=a:b", "lamp.conf:1: `OCF_AGNT` is not known", "`OCF_AGENT` was probably meant"),
-            ("OCF_AGENT=a:b\n\nhall", "lamp.conf:3: `hall` is no `NAME=VALUE`", "remove the line"),
+            ("OCF_AGENT=a:b\n\nhall", "lamp.conf:3: this is no `NAME=VALUE`", "remove the line"),
             ("OCF_AGENT=a:b\nOCF_AGENT=a:c", "lamp.conf:2: `OCF_AGENT` stands in line 1", "remove one"),
             ("OCF_AGENT=IPaddr2", "lamp.conf:1: `IPaddr2` is no name", "ocf:heartbeat:IPaddr2"),
             ("", "lamp.conf:1: there is no `OCF_AGENT=`", "convoke ocf list"),

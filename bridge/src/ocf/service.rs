@@ -111,7 +111,12 @@ impl<'a> Bound<'a> {
     }
 
     async fn act(&self, action: &str, limit: Duration) -> Result<Ended, ServiceError> {
-        let ended = self.agent.act(action, self.instance, &self.record.variables, limit).await;
+        let mut variables = self.record.variables.clone();
+        // With 0 a `monitor` is the probe of a resource that is not expected: some agents look less closely then.
+        let monitored = (action == "monitor").then(|| self.record.interval.max(Duration::from_millis(1)));
+        let interval = monitored.unwrap_or_default().as_millis().to_string();
+        variables.insert("OCF_RESKEY_CRM_meta_interval".to_owned(), interval);
+        let ended = self.agent.act(action, self.instance, &variables, limit).await;
         ended.map_err(|source| ServiceError::Agent { agent: self.agent.name(), source })
     }
 
@@ -121,6 +126,33 @@ impl<'a> Bound<'a> {
             return Ok(());
         }
         Err(ServiceError::NotRunning { agent: self.agent.name(), ended })
+    }
+
+    /// From the start until somebody asks for the end, or it does not run. An action is not broken off: it would leave
+    /// something half done.
+    async fn live(&self, start: Duration, end: &mut Signal) -> Result<(), ServiceError> {
+        let (ended, asked) = to_its_end(self.act("start", start), end).await;
+        match ended? {
+            _ if asked => return Ok(()),
+            SUCCESS => {}
+            ended => return Err(ServiceError::Failed { agent: self.agent.name(), action: "start", ended }),
+        }
+        let (running, mut asked) = to_its_end(self.look(), end).await;
+        running?;
+        if !asked {
+            let name = self.agent.name();
+            tell(&[NotifyState::Ready, NotifyState::Status(format!("{name} runs it"))]);
+        }
+        while !asked {
+            tokio::select! {
+                _ = end.recv() => return Ok(()),
+                () = tokio::time::sleep(self.record.interval) => {}
+            }
+            let running;
+            (running, asked) = to_its_end(self.look(), end).await;
+            running?;
+        }
+        Ok(())
     }
 
     async fn stop(&self, root: &Path) -> Result<(), ServiceError> {
@@ -133,7 +165,7 @@ impl<'a> Bound<'a> {
 
 /// Starts the resource, tells systemd, and looks at it until it is asked to end or finds that it does not run.
 ///
-/// What was started is not stopped here: that is what [`stop`] is for, however this ends.
+/// What does not run is stopped once; [`stop`] follows, however this ends.
 ///
 /// # Errors
 /// What is wrong with the file; how `start` or `monitor` failed.
@@ -159,41 +191,27 @@ pub async fn run(root: &Path, instance: &str) -> Result<(), ServiceError> {
         variables: resource.variables(),
         stop: resource.limit(&metadata, "stop"),
         monitor: resource.limit(&metadata, "monitor"),
+        interval,
     };
-    let patience = start + record.monitor + SLACK;
+    let validate = metadata.action("validate-all").map(|_| resource.limit(&metadata, "validate-all"));
+    let patience = start + record.monitor + validate.unwrap_or_default() + SLACK;
     tell(&[NotifyState::Other(format!("EXTEND_TIMEOUT_USEC={}", patience.as_micros()))]);
     let bound = Bound { instance, agent, record };
-    if metadata.action("validate-all").is_some() {
-        let limit = resource.limit(&metadata, "validate-all");
+    if let Some(limit) = validate {
         let ended = bound.act("validate-all", limit).await?;
         if ended != SUCCESS {
             return Err(ServiceError::Failed { agent: name, action: "validate-all", ended });
         }
     }
     bound.record.keep(root, instance).map_err(ServiceError::Record)?;
-    // An action is not broken off: it would leave something half done.
-    let (ended, asked) = to_its_end(bound.act("start", start), &mut end).await;
-    match ended? {
-        _ if asked => return Ok(()),
-        SUCCESS => {}
-        ended => return Err(ServiceError::Failed { agent: name, action: "start", ended }),
+    let lived = bound.live(start, &mut end).await;
+    // As long as we live, systemd kills nothing that the agent has started: a database stops as its agent stops it.
+    if lived.is_err()
+        && let Err(error) = bound.stop(root).await
+    {
+        eprintln!("{error}");
     }
-    let (running, asked) = to_its_end(bound.look(), &mut end).await;
-    running?;
-    if !asked {
-        tell(&[NotifyState::Ready, NotifyState::Status(format!("{name} runs it"))]);
-    }
-    let mut asked = asked;
-    while !asked {
-        tokio::select! {
-            _ = end.recv() => return Ok(()),
-            () = tokio::time::sleep(interval) => {}
-        }
-        let running;
-        (running, asked) = to_its_end(bound.look(), &mut end).await;
-        running?;
-    }
-    Ok(())
+    lived
 }
 
 /// Stops what was started, and tries again until it is stopped: systemd says when that is too late.
@@ -216,7 +234,8 @@ pub async fn stop(root: &Path, instance: &str) -> Result<(), ServiceError> {
 pub async fn gone(root: &Path, instance: &str) -> Result<(), ServiceError> {
     let Some(bound) = Bound::recorded(root, instance)? else { return Ok(()) };
     match bound.act("monitor", bound.record.monitor.min(GONE_LIMIT)).await? {
-        NOT_RUNNING => Record::remove(root, instance).map_err(ServiceError::Record),
+        // Only a stop that worked takes the record away: somebody may ask in the midst of a start.
+        NOT_RUNNING => Ok(()),
         ended => Err(ServiceError::Left { instance: instance.to_owned(), agent: bound.agent.name(), ended }),
     }
 }
@@ -283,7 +302,15 @@ mod tests {
         std::fs::write(root.join("fail-monitor"), "").expect("file");
         let error = run(root, "lamp").await.expect_err("it does not run").to_string();
         assert_eq!(error, "ocf:test:Lamp: generic error (1)");
-        assert_eq!(log(root), ["validate-all lamp hall", "start lamp hall", "monitor lamp hall"]);
+        assert_eq!(
+            log(root),
+            ["validate-all lamp hall", "start lamp hall", "monitor lamp hall", "stop lamp hall"]
+        );
+        stop(root, "lamp").await.expect("stopped already");
+        assert_eq!(log(root).len(), 4, "what is known to be stopped is not stopped again");
+        std::fs::write(root.join("fail-stop"), "").expect("file");
+        run(root, "lamp").await.expect_err("it does not run");
+        std::fs::remove_file(root.join("fail-stop")).expect("there");
         // The file is written anew meanwhile, and then is wrong.
         std::fs::write(root.join("etc/convoke/ocf/lamp.conf"), "OCF_RESKEY_room=cellar").expect("file");
         let left = gone(root, "lamp").await.expect_err("it is there").to_string();
@@ -305,16 +332,23 @@ mod tests {
         let dir = place(HALL);
         let root = dir.path();
         std::fs::write(root.join("fail-start"), "").expect("file");
+        std::fs::write(root.join("fail-stop"), "").expect("file");
         let error = run(root, "lamp").await.expect_err("it does not start").to_string();
         assert_eq!(error, "ocf:test:Lamp: start failed: generic error (1)");
-        std::fs::write(root.join("fail-stop"), "").expect("file");
         let never = tokio::time::timeout(Duration::from_secs(3), stop(root, "lamp")).await;
         assert!(never.is_err(), "it was never stopped");
-        assert_eq!(log(root).iter().filter(|line| line.starts_with("stop")).count(), 2);
+        assert_eq!(
+            log(root).iter().filter(|line| line.starts_with("stop")).count(),
+            3,
+            "once by the main process"
+        );
         // It is not started beside what may be left of it.
         let error = run(root, "lamp").await.expect_err("the stop fails").to_string();
         assert_eq!(error, "ocf:test:Lamp: stop failed: generic error (1)");
         gone(root, "lamp").await.expect("its agent says that it does not run");
+        std::fs::remove_file(root.join("fail-stop")).expect("there");
+        stop(root, "lamp").await.expect("and is still asked to stop it");
+        assert_eq!(log(root).last().map(String::as_str), Some("stop lamp hall"));
     }
 
     #[tokio::test]

@@ -179,7 +179,7 @@ impl Step<'_> {
         let chain = self.state.reset_ms(holder, &definition).map_err(Refusal::Unsafe)?;
         let permit = self.live_permit(unit, token)?;
         let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms, chain);
-        if permit.next_is_stricter_than(terms.fencing) {
+        if permit.next_is_stricter_than(terms.fencing, terms.on_quorum_loss) {
             return Err(Refusal::Unsafe(
                 "its node may have taken stricter terms over already: what it says of them comes first"
                     .to_string(),

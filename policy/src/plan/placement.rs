@@ -289,7 +289,7 @@ impl<'a> Planner<'a> {
             let sound =
                 definition.contradiction().is_none() && self.state.reset_ms(permit.node, definition).is_ok();
             let alone = self.state.node_maintenance(permit.node).is_some();
-            let unheard = permit.next_is_stricter_than(definition.fencing);
+            let unheard = permit.next_is_stricter_than(definition.fencing, definition.on_quorum_loss);
             if terms != permit.terms
                 && !asked
                 && heard

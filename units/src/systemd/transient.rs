@@ -60,7 +60,7 @@ pub struct TransientSpec {
     pub output_cap: usize,
     /// Environment; `PYTHONWARNINGS=ignore` is added, because warnings were seen to confuse readers of output.
     pub environment: BTreeMap<String, String>,
-    /// The unit whose end kills the program: the daemon's own. `None` only in tests.
+    /// The unit whose end kills the program: the daemon's own. Without one it may also be started while the machine shuts down.
     pub binds_to: Option<String>,
 }
 
@@ -312,9 +312,11 @@ fn unit_properties(spec: &TransientSpec, link: Link, fds: [OwnedFd; 3]) -> Prope
         // No references here: a failed unit stays until it is read.
         Link::Private => properties.push(("CollectMode", Value::from("inactive"))),
     }
-    if let Some(daemon) = &spec.binds_to {
+    match &spec.binds_to {
         // Not After=: before the daemon said READY, its agents would wait for it and it for them.
-        properties.push(("BindsTo", Value::from(vec![daemon.clone()])));
+        Some(daemon) => properties.push(("BindsTo", Value::from(vec![daemon.clone()]))),
+        // Else it conflicts with shutdown.target.
+        None => properties.push(("DefaultDependencies", Value::from(false))),
     }
     properties
 }
