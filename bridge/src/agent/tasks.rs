@@ -267,7 +267,14 @@ impl Task {
                 if now >= until {
                     return Err(Obstacle::Still(still.to_string()));
                 }
-                tokio::time::sleep(pause).await;
+                // A program is not asked as often as a control group is read.
+                let outside = matches!(still.why, Left::Outside(_));
+                tokio::time::sleep(if outside {
+                    STUCK_PAUSE.min(until.saturating_duration_since(now))
+                } else {
+                    pause
+                })
+                .await;
                 if again {
                     break;
                 }
