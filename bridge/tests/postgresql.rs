@@ -21,6 +21,12 @@ echo "$name $*" >>"$ANSWERS/../calls"
 answer() { cat "$ANSWERS/$1" 2>/dev/null; }
 case $name in
     systemctl)
+        # `running` is what the directory tells; `main` the process that systemd has.
+        case $* in
+            "kill --signal=KILL"*) rm -f "$ANSWERS/running" "$ANSWERS/main"; exit 0 ;;
+            *=MainPID*) answer main || { answer running >/dev/null && sed -n 1p "$ANSWERS/../data/postmaster.pid" || echo 0; }; exit 0 ;;
+            *=ControlGroup*) answer group; exit 0 ;;
+        esac
         for last in "$@"; do :; done
         property=${2#--property=}
         answer "$last.$property" || { [ "$property" = LoadState ] && echo not-found || echo inactive; }
@@ -35,7 +41,9 @@ case $name in
             *pg_is_in_recovery*) what=recovering ;;
             *wait_event*) what=doing ;;
             *pg_stat_wal_receiver*) what=receives ;;
-            *pg_promote*) answer server.promoted && echo f >"$ANSWERS/server.recovering"; exit 0 ;;
+            *pg_promote*)
+                ! answer restarts >/dev/null || printf '4712\n/data\n1795887440\n' >"$ANSWERS/../data/postmaster.pid"
+                answer server.promoted && echo f >"$ANSWERS/server.recovering"; exit 0 ;;
             *) exit 0 ;;
         esac
         answer "$whom.$what"; exit ;;
@@ -149,6 +157,7 @@ impl Machine {
             .env("CONVOKE_SEEN", self.path("seen"))
             .env("CONVOKE_PGBIN", self.path("bin"))
             .env("CONVOKE_PGCONFIG", self.path("etc"))
+            .env("CONVOKE_CGROUP", self.path("groups"))
             .env("CONVOKE_PGRUN", self.path("run"))
             .env("CONVOKE_PGTRIES", "2")
             .output()
@@ -489,4 +498,72 @@ fn a_primary_is_made_and_ended_and_a_standby_left_alone() {
     machine.server("t", "");
     fs::remove_file(machine.path("answers/server.promoted")).expect("removed");
     judge("no word", &said(&machine.run("postgresql-primary", &["promote"])), Err("does not take the word"));
+}
+
+#[test]
+fn a_primary_is_not_gone_because_its_directory_is() {
+    let machine = Machine::new();
+    machine.server("t", &format!("{SYSTEM}|1|0/5000060|\n"));
+    machine.put("answers/server.promoted", "t\n");
+    assert_eq!(said(&machine.run("postgresql-primary", &["promote"])), Ok(String::new()));
+
+    // The directory is moved away, and another comes in its place; the server runs on.
+    let left = Err("may still be a primary");
+    let moved = || {
+        machine.put("answers/main", "4711\n");
+        for file in ["answers/running", "data/postmaster.pid"] {
+            let _ = fs::remove_file(machine.path(file));
+        }
+    };
+    moved();
+    judge("moved", &said(&machine.run("postgresql-primary", &["gone"])), left);
+    // Also where it says, once more, that it is a standby: it was told to be none.
+    machine.put("answers/server.recovering", "t");
+    judge("told", &said(&machine.run("postgresql-primary", &["gone"])), left);
+    assert!(machine.run("postgresql-primary", &["demote"]).status.success());
+    assert!(machine.calls().contains("systemctl kill --signal=KILL"), "{}", machine.calls());
+    judge("killed", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
+
+    // Its first process has ended, others have not: they may be about to acknowledge something.
+    let mut other = Command::new("sleep").arg("60").spawn().expect("a process");
+    machine.put("answers/group", "/server\n");
+    machine.put("groups/server/cgroup.procs", &format!("{}\n", other.id()));
+    judge("of another name", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
+    let _ = (other.kill(), other.wait());
+    fs::copy("/bin/sleep", machine.path("postgres")).expect("copied");
+    let mut other = Command::new(machine.path("postgres")).arg("60").spawn().expect("a process");
+    machine.put("groups/server/cgroup.procs", &format!("1\n{}\n", other.id()));
+    judge("left over", &said(&machine.run("postgresql-primary", &["gone"])), left);
+    machine.put("answers/postgresql@15-main.service.SubState", "start-pre\n");
+    judge("before a start", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
+    let _ = (other.kill(), other.wait());
+
+    // Another server has no directory either, and nothing is known of it.
+    fs::remove_file(machine.path("run/15-main.promoted")).expect("removed");
+    moved();
+    fs::remove_file(machine.path("answers/server.recovering")).expect("removed");
+    judge("unknown", &said(&machine.run("postgresql-primary", &["gone"])), left);
+
+    // One that is not the unit's is not promoted: its end could not be told.
+    machine.server("t", "");
+    machine.put("answers/main", "4799\n");
+    judge(
+        "by hand",
+        &said(&machine.run("postgresql-primary", &["promote"])),
+        Err("is not that of postgresql@15-main"),
+    );
+    assert!(machine.read("run/15-main.promoted").is_none());
+}
+
+#[test]
+fn a_server_that_crashes_while_it_is_promoted_is_not_the_one_that_is_recorded() {
+    let machine = Machine::new();
+    machine.server("t", &format!("{SYSTEM}|1|0/5000060|\n"));
+    machine.put("answers/server.promoted", "t\n");
+    machine.put("answers/restarts", "");
+    judge(
+        "another",
+        &said(&machine.run("postgresql-primary", &["promote"])),
+        Err("another one is a primary"),
+    );
 }
