@@ -209,6 +209,9 @@ fn a_primary_that_was_lost_is_wound_back_and_follows_the_other() {
     room.sql("1", "INSERT INTO t VALUES (1)");
     room.until("2 has the row", || room.sql("2", "SELECT n FROM t") == "1");
     room.ok("2", &["postgresql-check"], "inactive");
+    // A primary that writes nothing is one all the same, and may write in a moment.
+    let silent = text(&room.run("2", &["postgresql-rank"], "inactive"));
+    assert!(silent.contains(&format!("there is a primary at {}", room.path("1").display())), "{silent}");
     assert!(text(&room.run("1", &["postgresql-check"], "inactive")).contains("does not hold"));
 
     // The first writes what nobody else has, and is lost; the other takes over.
