@@ -21,6 +21,12 @@ echo "$name $*" >>"$ANSWERS/../calls"
 answer() { cat "$ANSWERS/$1" 2>/dev/null; }
 case $name in
     systemctl)
+        # `running` is what the directory tells; `main` the process that systemd has.
+        case $* in
+            "kill --signal=KILL"*) rm -f "$ANSWERS/running" "$ANSWERS/main"; exit 0 ;;
+            *=MainPID*) answer main || { answer running >/dev/null && sed -n 1p "$ANSWERS/../data/postmaster.pid" || echo 0; }; exit 0 ;;
+            *=ControlGroup*) answer group; exit 0 ;;
+        esac
         for last in "$@"; do :; done
         property=${2#--property=}
         answer "$last.$property" || { [ "$property" = LoadState ] && echo not-found || echo inactive; }
@@ -29,16 +35,27 @@ case $name in
     psql)
         whom=server
         case $* in *target_session_attrs=primary*) whom=primary ;; esac
+        # Hosts that are asked one by one: the first is the primary.
+        case $* in *host=10.0.0.2\ dbname*) whom=second ;; esac
         case $* in
+            *pg_last_wal_replay_lsn*)
+                answer server.recovering >/dev/null || exit 1
+                for what in recovering doing replayed receives; do answer "server.$what" | tr -d '\n'; echo; done | paste -s -d '|'
+                exit ;;
+            *pg_control_checkpoint*) answer checkpoints || { echo 2; exit; }
+                sed -i 1d "$ANSWERS/checkpoints"; [ -s "$ANSWERS/checkpoints" ] || rm "$ANSWERS/checkpoints"; exit 0 ;;
             *IDENTIFY_SYSTEM*) what=identity ;;
             *TIMELINE_HISTORY*) what=history ;;
             *pg_is_in_recovery*) what=recovering ;;
             *wait_event*) what=doing ;;
             *pg_stat_wal_receiver*) what=receives ;;
-            *pg_promote*) answer server.promoted && echo f >"$ANSWERS/server.recovering"; exit 0 ;;
+            *pg_promote*)
+                ! answer restarts >/dev/null || printf '4712\n/data\n1795887440\n' >"$ANSWERS/../data/postmaster.pid"
+                answer server.promoted && echo f >"$ANSWERS/server.recovering"; exit 0 ;;
             *) exit 0 ;;
         esac
-        answer "$whom.$what"; exit ;;
+        answer "$whom.$what" || { answer "$whom.refuses" >&2; exit 2; }
+        exit ;;
     pg_ctl)
         case $1 in
             status) answer running >/dev/null || exit 3 ;;
@@ -48,6 +65,13 @@ case $name in
         esac
         exit 0 ;;
     pg_controldata) answer control ;;
+    pg_rewind)
+        [ -e "$ANSWERS/../data.unfinished" ] || exit 9
+        # As the primary's control file has it, and no record of the other branch.
+        answer rewinds_nothing >/dev/null || {
+            rm -f "$ANSWERS/records" "$ANSWERS"/../data/pg_wal/00000003*
+            answer rewound >"$ANSWERS/control.new"; mv "$ANSWERS/control.new" "$ANSWERS/control"
+        } ;;
     pg_waldump)
         for word in "$@"; do case $word in --timeline=*) of=${word#*=} ;; --start=*) from=${word#*=} ;; esac; done
         answer records | grep -qxF "$of $from"; exit ;;
@@ -93,6 +117,8 @@ impl Machine {
         machine.put("data/PG_VERSION", "15\n");
         machine.put("data/origin", "own");
         machine.put("data/pg_wal/000000010000000000000005", "");
+        machine.control(SYSTEM, "0/5000098", 2, "0/5000140", 2);
+        fs::rename(machine.path("answers/control"), machine.path("answers/rewound")).expect("renamed");
         machine.control(SYSTEM, "0/5000028", 1, "0/0", 0);
         fs::create_dir(machine.path("run")).expect("made");
         machine
@@ -149,8 +175,10 @@ impl Machine {
             .env("CONVOKE_SEEN", self.path("seen"))
             .env("CONVOKE_PGBIN", self.path("bin"))
             .env("CONVOKE_PGCONFIG", self.path("etc"))
+            .env("CONVOKE_CGROUP", self.path("groups"))
             .env("CONVOKE_PGRUN", self.path("run"))
             .env("CONVOKE_PGTRIES", "2")
+            .env("CONVOKE_PGPAUSE", "0.1")
             .output()
             .expect("run")
     }
@@ -190,7 +218,7 @@ fn a_rank_is_timeline_and_position_and_said_when_all_is_replayed() {
     let one = "rank=281474987196428 identity=7713277685192856966";
     let two = "rank=562949963907112 identity=7713277685192856966";
     let nothing: Change = |_| {};
-    let rows: [Row; 11] = [
+    let rows: [Row; 16] = [
         ("a standby without a primary", "t", "|1|0/5000060|", nothing, Ok(one)),
         ("the same one timeline later", "t", "|2|0/5000140|", nothing, Ok(two)),
         (
@@ -224,12 +252,51 @@ fn a_rank_is_timeline_and_position_and_said_when_all_is_replayed() {
             |m| fs::remove_file(m.path("answers/server.recovering")).expect("removed"),
             Err("the server does not answer"),
         ),
+        (
+            "a primary that is silent",
+            "t",
+            "|1|0/5000060|",
+            |m| m.primary(PRIMARY, HISTORY),
+            Err("there is a primary at 10.0.0.1 that the cluster did not make"),
+        ),
+        (
+            "two of them",
+            "t",
+            "|1|0/5000060|",
+            |m| {
+                m.primary(PRIMARY, HISTORY);
+                m.put("answers/second.identity", PRIMARY);
+            },
+            Err("two primaries, or one stands in primary_conninfo twice: 10.0.0.1 10.0.0.2"),
+        ),
+        (
+            "a host that refuses is no reason to wait",
+            "t",
+            "|1|0/5000060|",
+            |m| m.put("answers/second.refuses", "no pg_hba.conf entry for host"),
+            Ok(one),
+        ),
+        (
+            "a record that came in part",
+            "t",
+            "|1|0/5000060|",
+            |m| m.put("answers/server.replayed", "0/4F00060"),
+            Ok(one),
+        ),
+        (
+            "log that it cannot replay",
+            "t",
+            "|1|0/5000060|",
+            |m| m.put("answers/server.replayed", "0/4F00058"),
+            Err("it has log up to 0/5000060 that it cannot replay beyond 0/4F00058"),
+        ),
         ("no position", "t", "", nothing, Err("of itself")),
         ("beyond the numbers", "t", "|40000|0/5000060|", nothing, Err("beyond what a rank can tell")),
     ];
     for (name, recovering, position, change, expected) in rows {
         let machine = Machine::new();
         machine.server(recovering, &format!("{SYSTEM}{position}\n"));
+        machine.put("answers/server.replayed", "0/5000060");
         change(&machine);
         judge(name, &said(&machine.run("postgresql-rank", &[])), expected);
     }
@@ -242,6 +309,7 @@ fn ranks_are_in_the_order_of_histories_and_then_of_positions() {
     let ranks = positions.map(|position| {
         let machine = Machine::new();
         machine.server("t", &format!("{SYSTEM}{position}|\n"));
+        machine.put("answers/server.replayed", "FFFF/FFFFFFF8");
         let line = said(&machine.run("postgresql-rank", &[])).expect("a rank");
         line.split(['=', ' ']).nth(1).and_then(|number| number.parse::<i64>().ok()).expect("a number")
     });
@@ -257,7 +325,14 @@ fn a_check_finds_what_only_a_start_puts_right() {
         machine
     };
     let streaming = standby("|1|0/5000070|");
-    streaming.put("answers/server.receives", "1\n");
+    streaming.put("answers/server.receives", "10.0.0.1\n");
+    let right = standby("|1|0/5000060|");
+    right.put("answers/server.receives", "10.0.0.1\n");
+    let wrong = standby("|1|0/5000060|");
+    wrong.put("answers/server.receives", "10.0.0.2\n");
+    let between = standby("|1|0/5000060|");
+    between.put("answers/server.receives", "10.0.0.1\n");
+    between.put("answers/second.identity", PRIMARY);
     let alone = standby("|1|0/5000070|");
     fs::remove_file(alone.path("answers/primary.identity")).expect("removed");
     let holder = Machine::new();
@@ -271,7 +346,10 @@ fn a_check_finds_what_only_a_start_puts_right() {
     mute.server("", "");
     fs::remove_file(mute.path("answers/server.recovering")).expect("removed");
     let rows = [
-        ("it follows", streaming, Ok("")),
+        ("it follows", right, Ok("")),
+        ("it follows, with a branch", streaming, Err("has left at 0/5000060")),
+        ("it follows another", wrong, Err("it receives from 10.0.0.2, and the primary is 10.0.0.1")),
+        ("it follows one of two", between, Err("two primaries")),
         ("it is to follow still", standby("|1|0/5000060|"), Ok("")),
         ("it is on the primary's timeline", standby("|2|0/5000140|"), Ok("")),
         ("there is no primary", alone, Ok("")),
@@ -306,7 +384,7 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
     use Became::{AsItWas, Copied, Refused, Rewound};
     let nothing: Change = |_| {};
     let record: Change = |m| m.put("answers/records", "1 0/5000060\n");
-    let rows: [(&str, bool, Change, Became); 19] = [
+    let rows: [(&str, bool, Change, Became); 25] = [
         ("no primary", false, record, AsItWas),
         ("it ended where the primary went on", true, nothing, AsItWas),
         ("a record more in its log", true, record, Rewound),
@@ -349,7 +427,53 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
             },
             Copied,
         ),
+        (
+            "pg_rewind finds nothing to do",
+            true,
+            |m| {
+                m.put("answers/records", "1 0/5000060\n");
+                m.put("answers/rewinds_nothing", "");
+            },
+            Copied,
+        ),
+        (
+            "the primary's checkpoint is not made yet",
+            true,
+            |m| {
+                m.put("answers/records", "1 0/5000060\n");
+                m.put("answers/checkpoints", "1\n");
+            },
+            Rewound,
+        ),
+        (
+            "the copy fails after pg_rewind",
+            true,
+            |m| {
+                m.put("answers/records", "1 0/5000060\n");
+                m.put("answers/pg_rewind.status", "1\n");
+                m.put("answers/pg_basebackup.status", "1\n");
+            },
+            Refused("half changed by pg_rewind"),
+        ),
         ("half changed", true, |m| m.put("data.unfinished", ""), Copied),
+        (
+            "two primaries",
+            true,
+            |m| m.put("answers/second.identity", PRIMARY),
+            Refused("is not known: there are two primaries"),
+        ),
+        (
+            "a host that may be the primary refuses",
+            false,
+            |m| m.put("answers/second.refuses", "FATAL:  no pg_hba.conf entry for 10.0.0.3\n"),
+            Refused("is not known: FATAL:  no pg_hba.conf entry"),
+        ),
+        (
+            "a URI",
+            false,
+            |m| m.put("answers/set.primary_conninfo", "postgresql://10.0.0.1?target_session_attrs=primary\n"),
+            Refused("is a URI"),
+        ),
         (
             "empty",
             true,
@@ -418,13 +542,18 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
         assert!(machine.read("data.unfinished").is_none(), "{name}");
         let copied = machine.read("data/origin").as_deref() == Some("copied");
         assert_eq!(copied, became == Copied, "{name}: {said}");
+        assert_eq!(
+            said.contains("waiting for the primary's checkpoint"),
+            name.contains("checkpoint is not"),
+            "{said}"
+        );
         // A copy acknowledges nothing.
         let copies: Vec<_> = calls.lines().filter(|line| line.starts_with("pg_basebackup")).collect();
         assert!(copies.iter().all(|line| line.contains("application_name=convoke")), "{copies:?}");
         assert_eq!(copies.iter().any(|line| line.ends_with("--no-slot")), name == "empty", "{copies:?}");
         assert_eq!(
             calls.contains("pg_rewind "),
-            matches!(became, Rewound) || name == "pg_rewind cannot",
+            matches!(became, Rewound) || name.starts_with("pg_rewind "),
             "{name}: {said}"
         );
         // What was there before is there still.
@@ -489,4 +618,72 @@ fn a_primary_is_made_and_ended_and_a_standby_left_alone() {
     machine.server("t", "");
     fs::remove_file(machine.path("answers/server.promoted")).expect("removed");
     judge("no word", &said(&machine.run("postgresql-primary", &["promote"])), Err("does not take the word"));
+}
+
+#[test]
+fn a_primary_is_not_gone_because_its_directory_is() {
+    let machine = Machine::new();
+    machine.server("t", &format!("{SYSTEM}|1|0/5000060|\n"));
+    machine.put("answers/server.promoted", "t\n");
+    assert_eq!(said(&machine.run("postgresql-primary", &["promote"])), Ok(String::new()));
+
+    // The directory is moved away, and another comes in its place; the server runs on.
+    let left = Err("may still be a primary");
+    let moved = || {
+        machine.put("answers/main", "4711\n");
+        for file in ["answers/running", "data/postmaster.pid"] {
+            let _ = fs::remove_file(machine.path(file));
+        }
+    };
+    moved();
+    judge("moved", &said(&machine.run("postgresql-primary", &["gone"])), left);
+    // Also where it says, once more, that it is a standby: it was told to be none.
+    machine.put("answers/server.recovering", "t");
+    judge("told", &said(&machine.run("postgresql-primary", &["gone"])), left);
+    assert!(machine.run("postgresql-primary", &["demote"]).status.success());
+    assert!(machine.calls().contains("systemctl kill --signal=KILL"), "{}", machine.calls());
+    judge("killed", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
+
+    // Its first process has ended, others have not: they may be about to acknowledge something.
+    let mut other = Command::new("sleep").arg("60").spawn().expect("a process");
+    machine.put("answers/group", "/server\n");
+    machine.put("groups/server/cgroup.procs", &format!("{}\n", other.id()));
+    judge("of another name", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
+    let _ = (other.kill(), other.wait());
+    fs::copy("/bin/sleep", machine.path("postgres")).expect("copied");
+    let mut other = Command::new(machine.path("postgres")).arg("60").spawn().expect("a process");
+    machine.put("groups/server/cgroup.procs", &format!("1\n{}\n", other.id()));
+    judge("left over", &said(&machine.run("postgresql-primary", &["gone"])), left);
+    machine.put("answers/postgresql@15-main.service.SubState", "start-pre\n");
+    judge("before a start", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
+    let _ = (other.kill(), other.wait());
+
+    // Another server has no directory either, and nothing is known of it.
+    fs::remove_file(machine.path("run/15-main.promoted")).expect("removed");
+    moved();
+    fs::remove_file(machine.path("answers/server.recovering")).expect("removed");
+    judge("unknown", &said(&machine.run("postgresql-primary", &["gone"])), left);
+
+    // One that is not the unit's is not promoted: its end could not be told.
+    machine.server("t", "");
+    machine.put("answers/main", "4799\n");
+    judge(
+        "by hand",
+        &said(&machine.run("postgresql-primary", &["promote"])),
+        Err("is not that of postgresql@15-main"),
+    );
+    assert!(machine.read("run/15-main.promoted").is_none());
+}
+
+#[test]
+fn a_server_that_crashes_while_it_is_promoted_is_not_the_one_that_is_recorded() {
+    let machine = Machine::new();
+    machine.server("t", &format!("{SYSTEM}|1|0/5000060|\n"));
+    machine.put("answers/server.promoted", "t\n");
+    machine.put("answers/restarts", "");
+    judge(
+        "another",
+        &said(&machine.run("postgresql-primary", &["promote"])),
+        Err("another one is a primary"),
+    );
 }

@@ -36,6 +36,18 @@ fn text(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
+/// Stands for systemd, which has started the server and knows its first process.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+main() { [ -d "/proc/$(cat "$CONVOKE_PGRUN/main")" ] && cat "$CONVOKE_PGRUN/main"; }
+case $* in
+    *LoadState*) echo not-found ;;
+    *MainPID*) main || echo 0 ;;
+    *ControlGroup*) ;;
+    kill*) kill -KILL "$(main)" ;;
+    *) echo "$ROLE" ;;
+esac
+"#;
+
 struct Room {
     dir: tempfile::TempDir,
     bin: PathBuf,
@@ -50,11 +62,7 @@ impl Room {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("open to all");
         let room = Room { dir, bin: installed.join("bin"), version };
         let systemctl = room.path("systemctl");
-        fs::write(
-            &systemctl,
-            "#!/bin/sh\ncase $* in *LoadState*) echo not-found ;; *) echo \"$ROLE\" ;; esac\n",
-        )
-        .expect("written");
+        fs::write(&systemctl, SYSTEMCTL).expect("written");
         fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("executable");
         for node in ["1", "2"] {
             let at = room.path(node);
@@ -114,6 +122,8 @@ impl Room {
             .arg(format!("--options=-c config_file={}", config.display()))
             .status();
         assert!(started.expect("pg_ctl").success(), "{said}");
+        let known = fs::read_to_string(self.path(node).join("data/postmaster.pid")).expect("a server");
+        fs::write(self.path(node).join("main"), known.lines().next().expect("a process")).expect("written");
         said
     }
 
@@ -199,6 +209,9 @@ fn a_primary_that_was_lost_is_wound_back_and_follows_the_other() {
     room.sql("1", "INSERT INTO t VALUES (1)");
     room.until("2 has the row", || room.sql("2", "SELECT n FROM t") == "1");
     room.ok("2", &["postgresql-check"], "inactive");
+    // A primary that writes nothing is one all the same, and may write in a moment.
+    let silent = text(&room.run("2", &["postgresql-rank"], "inactive"));
+    assert!(silent.contains(&format!("there is a primary at {}", room.path("1").display())), "{silent}");
     assert!(text(&room.run("1", &["postgresql-check"], "inactive")).contains("does not hold"));
 
     // The first writes what nobody else has, and is lost; the other takes over.
@@ -210,6 +223,13 @@ fn a_primary_that_was_lost_is_wound_back_and_follows_the_other() {
     room.ok("2", &["postgresql-primary", "promote"], "activating");
     room.sql("2", "CHECKPOINT; INSERT INTO t VALUES (3)");
     assert!(room.rank("2", "active") > followed);
+    let began = std::time::Instant::now();
+    let hangs = as_signal(&room, "2", "STOP");
+    assert!(
+        text(&room.run("2", &["postgresql-primary", "gone"], "inactive")).contains("may still be a primary")
+    );
+    as_signal(&room, "2", "CONT");
+    assert!(hangs && began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
 
     // A server that started before there was a primary again has its branch, and is found.
     fs::rename(room.path("2/.s.PGSQL.5432"), room.path("2/away")).expect("cut off");
@@ -234,6 +254,24 @@ fn a_primary_that_was_lost_is_wound_back_and_follows_the_other() {
     room.ok("2", &["postgresql-primary", "demote"], "deactivating");
     room.start("2");
     assert_eq!(room.rank("1", "inactive"), room.rank("2", "inactive"));
+
+    // Its directory is moved away while it runs: that ends no server.
+    room.ok("2", &["postgresql-primary", "promote"], "activating");
+    fs::rename(room.path("2/data"), room.path("2/moved")).expect("moved");
+    assert!(
+        text(&room.run("2", &["postgresql-primary", "gone"], "inactive")).contains("may still be a primary")
+    );
+    room.ok("2", &["postgresql-primary", "demote"], "deactivating");
+    room.ok("2", &["postgresql-primary", "gone"], "inactive");
+    assert!(!as_signal(&room, "2", "0"), "the server runs");
+}
+
+/// Sends a signal to the first process of the server that was started last.
+fn as_signal(room: &Room, node: &str, signal: &str) -> bool {
+    let main = fs::read_to_string(room.path(node).join("main")).expect("a server was started");
+    let sent =
+        Command::new("kill").args(["-s", signal]).arg(main).stderr(std::process::Stdio::null()).status();
+    sent.expect("kill").success()
 }
 
 /// The lowest rank of the history that follows.
