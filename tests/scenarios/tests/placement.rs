@@ -71,7 +71,8 @@ fn most_taken(c: &Cluster, uses: &[(&str, u64)], then: Moment) -> Result<BTreeMa
     for (unit, amount) in uses {
         for run in lives(c, unit, then)? {
             changes.push((run.from_ns, true, run.node.clone(), *amount));
-            changes.push((run.to_ns, false, run.node, *amount));
+            // One that was seen once only ends after its begin.
+            changes.push((run.to_ns.max(run.from_ns + 1), false, run.node, *amount));
         }
     }
     changes.sort();
