@@ -466,7 +466,7 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
             "a host that may be the primary refuses",
             false,
             |m| m.put("answers/second.refuses", "FATAL:  no pg_hba.conf entry for 10.0.0.3\n"),
-            Refused("is not known: FATAL:  no pg_hba.conf entry"),
+            AsItWas,
         ),
         (
             "a URI",
