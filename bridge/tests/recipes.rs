@@ -4,9 +4,12 @@
 //! here; the scenarios have the real ones.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
+
+use machine::{Machine, text};
+
+mod machine;
 
 const UUID: &str = "3adedb4a-eae4-11f1-9c2b-9eccf376dae0";
 const OTHER: &str = "99999999-eae4-11f1-9c2b-9eccf376dae0";
@@ -33,42 +36,24 @@ cat "$ANSWERS/$name" 2>/dev/null
 exit "$(cat "$ANSWERS/$name.status" 2>/dev/null || echo 0)"
 "#;
 
-/// A machine of its own for one run.
-struct Machine {
-    dir: tempfile::TempDir,
-}
-
 impl Machine {
     fn new() -> Machine {
-        let machine = Machine { dir: tempfile::tempdir().expect("scratch directory") };
-        for name in [
-            "systemctl",
-            "uname",
-            "mariadb",
-            "mariadbd",
-            "my_print_defaults",
-            "erl",
-            "rabbitmqctl",
-            "rabbitmq-diagnostics",
-            "rabbitmq-queues",
-        ] {
-            let path = machine.path("bin").join(name);
-            machine.put(&format!("bin/{name}"), STAND_IN);
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("executable");
-        }
-        machine.put("calls", "");
+        let machine = Machine::with(
+            &[
+                "systemctl",
+                "uname",
+                "mariadb",
+                "mariadbd",
+                "my_print_defaults",
+                "erl",
+                "rabbitmqctl",
+                "rabbitmq-diagnostics",
+                "rabbitmq-queues",
+            ],
+            STAND_IN,
+        );
         machine.put("answers/my_print_defaults", "--basedir=/usr\n");
         machine
-    }
-
-    fn path(&self, below: &str) -> PathBuf {
-        self.dir.path().canonicalize().expect("real path").join(below)
-    }
-
-    fn put(&self, below: &str, text: &str) {
-        let path = self.path(below);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-        fs::write(path, text).expect("written");
     }
 
     /// `mariadbd` recovers this position, or fails with this error.
@@ -86,17 +71,12 @@ impl Machine {
     }
 
     fn run(&self, program: &str, args: &[&str], environment: &[(&str, &str)]) -> Output {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/libexec").join(program);
         let settings = self.path("rabbitmq-env.conf");
         if !settings.exists() {
             self.put("rabbitmq-env.conf", &format!("MNESIA_BASE={}\n", self.path("mnesia").display()));
         }
-        Command::new(program)
+        self.program(program)
             .args(args)
-            .env_clear()
-            .env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()))
-            .env("ANSWERS", self.path("answers"))
-            .env("CONVOKE_SEEN", self.path("seen"))
             .env("RABBITMQ_CONF_ENV_FILE", settings)
             .envs(environment.iter().copied())
             .output()
@@ -121,10 +101,6 @@ impl Machine {
     fn calls(&self) -> String {
         fs::read_to_string(self.path("calls")).expect("calls")
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn grastate(uuid: &str, seqno: i64, safe: u8) -> String {

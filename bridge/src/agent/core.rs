@@ -21,6 +21,7 @@ use units::generator::Gated;
 use units::systemd::journal::{Kind, Line, Priority};
 use units::systemd::{JobLog, Signal};
 
+use super::decide::Run;
 use super::event::{Action, Discovery, Errands, Event, Now, OpId, Work};
 use super::floors::Floors;
 use super::gates::Gates;
@@ -363,9 +364,13 @@ impl Agent {
             }
             self.units.entry(name.clone()).or_default();
         }
-        let mut lost = Vec::new();
+        let (mut lost, mut unasked) = (Vec::new(), Vec::new());
         for (name, unit) in &mut self.units {
+            let asked = unit.asks_when_gone();
             let before = std::mem::replace(&mut unit.found, found.remove(name));
+            if unit.asks_when_gone() != asked && (unit.run.is_down() || unit.run == Run::Unknown) {
+                unasked.push(name.clone());
+            }
             if before.is_some() && unit.found.is_none() {
                 lost.push(name.clone());
             }
@@ -378,6 +383,9 @@ impl Agent {
                  gated until no node offers it and it is forgotten (convoke forget {name})"
             );
             self.tell(&name, Kind::Notice, Priority::Warning, message);
+        }
+        for name in unasked {
+            self.look_anew(&name);
         }
         self.discovered = true;
         if list != self.gated {

@@ -141,9 +141,8 @@ impl Agent {
     /// New orders: starts that came while a release was on the way are asked for again.
     pub(super) fn resume_all_gates(&mut self) {
         let parked = self.gates.open.values().filter(|gate| gate.parked).map(|gate| gate.unit.clone());
-        let idle = |unit: &UnitName| {
-            self.units.get(unit).is_none_or(|unit| unit.release.is_none() && !has_made_its_start(unit))
-        };
+        let ends = |unit: &Unit| unit.release.is_some() || unit.due.is_some() || has_made_its_start(unit);
+        let idle = |unit: &UnitName| self.units.get(unit).is_none_or(|unit| !ends(unit));
         for unit in parked.filter(idle).collect::<BTreeSet<_>>() {
             self.resume_gates(&unit);
         }

@@ -141,6 +141,19 @@ impl Agent {
         self.begin(name, OpKind::Look, Work::Look { watch, after, gone });
     }
 
+    /// What was seen to be down, or is just being looked at, was not asked for by the program that its files name now: it is
+    /// told as down when it was.
+    pub(super) fn look_anew(&mut self, name: &UnitName) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        match unit.op.map(|op| op.kind) {
+            None => unit.run = Run::Unknown,
+            // It takes the place of the one under way.
+            Some(OpKind::Look) => self.look(name, Duration::ZERO),
+            // Each of the others ends with a look.
+            Some(_) => {}
+        }
+    }
+
     fn permit_of(&self, name: &UnitName) -> Option<&PermitView> {
         self.view.as_ref()?.permits.get(name)
     }

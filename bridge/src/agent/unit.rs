@@ -176,8 +176,8 @@ impl Unit {
 
     /// The program that says whether anything is left of it: what its files name, else what they named when it got its permit.
     pub(super) fn asks_when_gone(&self) -> Option<Program> {
-        let named = self.found.as_ref().and_then(|found| found.gone.clone());
-        named.or_else(|| self.held.as_ref().and_then(|held| held.gone.clone()))
+        let named = self.found.as_ref().and_then(|found| found.gone.as_ref());
+        named.or(self.held.as_ref().and_then(|held| held.gone.as_ref())).cloned()
     }
 
     /// Units gated on its permit.

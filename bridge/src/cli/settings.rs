@@ -49,7 +49,7 @@ pub(super) async fn apply(bus: &Bus, file: &Path) -> Result<(), Failure> {
 /// The document and what it would change. Its mistakes are found here, with the file's own name.
 async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
     let text = read(file)?;
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+    if says_nothing(&text) {
         let failure = Failure::new(Code::Usage, format!("`{}` is empty", file.display()));
         return Err(failure.hint(
             "in force, it would take away every fence device; whoever means that writes the settings that stay, \
@@ -66,6 +66,10 @@ async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
         out::note(&document::warning(finding));
     }
     Ok((text, document::diff(&old, &document::render(&new.settle(&names)))))
+}
+
+fn says_nothing(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 /// What the agents of this node say to it. They are asked by this process, which knows no secret, and not by the daemon.
@@ -89,4 +93,15 @@ fn read(file: &Path) -> Result<String, Failure> {
             .map_err(failed)?;
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says_nothing;
+
+    #[test]
+    fn a_document_without_a_setting_is_taken_for_a_mistake() {
+        assert!(["", "\n \n", "# detect = \"2s\"\n  # and so on"].into_iter().all(says_nothing));
+        assert!(!says_nothing("# two seconds\ndetect = \"2s\"\n"));
+    }
 }

@@ -183,6 +183,7 @@ pub async fn run(root: &Path, instance: &str) -> Result<(), ServiceError> {
     }
     if let Some(before) = Bound::recorded(root, instance)? {
         eprintln!("{instance} was never seen to stop; it is stopped first");
+        extend(before.record.stop + SLACK);
         before.stop(root).await?;
     }
     let (start, interval) = (resource.limit(&metadata, "start"), resource.interval(&metadata));
@@ -195,7 +196,7 @@ pub async fn run(root: &Path, instance: &str) -> Result<(), ServiceError> {
     };
     let validate = metadata.action("validate-all").map(|_| resource.limit(&metadata, "validate-all"));
     let patience = start + record.monitor + validate.unwrap_or_default() + SLACK;
-    tell(&[NotifyState::Other(format!("EXTEND_TIMEOUT_USEC={}", patience.as_micros()))]);
+    extend(patience);
     let bound = Bound { instance, agent, record };
     if let Some(limit) = validate {
         let ended = bound.act("validate-all", limit).await?;
@@ -250,6 +251,11 @@ async fn to_its_end<T>(work: impl Future<Output = T>, end: &mut Signal) -> (T, b
             _ = end.recv(), if !asked => asked = true,
         }
     }
+}
+
+/// Before what takes its time.
+fn extend(patience: Duration) {
+    tell(&[NotifyState::Other(format!("EXTEND_TIMEOUT_USEC={}", patience.as_micros()))]);
 }
 
 fn tell(states: &[NotifyState]) {

@@ -167,12 +167,13 @@ fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) ->
         Possibly::Stray | Possibly::Unheard => None,
     };
     let contradicted = permit.is_some_and(|permit| permit.contradicted);
-    let by_watchdog = permit.is_some_and(|permit| {
-        permit.terms.fencing == Fencing::Watchdog && state.expires_at(unit, permit).is_some()
+    let by_time = permit.is_some_and(|permit| {
+        matches!(permit.terms.fencing, Fencing::Lease | Fencing::Watchdog)
+            && state.expires_at(unit, permit).is_some()
     });
     match how {
         _ if contradicted => format!("a reboot of {name}, or its release of the unit"),
-        _ if by_watchdog => format!("that time, which passes by itself; or the return of {name}"),
+        _ if by_time => format!("that time, which passes by itself; or the return of {name}"),
         _ if silent => format!(
             "the return of {name}, or proof that it is off: a fence that succeeds, or your word (`convoke fence confirm \
              {name}`)"

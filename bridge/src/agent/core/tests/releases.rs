@@ -249,3 +249,57 @@ fn what_says_that_it_is_gone_is_asked_at_each_stop_and_counts_in_its_time() {
     });
     assert_eq!(asked, Some(program));
 }
+
+/// A drop-in that is broken while the unit runs takes the question from no copy; a unit that is down is asked anew.
+#[test]
+fn what_says_that_it_is_gone_is_kept_with_the_permit_and_asked_of_what_is_down() {
+    let program = units::section::Program { path: "/usr/bin/gone".into(), args: Vec::new() };
+    let names = |gone: Option<&units::section::Program>| {
+        let found = Found { gone: gone.cloned(), ..plain() };
+        let found = BTreeMap::from([("db.service".into(), found)]);
+        Event::Discovered(Discovery { found, ..Discovery::default() })
+    };
+    let last_look = |lab: &Lab| {
+        lab.done.iter().rev().find_map(|action| match action {
+            Action::Begin { work: Work::Look { gone, .. }, .. } => Some(gone.clone()),
+            _ => None,
+        })
+    };
+    let mut lab = lab();
+    assert_eq!(
+        lab.hear(names(Some(&program))),
+        "look db.service",
+        "it was seen down, and is not told before"
+    );
+    assert_eq!(last_look(&lab), Some(Some(program.clone())));
+    assert_eq!(lab.hear(names(Some(&program))), "");
+    lab.look("db.service", down());
+    lab.order(vec![view("db.service", 7, Phase::Granted)]);
+    lab.end("db.service", End::Started { job: "done".into(), look: Box::new(look("db.service", up())) });
+    lab.hear(names(None));
+    let permit = lab.agent.units[&UnitName::from("db.service")].held.clone().expect("held");
+    assert_eq!(permit.gone, Some(program.clone()));
+    lab.order(vec![view("db.service", 7, Phase::Revoking(policy::StopReason::Moved))]);
+    let asked = lab.done.iter().rev().find_map(|action| match action {
+        Action::Begin { work: Work::Stop(stop), .. } => stop.gone.clone(),
+        _ => None,
+    });
+    assert_eq!(asked, Some(program));
+}
+
+#[test]
+fn what_another_command_of_a_unit_did_is_not_said_of_its_main_process() {
+    let ended = |result: &str, code, status| {
+        let (exec_main_code, exec_main_status) = (code, status);
+        let reading = reading("db.service", ActiveState::Failed, "failed", result);
+        crate::agent::cause::ending(&Reading { exec_main_code, exec_main_status, ..reading })
+    };
+    assert_eq!(ended("exit-code", 1, 3), "exit status 3");
+    assert_eq!(ended("signal", 2, 9), "killed by signal 9");
+    for (result, code, status) in
+        [("exit-code", 1, 0), ("exit-code", 0, 0), ("signal", 0, 0), ("signal", 1, 0)]
+    {
+        let said = ended(result, code, status);
+        assert!(said.starts_with("one of its commands (ExecStartPre="), "{result}: {said}");
+    }
+}

@@ -19,16 +19,7 @@ impl Lab {
     /// The files have this unit, with `Fencing=watchdog`.
     fn offer(&mut self, watched: bool) -> String {
         let fencing = if watched { Fencing::Watchdog } else { Fencing::Required };
-        let found = crate::agent::offer::Found {
-            definition: Some(Definition { fencing, ..Definition::exclusive() }),
-            fault: None,
-            pulled_in: false,
-            members: Vec::new(),
-            assembly: None,
-            rank: None,
-            check: None,
-            gone: None,
-        };
+        let found = Found { definition: Some(Definition { fencing, ..Definition::exclusive() }), ..plain() };
         let found = BTreeMap::from([("db.service".into(), found)]);
         self.hear(Event::Discovered(Discovery { found, ..Discovery::default() }))
     }
