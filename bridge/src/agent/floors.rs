@@ -7,8 +7,12 @@
 //! A file that is damaged, or gone although a lease of this boot is there, says nothing, and then nobody knows what was
 //! given back. So every permit of the first orders that is not seen running under an intact permit file counts as
 //! released: it is stopped, verified and released (again), and whatever is to run gets a newer token.
+//!
+//! Without them nothing can be told: that a start failed for want of room in `/run` least of all. So some of that room is
+//! held free from the start, in a file that goes when nothing else does, and comes back when there is room again.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +20,10 @@ use policy::{Cause, Token, UnitName};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
+
+/// Bytes held free for the floors: those of about a thousand units, twice, for a write leaves the old file in place until
+/// the new one is whole.
+const ROOM: u64 = 256 * 1024;
 
 /// The highest released token of a unit, and why it was released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +43,8 @@ struct Kept {
 #[derive(Debug)]
 pub struct Floors {
     path: PathBuf,
+    /// Holds room for them.
+    room: PathBuf,
     kept: Kept,
     /// Nobody knows what was released before this daemon started.
     lost: bool,
@@ -54,7 +64,10 @@ impl Floors {
             Err(_) => (Kept::default(), true),
         };
         let kept = Kept { boot: boot.to_owned(), ..kept };
-        Self { path: path.to_owned(), kept, lost, dirty: true }
+        let floors =
+            Self { path: path.to_owned(), room: path.with_extension("room"), kept, lost, dirty: true };
+        floors.hold_room();
+        floors
     }
 
     /// Whether what was released before is unknown; true once at the most.
@@ -104,10 +117,35 @@ impl Floors {
     pub(super) fn save(&mut self) -> io::Result<()> {
         if self.dirty {
             let text = serde_json::to_vec(&self.kept).map_err(io::Error::other)?;
-            atomic::write(&self.path, &text, atomic::PRIVATE)?;
+            match atomic::write(&self.path, &text, atomic::PRIVATE) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    atomic::remove(&self.room)?;
+                    atomic::write(&self.path, &text, atomic::PRIVATE)?;
+                }
+                written => {
+                    written?;
+                    self.hold_room();
+                }
+            }
             self.dirty = false;
         }
         Ok(())
+    }
+
+    /// Holds room for later, unless it is held already. That there is none now is no fault yet.
+    fn hold_room(&self) {
+        if self.room.exists() {
+            return;
+        }
+        let held = File::create_new(&self.room).and_then(|file| {
+            let flags = rustix::fs::FallocateFlags::empty();
+            Ok(rustix::fs::fallocate(&file, flags, 0, ROOM)?)
+        });
+        if held.is_err()
+            && let Err(error) = atomic::remove(&self.room)
+        {
+            tracing::debug!(%error, "a file that holds no room stays");
+        }
     }
 }
 
@@ -161,5 +199,17 @@ mod tests {
             assert!(floors.take_lost(), "{text}");
             assert!(!floors.take_lost(), "only once");
         }
+    }
+
+    #[test]
+    fn room_is_held_and_held_again() {
+        let (dir, path) = path();
+        let room = dir.path().join("floors.room");
+        let mut floors = Floors::load(&path, "boot", false);
+        assert_eq!(room.metadata().expect("held").len(), ROOM);
+        std::fs::remove_file(&room).expect("used up");
+        floors.saw(9);
+        floors.save().expect("saved");
+        assert_eq!(room.metadata().expect("held again").len(), ROOM);
     }
 }

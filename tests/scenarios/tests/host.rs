@@ -20,6 +20,7 @@ fn the_machine_under_the_daemon() -> Result<()> {
         scenario.part("steps of the daemon's clock", clock_steps);
         scenario.part("a full disk under the leader's store", full_disk);
         scenario.part("a full disk under a unit that a lease guards", full_disk_and_lease);
+        scenario.part("a node without room for permits says so, and the unit runs elsewhere", full_run);
         scenario.part("systemctl stop convoked leaves replicas, and start takes them over", replicas_stay);
         scenario.part("the package is purged, installed again, and the machine joins anew", purged);
     })
@@ -277,6 +278,31 @@ fn full_disk_and_lease(c: &Cluster) -> Result<()> {
     own_disk(c, home)?;
     c.ok(asked, &format!("convoke stop {unit}"))?;
     c.never_twice(unit)
+}
+
+/// Where no permit can be written nothing starts, and that is told.
+fn full_run(c: &Cluster) -> Result<()> {
+    let home = c.follower(&[])?;
+    let full = c.follower(&[home])?;
+    let name = c.node(full).name();
+    c.run_unit(UNIT, home)?;
+    let index = c.overview()?.index;
+    c.ok(
+        full,
+        "mount -o remount,size=16m /run && { dd if=/dev/zero of=/run/filler bs=1k 2>/dev/null; true; }",
+    )?;
+    let then = Moment::now();
+    c.run(home, &format!("timeout 30 convoke move {UNIT} {name}"))?;
+    let beat = c.next_life(UNIT, then, LATE)?;
+    say(&format!("    it ran on {} after {:.1?}", beat.node, beat.since.since(then)));
+    ensure!(beat.node != name, "it runs on {name}");
+    let told = c.events_after(index)?.into_iter().any(|e| e.text.contains("No space left on device"));
+    ensure!(told, "nobody says that {name} has no room: {:#?}", c.events_after(index)?);
+    c.ok(full, "rm /run/filler")?;
+    c.ok(home, &format!("convoke reset-failed {UNIT}"))?;
+    c.ok(home, &format!("convoke move {UNIT} {name}"))?;
+    c.ok(full, "mount -o remount,size=20% /run")?;
+    c.never_twice(UNIT)
 }
 
 /// Puts the store of a node on a disk of 16 MB.
