@@ -153,6 +153,8 @@ pub enum Failure {
     Connection(String),
     /// There was no lease just before the start (F8).
     NoLease,
+    /// The machine goes down.
+    Leaving,
     /// Anything else, in words.
     Other(String),
 }
@@ -162,6 +164,7 @@ impl Failure {
     pub fn text(&self) -> String {
         match self {
             Self::NoLease => "this node's lease has ended: it has no session with a leader".to_owned(),
+            Self::Leaving => "this node is shutting down".to_owned(),
             Self::Connection(why) | Self::Other(why) => why.clone(),
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use units::gate::GateFault;
 use units::section::Program;
-use units::systemd::{Cgroups, Error, JobKind, Left, Reading, Remembered, StillThere, Systemd};
+use units::systemd::{Cgroups, Error, JobKind, Left, Reading, Remembered, StillThere, SystemState, Systemd};
 
 use super::bus;
 use super::chain;
@@ -117,6 +117,12 @@ impl Task {
                     return failed(&error);
                 }
                 format!("cancelled after {} s", within.as_secs())
+            }
+            // PID 1 takes no start any more once the machine is to go down.
+            Err(Error::Refused { .. })
+                if matches!(systemd.manager_state().await, Ok(SystemState::Stopping)) =>
+            {
+                return End::Failed(Failure::Leaving);
             }
             Err(error) => return failed(&error),
         };

@@ -139,14 +139,19 @@ impl Agent {
                 self.untouch(name);
                 return;
             }
-            Failure::NoLease => "this node's lease had ended".to_owned(),
-            Failure::Other(why) => why.clone(),
+            Failure::NoLease | Failure::Leaving | Failure::Other(_) => failure.text(),
         };
         match kind {
             Some(OpKind::Start) => {
                 let token = unit.held.as_ref().map(|held| held.token);
-                let because =
-                    if matches!(failure, Failure::NoLease) { Cause::Unused } else { Cause::StartFailed(why) };
+                if matches!(failure, Failure::Leaving) {
+                    self.leave();
+                }
+                let because = match failure {
+                    Failure::NoLease => Cause::Unused,
+                    Failure::Leaving => Cause::Shutdown,
+                    Failure::Connection(_) | Failure::Other(_) => Cause::StartFailed(why),
+                };
                 let terms = self.terms(name);
                 self.begin_release(name, Release::of(token, terms, because, true));
             }

@@ -188,6 +188,20 @@ fn a_start_that_finds_no_lease_is_given_back_unused() {
 }
 
 #[test]
+fn a_start_that_a_shutdown_refuses_is_no_failure() {
+    let mut lab = lab();
+    lab.order(vec![view("db.service", 7, Phase::Granted)]);
+    assert_eq!(
+        lab.end("db.service", End::Failed(Failure::Leaving)),
+        "unfile db.service; stop db.service; send leaving"
+    );
+    assert_eq!(
+        lab.end("db.service", gone("db.service")),
+        "look db.service; send released db.service 7 Shutdown"
+    );
+}
+
+#[test]
 fn a_lost_connection_in_the_middle_of_a_stop_goes_on_with_the_stop() {
     let mut lab = lab();
     lab.running();
