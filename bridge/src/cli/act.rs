@@ -161,9 +161,10 @@ pub(super) async fn follow_by(
     if wait.no_wait {
         return Ok(None);
     }
-    let chatty = std::io::stderr().is_terminal();
+    // What passes in a moment is told to those who look on, and not kept in logs.
+    let at_once = std::io::stderr().is_terminal();
     let mut shown = String::new();
-    let mut settled: Option<(String, Instant)> = None;
+    let (mut settled, mut waiting) = (None, None);
     loop {
         let picture = bus.overview().await?;
         let mut step = STEP;
@@ -199,9 +200,14 @@ pub(super) async fn follow_by(
                 format!("{what}: recorded, but not done after {} s: {pending}", wait.timeout.as_secs_f64());
             return Err(Failure::new(code, text).hint(format!("`{more}`; it goes on without this command")));
         }
-        if chatty && pending != shown && !pending.is_empty() {
-            out::note(&format!("{what}: {pending}"));
-            shown = pending;
+        if pending != shown && !pending.is_empty() {
+            let quiet = if at_once { Duration::ZERO } else { rest(&mut waiting, &pending) };
+            if quiet.is_zero() {
+                out::note(&format!("{what}: {pending}"));
+                shown = pending;
+            } else {
+                step = step.min(quiet);
+            }
         }
         if picture.quorum {
             bus.changed(picture.index, left.min(step)).await?;
@@ -211,7 +217,7 @@ pub(super) async fn follow_by(
     }
 }
 
-/// For how long a picture that says this may still change.
+/// For how long what is said may still change.
 fn rest(settled: &mut Option<(String, Instant)>, text: &str) -> Duration {
     let since = match settled {
         Some((known, since)) if known == text => *since,

@@ -129,20 +129,19 @@ pub(super) async fn events(bus: &Bus, filter: &Filter, follow: bool, json: bool)
     let node = filter.node.as_deref().unwrap_or_default();
     // Whether it is confirmed, and which nodes there are.
     let picture = bus.overview().await?;
-    let known = node.is_empty() || picture.nodes.iter().any(|known| known.name == node);
+    let known_node = node.is_empty() || picture.nodes.iter().any(|known| known.name == node);
+    let known_unit = unit.is_empty() || picture.units.iter().any(|known| known.name == unit);
     if !follow {
         let lines = bus.history(filter.lines, &unit, node).await?;
-        // A node that was taken out has a past.
-        if !known && lines.is_empty() {
-            return Err(unknown(node));
+        // What was taken out has a past.
+        if lines.is_empty() {
+            known(known_node, known_unit, node, &unit)?;
         }
         aged(&picture, json, Style::of_stdout());
         show(&lines, json);
         return confirmed(&picture);
     }
-    if !known {
-        return Err(unknown(node));
-    }
+    known(known_node, known_unit, node, &unit)?;
     // Before the lines are read: what happens in between is then shown by the first look after them.
     aged(&picture, json, Style::of_stdout());
     let mut last = picture.index;
@@ -164,8 +163,15 @@ pub(super) async fn events(bus: &Bus, filter: &Filter, follow: bool, json: bool)
     }
 }
 
-fn unknown(node: &str) -> Failure {
-    Failure::new(Code::NotFound, format!("no node `{node}` in this cluster")).hint("convoke list-nodes")
+fn known(node_is: bool, unit_is: bool, node: &str, unit: &str) -> Result<(), Failure> {
+    let failure = match (node_is, unit_is) {
+        (false, _) => Failure::new(Code::NotFound, format!("no node `{node}` in this cluster"))
+            .hint("convoke list-nodes"),
+        (true, false) => Failure::new(Code::NotFound, format!("no unit `{unit}` in this cluster"))
+            .hint("convoke list-units"),
+        (true, true) => return Ok(()),
+    };
+    Err(failure)
 }
 
 /// Those after the index `last`, which becomes the last of them.
