@@ -43,6 +43,7 @@ async fn start(node: u64, base: u16, heartbeat_ms: u64, dir: &std::path::Path) -
         election_max_ms: 4 * heartbeat_ms,
         snapshot_every: 5000,
         keep_logs: 1000,
+        mark: 0,
     };
     let (owner, mut requests) = mpsc::channel(8);
     tokio::spawn(async move {

@@ -13,11 +13,12 @@ use openraft::metrics::WaitError;
 use openraft::{EmptyNode, Instant, ReadPolicy};
 use tokio::sync::{mpsc, watch};
 
-use crate::lane::Dial;
+use crate::lane::{self, Dial};
 use crate::machine::{Machine, MachineRequest};
 use crate::membership::{self, MembershipError};
 use crate::network::Network;
 use crate::pacer::{self, LastRound};
+use crate::peers::{Hello, Peers};
 use crate::propose::{Proposal, Proposer};
 use crate::serve::{self, Acknowledged};
 use crate::settings::Settings;
@@ -40,7 +41,7 @@ pub struct Consensus {
     ended: watch::Receiver<Option<String>>,
     acknowledged: Acknowledged,
     rounds: LastRound,
-    starts: u64,
+    peers: Peers,
     election_max: Duration,
 }
 
@@ -212,12 +213,15 @@ impl Consensus {
         machine: mpsc::Sender<MachineRequest>,
         dial: Arc<dyn Dial>,
     ) -> Result<Consensus, OpenError> {
-        let starts = contents.starts;
+        let own = Hello { starts: contents.starts, mark: settings.mark, held: contents.held() };
+        let peers = Peers::new(own, std::mem::take(&mut contents.peers), writer.clone());
         let snapshot = contents.snapshot.take();
         let machine = Machine::start(machine, writer.clone(), snapshot).await.map_err(start_error)?;
         let log = LogStore::new(contents, writer.clone());
-        let network = Network::new(dial, settings.request_limit());
+        let network = Network::new(dial.clone(), peers.clone(), settings.request_limit());
         let raft = Raft::new(settings.node, config, network, log, machine).await.map_err(start_error)?;
+        peers.led_by(raft.clone());
+        tokio::spawn(lane::introduce(raft.clone(), dial, peers.clone()));
         let (show, leadership) = watch::channel(Leadership::default());
         let (end, ended) = watch::channel(None);
         let acknowledged = Acknowledged::never();
@@ -234,7 +238,7 @@ impl Consensus {
             ended,
             acknowledged,
             rounds,
-            starts,
+            peers,
             election_max: Duration::from_millis(settings.election_max_ms),
         })
     }
@@ -267,7 +271,8 @@ impl Consensus {
     /// The caller has proven that the peer is `from`; requests in another node's name end the connection. A peer uses
     /// several connections at once.
     pub async fn serve(&self, stream: BoxStream, from: u64) {
-        serve::serve(self.raft.clone(), stream, from, self.acknowledged.clone()).await;
+        let (raft, peers) = (self.raft.clone(), self.peers.clone());
+        serve::serve(raft, peers, stream, from, self.acknowledged.clone()).await;
     }
 
     /// Proposes `command` for the log. Commands enter the log in the order of these calls.
@@ -309,15 +314,17 @@ impl Consensus {
         self.leadership.clone()
     }
 
-    /// Ends, with the reason, when this node can no longer take part: its store failed, the owner of the state is
-    /// gone, or it was shut down. The process should exit then; what it acknowledged is on disk.
+    /// Ends, with the reason, when this node can no longer take part: its store failed or was put back to an earlier
+    /// time, the owner of the state is gone, or it was shut down. The process should exit then; what it acknowledged is on disk.
     pub fn fatal(&self) -> impl Future<Output = String> + Send + 'static {
         let (mut store, mut raft) = (self.writer.failure(), self.ended.clone());
+        let mut condemned = self.peers.condemned();
         async move {
             // A failed write is the cause of whatever openraft reports afterwards.
             tokio::select! {
                 biased;
                 reason = reason(&mut store) => reason,
+                what = reason(&mut condemned) => format!("the store was put back to an earlier time: {what}"),
                 reason = reason(&mut raft) => store.borrow().clone().unwrap_or(reason),
             }
         }
@@ -353,10 +360,9 @@ impl Consensus {
         self.acknowledged.age()
     }
 
-    /// How often this store was opened, this time included. Peers remember it: a lower count than before means that
-    /// the store was rolled back.
+    /// How often this store was opened, this time included.
     pub fn start_count(&self) -> u64 {
-        self.starts
+        self.peers.hello().starts
     }
 
     /// Lets `node` receive the log without a vote, and waits until it has what the log holds now (30 s at most).

@@ -1,8 +1,9 @@
 //! One outgoing connection to one peer.
 //!
-//! A lane carries one request at a time. It dials beside the request that needs it, so that a slow handshake is not cut
-//! short by the request's own limit and begun again for ever; and it enforces every time limit itself.
+//! A lane carries one request at a time. It dials, and says hello, beside the request that needs it, so that a slow
+//! handshake is not cut short by the request's own limit and begun again for ever; and it enforces every time limit itself.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -10,10 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::Bytes;
+use crate::peers::Peers;
+use crate::types::Raft;
 use crate::wire::{self, BoxStream, Frames, Numbered, Reply, Request};
 
 /// A future that owns what it needs.
@@ -31,6 +35,9 @@ const DIAL_LIMIT: Duration = Duration::from_secs(2);
 
 /// Shortest and longest pause after a failed attempt. A peer that boots is found half a second later at most.
 const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
+
+/// The same between two attempts to tell a voter of this run.
+const INTRODUCE_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// Why a request got no reply. It may have arrived all the same.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +64,9 @@ pub(crate) struct Lane {
 struct State {
     target: u64,
     dial: Arc<dyn Dial>,
+    peers: Peers,
     connection: Option<Connection>,
-    dialing: Option<oneshot::Receiver<io::Result<BoxStream>>>,
+    dialing: Option<oneshot::Receiver<io::Result<Connection>>>,
     not_before: Instant,
     pause: Duration,
 }
@@ -71,10 +79,11 @@ struct Connection {
 }
 
 impl Lane {
-    pub(crate) fn new(target: u64, dial: Arc<dyn Dial>, patience: Duration) -> Self {
+    pub(crate) fn new(target: u64, dial: Arc<dyn Dial>, peers: Peers, patience: Duration) -> Self {
         let state = State {
             target,
             dial,
+            peers,
             connection: None,
             dialing: None,
             not_before: Instant::now(),
@@ -124,15 +133,14 @@ impl State {
             Some(dialing) => dialing,
             none => {
                 sleep_until(self.not_before).await;
-                none.insert(spawn_dial(self.dial.clone(), self.target))
+                none.insert(spawn_dial(self.dial.clone(), self.peers.clone(), self.target))
             }
         };
         let dialed = dialing.await;
         self.dialing = None;
         match dialed.unwrap_or_else(|_| Err(io::Error::other("dialling was given up"))) {
-            Ok(stream) => {
+            Ok(connection) => {
                 self.pause = DIAL_PAUSE.0;
-                let connection = Connection { frames: wire::frames(stream), number: 0, waiting_since: None };
                 Ok(self.connection.insert(connection))
             }
             Err(error) => {
@@ -144,11 +152,39 @@ impl State {
     }
 }
 
-fn spawn_dial(dial: Arc<dyn Dial>, target: u64) -> oneshot::Receiver<io::Result<BoxStream>> {
+/// Says once to every other voter which run of this node it is, so that those remember it who never lead it (F21).
+/// Ends with the group.
+pub(crate) async fn introduce(raft: Raft, dial: Arc<dyn Dial>, peers: Peers) {
+    let me = *raft.node_id();
+    let mut changes = raft.server_metrics();
+    let (mut greeted, mut pause) = (BTreeSet::from([me]), INTRODUCE_PAUSE.0);
+    loop {
+        let voters: BTreeSet<u64> = changes.borrow_and_update().membership_config.voter_ids().collect();
+        for voter in &voters - &greeted {
+            if let Ok(Ok(_)) = spawn_dial(dial.clone(), peers.clone(), voter).await {
+                greeted.insert(voter);
+            }
+        }
+        let again = if voters.is_subset(&greeted) { None } else { Some(pause) };
+        pause = if again.is_some() { (pause * 2).min(INTRODUCE_PAUSE.1) } else { INTRODUCE_PAUSE.0 };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = sleep(again.unwrap_or_default()), if again.is_some() => {}
+        }
+    }
+}
+
+fn spawn_dial(dial: Arc<dyn Dial>, peers: Peers, target: u64) -> oneshot::Receiver<io::Result<Connection>> {
     let (mut reply, answer) = oneshot::channel();
     tokio::spawn(async move {
+        let connect = async {
+            let stream = dial.dial(target).await?;
+            let mut connection = Connection::new(stream);
+            connection.greet(&peers, target).await?;
+            Ok(connection)
+        };
         tokio::select! {
-            dialed = timeout(DIAL_LIMIT, dial.dial(target)) => {
+            dialed = timeout(DIAL_LIMIT, connect) => {
                 let dialed = dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
                 // The lane may be gone.
                 let _ = reply.send(dialed);
@@ -160,6 +196,28 @@ fn spawn_dial(dial: Arc<dyn Dial>, target: u64) -> oneshot::Receiver<io::Result<
 }
 
 impl Connection {
+    fn new(stream: BoxStream) -> Self {
+        Self { frames: wire::frames(stream), number: 0, waiting_since: None }
+    }
+
+    /// Says which run of this node it is, and hears the same of the peer (F21).
+    async fn greet(&mut self, peers: &Peers, target: u64) -> io::Result<()> {
+        match self.exchange(&Request::Hello(peers.hello())).await? {
+            Reply::Hello(hello) => {
+                let Err(what) = peers.judge(target, hello).await? else { return Ok(()) };
+                tracing::error!(peer = target, what, "its store was rolled back: it is told, and not used");
+                // It ends the connection, and answers nothing more.
+                let _ = self.exchange(&Request::RolledBack(what.clone())).await;
+                Err(io::Error::other(format!("its store was rolled back: {what}")))
+            }
+            Reply::RolledBack(what) => {
+                peers.condemned_by(target, what.clone()).await;
+                Err(io::Error::other(format!("this node's store was rolled back: {what}")))
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the reply to a hello was none")),
+        }
+    }
+
     fn is_stuck(&self, patience: Duration) -> bool {
         self.waiting_since.is_some_and(|since| since.elapsed() > patience)
     }

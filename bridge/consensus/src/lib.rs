@@ -19,6 +19,7 @@ mod machine;
 mod membership;
 mod network;
 mod pacer;
+mod peers;
 mod propose;
 mod serve;
 mod settings;

@@ -18,6 +18,7 @@ use openraft::{EmptyNode, OptionalSend, RaftNetworkV2};
 
 use crate::Bytes;
 use crate::lane::{Dial, Lane, LaneError};
+use crate::peers::Peers;
 use crate::types::{Command, Group, Snapshot, Vote};
 use crate::wire::{Reply, Request};
 
@@ -25,14 +26,15 @@ type RpcError = RPCError<Group>;
 
 pub(crate) struct Network {
     dial: Arc<dyn Dial>,
+    peers: Peers,
     /// Least time that a request gets; openraft's own limit for appends is one heartbeat.
     least: Duration,
     votes: BTreeMap<u64, Lane>,
 }
 
 impl Network {
-    pub(crate) fn new(dial: Arc<dyn Dial>, least: Duration) -> Self {
-        Self { dial, least, votes: BTreeMap::new() }
+    pub(crate) fn new(dial: Arc<dyn Dial>, peers: Peers, least: Duration) -> Self {
+        Self { dial, peers, least, votes: BTreeMap::new() }
     }
 }
 
@@ -40,7 +42,7 @@ impl RaftNetworkFactory<Group> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _: &EmptyNode) -> Peer {
-        let lane = || Lane::new(target, self.dial.clone(), self.least);
+        let lane = || Lane::new(target, self.dial.clone(), self.peers.clone(), self.least);
         let votes = self.votes.entry(target).or_insert_with(lane).clone();
         Peer { lane: lane(), votes, least: self.least }
     }
@@ -132,6 +134,7 @@ fn unreachable(error: &LaneError) -> RpcError {
 
 fn wrong(reply: &Reply) -> RpcError {
     let kind = match reply {
+        Reply::Hello(_) | Reply::RolledBack(_) => "a hello",
         Reply::Append(_) => "an append",
         Reply::Vote(_) => "a vote",
         Reply::PreVote(_) => "a pre-vote",

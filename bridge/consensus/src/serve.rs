@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout};
 
 use openraft::raft::AppendEntriesResponse;
 
+use crate::peers::Peers;
 use crate::types::{Raft, Snapshot};
-use crate::wire::{self, BoxStream, Numbered, Reply, Request};
+use crate::wire::{self, BoxStream, Frames, Numbered, Reply, Request};
 
 /// How long a peer may leave a reply unread.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
@@ -82,8 +83,15 @@ impl Drop for Sending {
 }
 
 /// Serves `stream` until the peer closes it, breaks the protocol, or this node stops.
-pub(crate) async fn serve(raft: Raft, stream: BoxStream, from: u64, acknowledged: Acknowledged) {
+pub(crate) async fn serve(
+    raft: Raft,
+    peers: Peers,
+    stream: BoxStream,
+    from: u64,
+    acknowledged: Acknowledged,
+) {
     let mut frames = wire::frames(stream);
+    let mut greeted = false;
     while let Some(frame) = frames.next().await {
         let request = frame.and_then(|frame| wire::decode::<Numbered<Request>>(&frame));
         let Numbered { number, body } = match request {
@@ -93,26 +101,51 @@ pub(crate) async fn serve(raft: Raft, stream: BoxStream, from: u64, acknowledged
                 return;
             }
         };
-        if body.sender() != from {
-            tracing::error!(
-                peer = from,
-                claimed = body.sender(),
-                "a voter spoke for another one; connection closed"
-            );
+        if let Some(claimed) = body.sender().filter(|claimed| *claimed != from) {
+            tracing::error!(peer = from, claimed, "a voter spoke for another one; connection closed");
             return;
         }
+        let body = match body {
+            Request::Hello(hello) => {
+                let Ok(verdict) = peers.judge(from, hello).await else { return };
+                greeted = verdict.is_ok();
+                let reply = match verdict {
+                    Ok(()) => Reply::Hello(peers.hello()),
+                    Err(what) => {
+                        tracing::error!(
+                            peer = from,
+                            what,
+                            "its store was rolled back: it is told, and not heard"
+                        );
+                        Reply::RolledBack(what)
+                    }
+                };
+                if !send(&mut frames, number, reply).await {
+                    return;
+                }
+                continue;
+            }
+            Request::RolledBack(what) => return peers.condemned_by(from, what).await,
+            // A voter whose run is not known is not believed (F21).
+            _ if !greeted => return,
+            body => body,
+        };
         // Held until the reply is out.
         let mut mark = matches!(body, Request::Append(_)).then(|| acknowledged.sending());
         let Some(reply) = answer(&raft, body).await else { return };
         if let Some(mark) = &mut mark {
             mark.refused = matches!(reply, Reply::Append(AppendEntriesResponse::HigherVote(_)));
         }
-        let Ok(frame) = wire::encode(&Numbered { number, body: reply }) else { return };
-        match timeout(SEND_LIMIT, frames.send(frame)).await {
-            Ok(Ok(())) => {}
-            _ => return,
+        if !send(&mut frames, number, reply).await {
+            return;
         }
     }
+}
+
+/// Sends a reply; false if the connection is of no use any more.
+async fn send(frames: &mut Frames, number: u64, reply: Reply) -> bool {
+    let Ok(frame) = wire::encode(&Numbered { number, body: reply }) else { return false };
+    matches!(timeout(SEND_LIMIT, frames.send(frame)).await, Ok(Ok(())))
 }
 
 async fn answer(raft: &Raft, request: Request) -> Option<Reply> {
@@ -125,6 +158,8 @@ async fn answer(raft: &Raft, request: Request) -> Option<Reply> {
             raft.install_full_snapshot(vote, snapshot).await.ok().map(Reply::Snapshot)
         }
         Request::Transfer(request) => raft.handle_transfer_leader(request).await.ok().map(Reply::Transfer),
+        // No matter of Raft.
+        Request::Hello(_) | Request::RolledBack(_) => None,
     };
     // The only error left is that this node has stopped; `fatal` tells why.
     reply

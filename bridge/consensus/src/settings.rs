@@ -27,6 +27,8 @@ pub struct Settings {
     pub snapshot_every: u64,
     /// Entries kept behind a snapshot, for followers that are only a little behind.
     pub keep_logs: u64,
+    /// Tells this run of the node from all others (F21): drawn anew each time a store is opened.
+    pub mark: u64,
 }
 
 /// Why [`Settings`] cannot be used.
@@ -102,6 +104,7 @@ mod tests {
             election_min_ms,
             election_max_ms,
             snapshot_every: 5000,
+            mark: 0,
             keep_logs: 1000,
         }
     }

@@ -1,4 +1,4 @@
-//! What voters say to each other on an established connection: a request, then its reply.
+//! What voters say to each other on an established connection: a request, then its reply. The first is a hello.
 //!
 //! Length-delimited frames hold MessagePack with field names, so that a field added by a newer version is ignored by an
 //! older one. The messages of openraft travel in its own serialized form; they carry no address and no identity that is
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::Bytes;
+use crate::peers::Hello;
 use crate::types::{Command, Group, SnapshotMeta, Vote};
 
 /// A connection to a peer voter, on which the caller has proven who the peer is.
@@ -40,15 +41,25 @@ pub(crate) struct Numbered<T> {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
+    Hello(Hello),
+    /// The one who answered has a store that was put back to an earlier time, as this says.
+    RolledBack(String),
     Append(AppendEntriesRequest<Group>),
     Vote(VoteRequest<Group>),
     PreVote(VoteRequest<Group>),
-    Snapshot { vote: Vote, meta: SnapshotMeta, bytes: Command },
+    Snapshot {
+        vote: Vote,
+        meta: SnapshotMeta,
+        bytes: Command,
+    },
     Transfer(TransferLeaderRequest<Group>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
+    Hello(Hello),
+    /// The one who asked has a store that was put back to an earlier time, as this says.
+    RolledBack(String),
     Append(AppendEntriesResponse<Group>),
     Vote(VoteResponse<Group>),
     PreVote(VoteResponse<Group>),
@@ -57,15 +68,16 @@ pub(crate) enum Reply {
 }
 
 impl Request {
-    /// The node that the request claims to come from.
-    pub(crate) fn sender(&self) -> u64 {
+    /// The node that the request claims to come from, if it claims to.
+    pub(crate) fn sender(&self) -> Option<u64> {
         let vote = match self {
+            Request::Hello(_) | Request::RolledBack(_) => return None,
             Request::Append(request) => &request.vote,
             Request::Vote(request) | Request::PreVote(request) => &request.vote,
             Request::Snapshot { vote, .. } => vote,
             Request::Transfer(request) => request.from_leader(),
         };
-        vote.leader_id.node_id
+        Some(vote.leader_id.node_id)
     }
 }
 

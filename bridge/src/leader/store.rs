@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use anyhow::Context;
 use consensus::{BoxFuture, BoxStream, Consensus, Dial, MachineRequest, Settings as Group};
@@ -13,6 +14,7 @@ use crate::identity::{self, Enrolled, StoreState};
 use crate::init::FIRST_NODE;
 use crate::net::{Dialer, Stream};
 use crate::paths::Paths;
+use crate::pki::random;
 use crate::tls::Alpn;
 
 /// Entries of Raft that may wait for the core.
@@ -93,7 +95,14 @@ fn group_at(node: u64, cluster: String, times: Elections) -> Group {
         election_max_ms: times.max_ms,
         snapshot_every: 5_000,
         keep_logs: 1_000,
+        mark: mark(),
     }
+}
+
+/// Unlike that of any other run of this node (F21).
+fn mark() -> u64 {
+    let time = || UNIX_EPOCH.elapsed().map_or(0, |time| time.as_micros() as u64);
+    random().map_or_else(|_| time(), u64::from_le_bytes)
 }
 
 /// Raft's way to other voters.

@@ -81,6 +81,7 @@ mod tests {
                 election_max_ms: raft.max_ms,
                 snapshot_every: 1,
                 keep_logs: 1,
+                mark: 0,
             };
             group.check().expect("times that Raft takes");
             // The dead leader may have sent a heartbeat, one beat after the last that it answered.

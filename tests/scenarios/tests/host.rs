@@ -22,6 +22,7 @@ fn the_machine_under_the_daemon() -> Result<()> {
         scenario.part("a full disk under a unit that a lease guards", full_disk_and_lease);
         scenario.part("a node without room for permits says so, and the unit runs elsewhere", full_run);
         scenario.part("systemctl stop convoked leaves replicas, and start takes them over", replicas_stay);
+        scenario.part("a voter whose store is put back to an earlier time takes no part", put_back);
         scenario.part("the package is purged, installed again, and the machine joins anew", purged);
     })
 }
@@ -352,6 +353,46 @@ fn replicas_stay(c: &Cluster) -> Result<()> {
     c.never_twice(UNIT)
 }
 
+/// F21: what it acknowledged and voted since is gone, and its store looks sound.
+fn put_back(c: &Cluster) -> Result<()> {
+    let home = c.follower(&[1])?;
+    let name = c.node(home).name();
+    c.run_unit(UNIT, 1)?;
+    let (save, restore) =
+        ("rm -rf /root/old && cp -a /var/lib/convoke /root/old", "cp -a /root/old /var/lib/convoke");
+    c.ok(home, &format!("systemctl stop convoked && {save} && systemctl start convoked"))?;
+    whole(c)?;
+    for _ in 0..3 {
+        c.ok(1, &format!("convoke stop {UNIT} && convoke start {UNIT} --on n1"))?;
+    }
+    let unit = c.process(1, UNIT)?;
+    c.ok(home, &format!("systemctl stop convoked && rm -rf /var/lib/convoke && {restore}"))?;
+    c.run(home, "systemctl start --no-block convoked")?;
+    c.wait_for("it says what is wrong", LATE, || {
+        let log = c.node(home).journal("convoked")?;
+        Ok(log.contains("was put back to an earlier time").then_some(()))
+    })?;
+    let out = c.run(home, "convoke status")?;
+    ensure!(!out.ok(), "its daemon runs on: {}", out.stdout);
+    c.still_runs(&unit)?;
+    c.ok(home, "systemctl stop convoked")?;
+    c.ok(1, &format!("convoke leave {name}"))?;
+    c.ok(home, "rm -rf /var/lib/convoke /root/old")?;
+    join_anew(c, home)?;
+    c.still_runs(&unit)?;
+    c.ok(1, &format!("convoke move {UNIT} {name}"))?;
+    c.never_twice(UNIT)
+}
+
+fn join_anew(c: &Cluster, home: usize) -> Result<()> {
+    let token = c.token(1)?;
+    let out = c.run(home, &format!("convoke join --address {} '{token}'", c.node(home).address()))?;
+    ensure!(out.ok(), "it cannot join again: {}{}", out.stdout, out.stderr);
+    c.heal(home)?;
+    whole(c)?;
+    c.configure(&c.settings())
+}
+
 fn purged(c: &Cluster) -> Result<()> {
     let home = c.follower(&[1])?;
     let name = c.node(home).name();
@@ -380,15 +421,10 @@ fn purged(c: &Cluster) -> Result<()> {
         .node(home)
         .feed("cat >/root/convoke.deb && dpkg --install /root/convoke.deb && rm /root/convoke.deb", &deb)?;
     ensure!(out.ok(), "it cannot be installed again: {}{}", out.stdout, out.stderr);
-    let token = c.token(1)?;
-    let out = c.run(home, &format!("convoke join --address {} '{token}'", c.node(home).address()))?;
-    ensure!(out.ok(), "it cannot join again: {}{}", out.stdout, out.stderr);
-    c.heal(home)?;
-    whole(c)?;
+    join_anew(c, home)?;
     // What ran on there all the time is taken over.
     c.until("all replicas are known", LATE, |now| now.places(REPLICA).len() == 3)?;
     all_still_run(c, &replicas)?;
-    c.configure(&c.settings())?;
     c.ok(1, &format!("convoke move {UNIT} {name}"))?;
     c.until("it runs there", LATE, |now| now.runs_on(UNIT, &name))?;
     c.never_twice(UNIT)

@@ -12,9 +12,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+};
 
 use crate::Bytes;
+use crate::peers::Run;
 use crate::store::record::{
     self, EntryRecord, FORMAT, IdentityRecord, LogIdRecord, RecordError, SnapshotRecord, VoteRecord,
 };
@@ -22,10 +25,13 @@ use crate::types::{Entry, LogId, Snapshot, Vote};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+/// The last run of each other voter that was heard.
+const PEERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("peers");
 
 const FORMAT_KEY: &str = "format";
 const IDENTITY: &str = "identity";
 const STARTS: &str = "starts";
+const ROLLED_BACK: &str = "rolled-back";
 const VOTE: &str = "vote";
 const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
@@ -70,6 +76,18 @@ pub enum OpenError {
         /// The damaged file.
         path: PathBuf,
         /// What is wrong with it.
+        what: String,
+    },
+    /// Others know that the store was further than it is.
+    #[error(
+        "{} was put back to an earlier time ({what}); a voter that forgets what it voted for and acknowledged can break \
+         what the cluster has promised: remove this node from the cluster and let it join again under a new id",
+        path.display()
+    )]
+    RolledBack {
+        /// The file.
+        path: PathBuf,
+        /// Who says so, and how they know.
         what: String,
     },
     /// The store was written by newer software.
@@ -120,6 +138,10 @@ pub(crate) enum Change {
     Purge(LogId),
     Committed(Option<LogId>),
     Snapshot(Snapshot),
+    /// The last run of another voter.
+    Peer(u64, Run),
+    /// This store was found to be put back; it is not opened any more.
+    RolledBack(String),
 }
 
 /// What the file held when it was opened.
@@ -131,6 +153,8 @@ pub(crate) struct Contents {
     pub(crate) snapshot: Option<Snapshot>,
     /// How often the store was opened, this time included.
     pub(crate) starts: u64,
+    /// The last run of each other voter.
+    pub(crate) peers: BTreeMap<u64, Run>,
 }
 
 pub(crate) struct Disk {
@@ -163,7 +187,7 @@ fn write_empty(path: &Path, identity: &IdentityRecord) -> io::Result<()> {
     }
     let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(into_io)?;
     let disk = Disk { db, path: path.to_owned() };
-    disk.write(|meta, _| {
+    disk.write(|meta, _, _| {
         put(meta, FORMAT_KEY, &FORMAT)?;
         put(meta, IDENTITY, identity)?;
         put(meta, STARTS, &0u64)
@@ -187,16 +211,16 @@ impl Disk {
         let disk = Disk { db, path };
         let mut contents = disk.read(identity)?;
         contents.starts += 1;
-        disk.write(|meta, _| put(meta, STARTS, &contents.starts))
+        disk.write(|meta, _, _| put(meta, STARTS, &contents.starts))
             .map_err(|source| OpenError::Io { path: disk.path.clone(), source })?;
         Ok((disk, contents))
     }
 
     /// Makes `changes` durable, in their order, all or none of them.
     pub(crate) fn commit<'a>(&self, changes: impl IntoIterator<Item = &'a Change>) -> io::Result<()> {
-        self.write(|meta, log| {
+        self.write(|meta, log, peers| {
             for change in changes {
-                apply(meta, log, change)?;
+                apply(meta, log, peers, change)?;
             }
             Ok(())
         })
@@ -204,7 +228,7 @@ impl Disk {
 
     fn write<F>(&self, body: F) -> io::Result<()>
     where
-        F: FnOnce(&mut MetaTable<'_>, &mut LogTable<'_>) -> io::Result<()>,
+        F: FnOnce(&mut MetaTable<'_>, &mut NumberedTable<'_>, &mut NumberedTable<'_>) -> io::Result<()>,
     {
         let run = || {
             let mut transaction = self.db.begin_write().map_err(into_io)?;
@@ -212,7 +236,8 @@ impl Disk {
             {
                 let mut meta = transaction.open_table(META).map_err(into_io)?;
                 let mut log = transaction.open_table(LOG).map_err(into_io)?;
-                body(&mut meta, &mut log)?;
+                let mut peers = transaction.open_table(PEERS).map_err(into_io)?;
+                body(&mut meta, &mut log, &mut peers)?;
             }
             transaction.commit().map_err(into_io)
         };
@@ -223,6 +248,12 @@ impl Disk {
         let transaction = self.db.begin_read().map_err(|e| self.damaged(e))?;
         let meta = transaction.open_table(META).map_err(|e| self.damaged(e))?;
         let log = transaction.open_table(LOG).map_err(|e| self.damaged(e))?;
+        let peers = match transaction.open_table(PEERS) {
+            Ok(table) => self.read_peers(&table)?,
+            // It was made before others' runs were remembered.
+            Err(TableError::TableDoesNotExist(_)) => BTreeMap::new(),
+            Err(error) => return Err(self.damaged(error)),
+        };
 
         let found: IdentityRecord = self.need(&meta, IDENTITY)?;
         if found != *identity {
@@ -231,6 +262,9 @@ impl Disk {
                 found: (found.cluster, found.node),
                 expected: (identity.cluster.clone(), identity.node),
             });
+        }
+        if let Some(what) = self.get(&meta, ROLLED_BACK)? {
+            return Err(OpenError::RolledBack { path: self.path.clone(), what });
         }
         let vote: Option<VoteRecord> = self.get(&meta, VOTE)?;
         let purged: Option<LogIdRecord> = self.get(&meta, PURGED)?;
@@ -242,6 +276,7 @@ impl Disk {
             log: self.read_log(&log)?,
             snapshot: self.read_snapshot(&meta)?,
             starts: self.need(&meta, STARTS)?,
+            peers,
         };
         contents.check().map_err(|what| self.damaged(what))?;
         Ok(contents)
@@ -261,6 +296,21 @@ impl Disk {
             log.insert(index, entry);
         }
         Ok(log)
+    }
+
+    fn read_peers(
+        &self,
+        table: &impl ReadableTable<u64, &'static [u8]>,
+    ) -> Result<BTreeMap<u64, Run>, OpenError> {
+        let mut peers = BTreeMap::new();
+        for row in table.iter().map_err(|e| self.damaged(e))? {
+            let (key, value) = row.map_err(|e| self.damaged(e))?;
+            let node = key.value();
+            let run = record::decode(&node.to_le_bytes(), value.value())
+                .map_err(|e| self.unreadable(&format!("the last run of node {node}"), e))?;
+            peers.insert(node, run);
+        }
+        Ok(peers)
     }
 
     fn read_snapshot(
@@ -307,6 +357,13 @@ impl Disk {
 }
 
 impl Contents {
+    /// Index of the last entry that the store holds, as an entry or within its snapshot.
+    pub(crate) fn held(&self) -> Option<u64> {
+        let last = self.log.last_key_value().map(|(index, _)| *index);
+        let snapshot = self.snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
+        last.max(self.purged.map(|id| id.index)).max(snapshot.map(|id| id.index))
+    }
+
     /// What a sound store always satisfies, whenever power went away.
     fn check(&self) -> Result<(), String> {
         let mut next = self.purged.map_or(0, |id| id.index + 1);
@@ -346,9 +403,14 @@ impl Contents {
 }
 
 type MetaTable<'a> = redb::Table<'a, &'static str, &'static [u8]>;
-type LogTable<'a> = redb::Table<'a, u64, &'static [u8]>;
+type NumberedTable<'a> = redb::Table<'a, u64, &'static [u8]>;
 
-fn apply(meta: &mut MetaTable<'_>, log: &mut LogTable<'_>, change: &Change) -> io::Result<()> {
+fn apply(
+    meta: &mut MetaTable<'_>,
+    log: &mut NumberedTable<'_>,
+    peers: &mut NumberedTable<'_>,
+    change: &Change,
+) -> io::Result<()> {
     match change {
         Change::Vote(vote) => put(meta, VOTE, &VoteRecord::from(vote)),
         Change::Append(entries) => {
@@ -368,6 +430,11 @@ fn apply(meta: &mut MetaTable<'_>, log: &mut LogTable<'_>, change: &Change) -> i
             put(meta, SNAPSHOT, &SnapshotRecord::new(&snapshot.meta, &snapshot.snapshot))?;
             meta.insert(SNAPSHOT_BYTES, &*snapshot.snapshot).map(|_| ()).map_err(into_io)
         }
+        Change::Peer(node, run) => {
+            let bytes = record::encode(&node.to_le_bytes(), run).map_err(io::Error::other)?;
+            peers.insert(node, bytes.as_slice()).map(|_| ()).map_err(into_io)
+        }
+        Change::RolledBack(what) => put(meta, ROLLED_BACK, what),
     }
 }
 

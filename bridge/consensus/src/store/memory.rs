@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::peers::Run;
 use crate::store::disk::{Change, Contents, OpenError};
 use crate::store::record::{self, EntryRecord};
 use crate::types::{LogId, Snapshot, Vote};
@@ -31,6 +32,7 @@ struct Platter {
     log: BTreeMap<u64, Vec<u8>>,
     snapshot: Option<Snapshot>,
     starts: u64,
+    peers: BTreeMap<u64, Run>,
 }
 
 impl fmt::Debug for MemoryDisk {
@@ -53,6 +55,7 @@ impl MemoryDisk {
             log: BTreeMap::new(),
             snapshot: None,
             starts: 0,
+            peers: BTreeMap::new(),
         })))
     }
 
@@ -103,6 +106,7 @@ impl MemoryDisk {
             log,
             snapshot: platter.snapshot.clone(),
             starts: platter.starts,
+            peers: platter.peers.clone(),
         })
     }
 
@@ -123,6 +127,9 @@ impl Platter {
             }
             Change::Committed(committed) => self.committed = committed,
             Change::Snapshot(snapshot) => self.snapshot = Some(snapshot),
+            Change::Peer(node, run) => drop(self.peers.insert(node, run)),
+            // Its machine would never come back; in the simulator that is a failure, and seen as one.
+            Change::RolledBack(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use tempfile::TempDir;
 use tokio::io::{copy_bidirectional, duplex};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
+
+/// No two openings of a store have one mark.
+static MARK: AtomicU64 = AtomicU64::new(0);
 
 /// Longest wait for anything that should take a second at most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,6 +32,7 @@ pub(crate) fn settings(node: u64) -> Settings {
         election_max_ms: 800,
         snapshot_every: 50,
         keep_logs: 10,
+        mark: MARK.fetch_add(1, Ordering::Relaxed),
     }
 }
 

@@ -6,3 +6,4 @@ mod elections;
 mod fixture;
 mod growth;
 mod restarts;
+mod rollback;

@@ -1,0 +1,126 @@
+//! Whether another voter's store is as far as it was (F21).
+//!
+//! A store that was put back to an earlier time, as a snapshot of a virtual machine does, is sound and remembers too
+//! little: its node may vote twice in one term and forget what it acknowledged. It cannot know; others can. So each run of a
+//! voter has a number that rises and a mark that no other run has, told to every other voter, and on every connection
+//! before anything else; whoever hears it remembers it on disk. A leader also knows how much of the log the voter has
+//! acknowledged.
+//!
+//! What nobody can tell: a store put back to a time of the same run in which it was last heard, once those who led it
+//! since then have forgotten how far it was.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use openraft::async_runtime::WatchReceiver;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::store::disk::Change;
+use crate::store::writer::Writer;
+use crate::types::Raft;
+
+/// Which run of a voter it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Run {
+    /// How often its store was opened, this time included.
+    pub(crate) starts: u64,
+    /// Drawn when it was opened.
+    pub(crate) mark: u64,
+}
+
+/// What a voter says first on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) starts: u64,
+    pub(crate) mark: u64,
+    /// Index of the last entry that its store held when it was opened.
+    pub(crate) held: Option<u64>,
+}
+
+/// What is known of the others' runs. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Peers(Arc<Inner>);
+
+struct Inner {
+    own: Hello,
+    writer: Writer,
+    known: Mutex<BTreeMap<u64, Run>>,
+    /// Tells how much of the log others have acknowledged.
+    raft: OnceLock<Raft>,
+    condemned: watch::Sender<Option<String>>,
+}
+
+impl Peers {
+    pub(crate) fn new(own: Hello, known: BTreeMap<u64, Run>, writer: Writer) -> Self {
+        let (raft, condemned) = (OnceLock::new(), watch::channel(None).0);
+        Self(Arc::new(Inner { own, writer, known: Mutex::new(known), raft, condemned }))
+    }
+
+    /// From now on the lead counts too.
+    pub(crate) fn led_by(&self, raft: Raft) {
+        // Set once, by whoever made it.
+        let _ = self.0.raft.set(raft);
+    }
+
+    pub(crate) fn hello(&self) -> Hello {
+        self.0.own
+    }
+
+    /// Whether `node` may take part with this store; what it forgot, if not. A run that is new is on disk before it is
+    /// let in.
+    pub(crate) async fn judge(&self, node: u64, hello: Hello) -> io::Result<Result<(), String>> {
+        let run = Run { starts: hello.starts, mark: hello.mark };
+        match self.known().get(&node) {
+            Some(known) if *known == run => return Ok(Ok(())),
+            Some(known) if known.starts >= run.starts => {
+                return Ok(Err(format!(
+                    "this is start {} of its store, and start {} was seen before",
+                    run.starts, known.starts
+                )));
+            }
+            _ => {}
+        }
+        let held = hello.held.map_or(0, |index| index + 1);
+        if let Some(acknowledged) = self.acknowledged(node)
+            && acknowledged >= held
+        {
+            return Ok(Err(format!(
+                "its log ends before entry {held}, and it has acknowledged entry {acknowledged}"
+            )));
+        }
+        self.0.writer.write_and_wait(Change::Peer(node, run)).await?;
+        let mut known = self.known();
+        let newest = known.entry(node).or_insert(run);
+        if newest.starts < run.starts {
+            *newest = run;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Another voter says that this store was put back. It is of no use any more, now or after a restart.
+    pub(crate) async fn condemned_by(&self, node: u64, what: String) {
+        let text = format!("node {node} says: {what}");
+        if let Err(error) = self.0.writer.write_and_wait(Change::RolledBack(text.clone())).await {
+            tracing::error!(%error, "that the store was rolled back is not kept");
+        }
+        self.0.condemned.send_replace(Some(text));
+    }
+
+    /// Tells when this store was found to be put back, and how.
+    pub(crate) fn condemned(&self) -> watch::Receiver<Option<String>> {
+        self.0.condemned.subscribe()
+    }
+
+    fn acknowledged(&self, node: u64) -> Option<u64> {
+        let metrics = self.0.raft.get()?.metrics().borrow_watched().clone();
+        metrics.replication?.get(&node)?.map(|id| id.index)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Run>> {
+        // Every change is a single insert.
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
