@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p policy --example speed` prints one line for each size. `offers` is on how many nodes a unit may
 //! run. Milliseconds: `scratch` is a plan of a cluster in which every unit is to start and none runs, `idle` one of the same
-//! cluster with every unit active, `event` one after a unit failed in it; `snapshot` and `restore` are as `convoked` does
-//! them; each is the median of five. `check` is a look at the whole set, `forecast` what the loss of a node would come to.
+//! cluster with every unit active, both made of nothing; `event` is the kept plan renewed after a unit failed in it, `lost`
+//! after a node was lost; `snapshot` and `restore` are as `convoked` does them; each is the median of five. `check` is a look at the whole set, `forecast` what the loss of a node would come to.
 //! Microseconds: the mean of one entry. `plan MB` is the most that the plan held, `MB` the size of a snapshot.
 
 #![allow(clippy::disallowed_types, clippy::print_stdout, reason = "measures; the crate itself has no clock")]
@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use policy::{Cause, Command, Decision, Entry, Fact, InventoryItem, Role, StopReason, Suppose, Wish};
-use policy::{Definition, Incarnation, NodeId, Offer, State, Token, UnitName, apply, check, forecast, plan};
+use policy::{
+    Definition, Incarnation, KeptPlan, NodeId, Offer, State, Token, UnitName, apply, check, forecast, plan,
+};
 
 /// Counts what is allocated, and the most that ever was.
 struct Counting;
@@ -155,7 +157,7 @@ fn start(state: &mut State) -> Applied {
 }
 
 /// A unit fails on its node, which is one event: it is to start elsewhere.
-fn fail(state: &mut State) {
+fn fail(state: &State) -> Command {
     let (unit, token, node) = {
         let (name, unit) = state.units.iter().next().expect("a unit");
         let (token, permit) = unit.permits.iter().next().expect("it runs");
@@ -163,7 +165,29 @@ fn fail(state: &mut State) {
     };
     let because = Cause::Failed("exit-code".into());
     let incarnation = incarnation(node);
-    put(state, Command::Fact(Fact::Released { node, incarnation, unit, token, because }));
+    Command::Fact(Fact::Released { node, incarnation, unit, token, because })
+}
+
+/// A node is not heard any more.
+fn lose(state: &State) -> Command {
+    let (node, life) =
+        state.nodes.iter().find_map(|(id, node)| Some((*id, node.life.as_ref()?))).expect("a node");
+    let (incarnation, session) = (life.incarnation.clone(), life.session);
+    Command::Fact(Fact::NodeLost { node, incarnation, session, term: 1 })
+}
+
+/// The plan that is kept, renewed after one entry, and how long that took; each time from the same plan on.
+fn renew(state: &mut State, kept: &KeptPlan, command: Command) -> (KeptPlan, String) {
+    put(state, command.clone());
+    let mut copies: Vec<KeptPlan> = (0..5).map(|_| kept.clone()).collect();
+    let (mut renewed, took) = timed(|| {
+        let mut kept = copies.pop().expect("one for each time");
+        kept.note(state, &command);
+        kept.renew(state, TIME);
+        kept
+    });
+    assert!(*renewed.renew(state, TIME) == plan(state, TIME), "it is the plan of the whole");
+    (renewed, took)
 }
 
 /// Does it five times; its result, and the median of the times in milliseconds: other work on the machine takes single ones.
@@ -182,7 +206,7 @@ fn timed<T>(mut run: impl FnMut() -> T) -> (T, String) {
 
 fn main() {
     println!(
-        "{:>6} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6}",
+        "{:>6} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6}",
         "units",
         "nodes",
         "offers",
@@ -190,6 +214,7 @@ fn main() {
         "plan MB",
         "idle",
         "event",
+        "lost",
         "grant µs",
         "started µs",
         "revoke µs",
@@ -226,16 +251,20 @@ fn main() {
         let foretell = || forecast(state.clone(), TIME, &[Suppose::Lost(NodeId(1))], || true);
         let (told, foretold) = timed(foretell);
         drop(told.expect("nothing is refused"));
-        fail(&mut state);
-        let (planned, event) = timed(|| plan(&state, TIME));
-        assert_eq!(planned.decisions.len(), 1, "one moves");
+        let mut kept = KeptPlan::default();
+        kept.renew(&state, TIME);
+        let failed = fail(&state);
+        let (kept, event) = renew(&mut state, &kept, failed);
+        assert_eq!(kept.plan().decisions.len(), 1, "one moves");
+        let silent = lose(&state);
+        let (_, lost) = renew(&mut state, &kept, silent);
         let (bytes, snapshot) = timed(|| rmp_serde::to_vec_named(&state).expect("written"));
         let (restored, restore) = timed(|| rmp_serde::from_slice::<State>(&bytes).expect("read"));
         assert!(restored == state, "what is read is what was written");
         drop(restored);
         let (Applied { grant, started, revoke }, mb) = (applied, bytes.len() / 1_000_000);
         println!(
-            "{units:>6} {nodes:>6} {offers:>6} {scratch:>8} {plan_mb:>8} {idle:>8} {event:>8} {grant:>9.1} {started:>10.1} \
+            "{units:>6} {nodes:>6} {offers:>6} {scratch:>8} {plan_mb:>8} {idle:>8} {event:>8} {lost:>8} {grant:>9.1} {started:>10.1} \
              {revoke:>9.1} {checked:>9} {foretold:>9} {snapshot:>9} {restore:>9} {mb:>6}"
         );
     }

@@ -206,6 +206,12 @@ impl Definition {
         self.requires.iter().chain(&self.binds_to).chain(&self.wants)
     }
 
+    /// Every unit that it names, in whatever way.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &UnitName> {
+        let ordered = self.after.iter().chain(&self.before).chain(&self.part_of).chain(&self.wants);
+        self.needs().chain(ordered).chain(&self.conflicts).chain(&self.other_node_than)
+    }
+
     /// Whether `unit` is among its needs.
     #[must_use]
     pub fn needs_unit(&self, unit: &UnitName) -> bool {

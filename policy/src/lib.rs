@@ -77,7 +77,7 @@ pub use maintenance::{Maintenance, Scope};
 pub use name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 pub use node::{Gone, Life, Node, Offer, Presence, Role};
 pub use permit::{Permit, Phase, Terms};
-pub use plan::{Observe, Order, Plan, Reason, SwitchOn, plan};
+pub use plan::{KeptPlan, Observe, Order, Plan, Reason, SwitchOn, plan};
 pub use query::Possibly;
 pub use refusal::Refusal;
 pub use room::quantity_text;

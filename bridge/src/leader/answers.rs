@@ -87,13 +87,13 @@ impl Core {
             | Fact::WatchdogDisarmed { node, .. }
             | Fact::NodeLeaving { node, .. } => *node == peer,
             Fact::PowerObserved { node, device, .. } => {
-                let due = self.reign.iter().flat_map(|reign| &reign.plan.observe);
+                let due = self.plan().into_iter().flat_map(|plan| &plan.observe);
                 due.into_iter().any(|look| {
                     look.node == *node && look.device == *device && look.executor == peer && *node != peer
                 })
             }
             Fact::SwitchedOn { node, device, .. } => {
-                let due = self.reign.iter().flat_map(|reign| &reign.plan.switch_on);
+                let due = self.plan().into_iter().flat_map(|plan| &plan.switch_on);
                 due.into_iter().any(|on| {
                     on.node == *node && on.device == *device && on.executor == peer && *node != peer
                 })
@@ -286,7 +286,7 @@ impl Core {
         match request {
             Request::MayFence { case, attempt } => Reply::MayRun(self.may_fence(*case, *attempt, peer, now)),
             Request::MaySwitchOn { node, device, since, configured } => {
-                let mut due = self.reign.iter().flat_map(|reign| &reign.plan.switch_on);
+                let mut due = self.plan().into_iter().flat_map(|plan| &plan.switch_on);
                 let due = due.any(|on| {
                     on.node == *node && on.device == *device && on.since == *since && on.executor == peer
                 });

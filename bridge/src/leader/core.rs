@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use consensus::{Applied, Barrier, BarrierError, Consensus, Leadership, MachineRequest, ProposeError};
-use policy::{Command, Event as Happening, NodeId, Severity, State, Wish};
+use policy::{Command, Event as Happening, NodeId, Plan, Severity, State, Wish};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
@@ -234,6 +234,11 @@ impl Core {
         &self.replica.state
     }
 
+    /// The plan on it; `None` if this voter does not lead.
+    pub(super) fn plan(&self) -> Option<&Plan> {
+        self.reign.as_ref().map(|_| self.replica.kept.plan())
+    }
+
     fn handle(&mut self, event: Event) {
         match event {
             Event::Connected { id, peer, out } => {
@@ -289,6 +294,7 @@ impl Core {
                 self.close(id);
             }
             self.reign = Some(Reign::new(term));
+            self.replica.kept.forget();
             if let Some(found) = self.found.clone().filter(|_| self.state().cluster.is_empty()) {
                 self.propose(Command::Wish(found), None, Ticket::Note);
             }
@@ -296,6 +302,7 @@ impl Core {
         } else if !mine && reigning.is_some() {
             info!(term, ?leader, "no longer leading");
             self.reign = None;
+            self.replica.kept.forget();
             for id in self.connections.ids() {
                 self.redirect(id);
             }
@@ -383,19 +390,19 @@ impl Core {
     }
 
     fn replan(&mut self) {
-        let state = &self.replica.state;
+        let Replica { state, kept, .. } = &mut self.replica;
         let Some(reign) = &mut self.reign else { return };
         if reign.began.is_none() {
             return;
         }
         let now = reign.time(state.time);
-        reign.plan = match is_large(state) {
+        let plan = match is_large(state) {
             // The beats of this node and the sessions of the others go on meanwhile, on another thread.
-            true => tokio::task::block_in_place(|| policy::plan(state, now)),
-            false => policy::plan(state, now),
+            true => tokio::task::block_in_place(|| kept.renew(state, now)),
+            false => kept.renew(state, now),
         };
         let wait = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(now));
-        reign.wake = reign.plan.wake_at.map(wait);
+        reign.wake = plan.wake_at.map(wait);
     }
 
     /// Keeps addresses, and who is let in, in step with the state.

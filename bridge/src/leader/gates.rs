@@ -1,6 +1,6 @@
 //! Gates: a unit is about to start on a node, and PID 1 waits for the answer (F9, F34).
 
-use policy::{Decision, NodeId, Phase, Reason, UnitName, Wanted, Wish};
+use policy::{Decision, NodeId, Phase, Plan, Reason, UnitName, Wanted, Wish};
 
 use super::connections::ConnectionId;
 use super::core::Core;
@@ -76,7 +76,7 @@ impl Core {
         let mut open = Vec::new();
         let mut answers = Vec::new();
         for gate in std::mem::take(&mut reign.gates) {
-            match decide(&self.replica.state, reign, &gate) {
+            match decide(&self.replica.state, reign, self.replica.kept.plan(), &gate) {
                 Some(answer) => answers.push((gate.connection, gate.number, answer)),
                 None => open.push(gate),
             }
@@ -93,7 +93,12 @@ impl Core {
 }
 
 /// `None` while the answer is under way.
-fn decide(state: &policy::State, reign: &super::reign::Reign, gate: &WaitingGate) -> Option<GateAnswer> {
+fn decide(
+    state: &policy::State,
+    reign: &super::reign::Reign,
+    plan: &Plan,
+    gate: &WaitingGate,
+) -> Option<GateAnswer> {
     if gate.wishing {
         return None;
     }
@@ -109,10 +114,10 @@ fn decide(state: &policy::State, reign: &super::reign::Reign, gate: &WaitingGate
         | Decision::Elect { unit, .. } => *unit == gate.unit,
         _ => false,
     };
-    if reign.deciding.iter().chain(&reign.plan.decisions).any(concerns) {
+    if reign.deciding.iter().chain(&plan.decisions).any(concerns) {
         return None;
     }
-    let reasons = reign.plan.reasons.get(&gate.unit).map(Vec::as_slice).unwrap_or_default();
+    let reasons = plan.reasons.get(&gate.unit).map(Vec::as_slice).unwrap_or_default();
     let passes = |reason: &Reason| match reason {
         Reason::Observing(_) | Reason::After(_) | Reason::AfterStop(_) | Reason::TooManyStarts(_) => true,
         // The start has stopped it, and begins when that stop is over.

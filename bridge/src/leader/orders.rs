@@ -46,7 +46,7 @@ impl Core {
 
     fn orders(&self, node: NodeId) -> Orders {
         let mut view = self.state().view(node);
-        let plan = self.reign.as_ref().map(|reign| &reign.plan);
+        let plan = self.plan();
         for order in plan.into_iter().flat_map(|plan| &plan.orders) {
             let Order::StopStray { node: at, unit } = order;
             if *at == node {

@@ -260,8 +260,8 @@ impl Core {
             self.next_due = self.next_due.min(reign.pause);
             return;
         }
-        let wanted: Vec<Decision> = reign
-            .plan
+        let planned = self.replica.kept.plan();
+        let wanted: Vec<Decision> = planned
             .decisions
             .iter()
             .filter(|decision| !reign.deciding.contains(decision))

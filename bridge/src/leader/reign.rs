@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use policy::{Decision, Incarnation, Millis, NodeId, Plan};
+use policy::{Decision, Incarnation, Millis, NodeId};
 
 use super::connections::ConnectionId;
 use super::gates::WaitingGate;
@@ -52,8 +52,6 @@ pub(super) struct Reign {
     pub(super) confirmed: bool,
     /// Gates that wait for a permit.
     pub(super) gates: Vec<WaitingGate>,
-    /// The plan on the present state.
-    pub(super) plan: Plan,
     /// When time alone changes the plan.
     pub(super) wake: Option<Instant>,
 }
@@ -116,7 +114,6 @@ impl Reign {
             pauses: 0,
             confirmed: false,
             gates: Vec::new(),
-            plan: Plan::default(),
             wake: None,
         }
     }

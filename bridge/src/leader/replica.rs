@@ -1,7 +1,7 @@
 //! The replicated state as Raft feeds it: entries applied in order, snapshots given and taken.
 
 use consensus::MachineRequest;
-use policy::{Event, State, apply};
+use policy::{Event, KeptPlan, State, apply};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
@@ -13,6 +13,8 @@ use super::times::Elections;
 pub struct Replica {
     /// The state.
     pub(super) state: State,
+    /// The plan on it, while this voter leads.
+    pub(super) kept: KeptPlan,
     /// What happened since it was last looked at.
     pub(super) happenings: Vec<Event>,
     /// Whether anything was applied since it was last looked at.
@@ -43,6 +45,7 @@ impl Replica {
                     let outcome = apply(&mut self.state, &entry);
                     if outcome.is_ok() {
                         self.effective = index;
+                        self.kept.note(&self.state, &entry.command);
                     }
                     let outcome = outcome.map(|happenings| self.happenings.extend(happenings));
                     answers.push(entry::encode_outcome(&outcome));
@@ -64,6 +67,7 @@ impl Replica {
                 let outcome = restored.map(|state| {
                     info!(last_index, "state restored from a snapshot");
                     self.state = state;
+                    self.kept.forget();
                     self.effective = last_index;
                     self.happenings.clear();
                     self.changed = true;

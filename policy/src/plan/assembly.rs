@@ -39,6 +39,8 @@ impl Planner<'_> {
         wanted: usize,
     ) {
         let Service { name, unit, definition, assembly, boot_up, .. } = service;
+        // Its members are heard, and missed, wherever they are.
+        self.restless = true;
         self.shown_unready(service);
         if self.is_hindered(name, unit, definition, suitable) {
             return;

@@ -9,11 +9,10 @@ use crate::name::UnitName;
 
 use super::{Planner, Reason};
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// Adopts what most offering nodes hold. On a tie the adopted one stays.
     pub(super) fn definitions(&mut self) {
-        let state = self.state;
-        for (name, unit) in &state.units {
+        for (name, unit) in self.index.units() {
             if unit.adopted.is_some() && self.offers(name).all(|offered| offered.agrees) {
                 continue;
             }
@@ -35,13 +34,17 @@ impl Planner<'_> {
                 (None, _) => self.because(name, Reason::NoDefinition),
                 _ => {}
             }
+            self.settle(name);
         }
     }
 
     fn change(&mut self, name: &UnitName, to: &Definition) {
+        // Whether it may rests on all other definitions.
+        self.restless = true;
         let offers = self.offers(name).map(|offered| (offered.host.node, offered.offer));
         match self.state.may_adopt(name, to, offers, &self.changing) {
             Ok(()) => {
+                self.entangled = true;
                 self.changing.insert(name.clone(), to.clone());
                 let decision = Decision::AdoptDefinition { unit: name.clone(), definition: to.clone() };
                 self.plan.decisions.push(decision);

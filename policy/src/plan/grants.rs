@@ -39,6 +39,8 @@ impl Planner<'_> {
         if held >= wanted && !lost && (wanted > 0 || !unit.permits.is_empty()) {
             return;
         }
+        // What is not where it is to be waits for room, for time or for somebody's word.
+        self.restless = true;
         if self.is_hindered(name, unit, definition, suitable) {
             return;
         }

@@ -26,6 +26,7 @@ impl Planner<'_> {
             }
         }
         for node in self.index.kept(name).collect::<Vec<_>>() {
+            self.restless = true;
             self.because(name, Reason::Kept(node));
         }
     }

@@ -1,8 +1,8 @@
 //! What nodes say, turned round: for each unit the nodes that offer it, and those where it may be running.
 //!
-//! Made once per plan, in one look at every offer and every permit, so that the plan of a unit does not look over all nodes
-//! or all units (clustered services still do), and no unit asks of a node what another one has asked. Says what
-//! [`State`]'s own queries say, which `apply` asks: a mistake here makes a plan that is refused.
+//! Made once per plan of the units that are planned, of all units in one look at every offer and every permit, so that the
+//! plan of a unit does not look over all nodes or all units (clustered services still do), and no unit asks of a node what
+//! another one has asked. Says what [`State`]'s own queries say, which `apply` asks: a mistake here makes a plan that is refused.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use crate::definition::Definition;
 use crate::name::{Millis, NodeId, UnitName};
-use crate::node::{Node, Offer};
+use crate::node::{Life, Node, Offer};
 use crate::query::Possibly;
 use crate::refusal::Refusal;
 use crate::standing::{Candidate, Standing};
@@ -25,6 +25,8 @@ pub(super) struct Host<'a> {
     pub(super) accepts: Result<(), Refusal>,
     /// It takes nothing before its fence devices were looked at.
     pub(super) awaits_observation: bool,
+    /// It has not said, in its present life, what runs on it.
+    silent: bool,
 }
 
 /// One node's offer of a unit.
@@ -53,7 +55,7 @@ pub(super) struct Known<'a> {
 pub(super) struct Index<'a> {
     state: &'a State,
     hosts: &'a [Host<'a>],
-    /// Units, and what was forgotten while a node had it running.
+    /// Those that it is of.
     names: Vec<&'a UnitName>,
     known: Vec<Known<'a>>,
     nobody: Known<'a>,
@@ -69,11 +71,13 @@ impl<'a> Host<'a> {
     /// All nodes, in their order.
     pub(super) fn all(state: &'a State, now: Millis) -> Vec<Self> {
         let unlooked = unlooked(state);
+        let silent = |life: &Life| life.gone.is_none() && !life.inventory;
         let hosts = state.nodes.iter().map(|(id, node)| Self {
             id: *id,
             node,
             accepts: state.node_accepts(*id, node, now),
             awaits_observation: unlooked.contains(id),
+            silent: node.life.as_ref().is_none_or(silent),
         });
         hosts.collect()
     }
@@ -88,66 +92,73 @@ impl<'a> Offered<'a> {
 }
 
 impl<'a> Index<'a> {
+    /// Of every unit, and of what was forgotten while a node had it running.
     pub(super) fn of(state: &'a State, hosts: &'a [Host<'a>]) -> Self {
-        let lives = state.nodes.values().filter_map(|node| node.life.as_ref());
-        let strays = lives.flat_map(|life| &life.strays);
-        let forgotten: BTreeSet<&UnitName> = strays.filter(|name| !state.units.contains_key(*name)).collect();
+        let forgotten: BTreeSet<&UnitName> = forgotten(state).collect();
         let mut names: Vec<&UnitName> = state.units.keys().chain(forgotten).collect();
         names.sort();
-        let unit = |name: &&UnitName| state.units.get(*name);
-        let known = |name| Known { definition: unit(name).and_then(Unit::definition), ..Known::default() };
-        let known = names.iter().map(known).collect();
-        let mut index = Self {
-            state,
-            hosts,
-            names,
-            known,
-            nobody: Known::default(),
-            silent: vec![],
-            surveyed: vec![],
-            keeping: vec![],
-        };
+        let mut index = Self::empty(state, hosts, names);
         for host in hosts {
-            index.node(host);
+            index.hears_all(host);
         }
-        index.surveyed.sort_by_key(|(surveyed, id, _)| (*surveyed, *id));
-        for (name, known) in index.names.iter().zip(&mut index.known) {
-            if let Some(unit) = state.units.get(*name) {
-                known.permits(state, unit);
-            }
-        }
+        index.permits();
         index
     }
 
-    fn node(&mut self, host: &'a Host<'a>) {
-        let Host { id, node, .. } = *host;
-        if !node.kept.is_empty() {
-            self.keeping.push((id, node));
-        }
-        let life = node.life.as_ref();
-        let gone = life.is_some_and(|life| life.gone.is_some());
-        let silent = !gone && life.is_none_or(|life| !life.inventory);
-        if node.role.runs_units() && silent {
-            self.silent.push(id);
-        } else if node.role.runs_units() && !gone {
-            self.surveyed.push((node.surveyed, id, node));
-        }
-        let mut next = 0;
-        for name in life.into_iter().flat_map(|life| &life.strays) {
-            let Some(known) = self.next(&mut next, name) else { continue };
-            known.strays.push(id);
-            if !gone {
-                known.running.push((id, Possibly::Stray));
+    /// Of some units.
+    pub(super) fn of_units(state: &'a State, hosts: &'a [Host<'a>], mut names: Vec<&'a UnitName>) -> Self {
+        names.sort();
+        let mut index = Self::empty(state, hosts, names);
+        for (name, known) in index.names.iter().zip(&mut index.known) {
+            for host in hosts {
+                let life = host.node.life.as_ref();
+                let stray = life.is_some_and(|life| life.strays.contains(*name));
+                known.hears(host, host.node.offers.get(*name), stray);
             }
         }
+        index.permits();
+        index
+    }
+
+    fn empty(state: &'a State, hosts: &'a [Host<'a>], names: Vec<&'a UnitName>) -> Self {
+        let unit = |name: &&UnitName| state.units.get(*name);
+        let known = |name| Known { definition: unit(name).and_then(Unit::definition), ..Known::default() };
+        let known = names.iter().map(known).collect();
+        let (silent, surveyed, keeping) = (vec![], vec![], vec![]);
+        let mut index =
+            Self { state, hosts, names, known, nobody: Known::default(), silent, surveyed, keeping };
+        for Host { id, node, silent, .. } in hosts {
+            if !node.kept.is_empty() {
+                index.keeping.push((*id, *node));
+            }
+            if node.role.runs_units() && *silent {
+                index.silent.push(*id);
+            } else if node.role.runs_units() && node.life.as_ref().is_some_and(|life| life.gone.is_none()) {
+                index.surveyed.push((node.surveyed, *id, *node));
+            }
+        }
+        index.surveyed.sort_by_key(|(surveyed, id, _)| (*surveyed, *id));
+        index
+    }
+
+    /// What a node says of all units.
+    fn hears_all(&mut self, host: &'a Host<'a>) {
         let mut next = 0;
-        for (name, offer) in &node.offers {
+        for name in host.node.life.iter().flat_map(|life| &life.strays) {
             let Some(known) = self.next(&mut next, name) else { continue };
-            let agrees = known.definition == offer.definition.as_ref();
-            let sound = agrees && offer.is_usable();
-            known.offers.push(Offered { host, offer, agrees, sound });
-            if silent && known.running.last().is_none_or(|(last, _)| *last != id) {
-                known.running.push((id, Possibly::Unheard));
+            known.hears(host, None, true);
+        }
+        let mut next = 0;
+        for (name, offer) in &host.node.offers {
+            let Some(known) = self.next(&mut next, name) else { continue };
+            known.hears(host, Some(offer), false);
+        }
+    }
+
+    fn permits(&mut self) {
+        for (name, known) in self.names.iter().zip(&mut self.known) {
+            if let Some(unit) = self.state.units.get(*name) {
+                known.permits(self.state, unit);
             }
         }
     }
@@ -164,6 +175,12 @@ impl<'a> Index<'a> {
         let known = self.known.get_mut(*from);
         *from = from.saturating_add(1);
         known
+    }
+
+    /// The units that it is of, in the order of names.
+    pub(super) fn units(&self) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> + use<'a> {
+        let (state, names) = (self.state, self.names.clone());
+        names.into_iter().filter_map(|name| state.units.get_key_value(name))
     }
 
     /// A unit; nothing of one that nobody knows.
@@ -226,6 +243,23 @@ impl<'a> Known<'a> {
         Candidate { id: host.id, node: host.node, accepts: &host.accepts, offer, sound }
     }
 
+    /// What a node says of it.
+    fn hears(&mut self, host: &'a Host<'a>, offer: Option<&'a Offer>, stray: bool) {
+        if stray {
+            self.strays.push(host.id);
+            if host.node.life.as_ref().is_some_and(|life| life.gone.is_none()) {
+                self.running.push((host.id, Possibly::Stray));
+            }
+        }
+        let Some(offer) = offer else { return };
+        let agrees = self.definition == offer.definition.as_ref();
+        let sound = agrees && offer.is_usable();
+        self.offers.push(Offered { host, offer, agrees, sound });
+        if host.silent && self.running.last().is_none_or(|(last, _)| *last != host.id) {
+            self.running.push((host.id, Possibly::Unheard));
+        }
+    }
+
     /// A permit says more than what the node says of itself.
     fn permits(&mut self, state: &State, unit: &Unit) {
         for (token, permit) in &unit.permits {
@@ -242,6 +276,12 @@ impl<'a> Known<'a> {
             }
         }
     }
+}
+
+/// What nodes found active without a permit that is no unit of the cluster any more.
+pub(super) fn forgotten(state: &State) -> impl Iterator<Item = &UnitName> {
+    let lives = state.nodes.values().filter_map(|node| node.life.as_ref());
+    lives.flat_map(|life| &life.strays).filter(|name| !state.units.contains_key(*name))
 }
 
 /// The place of `name`, or of the first after it, at `from` or beyond. Steps grow until they pass it.

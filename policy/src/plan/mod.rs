@@ -1,7 +1,8 @@
 //! What the leader should decide now, and what every unit waits for.
 //!
-//! Level-triggered: reads the state, never an event; planning twice on one state gives the same plan. Free to
-//! change in any release, because [`crate::apply`] refuses whatever would be unsafe.
+//! Level-triggered: reads the state, never an event; planning twice on one state gives the same plan. What was planned before
+//! is used again where nothing of it can have changed, and says the same. Free to change in any release, because
+//! [`crate::apply`] refuses whatever would be unsafe.
 
 mod assembly;
 mod definitions;
@@ -9,7 +10,10 @@ mod elect;
 mod fencing;
 mod grants;
 mod hands_off;
+mod holdings;
 mod index;
+mod island;
+mod kept;
 mod order;
 mod placement;
 mod reason;
@@ -18,6 +22,7 @@ mod role;
 mod room;
 mod sequence;
 mod strays;
+mod touched;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -28,10 +33,12 @@ use crate::event::StopReason;
 use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
 use crate::state::State;
 
-use index::{Host, Index};
+use holdings::Holdings;
+use index::Index;
 use room::Room;
 use sequence::Sequence;
 
+pub use kept::KeptPlan;
 pub use reason::Reason;
 
 /// Work that needs no entry in the log, because repeating it harms nothing.
@@ -94,30 +101,9 @@ pub struct Plan {
 /// Plans on a state at a cluster time (milliseconds).
 #[must_use]
 pub fn plan(state: &State, now: Millis) -> Plan {
-    let hosts = Host::all(state, now);
-    let index = Index::of(state, &hosts);
-    let mut planner = Planner {
-        state,
-        now,
-        index: &index,
-        plan: Plan::default(),
-        sequence: Sequence::of(state),
-        room: Room::of(state, &index),
-        coming: BTreeSet::new(),
-        pulled: BTreeSet::new(),
-        leaving: BTreeMap::new(),
-        granted: BTreeMap::new(),
-        promised: BTreeMap::new(),
-        begun: BTreeSet::new(),
-        wanted_off: BTreeMap::new(),
-        changing: BTreeMap::new(),
-    };
-    planner.definitions();
-    planner.units();
-    planner.fencing();
-    planner.observations();
-    planner.switch_on();
-    planner.plan
+    let mut kept = KeptPlan::default();
+    kept.renew(state, now);
+    kept.into_plan()
 }
 
 /// Permits that are to end, with the reason.
@@ -131,7 +117,9 @@ struct Planner<'a> {
     /// What nodes say of each unit.
     index: &'a Index<'a>,
     /// The order of starts and stops.
-    sequence: Sequence<'a>,
+    sequence: &'a Sequence,
+    /// The units that are planned, in that order: all of each island.
+    units: Vec<&'a UnitName>,
     /// What the nodes have to give.
     room: Room<'a>,
     /// Units that are starting, or wait for nothing but the start of such a unit.
@@ -150,9 +138,61 @@ struct Planner<'a> {
     changing: BTreeMap<UnitName, Definition>,
     /// Lost nodes that something waits for, with the first unit that does (F22).
     wanted_off: BTreeMap<NodeId, UnitName>,
+    /// The plan of the unit at hand rests on more than its island and its nodes: on the time, on what others take, or on
+    /// what the log has not heard of yet.
+    restless: bool,
+    /// Units of which that is so: the next plan looks at them again, whatever happens meanwhile.
+    unrest: Vec<&'a UnitName>,
+    /// Units of one island change what is planned on others: nothing of this plan can be used again.
+    entangled: bool,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(
+        state: &'a State,
+        now: Millis,
+        index: &'a Index<'a>,
+        (sequence, units): (&'a Sequence, Vec<&'a UnitName>),
+        holdings: &'a Holdings,
+    ) -> Self {
+        Self {
+            state,
+            now,
+            index,
+            plan: Plan::default(),
+            sequence,
+            units,
+            room: Room::of(holdings),
+            coming: BTreeSet::new(),
+            pulled: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            begun: BTreeSet::new(),
+            wanted_off: BTreeMap::new(),
+            changing: BTreeMap::new(),
+            restless: false,
+            unrest: Vec::new(),
+            entangled: false,
+        }
+    }
+
+    /// Plans the units, and what is no unit's own.
+    fn run(&mut self) {
+        self.definitions();
+        self.units();
+        self.fencing();
+        self.observations();
+        self.switch_on();
+    }
+
+    /// Remembers whether the plan of a unit, which was just made, is looked at again.
+    fn settle(&mut self, unit: &'a UnitName) {
+        if core::mem::take(&mut self.restless) {
+            self.unrest.push(unit);
+        }
+    }
+
     fn because(&mut self, unit: &UnitName, reason: Reason) {
         let reasons = self.plan.reasons.entry(unit.clone()).or_default();
         if !reasons.contains(&reason) {
@@ -162,6 +202,7 @@ impl Planner<'_> {
 
     /// Asks to be called again at `at`, if that lies ahead.
     fn wake(&mut self, at: Millis) {
+        self.restless = true;
         if at > self.now {
             self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |before| before.min(at)));
         }
@@ -175,6 +216,7 @@ impl Planner<'_> {
 
     /// Remembers that `unit` waits for something on `node`; wants it fenced if it is lost, and neither of them in maintenance.
     fn waits_for(&mut self, node: NodeId, unit: &UnitName) {
+        self.restless = true;
         if self.state.copy_maintenance(unit, node).is_some() {
             return;
         }

@@ -26,6 +26,7 @@ impl Planner<'_> {
             });
             let undecided = undecided && self.state.unit_maintenance(other).is_none();
             if undecided {
+                self.restless = true;
                 self.pulled.insert(other.clone());
                 // It starts with the next plan: what comes after it waits for that, as in systemd's one transaction.
                 self.coming.insert(other.clone());
@@ -207,7 +208,7 @@ impl Planner<'_> {
         let is_part = |name: &&UnitName| {
             state.units.get(*name).and_then(Unit::definition).is_some_and(|it| !it.part_of.is_empty())
         };
-        let (parts, others): (Vec<_>, Vec<_>) = self.sequence.units.iter().copied().rev().partition(is_part);
+        let (parts, others): (Vec<_>, Vec<_>) = self.units.iter().copied().rev().partition(is_part);
         for name in parts.into_iter().chain(others) {
             let Some(tokens) = self.leaving.get(name).cloned() else { continue };
             for (token, reason) in &tokens {

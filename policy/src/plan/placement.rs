@@ -21,9 +21,10 @@ impl<'a> Planner<'a> {
     /// Plans every unit, what others depend on first.
     pub(super) fn units(&mut self) {
         let state = self.state;
-        for name in self.sequence.units.clone() {
+        for name in self.units.clone() {
             if let Some(unit) = state.units.get(name) {
                 self.unit(name, unit);
+                self.settle(name);
             }
         }
         self.revoke_leaving();
@@ -55,6 +56,7 @@ impl<'a> Planner<'a> {
         }
         if unit.goal.wanted == Wanted::Stopped {
             self.because(name, Reason::Stopped);
+            self.restless |= !unit.permits.is_empty();
             for (node, how) in self.index.running(name).iter().copied() {
                 let Possibly::Permit(token) = how else { continue };
                 self.because(name, Reason::PossiblyRunning { node, how });
@@ -119,6 +121,7 @@ impl<'a> Planner<'a> {
                 // Nobody is there to hear a revocation; what waits for it asks for proof. What is in maintenance stays.
                 staying.push((*token, permit));
             } else if let Some(reason) = self.must_leave(name, unit, definition, *token, permit, suitable) {
+                self.restless = true;
                 match self.held_in_place(name, *token) {
                     Some((other, node)) => {
                         self.because(name, Reason::StopsFirst { unit: other, node });
@@ -190,6 +193,16 @@ impl<'a> Planner<'a> {
         if let Some(other) = self.shares_with(name, permit) {
             return Some(StopReason::SharesNode(other));
         }
+        let moving = unit.moving.as_ref().filter(|moving| moving.from == token);
+        let here = suitable.get(&permit.node).copied().unwrap_or(0);
+        let better = |preference: &i64| {
+            definition.stickiness.is_some_and(|stickiness| *preference > here.saturating_add(stickiness))
+        };
+        if moving.is_none() && !suitable.values().any(better) {
+            return None;
+        }
+        // Whether it can go there rests on what others take, and on the time.
+        self.restless = true;
         let now = self.now;
         // Only a node that could take it at once: otherwise the unit would stop and start again where it is.
         let other = |node: &NodeId| {
@@ -197,7 +210,6 @@ impl<'a> Planner<'a> {
                 && unit.avoided_until(*node, now).is_none()
                 && self.refuses(name, definition, *node).is_none()
         };
-        let moving = unit.moving.as_ref().filter(|moving| moving.from == token);
         if let Some(moving) = moving {
             let hindrance = match moving.to {
                 Some(to) if suitable.contains_key(&to) => self.refuses(name, definition, to),
@@ -210,15 +222,13 @@ impl<'a> Planner<'a> {
             return None;
         }
         // Its own wish alone moves it, never a companion's; but not to where all of them together would not stay.
-        let stickiness = definition.stickiness?;
-        let here = suitable.get(&permit.node).copied().unwrap_or(0).saturating_add(stickiness);
         let companions = self.companions(name);
         let copies = self.copies(unit, definition, Some(token));
         let merit = |id: NodeId| self.merit(definition, &companions, &copies, id);
-        let better = suitable
+        let goes = suitable
             .iter()
-            .any(|(node, preference)| *preference > here && other(node) && merit(*node) < merit(permit.node));
-        (permit.phase == Phase::Active && better).then_some(StopReason::BetterNode)
+            .any(|(node, preference)| better(preference) && other(node) && merit(*node) < merit(permit.node));
+        (permit.phase == Phase::Active && goes).then_some(StopReason::BetterNode)
     }
 
     /// Why a suitable node could not take the unit at this moment.
@@ -242,6 +252,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn mark(&mut self, name: &UnitName, token: Token, reason: StopReason) {
+        self.restless = true;
         let holder = self.state.permit(name, token).map(|permit| permit.node);
         if holder.is_some_and(|holder| self.state.copy_maintenance(name, holder).is_some()) {
             return;
@@ -255,6 +266,7 @@ impl<'a> Planner<'a> {
 
     pub(super) fn show_stop(&mut self, name: &UnitName, token: Token, permit: &Permit) {
         if let Phase::Revoking(reason) = &permit.phase {
+            self.restless = true;
             self.leaving.entry(name.clone()).or_default().insert(token, reason.clone());
             let (node, stuck) = (permit.node, permit.stuck.clone());
             self.because(name, Reason::Stopping { node, reason: reason.clone(), stuck });
@@ -269,6 +281,7 @@ impl<'a> Planner<'a> {
     fn expire(&mut self, name: &UnitName, unit: &Unit) {
         for (token, permit) in &unit.permits {
             let Some(at) = self.state.expires_at(name, permit) else { continue };
+            self.restless = true;
             if at <= self.now {
                 self.plan.decisions.push(Decision::Expire { unit: name.clone(), token: *token });
             } else {
@@ -300,6 +313,7 @@ impl<'a> Planner<'a> {
                 && !permit.is_revoking()
                 && !self.is_leaving(name, *token)
             {
+                self.restless = true;
                 self.plan.decisions.push(Decision::Reterm { unit: name.clone(), token: *token, revision });
             }
         }

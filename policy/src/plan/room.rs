@@ -1,4 +1,4 @@
-//! What nodes have to give, counted once per plan, and who makes room for whom.
+//! What nodes have to give, with what this plan takes of it, and who makes room for whom.
 //!
 //! Priority decides who is placed first and who stays on a shortage; of equals, whoever came first.
 
@@ -14,30 +14,22 @@ use crate::node::Node;
 use crate::permit::{Permit, Phase};
 use crate::query::Possibly;
 use crate::room::lack;
-use crate::state::State;
 use crate::unit::Unit;
 
-use super::index::Index;
+use super::holdings::{Amounts, Holdings};
 use super::{Planner, Reason};
 
-/// What is held on the nodes.
+/// What is held on the nodes, with what this plan adds.
 pub(super) struct Room<'a> {
-    /// Permits on each node, those of this plan among them.
-    load: BTreeMap<NodeId, usize>,
-    /// Starts under way on each node.
-    starting: BTreeMap<NodeId, u32>,
-    /// Starts under way on all nodes.
-    under_way: u32,
-    /// How much of each capacity is possibly taken.
+    /// What is held before it.
+    before: &'a Holdings,
+    /// Permits of this plan on each node: as many starts.
+    granted: BTreeMap<NodeId, u32>,
+    /// Permits of this plan on all nodes.
+    begun: u32,
+    /// How much of each capacity this plan takes.
     taken: Amounts,
-    /// How much of it permits take.
-    held: Amounts,
-    /// Permits of units that take any of it.
-    users: BTreeMap<NodeId, Vec<(&'a UnitName, Token)>>,
 }
-
-/// Amounts of each capacity, by node.
-type Amounts = BTreeMap<NodeId, BTreeMap<String, u64>>;
 
 /// How well a node suits.
 pub(super) type Merit = (usize, usize, Reverse<i64>);
@@ -52,61 +44,29 @@ type Loss = (Option<i64>, usize, NodeId);
 pub(super) type Copies<'a> = BTreeMap<Option<&'a str>, usize>;
 
 impl<'a> Room<'a> {
-    pub(super) fn of(state: &'a State, index: &Index<'_>) -> Self {
-        let mut room = Self {
-            load: BTreeMap::new(),
-            starting: BTreeMap::new(),
-            under_way: 0,
-            taken: BTreeMap::new(),
-            held: BTreeMap::new(),
-            users: BTreeMap::new(),
-        };
-        for (name, unit) in &state.units {
-            for permit in unit.permits.values() {
-                room.count(permit, state.is_lost(permit));
-            }
-            let Some(definition) = unit.definition().filter(|definition| !definition.uses.is_empty()) else {
-                continue;
-            };
-            for (node, _) in index.running(name) {
-                add(&mut room.taken, *node, definition);
-            }
-            for (token, permit) in &unit.permits {
-                add(&mut room.held, permit.node, definition);
-                room.users.entry(permit.node).or_default().push((name, *token));
-            }
-        }
-        room
-    }
-
-    fn count(&mut self, permit: &Permit, lost: bool) {
-        let load = self.load.entry(permit.node).or_default();
-        *load = load.saturating_add(1);
-        if permit.phase == Phase::Granted && !lost {
-            self.start(permit.node);
-        }
-    }
-
-    fn start(&mut self, node: NodeId) {
-        let starting = self.starting.entry(node).or_default();
-        *starting = starting.saturating_add(1);
-        self.under_way = self.under_way.saturating_add(1);
+    pub(super) fn of(before: &'a Holdings) -> Self {
+        Self { before, granted: BTreeMap::new(), begun: 0, taken: Amounts::default() }
     }
 
     /// Notes a grant of this plan.
     pub(super) fn grant(&mut self, node: NodeId, definition: &Definition) {
-        let load = self.load.entry(node).or_default();
-        *load = load.saturating_add(1);
-        self.start(node);
-        add(&mut self.taken, node, definition);
+        let granted = self.granted.entry(node).or_default();
+        *granted = granted.saturating_add(1);
+        self.begun = self.begun.saturating_add(1);
+        self.taken.add(node, &definition.uses);
     }
 
-    pub(super) fn load(&self, node: NodeId) -> usize {
-        self.load.get(&node).copied().unwrap_or(0)
+    fn granted(&self, node: NodeId) -> u32 {
+        self.granted.get(&node).copied().unwrap_or(0)
+    }
+
+    /// Permits on a node, those of this plan among them.
+    pub(super) fn load(&self, node: NodeId) -> u32 {
+        self.before.load(node).saturating_add(self.granted(node))
     }
 
     fn taken(&self, node: NodeId, of: &str) -> u64 {
-        amount(&self.taken, node, of)
+        self.before.taken(node, of).saturating_add(self.taken.of(node, of))
     }
 
     /// What the node lacks for the unit, in words.
@@ -116,28 +76,16 @@ impl<'a> Room<'a> {
 
     /// How many starts may still begin in the whole cluster.
     pub(super) fn starts_left(&self, most: Option<u32>) -> usize {
-        most.map_or(usize::MAX, |most| most.saturating_sub(self.under_way) as usize)
+        most.map_or(usize::MAX, |most| {
+            let under_way = self.before.under_way().saturating_add(self.begun);
+            most.saturating_sub(under_way) as usize
+        })
     }
 
     /// Whether the node has as many starts under way as it may.
     pub(super) fn is_busy(&self, node: NodeId, most: Option<u32>) -> bool {
-        most.is_some_and(|most| self.starting.get(&node).copied().unwrap_or(0) >= most)
+        most.is_some_and(|most| self.before.starting(node).saturating_add(self.granted(node)) >= most)
     }
-}
-
-fn add(amounts: &mut Amounts, node: NodeId, definition: &Definition) {
-    if definition.uses.is_empty() {
-        return;
-    }
-    let amounts = amounts.entry(node).or_default();
-    for (of, amount) in &definition.uses {
-        let sum = amounts.entry(of.clone()).or_default();
-        *sum = sum.saturating_add(*amount);
-    }
-}
-
-fn amount(amounts: &Amounts, node: NodeId, of: &str) -> u64 {
-    amounts.get(&node).and_then(|amounts| amounts.get(of)).copied().unwrap_or(0)
 }
 
 impl Planner<'_> {
@@ -174,7 +122,8 @@ impl Planner<'_> {
         }
         let Some(((_, _, id), victims)) = best else { return };
         // Else who left would be back before the last of them has left.
-        add(&mut self.room.taken, id, definition);
+        self.room.taken.add(id, &definition.uses);
+        self.entangled = true;
         self.promised.entry(id).or_default().insert(name.clone());
         for (unit, token) in victims {
             self.mark(&unit, token, StopReason::Outranked(name.clone()));
@@ -214,12 +163,12 @@ impl Planner<'_> {
             }
         }
         let mut able = Vec::new();
-        for (unit, token) in self.room.users.get(&id).into_iter().flatten() {
-            let Some(user) = self.state.units.get(*unit).and_then(Unit::definition) else { continue };
-            if self.is_leaving(unit, *token) || victims.iter().any(|(victim, _)| victim == *unit) {
+        for (unit, token) in self.room.before.users(id) {
+            let Some(user) = self.state.units.get(unit).and_then(Unit::definition) else { continue };
+            if self.is_leaving(unit, *token) || victims.iter().any(|(victim, _)| victim == unit) {
                 give(&user.uses, &mut freed);
             } else if yields(unit) {
-                able.push((self.sequence.priority(unit), Reverse(*token), *unit, user));
+                able.push((self.sequence.priority(unit), Reverse(*token), unit, user));
             }
         }
         able.sort_by_key(|(priority, token, unit, _)| (*priority, *token, *unit));
@@ -236,16 +185,25 @@ impl Planner<'_> {
     }
 
     /// Whether a node gives more than it has, since its capacity was lowered, and this permit is the one to end.
-    pub(super) fn exceeds(&self, name: &UnitName, token: Token, id: NodeId, node: &Node) -> Option<String> {
+    pub(super) fn exceeds(
+        &mut self,
+        name: &UnitName,
+        token: Token,
+        id: NodeId,
+        node: &Node,
+    ) -> Option<String> {
         let definition = self.state.units.get(name).and_then(Unit::definition)?;
+        let over =
+            |of: &str| node.capacity(of).is_some_and(|capacity| self.room.before.held(id, of) > capacity);
+        if !definition.uses.keys().any(|of| over(of)) {
+            return None;
+        }
+        self.restless = true;
         definition.uses.keys().find_map(|of| {
-            let capacity = node.capacity(of)?;
-            if amount(&self.room.held, id, of) <= capacity {
-                return None;
-            }
+            let capacity = node.capacity(of).filter(|_| over(of))?;
             let mut users: Vec<(Reverse<i64>, Token, u64)> = Vec::new();
-            for (unit, token) in self.room.users.get(&id).into_iter().flatten() {
-                let used = self.state.units.get(*unit).and_then(Unit::definition)?.uses.get(of).copied();
+            for (unit, token) in self.room.before.users(id) {
+                let used = self.state.units.get(unit).and_then(Unit::definition)?.uses.get(of).copied();
                 users.push((Reverse(self.sequence.priority(unit)), *token, used.unwrap_or(0)));
             }
             users.sort();

@@ -1,6 +1,6 @@
 //! In which order units are planned, started and stopped.
 //!
-//! One total order, made once per plan from the definitions in force: every unit after what it needs and, where that
+//! One total order, made from the definitions in force and kept as long as they are: every unit after what it needs and, where that
 //! makes no circle, after what `After=` and `Before=` put before it. Starts follow it, stops go backwards through it,
 //! so no two units can wait for each other. Knows no node and no permit.
 
@@ -8,24 +8,30 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::ops::Range;
 
 use crate::definition::Definition;
 use crate::name::UnitName;
 use crate::state::State;
 use crate::unit::Unit;
 
-/// The order of one plan.
-pub(super) struct Sequence<'a> {
-    /// Every unit, in the order in which it is planned.
-    pub(super) units: Vec<&'a UnitName>,
+use super::island::Islands;
+
+/// The order of all units. Follows from the definitions in force and from nothing else.
+#[derive(Clone, Debug)]
+pub(super) struct Sequence {
+    /// Every unit, in the order of names: the other lists speak of their places here.
+    names: Vec<UnitName>,
     /// For each unit, those that it merely comes after.
-    after: BTreeMap<&'a UnitName, Vec<&'a UnitName>>,
+    after: Vec<Vec<usize>>,
     /// The same edges from their other end.
-    before: BTreeMap<&'a UnitName, Vec<&'a UnitName>>,
+    before: Vec<Vec<usize>>,
     /// For each unit, those that run where it runs.
-    beside: BTreeMap<&'a UnitName, Vec<&'a UnitName>>,
+    beside: Vec<Vec<usize>>,
     /// Place in the order, and `Priority=`: its own, or that of the most important unit that needs it.
-    ranks: BTreeMap<&'a UnitName, (usize, i64)>,
+    ranks: Vec<(usize, i64)>,
+    /// Which units may have to do with each other.
+    islands: Islands,
 }
 
 /// Edges between units by their places in the list of all.
@@ -34,15 +40,18 @@ struct Graph {
     needed_by: Vec<Vec<usize>>,
     /// Who comes later, by `After=` and `Before=` alone.
     followed_by: Vec<Vec<usize>>,
+    /// Who runs where it runs.
+    beside: Vec<Vec<usize>>,
+    /// Who may have to do with whom.
+    islands: Islands,
 }
 
-impl<'a> Sequence<'a> {
-    pub(super) fn of(state: &'a State) -> Self {
+impl Sequence {
+    pub(super) fn of(state: &State) -> Self {
         let names: Vec<&UnitName> = state.units.keys().collect();
         let graph = Graph::of(state, &names);
-        let own =
-            |name: &&UnitName| state.units.get(*name).and_then(Unit::definition).map_or(0, |it| it.priority);
-        let mut priority: Vec<i64> = names.iter().map(own).collect();
+        let own = |unit: &Unit| unit.definition().map_or(0, |it| it.priority);
+        let mut priority: Vec<i64> = state.units.values().map(own).collect();
         // What an important unit needs is as important. Backwards through any order that heeds needs, once is enough.
         for at in graph.sorted(&priority).into_iter().rev() {
             let later = graph.needed_by.get(at).into_iter().flatten();
@@ -51,61 +60,92 @@ impl<'a> Sequence<'a> {
                 *own = highest.max(*own);
             }
         }
-        let order = graph.sorted(&priority);
         let mut rank = vec![0usize; names.len()];
-        for (position, unit) in order.iter().enumerate() {
-            if let Some(rank) = rank.get_mut(*unit) {
+        for (position, unit) in graph.sorted(&priority).into_iter().enumerate() {
+            if let Some(rank) = rank.get_mut(unit) {
                 *rank = position;
             }
         }
-        let mut after: BTreeMap<&UnitName, Vec<&UnitName>> = BTreeMap::new();
-        let mut before: BTreeMap<&UnitName, Vec<&UnitName>> = BTreeMap::new();
+        let mut after = vec![Vec::new(); names.len()];
+        let mut before = vec![Vec::new(); names.len()];
         for (earlier, followers) in graph.followed_by.iter().enumerate() {
             for later in followers {
                 // An edge that would close a circle does not count: its later end comes first.
-                let (Some(first), Some(second)) = (names.get(earlier), names.get(*later)) else { continue };
                 if rank.get(earlier) < rank.get(*later) {
-                    after.entry(second).or_default().push(first);
-                    before.entry(first).or_default().push(second);
+                    after.get_mut(*later).into_iter().for_each(|list| list.push(earlier));
+                    before.get_mut(earlier).into_iter().for_each(|list| list.push(*later));
                 }
             }
         }
-        let mut beside: BTreeMap<&UnitName, Vec<&UnitName>> = BTreeMap::new();
-        for (name, unit) in &state.units {
-            let Some(definition) = unit.definition() else { continue };
-            for leader in &definition.same_node_as {
-                beside.entry(leader).or_default().push(name);
-            }
-        }
-        let ranks = names.iter().zip(rank.iter().copied().zip(priority)).map(|(name, ranks)| (*name, ranks));
-        let ranks = ranks.collect();
-        let units = order.iter().filter_map(|unit| names.get(*unit).copied()).collect();
-        Self { units, after, before, beside, ranks }
+        let Graph { beside, islands, .. } = graph;
+        let ranks = rank.into_iter().zip(priority).collect();
+        let names = names.into_iter().cloned().collect();
+        Self { names, after, before, beside, ranks, islands }
+    }
+
+    /// How many units there are.
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The island of a unit; `None` if it is not in the order.
+    pub(super) fn island(&self, unit: &UnitName) -> Option<usize> {
+        self.islands.of(self.place(unit)?)
+    }
+
+    /// All islands.
+    pub(super) fn islands(&self) -> Range<usize> {
+        0..self.islands.count()
+    }
+
+    /// The units of these islands, in the order in which they are planned.
+    pub(super) fn units(&self, islands: &BTreeSet<usize>) -> Vec<&UnitName> {
+        let mut places: Vec<usize> =
+            islands.iter().flat_map(|it| self.islands.members(*it)).copied().collect();
+        places.sort_by_cached_key(|place| self.ranks.get(*place).map(|(rank, _)| *rank));
+        places.into_iter().filter_map(|place| self.names.get(place)).collect()
     }
 
     /// Units that `unit` merely comes after: it starts after them and stops before them, where both do.
-    pub(super) fn before(&self, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> {
-        self.after.get(unit).into_iter().flatten().copied()
+    pub(super) fn before<'a>(&'a self, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> + use<'a> {
+        self.listed(&self.after, unit)
     }
 
     /// Units that run where `unit` runs.
-    pub(super) fn beside(&self, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> {
-        self.beside.get(unit).into_iter().flatten().copied()
+    pub(super) fn beside<'a>(&'a self, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> + use<'a> {
+        self.listed(&self.beside, unit)
+    }
+
+    /// Units that merely come after `unit`.
+    pub(super) fn after<'a>(&'a self, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> + use<'a> {
+        self.listed(&self.before, unit)
     }
 
     /// How important a unit is.
     pub(super) fn priority(&self, unit: &UnitName) -> i64 {
-        self.ranks.get(unit).map_or(0, |(_, priority)| *priority)
+        self.rank(unit).map_or(0, |(_, priority)| *priority)
     }
 
     /// Whether `one` is planned after `other`.
     pub(super) fn is_later(&self, one: &UnitName, other: &UnitName) -> bool {
-        self.ranks.get(one).map(|(rank, _)| rank) > self.ranks.get(other).map(|(rank, _)| rank)
+        self.rank(one).map(|(rank, _)| rank) > self.rank(other).map(|(rank, _)| rank)
     }
 
-    /// Units that merely come after `unit`.
-    pub(super) fn after(&self, unit: &UnitName) -> impl Iterator<Item = &'a UnitName> {
-        self.before.get(unit).into_iter().flatten().copied()
+    fn place(&self, unit: &UnitName) -> Option<usize> {
+        self.names.binary_search(unit).ok()
+    }
+
+    fn rank(&self, unit: &UnitName) -> Option<&(usize, i64)> {
+        self.ranks.get(self.place(unit)?)
+    }
+
+    fn listed<'a>(
+        &'a self,
+        lists: &'a [Vec<usize>],
+        unit: &UnitName,
+    ) -> impl Iterator<Item = &'a UnitName> + use<'a> {
+        let places = self.place(unit).and_then(|place| lists.get(place)).into_iter().flatten();
+        places.filter_map(|place| self.names.get(*place))
     }
 }
 
@@ -113,12 +153,16 @@ impl Graph {
     fn of(state: &State, names: &[&UnitName]) -> Self {
         let place: BTreeMap<&UnitName, usize> =
             names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
-        let mut graph =
-            Self { needed_by: vec![Vec::new(); names.len()], followed_by: vec![Vec::new(); names.len()] };
+        let none = || vec![Vec::new(); names.len()];
+        let (needed_by, followed_by, beside) = (none(), none(), none());
+        let mut graph = Self { needed_by, followed_by, beside, islands: Islands::default() };
+        let mut joined = Vec::new();
         for (at, name) in names.iter().enumerate() {
             let Some(definition) = state.units.get(*name).and_then(Unit::definition) else { continue };
             graph.join(at, definition, &place);
+            joined.extend(definition.named().filter_map(|unit| Some((at, *place.get(unit)?))));
         }
+        graph.islands = Islands::joined(names.len(), joined);
         graph
     }
 
@@ -132,6 +176,9 @@ impl Graph {
         }
         for later in definition.before.iter().filter_map(places) {
             self.followed_by.get_mut(at).into_iter().for_each(|list| list.push(later));
+        }
+        for leader in definition.same_node_as.iter().filter_map(places) {
+            self.beside.get_mut(leader).into_iter().for_each(|list| list.push(at));
         }
     }
 

@@ -53,6 +53,7 @@ impl Planner<'_> {
         if known.strays.is_empty() {
             return;
         }
+        self.restless = true;
         let strays = known.strays.iter().filter_map(|id| {
             let host = self.index.host(*id)?;
             Some((host, host.node.in_session()?.incarnation.clone()))

@@ -235,6 +235,23 @@ pub(crate) fn dependents_follow_the_definitions(state: &State, entry: &Entry) ->
     Ok(())
 }
 
+/// The plan that is kept and renewed by what was touched is the plan of the whole state.
+pub(crate) fn the_kept_plan_is_the_plan(world: &mut World) -> Checked {
+    let now = world.now + world.skew;
+    let kept = world.kept.renew(&world.state, now);
+    let whole = plan(&world.state, now);
+    if *kept != whole {
+        let units = world.state.units.keys();
+        let odd = units.map(|unit| (unit, kept.reasons.get(unit), whole.reasons.get(unit)));
+        let odd: Vec<_> = odd.filter(|(_, kept, whole)| kept != whole).collect();
+        let (kept, whole) = ((&kept.decisions, kept.wake_at), (&whole.decisions, whole.wake_at));
+        return broken("kept plan", format!("{kept:?} instead of {whole:?}, {odd:?}"));
+    }
+    world.renewals.0 += 1;
+    world.renewals.1 += u32::from(world.kept.planned() < world.state.units.len());
+    Ok(())
+}
+
 /// The planner proposes nothing that is refused, twice the same, and comes to an end.
 pub(crate) fn plans_settle(world: &World) -> Checked {
     let mut state = world.state.clone();

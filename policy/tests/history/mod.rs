@@ -17,8 +17,8 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    AfterFence, CaseId, Cause, Command, Definition, Device, Entry, Fact, Incarnation, NodeId, NodeView,
-    Origin, Refusal, Settings, State, UnitName, Wanted, Wish, apply,
+    AfterFence, CaseId, Cause, Command, Definition, Device, Entry, Fact, Incarnation, KeptPlan, NodeId,
+    NodeView, Origin, Refusal, Settings, State, UnitName, Wanted, Wish, apply,
 };
 
 pub(crate) use check::{Checked, Violation};
@@ -48,6 +48,10 @@ pub(crate) struct World {
     pub(crate) service: Option<Service>,
     /// The replicated database, in worlds that have one.
     pub(crate) database: Option<Database>,
+    /// The plan that is kept beside the state.
+    pub(crate) kept: KeptPlan,
+    /// How many plans it renewed, and how many of them in a part only.
+    pub(crate) renewals: (u32, u32),
     rng: Rng,
     broken: Option<Mutation>,
     liar: bool,
@@ -107,6 +111,8 @@ impl World {
             story: Vec::new(),
             service: None,
             database: None,
+            kept: KeptPlan::default(),
+            renewals: (0, 0),
             rng,
             broken,
             liar,
@@ -267,6 +273,9 @@ impl World {
             Entry { index: self.index, time: self.now + self.skew, wall_ms: self.now, origin, command };
         let before = self.state.clone();
         let outcome = apply(&mut self.state, &entry).map(|_| ());
+        if !self.is_untold(&entry.command) {
+            self.kept.note(&self.state, &entry.command);
+        }
         let told = match &entry.command {
             Command::Fact(Fact::InventoryReported { incarnation, items, .. }) => {
                 let running: Vec<_> =
@@ -322,6 +331,9 @@ impl World {
 
     pub(crate) fn check(&mut self) -> Checked {
         self.check_truth()?;
+        if matches!(self.broken, None | Some(Mutation::UntoldRelease)) {
+            check::the_kept_plan_is_the_plan(self)?;
+        }
         check::plans_settle(self)?;
         // States change little from step to step, and each law costs many plans.
         self.checked += 1;

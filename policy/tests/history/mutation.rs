@@ -33,6 +33,8 @@ pub(crate) enum Mutation {
     NoContradiction,
     /// F22: nothing ever asks for a fence.
     NeverFenced,
+    /// The plan that is kept beside the state is not told of releases.
+    UntoldRelease,
     /// S2: a loss voids what the node held.
     LossVoids,
     /// F16: whoever is lost was not live last.
@@ -60,6 +62,12 @@ impl World {
             }
             (_, command) => command,
         }
+    }
+
+    /// Left-out rules that change what the kept plan is told.
+    pub(super) fn is_untold(&self, command: &Command) -> bool {
+        self.broken == Some(Mutation::UntoldRelease)
+            && matches!(command, Command::Fact(Fact::Released { .. }))
     }
 
     /// Left-out rules that change what `apply` makes of it.

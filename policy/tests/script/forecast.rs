@@ -46,6 +46,7 @@ impl World {
         let mut world = self.clone();
         world.time = forecast.now;
         world.state = forecast.state;
+        world.kept.forget();
         let mut lines = Vec::new();
         for event in &forecast.steps {
             world.name_event(event);

@@ -15,13 +15,15 @@ mod watchdog;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    Command, Decision, Definition, Entry, Fact, FencePhase, Incarnation, NodeId, Offer, Order, Origin, Phase,
-    State, Token, UnitName, Wish, apply, plan,
+    Command, Decision, Definition, Entry, Fact, FencePhase, Incarnation, KeptPlan, NodeId, Offer, Order,
+    Origin, Phase, State, Token, UnitName, Wish, apply, plan,
 };
 
 #[derive(Clone)]
 pub(crate) struct World {
     state: State,
+    /// The plan that is kept beside the state.
+    kept: KeptPlan,
     index: u64,
     time: u64,
     session: u64,
@@ -46,6 +48,7 @@ impl World {
     pub(crate) fn new() -> Self {
         Self {
             state: State::default(),
+            kept: KeptPlan::default(),
             index: 0,
             time: 1_000,
             session: 0,
@@ -87,6 +90,7 @@ impl World {
         };
         let before = self.state.clone();
         let outcome = apply(&mut self.state, &entry);
+        self.kept.note(&self.state, &entry.command);
         self.name_numbers();
         match outcome {
             Ok(events) => events.iter().map(|event| self.event(event)).collect(),
@@ -154,6 +158,7 @@ impl World {
         for _ in 0..50 {
             let planned = plan(&self.state, self.time);
             assert!(planned == plan(&self.state, self.time), "two plans of one state differ");
+            assert!(planned == *self.kept.renew(&self.state, self.time), "the kept plan is another one");
             if planned.decisions.is_empty() {
                 return lines;
             }
