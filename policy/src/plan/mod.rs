@@ -9,6 +9,7 @@ mod elect;
 mod fencing;
 mod grants;
 mod hands_off;
+mod held_back;
 mod index;
 mod order;
 mod placement;
