@@ -22,6 +22,7 @@ mod member;
 mod ocf;
 mod out;
 mod plan;
+mod plugs;
 mod recipe;
 mod render;
 mod settings;
