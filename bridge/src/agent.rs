@@ -18,7 +18,7 @@ mod core;
 mod decide;
 mod discovery;
 mod event;
-mod executor;
+pub(crate) mod executor;
 mod floors;
 mod gate;
 mod gates;

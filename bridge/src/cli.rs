@@ -22,6 +22,7 @@ mod member;
 mod ocf;
 mod out;
 mod plan;
+mod plugs;
 mod recipe;
 mod render;
 mod settings;
@@ -146,11 +147,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Adopt { unit, from, yes } => adopt::adopt(bus, &unit, &from, yes).await,
         Verb::Assemble { unit, said, yes, wait } => assemble::assemble(bus, &unit, &said, yes, &wait).await,
-        Verb::ResetFailed { unit, node } => {
-            let unit = act::full(&unit)?;
-            bus.0.reset_failed(&unit, node.as_deref().unwrap_or_default()).await?;
-            done(&format!("the failures of {unit} are forgotten"))
-        }
+        Verb::ResetFailed { unit, node } => act::reset_failed(bus, &unit, node.as_deref()).await,
         Verb::Token { valid } => done(&bus.0.issue_token(valid).await?),
         Verb::Config { verb: Config::Show { read } } => settings::show(bus, read.json).await,
         Verb::Config { verb: Config::Diff { file } } => settings::diff(bus, &file).await,

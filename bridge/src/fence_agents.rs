@@ -1,8 +1,8 @@
 //! What the fence agents of this machine say of themselves, and whether a device is configured as they want it.
 //!
-//! An agent is only ever asked for its metadata here, with nothing of the configuration in its input. Decides what is
-//! wrong with a device's options; switches nothing, reads no secret, and knows no cluster. How an agent is run to fence
-//! is in `agent::executor`.
+//! An agent is asked for its metadata here, with nothing of the configuration in its input, and a device for its plugs, with
+//! an input that was made elsewhere. Decides what is wrong with a device's options; switches nothing, reads no secret, and
+//! knows no cluster. How an agent is run to fence is in `agent::executor`.
 
 mod ask;
 mod check;
@@ -10,6 +10,7 @@ mod given;
 mod helpers;
 mod installed;
 mod metadata;
+mod plugs;
 mod traps;
 
 pub use ask::{AskError, LIMIT, ask};
@@ -18,6 +19,7 @@ pub use given::{Given, Remark, Spot, Table};
 pub use helpers::missing;
 pub use installed::{DIRECTORY, Installed, Look, find, installed, look, usable_name};
 pub use metadata::{Action, Kind, Metadata, MetadataError, Parameter, Symlink};
+pub use plugs::{Plug, is_listed, list, missing_plug};
 pub use traps::{notes, traps, useless};
 
 pub(crate) use given::{present, says_what_to_do};

@@ -12,6 +12,7 @@ pub mod fence_agents;
 pub mod identity;
 pub mod init;
 pub mod join;
+mod last_end;
 pub mod leader;
 pub mod net;
 pub mod ocf;

@@ -366,6 +366,11 @@ pub enum EventKind {
         /// How often.
         times: u32,
     },
+    /// An operator said that what was wrong with a node is mended.
+    NodeForgiven {
+        /// Who.
+        by: String,
+    },
     /// A device reads a node's power otherwise than the node lives.
     DeviceRefused {
         /// The device.

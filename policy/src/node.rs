@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::evidence::Class;
+use crate::lately::Lately;
 use crate::maintenance::Maintenance;
 use crate::name::{Incarnation, Millis, Token, UnitName};
 use crate::room::quantity;
@@ -141,6 +142,9 @@ pub struct Node {
     pub surveyed: u64,
     /// No grant before this time: a late power-off may still strike (quarantine).
     pub quarantined_until: Millis,
+    /// How it fared lately.
+    #[serde(default)]
+    pub lately: Lately,
     /// Highest token it ever reported as released or held.
     pub highest_token: Token,
 }

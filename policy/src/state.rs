@@ -43,6 +43,8 @@ pub enum AlarmKind {
     WrongPlug(NodeId, String),
     /// A unit's stop does not come to its end.
     StopStuck(UnitName, NodeId),
+    /// A node stays off, because it was fenced too often of late.
+    LeftOff(NodeId),
     /// Too many nodes were lost within one lease to believe it at once (F23).
     ManyLost,
 }
@@ -55,6 +57,7 @@ impl AlarmKind {
             Self::ProofContradicted(node)
             | Self::OtherMachine(node)
             | Self::WrongPlug(node, _)
+            | Self::LeftOff(node)
             | Self::StopStuck(_, node) => Some(*node),
             Self::ManyLost => None,
         }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::assembly::Duty;
+use crate::lately::Ended;
 use crate::name::{Incarnation, NodeId, Token, UnitName};
 use crate::permit::{Phase, Terms};
 use crate::state::State;
@@ -56,6 +57,9 @@ pub struct NodeView {
     /// Roles of which the node is to say its rank, by a look that began with a view of this index or later.
     #[serde(default)]
     pub ranks: BTreeMap<UnitName, u64>,
+    /// How the node's last life ended, if not in order (P113).
+    #[serde(default)]
+    pub ended: Option<Ended>,
 }
 
 impl State {
@@ -101,6 +105,7 @@ impl State {
             stops_before,
             assembly: duties.collect(),
             ranks: ranks.collect(),
+            ended: self.last_end(id).cloned(),
         }
     }
 }

@@ -248,7 +248,7 @@ fn program(dir: &Path, agent: &str) -> Result<String, String> {
 }
 
 /// The agent's complete input.
-fn stdin(call: &AgentCall, action: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn stdin(call: &AgentCall, action: &str) -> Result<Vec<u8>, String> {
     let mut text = format!("action={action}\n");
     let mut given = BTreeSet::new();
     for name in call.options.keys().chain(call.secrets.keys()) {

@@ -273,6 +273,7 @@ impl Manager {
         self.0.wish(Wish::EndMaintenance { scope, by }).await
     }
 
+    /// A node by its name, else a unit: as [`maintain`](Self::maintain).
     async fn reset_failed(
         &self,
         unit: &str,
@@ -280,7 +281,12 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &zbus::Connection,
     ) -> Result<u64, ApiError> {
-        self.caller(connection, &header).await?;
+        let by = self.caller(connection, &header).await?;
+        if node.is_empty()
+            && let Ok(node) = names::node(&self.0.picture().await?, unit)
+        {
+            return self.0.wish(Wish::ForgiveNode { node, by }).await;
+        }
         let unit = names::unit(unit)?;
         let node = self.0.some_node(node).await?;
         self.0.wish(Wish::ResetFailed { unit, node }).await

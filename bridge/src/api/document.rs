@@ -14,7 +14,7 @@ use std::path::Path;
 
 use policy::{Device, NodeId, Settings};
 
-pub use devices::{Findings, against_agents, agents, joined};
+pub use devices::{Findings, Listed, against_agents, against_plugs, agents, joined, listed_by};
 pub use diff::diff;
 pub(crate) use read::milliseconds;
 pub use write::render;

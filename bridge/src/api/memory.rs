@@ -252,6 +252,10 @@ impl Here {
             addresses: entry.iter().flat_map(|entry| &entry.addresses).map(ToString::to_string).collect(),
             units: Vec::new(),
             quarantine_s: None,
+            losses: 0,
+            left_off: false,
+            held_back_s: None,
+            last_end: None,
             incarnation: self
                 .agent
                 .as_ref()

@@ -154,8 +154,41 @@ pub struct NodeLine {
     pub units: Vec<String>,
     /// Seconds of quarantine that are left.
     pub quarantine_s: Option<u64>,
+    /// How often it fell silent of late, one time soon after the other; not counted what was asked for.
+    #[serde(default)]
+    pub losses: usize,
+    /// It stays off although fenced nodes are switched on again, because it was fenced too often.
+    #[serde(default)]
+    pub left_off: bool,
+    /// For how many seconds more it takes nothing that another node can run, because of that.
+    #[serde(default)]
+    pub held_back_s: Option<u64>,
+    /// How its last life ended, if not in order.
+    #[serde(default)]
+    pub last_end: Option<EndLine>,
     /// Present incarnation.
     pub incarnation: Option<String>,
+}
+
+/// How a life of a node ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndLine {
+    /// `fenced`, `declared-off` (by an operator's word), `rebooted` (before anybody had it proven off) or `gone`.
+    pub how: String,
+    /// When that was known, wall clock in milliseconds since 1970.
+    pub wall_ms: u64,
+    /// Seconds ago.
+    pub ago_s: u64,
+    /// Through which devices.
+    pub device: Option<String>,
+    /// Which node ran their agents.
+    pub executor: Option<String>,
+    /// Which unit waited for it; or which drill it was, in words.
+    pub because: Option<String>,
+    /// Units that it held until then.
+    pub held: Vec<String>,
+    /// One sentence, to go after the node's name.
+    pub text: String,
 }
 
 /// The watchdog of a node, as that said it.

@@ -10,7 +10,7 @@ use super::bus::Bus;
 use super::exit::{Code, Failure};
 use super::judge::{self, Verdict};
 use super::out;
-use crate::api::model::{HistoryLine, Overview};
+use crate::api::model::{HistoryLine, NodeLine, Overview};
 use crate::api::names;
 
 /// One wait of the daemon for a change; between two of them the time limit is looked at.
@@ -56,6 +56,31 @@ pub(super) async fn stop(bus: &Bus, units: &[String], wait: &Wait) -> Result<(),
         }
     }
     failures.end()
+}
+
+/// A node by its name, else a unit.
+pub(super) async fn reset_failed(bus: &Bus, name: &str, on: Option<&str>) -> Result<(), Failure> {
+    let before = bus.confirmed().await?;
+    let node = before.nodes.iter().find(|node| node.name == name).filter(|_| on.is_none());
+    let text = match node {
+        Some(node) => forgiven(node),
+        None => format!("the failures of {} are forgotten", full(name)?),
+    };
+    let name = if node.is_some() { name.to_owned() } else { full(name)? };
+    bus.0.reset_failed(&name, on.unwrap_or_default()).await?;
+    out::say(&text);
+    Ok(())
+}
+
+fn forgiven(node: &NodeLine) -> String {
+    let name = &node.name;
+    if node.left_off {
+        return format!("{name} is switched on again; that it was fenced before is forgotten");
+    }
+    match node.losses {
+        0 => format!("nothing was held against {name}"),
+        _ => format!("{name} takes units like any other node; that it fell silent is forgotten"),
+    }
 }
 
 /// What became of several wishes: one that failed leaves the others to be asked, followed and told all the same.
@@ -267,6 +292,19 @@ mod tests {
             kind: kind.to_owned(),
             text: String::new(),
             fence: None,
+        }
+    }
+
+    #[test]
+    fn what_a_word_for_a_node_does_is_said() {
+        let node =
+            |losses, left_off| NodeLine { losses, left_off, ..super::super::render::samples::node("n3") };
+        for (node, said) in [
+            (node(0, false), "nothing was held against n3"),
+            (node(2, false), "n3 takes units like any other node; that it fell silent is forgotten"),
+            (node(3, true), "n3 is switched on again; that it was fenced before is forgotten"),
+        ] {
+            assert_eq!(forgiven(&node), said);
         }
     }
 

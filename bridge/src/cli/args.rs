@@ -198,9 +198,9 @@ pub(super) enum Verb {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Forget the failures of a unit, so that avoided nodes may take it again
+    /// Forget the failures of a unit, so that avoided nodes may take it again; or of a node that is held back or left off
     ResetFailed {
-        /// The unit
+        /// The unit or node
         unit: String,
         /// On this node only
         #[arg(long)]

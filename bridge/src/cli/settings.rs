@@ -1,12 +1,13 @@
 //! `convoke config`: the cluster's settings as a document.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
 use super::agents::unless_interrupted;
 use super::bus::Bus;
 use super::exit::{Code, Failure};
-use super::out;
+use super::{out, plugs};
 use crate::api::document::{self, Document};
 use crate::fence_agents;
 
@@ -59,9 +60,13 @@ async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
     let picture = bus.confirmed().await?;
     let names = picture.nodes.iter().map(|node| (node.name.clone(), policy::NodeId(node.id))).collect();
     let old = bus.0.config_show().await?;
-    let found = unless_interrupted(look(&text, file, &old)).await?;
-    let parsed = document::joined(document::parse(&text, file, &names), found);
-    let new: Document = parsed.map_err(|findings| Failure::new(Code::Usage, document::listing(&findings)))?;
+    let (found, asked) = unless_interrupted(look(&text, file, &old)).await?;
+    let refused = |findings: Vec<_>| Failure::new(Code::Usage, document::listing(&findings));
+    let new = document::joined(document::parse(&text, file, &names), found).map_err(refused)?;
+    // Only a document without another mistake is worth a question to the devices.
+    let lists = unless_interrupted(plugs::ask(&new, &names, &asked)).await?;
+    let new: Document =
+        document::joined(Ok(new), document::against_plugs(&text, file, &lists)).map_err(refused)?;
     for finding in &new.warnings {
         out::note(&document::warning(finding));
     }
@@ -72,10 +77,12 @@ fn says_nothing(text: &str) -> bool {
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
-/// What the agents of this node say to it. They are asked by this process, which knows no secret, and not by the daemon.
-async fn look(text: &str, file: &Path, in_force: &str) -> document::Findings {
+/// What the agents of this node say to it, and of which targets the devices are to be asked for their plugs. Agents are asked
+/// by this process, and not by the daemon.
+async fn look(text: &str, file: &Path, in_force: &str) -> (document::Findings, BTreeSet<(String, String)>) {
     let looks = fence_agents::look(fence_agents::DIRECTORY.as_ref(), &document::agents(text)).await;
-    document::against_agents(text, file, "/".as_ref(), &looks, in_force)
+    let asked = document::listed_by(text, &looks, in_force);
+    (document::against_agents(text, file, "/".as_ref(), &looks, in_force), asked)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -1,8 +1,8 @@
-//! Runs a fence agent once, for its metadata only.
+//! Runs a fence agent once, for what it prints: its metadata, or the plugs of a device.
 //!
-//! The one line `action=metadata` goes by standard input: with any argument an agent would not read it, and with an empty
-//! input it would switch a node off. So the input is complete before the agent begins. No option and no secret is ever
-//! in this call. An agent that hangs, floods or dies gives an error; whatever it started is killed with it, also when
+//! The question goes by standard input: with any argument an agent would not read it, and with an empty
+//! input it would switch a node off. So the input is complete before the agent begins. Of a call for metadata no option and
+//! no secret is ever a part. An agent that hangs, floods or dies gives an error; whatever it started is killed with it, also when
 //! whoever asked gives up.
 
 use std::io;
@@ -32,7 +32,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Longest word of an agent that is shown.
 const WORDS_MAX: usize = 200;
 
-/// Why an agent's metadata is not known.
+/// Why an agent's metadata, or a device's plugs, are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// No such program.
@@ -45,7 +45,7 @@ pub enum AskError {
     #[error("its output cannot be read")]
     Read(#[source] io::Error),
     /// It did not end in time.
-    #[error("it did not print its metadata within {} s", limit.as_secs_f32())]
+    #[error("it did not answer within {} s", limit.as_secs_f32())]
     TimedOut {
         /// The time that it had.
         limit: Duration,
@@ -54,7 +54,7 @@ pub enum AskError {
     #[error("it prints more than {} KiB", OUTPUT_MAX / 1024)]
     TooMuch,
     /// It failed.
-    #[error("it ended with {status} instead of printing its metadata{said}")]
+    #[error("it ended with {status} instead of answering{said}")]
     Failed {
         /// How it ended.
         status: ExitStatus,
@@ -66,15 +66,31 @@ pub enum AskError {
     Malformed(#[from] MetadataError),
 }
 
-/// Asks the agent at `program`.
+impl AskError {
+    /// The same without the agent's own words, which may hold what it was told.
+    pub(super) fn without_words(self) -> Self {
+        match self {
+            Self::Failed { status, said: _ } => Self::Failed { status, said: String::new() },
+            other => other,
+        }
+    }
+}
+
+/// Asks the agent at `program` for its metadata.
 ///
 /// # Errors
-/// If it gives no metadata within `limit`.
+/// If it gives none within `limit`.
 pub async fn ask(program: &Path, limit: Duration) -> Result<Metadata, AskError> {
+    let stdout = output(program, INPUT, limit).await?;
+    Ok(Metadata::parse(&String::from_utf8_lossy(&stdout))?)
+}
+
+/// What the agent at `program` prints when it gets this input.
+pub(super) async fn output(program: &Path, input: &[u8], limit: Duration) -> Result<Vec<u8>, AskError> {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C").env("PYTHONWARNINGS", "ignore").current_dir("/");
     command
-        .stdin(sealed_input(INPUT).map_err(AskError::Start)?)
+        .stdin(sealed_input(input).map_err(AskError::Start)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     // A group of its own, so that it can be killed with its children.
@@ -99,7 +115,7 @@ pub async fn ask(program: &Path, limit: Duration) -> Result<Metadata, AskError> 
     if !status.success() {
         return Err(AskError::Failed { status, said: last_words(&stderr, &stdout) });
     }
-    Ok(Metadata::parse(&String::from_utf8_lossy(&stdout))?)
+    Ok(stdout)
 }
 
 async fn answer(child: &mut Group) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), AskError> {
@@ -221,16 +237,12 @@ pub(super) mod tests {
     #[tokio::test]
     async fn agents_that_misbehave_are_told_apart() {
         for (name, limit, message) in [
-            ("fence_hang", SHORT, "did not print its metadata within 0.5 s"),
-            ("fence_left", SHORT, "did not print its metadata within 0.5 s"),
+            ("fence_hang", SHORT, "did not answer within 0.5 s"),
+            ("fence_left", SHORT, "did not answer within 0.5 s"),
             ("fence_flood", LIMIT, "more than 512 KiB"),
             ("fence_noise", LIMIT, "more than 512 KiB"),
             ("fence_crash", LIMIT, "SIGSEGV"),
-            (
-                "fence_broken",
-                LIMIT,
-                "exit status: 1 instead of printing its metadata: No module named requests",
-            ),
+            ("fence_broken", LIMIT, "exit status: 1 instead of answering: No module named requests"),
             ("fence_badxml", LIMIT, "not XML"),
             ("fence_mute", LIMIT, "prints nothing"),
         ] {

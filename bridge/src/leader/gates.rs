@@ -171,10 +171,11 @@ fn refusal(
         };
     }
     let here = |reason: &&Reason| match reason {
-        Reason::Unfit { node, .. } | Reason::Avoided { node, .. } | Reason::Differs(node) => {
-            *node == gate.node
-        }
-        Reason::Fault { node, .. }
+        Reason::Unfit { node, .. }
+        | Reason::Avoided { node, .. }
+        | Reason::HeldBack { node, .. }
+        | Reason::Differs(node)
+        | Reason::Fault { node, .. }
         | Reason::Diverged { node, .. }
         | Reason::Position { node, needed: false, .. } => *node == gate.node,
         _ => true,

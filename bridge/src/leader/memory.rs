@@ -97,6 +97,7 @@ mod tests {
             offers: [(name.clone(), offer)].into(),
             surveyed: 50,
             quarantined_until: 0,
+            lately: policy::Lately::default(),
             highest_token: Token(0),
         };
         let mut unit = Unit::new(5, 0);

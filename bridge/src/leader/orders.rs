@@ -110,7 +110,7 @@ impl Core {
 
 fn same_but_for_index(told: &Orders, now: &Orders) -> bool {
     // By name, so that no field is forgotten here that a node acts on.
-    let NodeView { index: _, permits, units, survey, stop, stops_before, assembly, ranks } = &now.view;
+    let NodeView { index: _, permits, units, survey, stop, stops_before, assembly, ranks, ended } = &now.view;
     let view = &told.view;
     told.fences == now.fences
         && told.looks == now.looks
@@ -122,4 +122,5 @@ fn same_but_for_index(told: &Orders, now: &Orders) -> bool {
         && view.stops_before == *stops_before
         && view.assembly == *assembly
         && view.ranks == *ranks
+        && view.ended == *ended
 }

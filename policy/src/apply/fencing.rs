@@ -9,9 +9,10 @@ use crate::drill::Because;
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::{Class, Evidence};
 use crate::fence::{FenceCase, Phase, Power};
+use crate::lately::Ended;
 use crate::name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::{Gone, Node, Presence};
-use crate::permit::Phase as PermitPhase;
+use crate::permit::{Permit, Phase as PermitPhase};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
 
@@ -251,6 +252,7 @@ impl Step<'_> {
         self.record(Severity::Warning, Some(id), None, kind);
         self.power_comes_back(id, Class::Word, 0);
         let voided = self.void_all(id, incarnation, evidence);
+        self.note_end(id, incarnation, Class::Word, None, Some(by), &voided);
         if let Some((because, _, _)) = voided.first() {
             let mut case = FenceCase::new(id, incarnation.clone(), Because::Unit(because.clone()), at);
             case.phase = Phase::Proven { class: Class::Word, at };
@@ -279,6 +281,7 @@ impl Step<'_> {
         if !matches!(life.presence, Presence::Lost { .. }) {
             life.presence = Presence::Lost { since: time };
         }
+        self.node_mut(id)?.lately.ended = None;
         let proven = self.state.cases.iter().find(|(_, case)| {
             case.node == id && case.incarnation == *incarnation && matches!(case.phase, Phase::Proven { .. })
         });
@@ -341,7 +344,11 @@ impl Step<'_> {
     pub(super) fn prove(&mut self, id: CaseId, class: Class, evidence: Evidence, by: Option<&str>) {
         let at = self.time;
         let Some(case) = self.state.cases.get_mut(&id) else { return };
-        let began = if let Phase::Running { since, .. } = case.phase { Some(since) } else { None };
+        let ran = if let Phase::Running { since, executor, .. } = case.phase {
+            Some((since, executor))
+        } else {
+            None
+        };
         case.phase = Phase::Proven { class, at };
         let is_drill = case.drill().is_some();
         let (node, incarnation, level) = (case.node, case.incarnation.clone(), case.level);
@@ -352,8 +359,9 @@ impl Step<'_> {
             let kind = EventKind::FenceProven { case: Some(id), evidence, by, after_ms };
             self.record(Severity::Warning, Some(node), None, kind);
         }
-        self.drill_proven(id, class, began);
+        self.drill_proven(id, class, ran.map(|(since, _)| since));
         let voided = self.void_all(node, &incarnation, evidence);
+        self.note_end(node, &incarnation, class, Some((id, ran)), by, &voided);
         if let Some(case) = self.state.cases.get_mut(&id) {
             case.voided = voided;
         }
@@ -363,6 +371,36 @@ impl Step<'_> {
         // After a drill the node is to come back whatever is wished after a fence.
         if !is_drill || class == Class::Word {
             self.power_comes_back(node, class, level);
+        }
+    }
+
+    /// Kept for the node's next life, which is told (P113).
+    fn note_end(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        class: Class,
+        case: Option<(CaseId, Option<(Millis, NodeId)>)>,
+        by: Option<&str>,
+        voided: &[(UnitName, Token, Permit)],
+    ) {
+        let (found, ran) = case.map_or((None, None), |(id, ran)| (self.state.cases.get(&id), ran));
+        let off = found.filter(|_| class == Class::Off);
+        let ended = Ended {
+            incarnation: incarnation.clone(),
+            class,
+            at: self.time,
+            wall_ms: self.wall_ms,
+            silent_wall_ms: None,
+            device: off.map(|case| self.state.level_name(id, case.level)),
+            executor: ran.filter(|_| off.is_some()).map(|(_, executor)| self.state.node_name(executor)),
+            by: by.map(String::from),
+            because: found.map(|case| case.because.clone()),
+            held: voided.iter().map(|(unit, _, _)| unit.clone()).collect(),
+        };
+        if let Some(node) = self.state.nodes.get_mut(&id) {
+            let silent_wall_ms = node.lately.silent_wall_ms;
+            node.lately.ended = Some(Ended { silent_wall_ms, ..ended });
         }
     }
 

@@ -195,6 +195,8 @@ impl Step<'_> {
             }
             Wish::EndMaintenance { scope, by } => self.end_maintenance(scope, by),
             Wish::ResetFailed { unit, node } => self.reset_failed(unit, *node),
+            // P111, P112
+            Wish::ForgiveNode { node, by } => self.forgive_node(*node, by),
             // F36
             Wish::VouchFenced { node, incarnation, by } => self.vouch_fenced(*node, incarnation, by),
             // P90

@@ -3,11 +3,13 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::event::{EventKind, Severity};
 use crate::evidence::{Class, Evidence};
 use crate::fence::Phase;
-use crate::name::{Incarnation, Millis, NodeId};
+use crate::lately::Ended;
+use crate::name::{Incarnation, Millis, NodeId, UnitName};
 use crate::node::{Life, Presence};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind, Tenure};
@@ -98,6 +100,7 @@ impl Step<'_> {
         life.session = session;
         life.presence = Presence::InSession;
         if returned {
+            self.is_back(id);
             self.record(Severity::Info, Some(id), None, EventKind::NodeReturned);
         }
         Ok(())
@@ -112,9 +115,8 @@ impl Step<'_> {
         addresses: &[String],
     ) -> Result<(), Refusal> {
         let ended = self.node(id)?.life.as_ref().map(|life| life.incarnation.clone());
-        if let Some(ended) = &ended {
-            self.void_all(id, ended, Evidence::Reborn);
-        }
+        let voided = ended.as_ref().map(|ended| self.void_all(id, ended, Evidence::Reborn));
+        let held = voided.into_iter().flatten().map(|(unit, _, _)| unit).collect();
         if let Some((case, open)) = self.state.open_case(id) {
             // An agent that is still under way may strike the new incarnation (F24, F31).
             let strikes = matches!(open.phase, Phase::Running { .. });
@@ -122,6 +124,9 @@ impl Step<'_> {
             if strikes {
                 self.quarantine_strike(id);
             }
+        }
+        if let Some(ended) = ended {
+            self.booted_after(id, ended, held);
         }
         self.drill_is_over(id);
         self.state.alarms.remove(&AlarmKind::ProofContradicted(id));
@@ -154,6 +159,8 @@ impl Step<'_> {
         let node = self.node_mut(id)?;
         node.addresses = addresses.to_vec();
         node.life = Some(life);
+        self.is_back(id);
+        self.state.alarms.remove(&AlarmKind::LeftOff(id));
         self.state.observations.retain(|(_, node), _| *node != id);
         self.state.alarms.retain(|kind, _| !matches!(kind, AlarmKind::WrongPlug(node, _) if *node == id));
         self.state.cases.retain(|_, case| case.node != id || case.is_open());
@@ -192,6 +199,9 @@ impl Step<'_> {
         let orderly = life.presence == Presence::Leaving;
         life.presence = Presence::Lost { since };
         life.stop_budget_ms = stop_budget_ms;
+        if !orderly {
+            self.fell_silent(id);
+        }
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
         self.drill_fell_silent(id);
@@ -200,6 +210,55 @@ impl Step<'_> {
             self.state.alarms.insert(AlarmKind::ManyLost, Alarm { wall_ms: self.wall_ms, detail });
         }
         Ok(())
+    }
+
+    /// What is asked for says nothing of a node, nor what most of them do at once (P110).
+    fn fell_silent(&mut self, id: NodeId) {
+        let (time, wall_ms) = (self.time, self.wall_ms);
+        let drill = self.state.open_case(id).is_some_and(|(_, case)| case.drill().is_some());
+        let hands = drill || self.state.node_maintenance(id).is_some();
+        if let Some(node) = self.state.nodes.get_mut(&id) {
+            node.lately.silent_wall_ms = Some(wall_ms);
+            if !hands && node.drained.is_none() {
+                node.lately.fell_silent(time);
+            }
+        }
+        if self.state.most_fell_silent(time) {
+            let since = time.saturating_sub(self.state.settings.lease_ms());
+            self.state.nodes.values_mut().for_each(|node| node.lately.excuse(since));
+        }
+    }
+
+    fn is_back(&mut self, id: NodeId) {
+        if let Some(node) = self.state.nodes.get_mut(&id) {
+            node.lately.back_at = self.time;
+            node.lately.silent_wall_ms = None;
+        }
+    }
+
+    /// What the new life is told of the one before: how that was proven gone, or that it ended by itself; nothing of one
+    /// that ended in order.
+    fn booted_after(&mut self, id: NodeId, ended: Incarnation, held: Vec<UnitName>) {
+        let (at, wall_ms) = (self.time, self.wall_ms);
+        let Some(node) = self.state.nodes.get_mut(&id) else { return };
+        let lately = &mut node.lately;
+        match &mut lately.ended {
+            Some(told) if told.incarnation == ended => told.held.extend(held),
+            told => {
+                *told = lately.silent_wall_ms.map(|silent| Ended {
+                    incarnation: ended,
+                    class: Class::Reborn,
+                    at,
+                    wall_ms,
+                    silent_wall_ms: Some(silent),
+                    device: None,
+                    executor: None,
+                    by: None,
+                    because: None,
+                    held,
+                });
+            }
+        }
     }
 
     /// As [`quarantine`](Self::quarantine), for an agent that nobody can call back: it may run until its deadline.

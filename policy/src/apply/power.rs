@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 
 use crate::command::AfterFence;
 use crate::event::{EventKind, Severity};
-use crate::evidence::{Class, Evidence};
-use crate::fence::{Observation, Power, SwitchedOff};
+use crate::evidence::Class;
+use crate::fence::{Observation, Phase, Power, SwitchedOff};
 use crate::name::{Incarnation, Millis, NodeId};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
@@ -18,10 +18,6 @@ use super::{Step, stale};
 /// Wait after the n-th failure to switch something on, in milliseconds. After the last it is left to a person: nothing
 /// waits for it.
 const SWITCH_ON_MS: [Millis; 4] = [5_000, 10_000, 20_000, 40_000];
-/// A node that was fenced so often within [`LOOP_MS`] is not switched on again: it would only be fenced once more.
-const LOOP_FENCES: usize = 3;
-/// See [`LOOP_FENCES`]: half an hour.
-const LOOP_MS: Millis = 1_800_000;
 
 impl Step<'_> {
     pub(super) fn power_observed(
@@ -87,7 +83,8 @@ impl Step<'_> {
     /// for ever. After a person's word it is nothing: that person may have the hands in the machine.
     pub(super) fn power_comes_back(&mut self, node: NodeId, class: Class, level: u32) {
         let proved = if class == Class::Off { level } else { 0 };
-        let all = self.state.settings.after_fence == AfterFence::On && !self.is_in_fence_loop(node, class);
+        let looping = class == Class::Off && self.is_in_fence_loop(node);
+        let all = self.state.settings.after_fence == AfterFence::On && !looping;
         let feeds = self.feeds(node, proved);
         self.state.switched_off.retain(|(name, target), _| {
             *target != node || (class != Class::Word && (all || feeds.contains(name)))
@@ -96,6 +93,8 @@ impl Step<'_> {
 
     /// Fenced nodes are to stay off from now on: what is still to be switched on are feeds alone.
     pub(super) fn nodes_stay_off(&mut self) {
+        // What holds for all is no alarm of one.
+        self.state.alarms.retain(|kind, _| !matches!(kind, AlarmKind::LeftOff(_)));
         let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
         for node in nodes {
             // A drill gives back what it took.
@@ -114,22 +113,36 @@ impl Step<'_> {
         shared.flat_map(|level| self.state.level(node, level)).map(|(name, _)| name.into()).collect()
     }
 
-    fn is_in_fence_loop(&mut self, node: NodeId, class: Class) -> bool {
-        let from = self.time.saturating_sub(LOOP_MS);
-        let lately = self.state.history.iter().rev().take_while(|event| event.time >= from);
-        let fences = lately.filter(|event| {
-            let by_device =
-                matches!(event.kind, EventKind::FenceProven { evidence: Evidence::Fenced(_), .. });
-            event.node == Some(node) && by_device
-        });
-        // This one is not yet in the history.
-        let times = fences.count().saturating_add(1);
-        let stays_off = class == Class::Off && times >= LOOP_FENCES;
-        if stays_off {
-            let times = u32::try_from(times).unwrap_or(u32::MAX);
-            self.record(Severity::Alert, Some(node), None, EventKind::LeftOff { times });
+    /// Whether a node that would be switched on again was fenced too often for that (P112). Then it stays off, with an alarm.
+    fn is_in_fence_loop(&mut self, id: NodeId) -> bool {
+        let time = self.time;
+        let times = self.state.nodes.get_mut(&id).and_then(|node| node.lately.was_fenced(time));
+        if let Some(times) = times.filter(|_| self.state.settings.after_fence == AfterFence::On) {
+            let detail = format!("{times} times within half an hour");
+            self.state.alarms.insert(AlarmKind::LeftOff(id), Alarm { wall_ms: self.wall_ms, detail });
+            self.record(Severity::Alert, Some(id), None, EventKind::LeftOff { times });
         }
-        stays_off
+        times.is_some()
+    }
+
+    /// An operator's word: what was wrong with the node is mended. It is held back no more, and switched on if it was
+    /// left off for being fenced too often.
+    pub(super) fn forgive_node(&mut self, id: NodeId, by: &str) -> Result<(), Refusal> {
+        let lately = &mut self.node_mut(id)?.lately;
+        lately.losses.clear();
+        lately.fences.clear();
+        let left_off = self.state.alarms.remove(&AlarmKind::LeftOff(id)).is_some();
+        if left_off && self.state.settings.after_fence == AfterFence::On {
+            let proven = self.state.cases.values().find(|case| {
+                case.node == id && matches!(case.phase, Phase::Proven { class: Class::Off, .. })
+            });
+            let last = proven.map_or(0, |case| case.level);
+            for level in self.state.levels(id).into_iter().filter(|level| *level <= last) {
+                self.power_may_go(id, level);
+            }
+        }
+        self.record(Severity::Info, Some(id), None, EventKind::NodeForgiven { by: by.into() });
+        Ok(())
     }
 
     /// How switching on went. It proves nothing and nothing waits for it.

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 
 use crate::command::{AfterFence, Device, Settings, Wish};
 use crate::event::{EventKind, Severity};
+use crate::lately::Lately;
 use crate::name::{Millis, NodeId, Token, UnitName};
 use crate::node::{Node, Role};
 use crate::refusal::Refusal;
@@ -418,6 +419,7 @@ fn enrolled(name: &str, addresses: &[String], machine: &str, role: Role) -> Node
         past: BTreeSet::new(),
         offers: BTreeMap::new(),
         quarantined_until: 0,
+        lately: Lately::default(),
         highest_token: Token(0),
         surveyed: 0,
     }

@@ -144,6 +144,13 @@ pub enum Wish {
         /// Where.
         node: Option<NodeId>,
     },
+    /// What was wrong with a node is mended: that it fell silent, or was fenced, again and again counts no more.
+    ForgiveNode {
+        /// Which node.
+        node: NodeId,
+        /// Who asked.
+        by: String,
+    },
     /// An operator vouches that one incarnation is off (F36).
     VouchFenced {
         /// Which node.

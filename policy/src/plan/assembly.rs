@@ -207,6 +207,9 @@ impl Planner<'_> {
             if !self.may_take(service, id, start, true) {
                 continue;
             }
+            if start == Start::Join && self.shown_held_back(name, unit, id) {
+                continue;
+            }
             if let Some(first) = coming.filter(|_| serial || empty(&id)) {
                 self.because(name, Reason::JoinsAfter(first));
                 break;

@@ -51,7 +51,7 @@ impl Planner<'_> {
         }
         let Ok(best) = self.best_rank(name, definition) else { return };
         let (mut candidates, mut short): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
-        let mut soon = false;
+        let mut soon: Vec<NodeId> = Vec::new();
         let standing = self.index.standing(name, unit, adopted);
         let strangers: Vec<&UnitName> = self.state.strangers(name).collect();
         for offered in &self.index.known(name).offers {
@@ -78,7 +78,7 @@ impl Planner<'_> {
             } else if offered.host.awaits_observation {
                 self.because(name, Reason::Observing(*id));
                 self.coming.insert(name.clone());
-                soon = true;
+                soon.push(*id);
             } else if let Some(why) =
                 self.crowd(&strangers, *id, node).or_else(|| self.room.lack(*id, node, definition))
             {
@@ -87,15 +87,16 @@ impl Planner<'_> {
             } else if self.room.is_busy(*id, self.state.settings.starts_per_node) {
                 self.because(name, Reason::TooManyStarts(Some(*id)));
                 self.coming.insert(name.clone());
-                soon = true;
+                soon.push(*id);
             } else {
                 candidates.push(*id);
             }
         }
         // Nobody makes room for what a little patience does as well.
-        if candidates.is_empty() && !soon {
+        if candidates.is_empty() && soon.is_empty() {
             self.make_room(name, definition, &short);
         }
+        let candidates = self.steady(name, unit, definition, candidates, &soon);
         let most = self.room(name, unit, definition, wanted).min(wanted.saturating_sub(held)).min(allowed);
         let candidates = self.chosen(name, unit, definition, candidates, most);
         if candidates.is_empty() {

@@ -10,6 +10,7 @@ mod elect;
 mod fencing;
 mod grants;
 mod hands_off;
+mod held_back;
 mod holdings;
 mod index;
 mod island;

@@ -204,10 +204,15 @@ impl<'a> Planner<'a> {
         // Whether it can go there rests on what others take, and on the time.
         self.restless = true;
         let now = self.now;
+        if unit.moving.is_some() || definition.stickiness.is_some() {
+            let held: Vec<_> = suitable.keys().filter_map(|node| self.held_until(unit, *node)).collect();
+            held.into_iter().for_each(|until| self.wake(until));
+        }
         // Only a node that could take it at once: otherwise the unit would stop and start again where it is.
         let other = |node: &NodeId| {
             unit.permit_on(*node).is_none()
                 && unit.avoided_until(*node, now).is_none()
+                && self.held_until(unit, *node).is_none()
                 && self.refuses(name, definition, *node).is_none()
         };
         if let Some(moving) = moving {

@@ -80,6 +80,13 @@ pub enum Reason {
         /// Until when, in cluster time.
         until: Millis,
     },
+    /// A node fell silent again and again: what others run, or can, is not given to it now.
+    HeldBack {
+        /// Which node.
+        node: NodeId,
+        /// Until when, in cluster time.
+        until: Millis,
+    },
     /// No node offers it.
     NotOffered,
     /// It is starting.
@@ -242,6 +249,14 @@ impl Reason {
                 let left = until.saturating_sub(now) / 1000;
                 format!("{} is avoided for another {left} s after a failure: {why}", name(node))
             }
+            Self::HeldBack { node, until } => {
+                let times = state.nodes.get(node).map_or(0, |node| node.lately.losses.len());
+                let left = until.saturating_sub(now).div_ceil(1000);
+                format!(
+                    "{} fell silent {times} times of late and takes nothing that others can run for another {left} s",
+                    name(node)
+                )
+            }
             Self::NotOffered => "no node in session offers it".to_string(),
             Self::Starting(node) => format!("it is starting on {}", name(node)),
             Self::Stopping { node, reason, stuck } => {
@@ -307,6 +322,7 @@ impl Reason {
             | Self::OneByOne(_) => "F16",
             Self::Unfit { .. }
             | Self::Avoided { .. }
+            | Self::HeldBack { .. }
             | Self::NotOffered
             | Self::TooManyStarts(_)
             | Self::Starting(_)

@@ -84,6 +84,7 @@ impl Reason {
                 "the end of that".to_string()
             }
             Self::Unfit { .. } => "a node that may take it".to_string(),
+            Self::HeldBack { node, .. } => format!("time, or `convoke reset-failed {}`", name(node)),
             Self::Avoided { .. } => format!("time, or `convoke start {unit}`"),
             Self::NotOffered => "a node in session with its drop-in".to_string(),
             Self::Stopping { stuck: None, .. } | Self::StopsFirst { .. } => {

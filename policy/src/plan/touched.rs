@@ -84,6 +84,7 @@ impl Touched {
             Wish::SetDrained { node, .. }
             | Wish::VouchFenced { node, .. }
             | Wish::TestFence { node, .. }
+            | Wish::ForgiveNode { node, .. }
             | Wish::CancelFence { node, .. } => self.node(*node),
             Wish::IssueToken { .. } => {}
         }

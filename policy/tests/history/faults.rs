@@ -63,6 +63,7 @@ impl World {
             5..=7 => Wish::Move { unit, from: None, to: self.rng.percent(50).then_some(node), by },
             8 => Wish::SetDrained { node, drained: true, by },
             9..=11 => Wish::SetDrained { node, drained: false, by },
+            12 if self.upkeep.percent(50) => Wish::ForgiveNode { node, by },
             12 => Wish::ResetFailed { unit, node: None },
             13 | 14 => {
                 if machine.stop_by_hand(&unit) {

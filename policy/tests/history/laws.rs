@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::{
-    Command, Decision, Definition, End, Entry, Forecast, Goal, NodeTerm, Start, State, Suppose, Unit,
+    Command, Decision, Definition, End, Entry, Forecast, Goal, NodeTerm, Reason, Start, State, Suppose, Unit,
     UnitName, Wanted, apply, check, forecast, plan,
 };
 
@@ -101,6 +101,43 @@ pub(crate) fn a_ban_only_removes_choices(world: &World) -> Checked {
         }
     }
     Ok(())
+}
+
+/// A node that is held back is passed over for others: what could be granted anywhere if nobody were held back is granted
+/// somewhere, but for a moment in which another node is still looked at, or busy with starts (P111). Where room is short,
+/// somebody has to wait whoever goes where. Says for how many units somebody was passed over.
+pub(crate) fn holding_back_keeps_no_unit_down(world: &World) -> Result<usize, Violation> {
+    let mut other = world.state.clone();
+    for node in other.nodes.values_mut() {
+        node.lately.losses.clear();
+    }
+    let planned = plan(&world.state, world.now);
+    let granted = |decisions: &[Decision], name: &UnitName| {
+        decisions.iter().any(|one| matches!(one, Decision::Grant { unit, .. } if unit == name))
+    };
+    let expected = plan(&other, world.now).decisions;
+    for (name, unit) in &world.state.units {
+        let definition = unit.definition();
+        let short = definition.is_some_and(|it| !it.uses.is_empty())
+            || world.state.strangers(name).next().is_some()
+            || world.state.opponents(name).next().is_some();
+        let runs = unit.permits.values().any(|permit| !permit.is_revoking());
+        if short || runs || !granted(&expected, name) || granted(&planned.decisions, name) {
+            continue;
+        }
+        let reasons = planned.reasons.get(name).into_iter().flatten();
+        let soon = |reason: &Reason| {
+            matches!(reason, Reason::Observing(_) | Reason::TooManyStarts(_) | Reason::AfterStop(_))
+        };
+        let reasons: Vec<_> = reasons.collect();
+        if !reasons.iter().copied().any(soon) {
+            let what = format!("{name} is down for the sake of a node that is held back: {reasons:?}");
+            return Err(Violation { rule: "law", what });
+        }
+    }
+    let over =
+        |reasons: &&Vec<Reason>| reasons.iter().any(|reason| matches!(reason, Reason::HeldBack { .. }));
+    Ok(planned.reasons.values().filter(over).count())
 }
 
 /// Carrying plans out comes to rest, from wherever it begins, with one live permit at the most on the way's end; and where

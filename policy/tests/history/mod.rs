@@ -65,6 +65,8 @@ pub(crate) struct World {
     calm: bool,
     /// How often it was checked.
     checked: u32,
+    /// How often a node that is held back was passed over, of the states that were looked at.
+    pub(crate) passed_over: usize,
     index: u64,
     session: u64,
     term: u64,
@@ -121,6 +123,7 @@ impl World {
             disks_fail: false,
             calm: false,
             checked: 0,
+            passed_over: 0,
             index: 0,
             session: 0,
             term: 0,
@@ -342,6 +345,10 @@ impl World {
             16 => laws::a_stranger_moves_nobody(self),
             32 => laws::a_ban_only_removes_choices(self),
             40 => laws::a_forecast_comes_to_rest(self),
+            at if at % 4 == 2 => {
+                self.passed_over += laws::holding_back_keeps_no_unit_down(self)?;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! What would happen, and what is in maintenance.
 
-use policy::{Scope, Suppose, UnitName, Wanted, Wish};
+use policy::{NodeId, Scope, Suppose, UnitName, Wanted, Wish};
 
 use super::{Lines, World};
 
@@ -75,6 +75,31 @@ impl World {
             [] => Wish::EndMaintenance { scope, by },
             other => return Err(format!("no reason {other:?}")),
         })
+    }
+
+    /// Which nodes are held back, and for how long.
+    pub(super) fn held_back(&self) -> Vec<String> {
+        let held = |id: &NodeId| {
+            let left = self.state.held_back(*id, self.time)?.saturating_sub(self.time);
+            Some(format!("{} for {left} ms", self.name(*id)))
+        };
+        let lines: Vec<String> = self.state.nodes.keys().filter_map(held).collect();
+        if lines.is_empty() { vec!["nobody".into()] } else { lines }
+    }
+
+    /// Alarms that stand.
+    pub(super) fn alarms(&self) -> Vec<String> {
+        let alarms = self.state.alarms.iter();
+        alarms.map(|(kind, alarm)| self.rename(&format!("{kind:?}: {}", alarm.detail))).collect()
+    }
+
+    /// How a node's last life ended, as its agent is told.
+    pub(super) fn told(&self, name: &str) -> Lines {
+        let Some(ended) = self.state.view(self.node(name)?).ended else { return Ok(vec!["nothing".into()]) };
+        let held: Vec<&str> = ended.held.iter().map(UnitName::as_str).collect();
+        let held = if held.is_empty() { "nothing".to_owned() } else { held.join(", ") };
+        let silent = ended.silent_wall_ms.map(|at| format!(", silent for {} ms", ended.wall_ms - at));
+        Ok(vec![format!("{ended}{}; it held {held}", silent.unwrap_or_default())])
     }
 
     /// The copies that a node's agent is told to leave alone.

@@ -155,7 +155,11 @@ impl World {
                 let wish = self.maintenance(rest, false)?;
                 self.wish(wish)
             }
+            ["held"] => self.held_back(),
+            ["alarms"] => self.alarms(),
+            ["told", name] => self.told(name)?,
             ["left", "alone", "on", name] => self.left_alone(name)?,
+            ["reset", "node", name] => self.wish(Wish::ForgiveNode { node: self.node(name)?, by }),
             ["reset", unit] => self.wish(Wish::ResetFailed { unit: Self::unit(unit), node: None }),
             ["vouch", name] => self.vouch(name, self.incarnation(name))?,
             ["vouch", name, "as", incarnation] => self.vouch(name, Incarnation::from(*incarnation))?,

@@ -260,6 +260,7 @@ impl World {
             EventKind::LeftOff { times } => {
                 format!("ALERT {node} stays off: it was fenced {times} times of late")
             }
+            EventKind::NodeForgiven { .. } => format!("{node} is held back no more"),
             EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
             EventKind::Configured { .. } => "configured".into(),
             EventKind::Forgotten { .. } => format!("{unit}: forgotten"),

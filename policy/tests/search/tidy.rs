@@ -241,6 +241,8 @@ pub(crate) fn clean(state: &mut State) {
     state.history.clear();
     for node in state.nodes.values_mut() {
         node.highest_token = Token(0);
+        // What the planner prefers for a while; `apply` asks nobody for it.
+        node.lately = policy::Lately::default();
     }
     for life in state.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
         life.since = NOW;

@@ -311,6 +311,10 @@ impl Cluster {
             for node in now.nodes.iter().filter(|n| n.drained.is_some() && now.quorum) {
                 self.ok(self.anybody()?, &format!("convoke undrain {}", node.name))?;
             }
+            // What one part does to a node is not held against it in the next.
+            for node in now.nodes.iter().filter(|n| n.losses > 0 && now.quorum) {
+                self.ok(self.anybody()?, &format!("convoke reset-failed {}", node.name))?;
+            }
             for one in now.maintenance.iter().filter(|_| now.quorum) {
                 let what = one.name.as_deref().unwrap_or("--cluster");
                 self.ok(self.anybody()?, &format!("convoke unmaintain {what}"))?;

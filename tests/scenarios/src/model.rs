@@ -53,6 +53,23 @@ pub struct NodeStatus {
     pub units: Vec<String>,
     /// Seconds of quarantine left.
     pub quarantine_s: Option<u64>,
+    /// How often it fell silent of late.
+    pub losses: usize,
+    /// How its last life ended, if not in order.
+    pub last_end: Option<End>,
+}
+
+/// How a node's last life ended.
+#[derive(Clone, Debug, Deserialize)]
+pub struct End {
+    /// `fenced`, `declared-off`, `rebooted`.
+    pub how: String,
+    /// Through which devices.
+    pub device: Option<String>,
+    /// Which node ran their agents.
+    pub executor: Option<String>,
+    /// What waited for it.
+    pub because: Option<String>,
 }
 
 /// A fence device of a node.

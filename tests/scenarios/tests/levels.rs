@@ -16,6 +16,7 @@ fn the_next_level_proves_what_the_first_one_cannot() -> Result<()> {
     run("levels", Plan::three(), |scenario| {
         // Before the others: a node that was fenced three times of late stays off.
         scenario.part("a fenced node that is to come back", comes_back);
+        scenario.part("a node that is fenced again and again", fenced_again_and_again);
         scenario.part("a drill", drill);
         scenario.part("a controller that dies with its machine", controller_dies_too);
         scenario.part("a controller that does nothing, at a node that lives", controller_does_nothing);
@@ -194,6 +195,69 @@ fn comes_back(c: &Cluster) -> Result<()> {
         Ok(c.beat(UNIT).is_some_and(|now| now.node == beat.node))
     })?;
     c.never_twice(UNIT)
+}
+
+/// It is told each time what happened, and passed over for a while; the third time it stays off, with an alarm, until a word.
+fn fenced_again_and_again(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 1, 2, "after_fence = \"on\"")?;
+    let name = c.node(victim).name();
+    for time in 1..=3 {
+        let boots = c.node(victim).boots().len();
+        let then = Moment::now();
+        c.cut(victim)?;
+        c.wait_for("the node is off", LATE, || Ok((!c.node(victim).is_on()).then_some(())))?;
+        c.heal(victim)?;
+        let beat = c.next_life(UNIT, then, LATE)?;
+        ensure!(beat.node != name, "it runs on the fenced node");
+        if time == 3 {
+            break;
+        }
+        c.node(victim).wait_boots(boots + 1, LATE)?;
+        c.until("it is back", LATE, |now| now.online(&name))?;
+        told_what_happened(c, victim)?;
+        if time == 2 {
+            let shown = c.ok(victim, "convoke status")?;
+            let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            ensure!(shown.contains("fell silent 2 times of late: takes nothing"), "{shown}");
+        }
+        // Whoever names it knows why.
+        c.run_unit(UNIT, victim)?;
+    }
+    c.until("it is left off, with an alarm", S(10), |now| {
+        let text = format!("{name} stays off: it was fenced 3 times within half an hour");
+        now.alarms.iter().any(|alarm| alarm.severity == "alert" && alarm.text == text)
+    })?;
+    c.always("it stays off", S(8), || Ok(!c.node(victim).is_on()))?;
+    let boots = c.node(victim).boots().len();
+    let said = c.ok(c.anybody()?, &format!("convoke reset-failed {name}"))?;
+    ensure!(said.contains("is switched on again"), "{said}");
+    c.node(victim).wait_boots(boots + 1, LATE)?;
+    c.until("it is back", LATE, |now| now.online(&name) && now.alarms.is_empty())?;
+    c.never_twice(UNIT)
+}
+
+/// The first lines of its own journal, and its own `status`, say by which device, run on whom, and for which unit.
+fn told_what_happened(c: &Cluster, victim: usize) -> Result<()> {
+    let name = c.node(victim).name();
+    let end =
+        c.overview()?.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let executor = end.executor.context("nobody ran the agent")?;
+    let expected = format!(
+        "its power was switched off by bmc-{name}, run on {executor}, because {UNIT} waited for it; until then it may have \
+         run {UNIT}"
+    );
+    ensure!(end.how == "fenced" && executor != name, "{} by {executor}", end.how);
+    c.wait_for("its journal tells it what happened", S(10), || {
+        let told = c.ok(victim, "journalctl -b -u convoked -o cat")?;
+        let mut lines = told.lines();
+        Ok(lines
+            .any(|line| line.contains("this machine was fenced at ") && line.contains(&expected))
+            .then_some(()))
+    })?;
+    let shown = c.ok(victim, &format!("convoke status {name}"))?;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(shown.contains(&expected), "{shown}");
+    Ok(())
 }
 
 /// A node is switched off on purpose: never under its unit, through either level, and what fails or lies is told.

@@ -144,7 +144,7 @@ pub(crate) async fn wish(asker: Asker, client: String, wish: Wish) {
     drop(asker.ask(request, PATIENCE).await);
 }
 
-/// After the mending: no node is drained, no failure counts, and every unit is to run.
+/// After the mending: no node is drained or held back, no failure counts, and every unit is to run.
 pub(crate) async fn tidy(
     asker: Asker,
     client: String,
@@ -157,6 +157,9 @@ pub(crate) async fn tidy(
     for node in nodes {
         let undrain = Wish::SetDrained { node: NodeId(node), drained: false, by: BY.to_owned() };
         insist(&asker, &client, &mut number, undrain).await;
+        // It would be held back for longer than a mending may take.
+        let forgive = Wish::ForgiveNode { node: NodeId(node), by: BY.to_owned() };
+        insist(&asker, &client, &mut number, forgive).await;
     }
     for unit in units {
         let reset = Wish::ResetFailed { unit: unit.clone(), node: None };

@@ -7,6 +7,7 @@ use policy::{Cause, Fact, PermitView, UnitName};
 use super::{Agent, View};
 use crate::agent::event::{Action, Now, Ordered};
 use crate::agent::permit;
+use crate::last_end;
 use crate::session::FromSession;
 use crate::session::message::{Denial, Orders};
 
@@ -56,6 +57,10 @@ impl Agent {
             return;
         }
         let Orders { view, fences, looks, switch_on } = orders;
+        // The first ones since the boot.
+        if let Some(ended) = view.ended.as_ref().filter(|_| self.floors.index() == 0) {
+            tracing::warn!("before this boot this machine {}", last_end::sentence(ended));
+        }
         if !self.floors.saw(view.index) {
             let (index, seen) = (view.index, self.floors.index());
             tracing::warn!(index, seen, "dropped orders that are older than what was seen");

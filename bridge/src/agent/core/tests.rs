@@ -200,6 +200,7 @@ impl Lab {
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
             ranks: BTreeMap::new(),
+            ended: None,
         };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session, orders }))

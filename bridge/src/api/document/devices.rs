@@ -14,7 +14,7 @@ use units::Severity;
 
 use super::Document;
 use crate::config::Finding;
-use crate::fence_agents::{self, AskError, Given, Look, Remark, Spot, Table};
+use crate::fence_agents::{self, AskError, Given, Look, Plug, Remark, Spot, Table};
 
 /// What was found in the devices of a document.
 #[derive(Debug, Default)]
@@ -82,6 +82,59 @@ pub fn against_agents(
         }
     }
     found
+}
+
+/// What a device said of its plugs when it was asked for one of its targets, or why it did not.
+pub type Listed = Result<Vec<Plug>, String>;
+
+/// The devices and targets that name a plug which the device can be asked for, and that are not `in_force` as they stand.
+#[must_use]
+pub fn listed_by(text: &str, looks: &BTreeMap<String, Look>, in_force: &str) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    let Ok(table) = DeTable::parse(text) else { return found };
+    let present = DeTable::parse(in_force).map(|table| devices(table.get_ref())).unwrap_or_default();
+    for device in devices(table.get_ref()) {
+        let stands = present.iter().any(|known| known.name == device.name && known.given == device.given);
+        let Some(Ok(agent)) = looks.get(&device.given.agent).filter(|_| !stands) else { continue };
+        let nodes = device.given.targets.keys();
+        let nodes = nodes.filter(|node| fence_agents::is_listed(&device.given, node, agent));
+        found.extend(nodes.map(|node| (device.name.clone(), node.clone())));
+    }
+    found
+}
+
+/// The plugs of the targets against those that their devices list. A device that could not be asked is told of once.
+#[must_use]
+pub fn against_plugs(text: &str, path: &Path, lists: &BTreeMap<(String, String), Listed>) -> Findings {
+    let mut found = Findings::default();
+    let Ok(table) = DeTable::parse(text) else { return found };
+    for device in devices(table.get_ref()) {
+        let own = lists.iter().filter(|((name, _), _)| *name == device.name);
+        let mut silent = false;
+        for ((name, node), listed) in own {
+            let (remark, place) = match listed {
+                Ok(listed) => match fence_agents::missing_plug(&device.given, name, node, listed) {
+                    Some(remark) => (remark, &mut found.errors),
+                    None => continue,
+                },
+                Err(_) if std::mem::replace(&mut silent, true) => continue,
+                Err(why) => (unlisted(name, why), &mut found.warnings),
+            };
+            let finding = Finding::at(text, path, device.span(&remark.spot), &remark.message, &remark.help);
+            place.push(finding);
+        }
+    }
+    found
+}
+
+fn unlisted(device: &str, why: &str) -> Remark {
+    Remark {
+        severity: Severity::Warning,
+        spot: Spot::Device,
+        message: format!("{device} could not be asked for its plugs from here: {why}"),
+        help: "check its address and login; `convoke fence` shows whether the other nodes reach it"
+            .to_owned(),
+    }
 }
 
 /// A document as its reader took it, with what was found beside that: each place is complained of once, in the order of
@@ -335,6 +388,28 @@ options = { whatever = "1" }
         let parsed = super::super::parse(WHOLE, path, &nodes);
         let text = WHOLE.replace("lanplus = true", "lanplus = 7");
         assert!(joined(parsed, against_agents(&text, path, "/".as_ref(), &looks(), "")).is_err());
+    }
+
+    #[test]
+    fn a_plug_that_is_none_has_its_place_and_a_device_that_cannot_be_asked_is_told_of_once() {
+        let switch = Metadata::parse(
+            &SWITCH.replace("<action name=\"status\"/>", "<action name=\"list\"/><action name=\"status\"/>"),
+        )
+        .expect("good metadata");
+        let looks: BTreeMap<String, Look> = [("fence_switch".to_owned(), Ok(switch))].into();
+        let key = |node: &str| ("a".to_owned(), node.to_owned());
+        assert_eq!(listed_by(WHOLE, &looks, ""), [key("n1"), key("n2")].into());
+        assert_eq!(listed_by(WHOLE, &looks, WHOLE), BTreeSet::new(), "what stays as it is, is not asked for");
+        let plugs = vec![Plug { id: "1".to_owned(), name: "n1".to_owned() }];
+        let lists = [(key("n1"), Ok(plugs.clone())), (key("n2"), Ok(plugs))].into();
+        let found = against_plugs(WHOLE, "cluster.toml".as_ref(), &lists);
+        let [error] = &found.errors[..] else { panic!("{found:#?}") };
+        assert_eq!((error.line, error.column, error.message.as_str()), (3, 46, "a lists no plug `2`"));
+        assert_eq!(error.help, "it lists 1 (n1)");
+        let lists =
+            [(key("n1"), Err("no answer".to_owned())), (key("n2"), Err("no answer".to_owned()))].into();
+        let found = against_plugs(WHOLE, "cluster.toml".as_ref(), &lists);
+        assert!(found.errors.is_empty() && found.warnings.len() == 1, "{found:#?}");
     }
 
     #[test]

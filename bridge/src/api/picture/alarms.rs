@@ -72,6 +72,14 @@ impl View<'_> {
                 format!("{unit} does not stop on {}: {}", name(node), alarm.detail),
                 format!("see `systemctl status {unit}` on {0}; end what is left, or reboot {0}", name(node)),
             ),
+            AlarmKind::LeftOff(node) => alert(
+                format!("{} stays off: it was fenced {}", name(node), alarm.detail),
+                format!(
+                    "find out why it fails (`convoke events --node {0}`) and start it by hand, or `convoke reset-failed \
+                     {0}`, which has it switched on",
+                    name(node)
+                ),
+            ),
             AlarmKind::ManyLost => alert(
                 format!("many nodes were lost at once, so fencing waits a moment: {}", alarm.detail),
                 "look at the network and the power of the site first; fencing goes on by itself".to_owned(),

@@ -113,6 +113,7 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::SwitchedOn { .. } => "switched-on",
         EventKind::NotSwitchedOn { .. } => "not-switched-on",
         EventKind::LeftOff { .. } => "left-off",
+        EventKind::NodeForgiven { .. } => "node-reset",
         EventKind::FenceProven { .. } => "fence-proven",
         EventKind::FenceCancelled { .. } => "fence-cancelled",
         EventKind::ProofContradicted { .. } => "fence-contradicted",
@@ -287,6 +288,9 @@ pub fn sentence(state: &State, event: &Event) -> String {
         }
         EventKind::LeftOff { times } => {
             format!("{node} is not switched on again: it was fenced {times} times within half an hour")
+        }
+        EventKind::NodeForgiven { by } => {
+            format!("{node} is held back no more, and its fences are forgotten: {by} says so")
         }
         EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
         EventKind::Configured { by } => format!("the cluster's settings were changed by {by}"),

@@ -1,9 +1,10 @@
 //! How a node is shown.
 
-use policy::{FencePhase, Life, Node, NodeId, Power, Presence, Role};
+use policy::{AlarmKind, Class, Ended, FencePhase, Life, Node, NodeId, Power, Presence, Role};
 
 use super::{View, seconds_until};
-use crate::api::model::{DeviceLine, NodeLine, WatchdogLine};
+use crate::api::model::{DeviceLine, EndLine, NodeLine, WatchdogLine};
+use crate::last_end;
 
 impl View<'_> {
     pub(super) fn node_line(&self, id: NodeId) -> Option<NodeLine> {
@@ -37,6 +38,10 @@ impl View<'_> {
                 .map(|(name, _)| name.0.clone())
                 .collect(),
             quarantine_s: seconds_until(node.quarantined_until, self.now),
+            losses: node.lately.losses.len(),
+            left_off: self.state.alarms.contains_key(&AlarmKind::LeftOff(id)),
+            held_back_s: self.state.held_back(id, self.now).and_then(|until| seconds_until(until, self.now)),
+            last_end: self.state.last_end(id).map(|ended| self.end_line(ended)),
             incarnation: node.life.as_ref().map(|life| life.incarnation.0.clone()),
         })
     }
@@ -108,6 +113,25 @@ impl View<'_> {
             Some(Power::On) => ("ready", None),
             Some(Power::Off) => ("unready", Some("it read OFF while the node was running".to_owned())),
             Some(Power::Unknown(error)) => ("unready", Some(error.clone())),
+        }
+    }
+
+    fn end_line(&self, ended: &Ended) -> EndLine {
+        EndLine {
+            how: match ended.class {
+                Class::Off => "fenced",
+                Class::Word => "declared-off",
+                Class::Reborn => "rebooted",
+                Class::Released | Class::Expired => "gone",
+            }
+            .to_owned(),
+            wall_ms: ended.wall_ms,
+            ago_s: self.now.saturating_sub(ended.at) / 1000,
+            device: ended.device.clone(),
+            executor: ended.executor.clone(),
+            because: ended.because.as_ref().map(ToString::to_string),
+            held: ended.held.iter().map(|unit| unit.0.clone()).collect(),
+            text: last_end::sentence(ended),
         }
     }
 

@@ -93,7 +93,7 @@ fn rank(reason: &Reason) -> u8 {
         Reason::Observing(_) | Reason::TooManyStarts(_) => 13,
         Reason::NotOffered => 14,
         Reason::Held(_) => 15,
-        Reason::Avoided { .. } => 16,
+        Reason::Avoided { .. } | Reason::HeldBack { .. } => 16,
         Reason::Unfit { .. } => 17,
         Reason::Fault { .. } => 18,
         Reason::Differs(_) => 19,

@@ -63,6 +63,7 @@ fn node(id: u64) -> Node {
         past: BTreeSet::new(),
         offers: [(UnitName::from(DB), offer())].into(),
         quarantined_until: 0,
+        lately: policy::Lately::default(),
         highest_token: Token(0),
         surveyed: 0,
     }

@@ -29,6 +29,13 @@ impl Age {
     }
 }
 
+/// For how long the table tells how a node's last life ended: until somebody who was asleep has looked, and not for ever.
+const LAST_END_SHOWN_S: u64 = 43_200;
+
+fn is_back(node: &NodeLine) -> bool {
+    matches!(node.state.as_str(), "online" | "joining")
+}
+
 /// All nodes.
 pub(in crate::cli) fn nodes(nodes: &[NodeLine], age: Age, style: Style) -> String {
     let row = |node: &NodeLine| {
@@ -41,6 +48,17 @@ pub(in crate::cli) fn nodes(nodes: &[NodeLine], age: Age, style: Style) -> Strin
             notes.push(format!(
                 "takes no units for another {seconds} s: a late power-off may still strike it"
             ));
+        }
+        if let Some(seconds) = node.held_back_s {
+            notes.push(format!(
+                "fell silent {} times of late: takes nothing that others can run for another {seconds} s, or until \
+                 `convoke reset-failed {}`",
+                node.losses, node.name
+            ));
+        }
+        if let Some(end) = node.last_end.as_ref().filter(|end| is_back(node) && end.ago_s < LAST_END_SHOWN_S)
+        {
+            notes.push(format!("back since its last boot; before that it {}", end.text));
         }
         Row {
             cells: vec![
@@ -132,6 +150,9 @@ pub(in crate::cli) fn node(node: &NodeLine, picture: &Overview, style: Style) ->
     line("fencing", &fencing);
     if let Some(watchdog) = &node.watchdog {
         line("watchdog", &watchdog_text(watchdog));
+    }
+    if let Some(end) = &node.last_end {
+        line("last life", &end.text);
     }
     if let Some(incarnation) = &node.incarnation {
         line("incarnation", incarnation);

@@ -22,6 +22,10 @@ pub(in crate::cli) fn node(name: &str) -> NodeLine {
         addresses: vec!["10.0.0.1:7433".to_owned()],
         units: Vec::new(),
         quarantine_s: None,
+        losses: 0,
+        left_off: false,
+        held_back_s: None,
+        last_end: None,
         incarnation: Some(format!("boot-{name}")),
     }
 }

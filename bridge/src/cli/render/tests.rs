@@ -2,6 +2,7 @@ mod assembly;
 mod fences;
 mod forecast;
 mod maintenance;
+mod returned;
 
 use jiff::tz::TimeZone;
 

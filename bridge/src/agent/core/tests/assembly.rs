@@ -71,6 +71,7 @@ impl Lab {
             stops_before: BTreeMap::new(),
             assembly: duty.map(|duty| (UnitName::from(UNIT), duty)).into_iter().collect(),
             ranks: rank.map(|after| (UnitName::from(UNIT), after)).into_iter().collect(),
+            ended: None,
         };
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
         self.hear(Event::Session(FromSession::Orders { session: 1, orders }))

@@ -73,6 +73,7 @@ fn a_new_cluster_unit_is_gated_by_one_reload() {
         stops_before: BTreeMap::new(),
         assembly: BTreeMap::new(),
         ranks: BTreeMap::new(),
+        ended: None,
     };
     let orders = |view: &NodeView| {
         let orders = Box::new(Orders {
@@ -197,6 +198,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
             stops_before: BTreeMap::new(),
             assembly: BTreeMap::new(),
             ranks: BTreeMap::new(),
+            ended: None,
         };
         let orders = Box::new(Orders {
             view,
