@@ -26,6 +26,7 @@ mod plugs;
 mod recipe;
 mod render;
 mod settings;
+mod site;
 
 use std::process::ExitCode;
 
@@ -111,11 +112,17 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         Verb::Move { unit, to, from, wait } => {
             act::move_unit(bus, &unit, from.as_deref(), to.as_deref(), &wait).await
         }
-        Verb::Drain { node, wait } => act::drain(bus, &node, &wait).await,
-        Verb::Undrain { node } => {
-            bus.0.undrain(&node).await?;
-            done(&format!("{node} takes units again"))
-        }
+        Verb::Drain { whom, no_wait, timeout } => match whom.node {
+            Some(node) => {
+                let timeout = timeout.unwrap_or(act::DRAINED);
+                act::drain(bus, &node, &args::Wait { no_wait, timeout }).await
+            }
+            None => site::off(bus, &args::Wait { no_wait, timeout: timeout.unwrap_or(site::OFF) }).await,
+        },
+        Verb::Undrain { whom, no_wait, timeout } => match whom.node {
+            Some(node) => act::undrain(bus, &node).await,
+            None => site::on(bus, &args::Wait { no_wait, timeout }).await,
+        },
         Verb::Maintain { what, reason } => maintain::begin(bus, &what, &reason).await,
         Verb::Unmaintain { what } => maintain::end(bus, &what).await,
         Verb::Fence { verb: None } => look::fences(bus, false).await,

@@ -32,6 +32,9 @@ Move db.service to n2, and wait until it is active there.
 .TP
 .B convoke drain n1
 Empty a node before its maintenance; \fBconvoke undrain n1\fR afterwards.
+.TP
+.B convoke drain \-\-cluster
+Switch the whole site off in its order; \fBconvoke undrain \-\-cluster\fR switches it on.
 "#;
 
 const BACK: &str = r#".SH ENVIRONMENT

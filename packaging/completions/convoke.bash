@@ -672,7 +672,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__drain)
-            opts="-h --no-wait --timeout --help"
+            opts="-h --cluster --no-wait --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2240,7 +2240,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan__subcmd__drain)
-            opts="-h --json --help"
+            opts="-h --cluster --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2500,7 +2500,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan__subcmd__undrain)
-            opts="-h --json --help"
+            opts="-h --cluster --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2618,12 +2618,16 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__undrain)
-            opts="-h --help"
+            opts="-h --cluster --no-wait --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

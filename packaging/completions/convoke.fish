@@ -89,10 +89,14 @@ complete -c convoke -n "__fish_convoke_using_subcommand move" -l from -d 'Which 
 complete -c convoke -n "__fish_convoke_using_subcommand move" -l timeout -d 'How long to wait until it has happened' -r
 complete -c convoke -n "__fish_convoke_using_subcommand move" -l no-wait -d 'Return as soon as the cluster has recorded it'
 complete -c convoke -n "__fish_convoke_using_subcommand move" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand drain" -l timeout -d 'How long to wait until it has happened' -r
+complete -c convoke -n "__fish_convoke_using_subcommand drain" -l timeout -d 'How long to wait until it has happened; 90s if not given, 1h with --cluster' -r
+complete -c convoke -n "__fish_convoke_using_subcommand drain" -l cluster -d 'The whole cluster'
 complete -c convoke -n "__fish_convoke_using_subcommand drain" -l no-wait -d 'Return as soon as the cluster has recorded it'
-complete -c convoke -n "__fish_convoke_using_subcommand drain" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand undrain" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand drain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c convoke -n "__fish_convoke_using_subcommand undrain" -l timeout -d 'How long to wait until all is active' -r
+complete -c convoke -n "__fish_convoke_using_subcommand undrain" -l cluster -d 'The whole cluster'
+complete -c convoke -n "__fish_convoke_using_subcommand undrain" -l no-wait -d 'Return as soon as the cluster has recorded it'
+complete -c convoke -n "__fish_convoke_using_subcommand undrain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand maintain" -l reason -d 'What for; everybody who looks is shown it' -r
 complete -c convoke -n "__fish_convoke_using_subcommand maintain" -l cluster -d 'The whole cluster'
 complete -c convoke -n "__fish_convoke_using_subcommand maintain" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -116,8 +120,10 @@ complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_su
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from now" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from lose" -l json -d 'Print JSON'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from lose" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from drain" -l cluster -d 'The whole cluster'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from drain" -l json -d 'Print JSON'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from undrain" -l cluster -d 'The whole cluster'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from undrain" -l json -d 'Print JSON'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from undrain" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from maintain" -l cluster -d 'The whole cluster'

@@ -123,7 +123,7 @@ impl State {
         {
             return Some(format!("{unit} is possibly running on {name}; `convoke drain {name}` first"));
         }
-        if node.role.runs_units() && node.drained.is_none() {
+        if node.role.runs_units() && self.drained_by(id).is_none() {
             return Some(format!("{name} may be given units at any moment; `convoke drain {name}` first"));
         }
         if node.quarantined_until > now {

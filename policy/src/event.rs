@@ -20,6 +20,8 @@ pub enum StopReason {
     Held,
     /// The node is drained.
     Drained,
+    /// The whole cluster is.
+    ClusterDrained,
     /// An operator moves it.
     Moved,
     /// `Nodes=` does not let it run there any more.
@@ -93,7 +95,7 @@ pub enum EventKind {
         /// Its machine id.
         machine: String,
     },
-    /// A node was drained or undrained.
+    /// A node was drained or undrained; the whole cluster, where the event names none.
     NodeDrained {
         /// Whether it is drained now.
         drained: bool,

@@ -35,6 +35,7 @@ mod assembly;
 mod check;
 mod command;
 mod definition;
+mod drain;
 mod drill;
 mod event;
 mod evidence;

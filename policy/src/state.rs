@@ -109,6 +109,9 @@ pub struct State {
     /// The maintenance of the whole cluster.
     #[serde(default)]
     pub maintenance: Option<Maintenance>,
+    /// Who drained the whole cluster, if anybody did.
+    #[serde(default)]
+    pub drained: Option<String>,
     /// Times.
     pub settings: Settings,
     /// Machines.
@@ -177,6 +180,7 @@ impl Default for State {
             time: 0,
             tenure: None,
             maintenance: None,
+            drained: None,
             settings: Settings::default(),
             nodes: BTreeMap::new(),
             units: BTreeMap::new(),

@@ -82,7 +82,9 @@ fn random_histories_break_nothing() {
             Err(failure) => panic!("{}", tell(seed, &failure.0, &failure.1, 30)),
         }
     }
-    eprintln!("{parts} of {plans} plans were renewed in a part only; nodes were passed over {passed_over} times");
+    eprintln!(
+        "{parts} of {plans} plans were renewed in a part only; nodes were passed over {passed_over} times"
+    );
     assert!(parts > plans / 4, "only {parts} of {plans} plans rest on an earlier one");
     assert!(passed_over > 5, "passed over {passed_over} times: nothing was tried");
 }

@@ -225,6 +225,8 @@ impl Manager {
         self.0.wish(Wish::Move { unit, from, to, by }).await
     }
 
+    /// Drains a node. The whole cluster has a method of its own, so that a script whose variable is empty does not ask for
+    /// that.
     async fn drain(
         &self,
         node: &str,
@@ -232,7 +234,7 @@ impl Manager {
         #[zbus(connection)] connection: &zbus::Connection,
     ) -> Result<u64, ApiError> {
         let by = self.caller(connection, &header).await?;
-        let node = self.0.node(node).await?;
+        let node = Some(self.0.node(node).await?);
         self.0.wish(Wish::SetDrained { node, drained: true, by }).await
     }
 
@@ -243,8 +245,26 @@ impl Manager {
         #[zbus(connection)] connection: &zbus::Connection,
     ) -> Result<u64, ApiError> {
         let by = self.caller(connection, &header).await?;
-        let node = self.0.node(node).await?;
+        let node = Some(self.0.node(node).await?);
         self.0.wish(Wish::SetDrained { node, drained: false, by }).await
+    }
+
+    async fn drain_cluster(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        self.0.wish(Wish::SetDrained { node: None, drained: true, by }).await
+    }
+
+    async fn undrain_cluster(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &zbus::Connection,
+    ) -> Result<u64, ApiError> {
+        let by = self.caller(connection, &header).await?;
+        self.0.wish(Wish::SetDrained { node: None, drained: false, by }).await
     }
 
     /// Begins the maintenance of a node, a unit, or of the cluster if no name is given.
@@ -431,7 +451,7 @@ impl Manager {
         json(&self.0.why(names::unit(unit)?).await?)
     }
 
-    /// What would happen, as JSON. `what` is `now`, `lose` (nodes), `drain` or `undrain` (a node), `maintain` or
+    /// What would happen, as JSON. `what` is `now`, `lose` (nodes), `drain` or `undrain` (a node, or an empty name for the whole cluster), `maintain` or
     /// `unmaintain` (nodes, units, or nothing for the cluster), `start` (units, `to` a node),
     /// `stop` (units) or `move` (a unit, `from` and `to` nodes).
     async fn plan(&self, what: &str, names: Vec<String>, from: &str, to: &str) -> Result<String, ApiError> {

@@ -228,6 +228,7 @@ impl Here {
             fences_closed: Vec::new(),
             links: Vec::new(),
             maintenance: Vec::new(),
+            drained: None,
             alarms: Vec::new(),
             findings: None,
             memory: None,

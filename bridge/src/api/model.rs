@@ -39,6 +39,9 @@ pub struct Overview {
     /// What people have their hands on, and the cluster leaves alone.
     #[serde(default)]
     pub maintenance: Vec<MaintenanceLine>,
+    /// Who drained the whole cluster, so that nothing runs and nothing starts; none if nobody did.
+    #[serde(default)]
+    pub drained: Option<String>,
     /// What somebody should look at, worst first.
     pub alarms: Vec<AlarmLine>,
     /// What is wrong with the set of units, whether or not they are to run; `None` from a node that cannot tell.
@@ -128,7 +131,7 @@ pub struct NodeLine {
     /// `online`, `joining` (no inventory yet), `leaving`, `away` (after an orderly shutdown; holds nothing), `lost`,
     /// `fencing`, `fenced` or `unknown` (never heard).
     pub state: String,
-    /// Whether it is drained, and by whom.
+    /// Whether it is drained, by itself or with the cluster, and by whom.
     pub drained: Option<String>,
     /// Whether it is in maintenance, by itself or with the cluster.
     #[serde(default)]

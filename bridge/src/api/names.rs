@@ -102,7 +102,7 @@ pub fn supposed(
     let one = |name: &String| match what {
         "lose" => Ok(Suppose::Lost(node(picture, name)?)),
         "drain" | "undrain" => {
-            let (node, drained) = (node(picture, name)?, what == "drain");
+            let (node, drained) = (place(name)?, what == "drain");
             Ok(Suppose::Asked(Wish::SetDrained { node, drained, by: by.clone() }))
         }
         "maintain" => {
@@ -200,7 +200,7 @@ mod tests {
             (ask("lose", &["n1", "n1"], "", ""), vec![Suppose::Lost(NodeId(1))]),
             (
                 ask("undrain", &["n1"], "", ""),
-                vec![Suppose::Asked(Wish::SetDrained { node: NodeId(1), drained: false, by: by() })],
+                vec![Suppose::Asked(Wish::SetDrained { node: Some(NodeId(1)), drained: false, by: by() })],
             ),
             (
                 ask("unmaintain", &["", "n1", "db"], "", ""),

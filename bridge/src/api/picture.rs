@@ -76,6 +76,7 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         fences_closed: view.closed_fence_lines(),
         links,
         maintenance: view.maintenance(),
+        drained: state.drained.clone(),
         alarms: view.alarms(&flaws),
         findings: Some(view.findings(&flaws)),
         memory: None,

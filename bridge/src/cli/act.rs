@@ -19,6 +19,8 @@ const STEP: Duration = Duration::from_secs(10);
 const NO_LEADER: Duration = Duration::from_millis(250);
 /// What a picture shows that nothing is on the way to change: for so long it may still change.
 const SETTLED: Duration = Duration::from_secs(2);
+/// For a node to be empty: as for a single unit's stop.
+pub(super) const DRAINED: Duration = Duration::from_secs(90);
 /// Enough of a unit's history to hold one move.
 const LINES: u64 = 20;
 
@@ -137,6 +139,19 @@ pub(super) async fn drain(bus: &Bus, node: &str, wait: &Wait) -> Result<(), Fail
         Some(text) => out::say(&text),
         None => out::say(&format!("{node}: recorded")),
     }
+    Ok(())
+}
+
+/// Nothing follows at once; and nothing at all while the whole cluster is drained.
+pub(super) async fn undrain(bus: &Bus, node: &str) -> Result<(), Failure> {
+    bus.0.undrain(node).await?;
+    let text = match bus.overview().await?.drained {
+        None => format!("{node} takes units again"),
+        Some(by) => format!(
+            "{node} is not drained by itself any more; the whole cluster is, by {by}, until `convoke undrain --cluster`"
+        ),
+    };
+    out::say(&text);
     Ok(())
 }
 

@@ -95,16 +95,32 @@ pub(super) enum Verb {
         wait: Wait,
     },
     /// Move everything away from a node and place nothing on it
+    ///
+    /// With --cluster: stop everything, in the reverse order of its start and with nothing moving on its way, and start nothing
+    /// before `convoke undrain --cluster`, whatever loses its power or boots meanwhile.
     Drain {
-        /// The node
-        node: String,
         #[command(flatten)]
-        wait: Wait,
+        whom: Whom,
+        /// Return as soon as the cluster has recorded it
+        #[arg(long)]
+        no_wait: bool,
+        /// How long to wait until it has happened; 90s if not given, 1h with --cluster
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        timeout: Option<Duration>,
     },
     /// Let a drained node take units again
+    ///
+    /// With --cluster: start everything that is to run, in its order, and wait until it is active. Nodes that are drained by
+    /// themselves stay so.
     Undrain {
-        /// The node
-        node: String,
+        #[command(flatten)]
+        whom: Whom,
+        /// Return as soon as the cluster has recorded it
+        #[arg(long, conflicts_with = "node")]
+        no_wait: bool,
+        /// How long to wait until all is active
+        #[arg(long, conflicts_with = "node", default_value = "1h", value_parser = duration, value_name = "TIME")]
+        timeout: Duration,
     },
     /// Keep the cluster's hands off nodes, units, or all of it
     ///
@@ -270,13 +286,13 @@ pub(super) enum Plan {
     },
     /// Say what `convoke drain` would do
     Drain {
-        /// The node
-        node: String,
+        #[command(flatten)]
+        whom: Whom,
     },
     /// Say what `convoke undrain` would do
     Undrain {
-        /// The node
-        node: String,
+        #[command(flatten)]
+        whom: Whom,
     },
     /// Say what would happen in maintenance: what is asked for, or lost, is not followed
     Maintain {
@@ -330,6 +346,17 @@ pub(super) struct Wait {
     /// How long to wait until it has happened
     #[arg(long, default_value = "90s", value_parser = duration, value_name = "TIME")]
     pub(super) timeout: Duration,
+}
+
+/// What is drained.
+#[derive(Debug, Args)]
+pub(super) struct Whom {
+    /// The node
+    #[arg(required_unless_present = "cluster", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(super) node: Option<String>,
+    /// The whole cluster
+    #[arg(long, conflicts_with = "node")]
+    pub(super) cluster: bool,
 }
 
 /// What is in maintenance.

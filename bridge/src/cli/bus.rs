@@ -24,6 +24,8 @@ pub(super) trait Manager {
     fn move_unit(&self, unit: &str, from: &str, to: &str) -> zbus::Result<u64>;
     fn drain(&self, node: &str) -> zbus::Result<u64>;
     fn undrain(&self, node: &str) -> zbus::Result<u64>;
+    fn drain_cluster(&self) -> zbus::Result<u64>;
+    fn undrain_cluster(&self) -> zbus::Result<u64>;
     fn maintain(&self, name: &str, reason: &str) -> zbus::Result<u64>;
     fn unmaintain(&self, name: &str) -> zbus::Result<u64>;
     fn reset_failed(&self, unit: &str, node: &str) -> zbus::Result<u64>;

@@ -3,8 +3,10 @@
 //! Pure. What it calls done is what an operator would: for a stop, that the unit is proven stopped (F22).
 
 mod assembly;
+mod site;
 
 pub(super) use assembly::assembled;
+pub(super) use site::{Progress, Way, off, on};
 
 use crate::api::model::{CopyLine, FenceLine, Overview, UnitLine};
 

@@ -11,8 +11,8 @@ pub(super) async fn plan(bus: &Bus, verb: Plan, json: bool) -> Result<(), Failur
     let (what, names, from, to) = match verb {
         Plan::Now => ("now", Vec::new(), None, None),
         Plan::Lose { nodes } => ("lose", nodes, None, None),
-        Plan::Drain { node } => ("drain", vec![node], None, None),
-        Plan::Undrain { node } => ("undrain", vec![node], None, None),
+        Plan::Drain { whom } => ("drain", vec![whom.node.unwrap_or_default()], None, None),
+        Plan::Undrain { whom } => ("undrain", vec![whom.node.unwrap_or_default()], None, None),
         Plan::Maintain { what } => ("maintain", what.names(), None, None),
         Plan::Unmaintain { what } => ("unmaintain", what.names(), None, None),
         Plan::Start { units, on } => ("start", full(units)?, None, on),

@@ -27,7 +27,12 @@ fn operators_may_type_these() {
         "move db n2 --from n1 --timeout 5s",
         "move db",
         "drain n1",
+        "drain n1 --no-wait",
+        "drain --cluster --timeout 2h",
         "undrain n1",
+        "undrain --cluster --no-wait",
+        "plan drain --cluster",
+        "plan undrain n1",
         "why db --json",
         "fence",
         "fence list --json",
@@ -73,6 +78,9 @@ fn wrong_words_end_with_the_code_for_usage() {
         "start",
         "move",
         "frobnicate",
+        "drain",
+        "drain --cluster n1",
+        "undrain n1 --timeout 5s",
         "start db --timeout soon",
         "token --valid 8d",
         "token --valid 0s",
@@ -105,5 +113,13 @@ fn help_is_no_failure_and_shows_the_exit_codes() {
         if words == "help exit-codes" {
             assert!(error.to_string().contains("\n  3  no quorum"), "{error}");
         }
+    }
+}
+
+#[test]
+fn a_variable_that_is_empty_drains_nothing() {
+    for words in [["drain", ""], ["undrain", ""]] {
+        let error = Cli::try_parse_from(["convoke"].iter().chain(&words)).expect_err("no name");
+        assert_eq!(error.exit_code(), Code::Usage as i32, "{words:?}: {error}");
     }
 }

@@ -358,8 +358,8 @@ impl State {
         if node.life.as_ref().is_some_and(|life| !life.inventory) {
             return no(format!("{} has not said yet what runs on it", node.name));
         }
-        if node.drained.is_some() {
-            return no(format!("{} is drained", node.name));
+        if let Some(drained) = self.drained_text(id) {
+            return no(drained);
         }
         self.may_touch_node(id)?;
         if self.open_case(id).is_some() {

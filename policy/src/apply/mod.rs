@@ -7,6 +7,7 @@
 
 mod assembly;
 mod decisions;
+mod drain;
 mod drill;
 mod fencing;
 mod maintenance;

@@ -216,10 +216,10 @@ impl Step<'_> {
     fn fell_silent(&mut self, id: NodeId) {
         let (time, wall_ms) = (self.time, self.wall_ms);
         let drill = self.state.open_case(id).is_some_and(|(_, case)| case.drill().is_some());
-        let hands = drill || self.state.node_maintenance(id).is_some();
+        let hands = drill || self.state.node_maintenance(id).is_some() || self.state.drained_by(id).is_some();
         if let Some(node) = self.state.nodes.get_mut(&id) {
             node.lately.silent_wall_ms = Some(wall_ms);
-            if !hands && node.drained.is_none() {
+            if !hands {
                 node.lately.fell_silent(time);
             }
         }

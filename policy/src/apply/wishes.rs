@@ -263,19 +263,6 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) fn set_drained(&mut self, id: NodeId, drained: bool, by: &str) -> Result<(), Refusal> {
-        if self.node(id)?.drained.is_some() == drained {
-            return Ok(());
-        }
-        if drained {
-            self.state.may_be_asked(self.state.node_maintenance(id))?;
-        }
-        let node = self.node_mut(id)?;
-        node.drained = drained.then(|| by.into());
-        self.record(Severity::Info, Some(id), None, EventKind::NodeDrained { drained, by: by.into() });
-        Ok(())
-    }
-
     pub(super) fn reset_failed(&mut self, unit: &UnitName, node: Option<NodeId>) -> Result<(), Refusal> {
         let known = self.known_unit(unit)?;
         known.failures.retain(|id, _| node.is_some_and(|node| node != *id));

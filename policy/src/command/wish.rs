@@ -114,8 +114,8 @@ pub enum Wish {
     },
     /// `convoke drain` and `convoke undrain`.
     SetDrained {
-        /// Which node.
-        node: NodeId,
+        /// Which node; all of them, and those that join meanwhile, where none is named.
+        node: Option<NodeId>,
         /// Whether it is to be empty.
         drained: bool,
         /// Who asked.

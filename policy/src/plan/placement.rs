@@ -66,6 +66,10 @@ impl<'a> Planner<'a> {
             }
             return;
         }
+        if self.state.drained.is_some() {
+            self.rest(name);
+            return;
+        }
         if unit.permits.values().any(|permit| permit.phase == Phase::Granted && !self.state.is_lost(permit)) {
             self.coming.insert(name.clone());
         }
@@ -84,6 +88,17 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Starts nothing: the whole cluster is drained. What a lost node may still run is told, and waited for by nobody, as
+    /// the node is not needed.
+    fn rest(&mut self, name: &UnitName) {
+        self.because(name, Reason::ClusterDrained);
+        for (node, how) in self.index.running(name).iter().copied() {
+            if self.state.nodes.get(&node).is_some_and(|node| node.lost_since().is_some()) {
+                self.because(name, Reason::PossiblyRunning { node, how });
+            }
+        }
+    }
+
     /// Nodes whose files have the unit now.
     pub(super) fn offers(&self, name: &UnitName) -> impl Iterator<Item = &'a Offered<'a>> + use<'a> {
         self.index.known(name).offers.iter().filter(|offered| offered.offer.present)
@@ -96,7 +111,7 @@ impl<'a> Planner<'a> {
             *sound
                 && node.role.runs_units()
                 && node.in_session().is_some_and(|life| life.inventory)
-                && node.drained.is_none()
+                && self.state.drained_by(*id).is_none()
                 && self.state.node_maintenance(*id).is_none()
                 && definition.allows(node)
                 && !unit.holds.contains_key(id)
@@ -165,6 +180,9 @@ impl<'a> Planner<'a> {
         }
         if unit.holds.contains_key(&permit.node) {
             return Some(StopReason::Held);
+        }
+        if self.state.drained.is_some() {
+            return Some(StopReason::ClusterDrained);
         }
         if node.drained.is_some() {
             return Some(StopReason::Drained);
@@ -358,8 +376,8 @@ impl<'a> Planner<'a> {
         if let Some(fault) = self.state.presence_fault(node) {
             return alloc::format!("{} {fault}", node.name);
         }
-        if node.drained.is_some() {
-            return alloc::format!("{} is drained", node.name);
+        if let Some(drained) = self.state.drained_text(id) {
+            return drained;
         }
         if let Some(scope) = self.state.node_maintenance(id) {
             return self.state.maintenance_text(&scope);

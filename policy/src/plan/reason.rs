@@ -18,6 +18,8 @@ use crate::state::State;
 pub enum Reason {
     /// Its goal is `stopped`.
     Stopped,
+    /// The whole cluster is drained, and nothing starts.
+    ClusterDrained,
     /// It is held on a node.
     Held(NodeId),
     /// No definition of it is in force, because the offers differ or have errors.
@@ -186,6 +188,12 @@ impl Reason {
                 Some(by) => format!("its goal is `stopped`: {by}"),
                 None => "nobody has started it, and it is enabled on no node".to_string(),
             },
+            Self::ClusterDrained => {
+                format!(
+                    "the whole cluster is drained, by {}, and nothing starts",
+                    state.drained.as_deref().unwrap_or("somebody")
+                )
+            }
             Self::Held(node) => {
                 let hold = state.units.get(unit).and_then(|unit| unit.holds.get(node));
                 format!("it is held on {}: {}", name(node), hold.map_or("unknown", |hold| &hold.by))
@@ -299,6 +307,7 @@ impl Reason {
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Stopped
+            | Self::ClusterDrained
             | Self::Held(_)
             | Self::PartStopped(_)
             | Self::Maintenance { .. }
@@ -343,6 +352,7 @@ impl core::fmt::Display for StopReason {
             Self::GoalStopped => f.write_str("it was asked to stop"),
             Self::Held => f.write_str("it is held there"),
             Self::Drained => f.write_str("the node is drained"),
+            Self::ClusterDrained => f.write_str("the whole cluster is drained"),
             Self::Moved => f.write_str("it moves"),
             Self::NotAllowed => f.write_str("Nodes= does not let it run there"),
             Self::RequirementStops(unit) => write!(f, "{unit}, which it requires, stops"),

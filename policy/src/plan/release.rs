@@ -19,6 +19,7 @@ impl Reason {
         let name = |node: &NodeId| state.node_name(*node);
         match self {
             Self::Stopped => format!("convoke start {unit}"),
+            Self::ClusterDrained => "convoke undrain --cluster".to_string(),
             Self::Held(node) => format!("convoke start {unit} --on {}", name(node)),
             Self::NoDefinition if !state.is_offered(unit) => {
                 format!("give a node its drop-in, then `systemctl daemon-reload`; or `convoke forget {unit}`")

@@ -76,7 +76,7 @@ impl Planner<'_> {
             }
             let unwanted = unit.goal.wanted == Wanted::Stopped
                 || unit.holds.contains_key(&node)
-                || machine.drained.is_some()
+                || self.state.drained_by(node).is_some()
                 || !definition.allows(machine)
                 || self.belongs_elsewhere(definition, node)
                 || self.yields_to_opponent(name, unit)

@@ -74,6 +74,7 @@ impl Touched {
             | Wish::EndMaintenance { .. }
             | Wish::Configure { .. }
             | Wish::AdoptFrom { .. }
+            | Wish::SetDrained { node: None, .. }
             | Wish::Forget { .. } => self.everything = true,
             Wish::SetGoal { unit, .. }
             | Wish::StoppedByHand { unit, .. }
@@ -81,7 +82,7 @@ impl Touched {
             | Wish::Move { unit, .. }
             | Wish::ResetFailed { unit, .. }
             | Wish::Assemble { unit, .. } => self.unit(unit),
-            Wish::SetDrained { node, .. }
+            Wish::SetDrained { node: Some(node), .. }
             | Wish::VouchFenced { node, .. }
             | Wish::TestFence { node, .. }
             | Wish::ForgiveNode { node, .. }

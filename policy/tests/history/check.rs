@@ -324,7 +324,7 @@ pub(crate) fn converges(world: &World) -> Checked {
             let offer = node.offers.get(name).filter(|offer| offer.present && offer.gated);
             offer.is_some_and(|offer| offer.definition.as_ref() == Some(definition))
                 && node.in_session().is_some()
-                && node.drained.is_none()
+                && state.drained_by(*id).is_none()
                 && !unit.holds.contains_key(id)
                 && definition.allows(node)
                 && definition

@@ -61,8 +61,15 @@ impl World {
             }
             4 => Wish::SetGoal { unit, wanted: Wanted::Stopped, node: None, seen: None, by },
             5..=7 => Wish::Move { unit, from: None, to: self.rng.percent(50).then_some(node), by },
-            8 => Wish::SetDrained { node, drained: true, by },
-            9..=11 => Wish::SetDrained { node, drained: false, by },
+            8 => {
+                let node = (!self.rng.percent(20)).then_some(node);
+                Wish::SetDrained { node, drained: true, by }
+            }
+            // Of the whole cluster whenever it is drained: nothing else would happen any more.
+            9..=11 => {
+                let node = self.state.drained.is_none().then_some(node);
+                Wish::SetDrained { node, drained: false, by }
+            }
             12 if self.upkeep.percent(50) => Wish::ForgiveNode { node, by },
             12 => Wish::ResetFailed { unit, node: None },
             13 | 14 => {

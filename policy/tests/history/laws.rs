@@ -140,6 +140,16 @@ pub(crate) fn holding_back_keeps_no_unit_down(world: &World) -> Result<usize, Vi
     Ok(planned.reasons.values().filter(over).count())
 }
 
+/// While the whole cluster is drained nothing may be granted.
+pub(crate) fn a_drained_cluster_starts_nothing(world: &World) -> Checked {
+    let mut state = world.state.clone();
+    state.drained = Some("o".into());
+    match choices(&state, world.now).into_iter().find(|(_, free)| *free) {
+        Some((choice, _)) => broken(format!("{choice:?} may be granted though the cluster is drained")),
+        None => Ok(()),
+    }
+}
+
 /// Carrying plans out comes to rest, from wherever it begins, with one live permit at the most on the way's end; and where
 /// it rests nothing follows.
 pub(crate) fn a_forecast_comes_to_rest(world: &World) -> Checked {

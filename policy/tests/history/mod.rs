@@ -343,6 +343,7 @@ impl World {
         match self.checked % 48 {
             0 => laws::names_decide_nothing(self),
             16 => laws::a_stranger_moves_nobody(self),
+            24 => laws::a_drained_cluster_starts_nothing(self),
             32 => laws::a_ban_only_removes_choices(self),
             40 => laws::a_forecast_comes_to_rest(self),
             at if at % 4 == 2 => {

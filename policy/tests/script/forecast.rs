@@ -23,8 +23,9 @@ impl World {
             ["lose", names @ ..] => {
                 names.iter().map(|name| node(name).map(Suppose::Lost)).collect::<Result<_, _>>()?
             }
-            ["drain", name] => {
-                vec![Suppose::Asked(Wish::SetDrained { node: node(name)?, drained: true, by })]
+            [verb @ ("drain" | "undrain"), name] => {
+                let node = if *name == "cluster" { None } else { Some(node(name)?) };
+                vec![Suppose::Asked(Wish::SetDrained { node, drained: *verb == "drain", by })]
             }
             [verb @ ("maintain" | "unmaintain"), rest @ ..] => {
                 vec![Suppose::Asked(self.maintenance(rest, *verb == "maintain")?)]

@@ -145,8 +145,10 @@ impl World {
                 let (from, to) = (place("from"), place("to"));
                 self.wish(Wish::Move { unit: Self::unit(unit), from, to, by })
             }
-            ["drain", name] => self.wish(Wish::SetDrained { node: self.node(name)?, drained: true, by }),
-            ["undrain", name] => self.wish(Wish::SetDrained { node: self.node(name)?, drained: false, by }),
+            [verb @ ("drain" | "undrain"), name] => {
+                let node = if *name == "cluster" { None } else { Some(self.node(name)?) };
+                self.wish(Wish::SetDrained { node, drained: *verb == "drain", by })
+            }
             ["maintain", rest @ ..] => {
                 let wish = self.maintenance(rest, true)?;
                 self.wish(wish)

@@ -142,7 +142,8 @@ impl World {
                 format!("ALERT {node}: machine {machine} shows its identity")
             }
             EventKind::NodeDrained { drained, .. } => {
-                format!("{node} is {}", if *drained { "drained" } else { "not drained any more" })
+                let what = event.node.map_or("the cluster", |_| node.as_str());
+                format!("{what} is {}", if *drained { "drained" } else { "not drained any more" })
             }
             EventKind::MaintenanceBegan { scope, reason, .. } => {
                 let what = reason.as_ref().map(|what| format!(": {what}")).unwrap_or_default();

@@ -308,6 +308,9 @@ impl Cluster {
                     self.node(self.number(&node.name)).reset()?;
                 }
             }
+            if now.drained.is_some() && now.quorum {
+                self.ok(self.anybody()?, "convoke undrain --cluster --no-wait")?;
+            }
             for node in now.nodes.iter().filter(|n| n.drained.is_some() && now.quorum) {
                 self.ok(self.anybody()?, &format!("convoke undrain {}", node.name))?;
             }

@@ -24,11 +24,13 @@
 //! `CONVOKE_PART=TEXT` runs only the parts whose name contains the text; `CONVOKE_LAB_KEEP=1` leaves the nodes up.
 
 mod cluster;
+mod dice;
 mod form;
 mod gauge;
 mod identity;
 mod ledger;
 mod model;
+mod outage;
 mod package;
 mod plan;
 mod recipe;
@@ -38,12 +40,14 @@ mod wait;
 mod watch;
 
 pub use cluster::Cluster;
+pub use dice::Dice;
 pub use gauge::{Gauge, fast};
 pub use identity::Process;
 pub use ledger::Ledger;
 pub use model::{
     Alarm, Change, Copy, Fence, Link, Maintenance, NodeStatus, Overview, UnitStatus, Why, WhyReason,
 };
+pub use outage::{Outage, table};
 pub use package::package;
 pub use plan::Plan;
 pub use recipe::Recipe;

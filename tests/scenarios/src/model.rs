@@ -21,6 +21,8 @@ pub struct Overview {
     pub links: Vec<Link>,
     /// What is left alone.
     pub maintenance: Vec<Maintenance>,
+    /// Who drained the whole cluster.
+    pub drained: Option<String>,
     /// What needs somebody's eye.
     pub alarms: Vec<Alarm>,
 }

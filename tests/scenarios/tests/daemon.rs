@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use scenarios::{Cluster, Moment, Plan, Process, UnitFile, run, say};
+use scenarios::{Cluster, Dice, Moment, Plan, Process, UnitFile, run, say};
 
 const UNIT: &str = "witness.service";
 const REPLICA: &str = "witness@replica.service";
@@ -134,24 +134,12 @@ fn a_lost_wish_is_noticed() {
     assert!(!all_recorded(&all, &["start", "stop", "start"]), "the last is lost");
 }
 
-/// A small generator: the moments differ from run to run, and are printed with the seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
-
 fn killed_fifty_times(c: &Cluster) -> Result<()> {
     c.install(&UnitFile::new(WISHED).key("Replicas=1"))?;
     let units = units(c, 1)?;
     let index = c.overview()?.index;
-    let seed = std::env::var("CONVOKE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(lab::now_ns);
-    let mut dice = Dice(seed | 1);
+    let mut dice = Dice::new();
+    let seed = dice.seed();
     let load = Load::begin(c)?;
     // The history keeps 2,000 lines, which is some ten seconds of this load.
     let mut known = BTreeMap::new();

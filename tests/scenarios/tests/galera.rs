@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::ExtraFile;
-use scenarios::{Cluster, Ledger, Moment, Plan, Recipe, run, say};
+use scenarios::{Cluster, Dice, Ledger, Outage, Plan, Recipe, run, say, table};
 
 const GALERA: Recipe = Recipe { name: "galera", unit: "mariadb.service" };
 const ALL: [&str; 3] = ["n1", "n2", "n3"];
@@ -29,7 +29,7 @@ fn galera_loses_nothing_that_was_committed() -> Result<()> {
         scenario
             .part("the first formation is the operator's word, and no bootstrap by hand is taken", formed);
         scenario.part("all are stopped, and started again: who stopped last begins", stopped);
-        scenario.part("all lose power while they write: they come back by themselves", blackout);
+        scenario.part("all lose power while they write, ten times: they come back by themselves", blackout);
         scenario.part("a joiner that is killed in the midst of its copy is never first", half_copied);
         scenario.part("a member that was wiped is never first", wiped);
     })
@@ -168,22 +168,18 @@ fn stopped(c: &Cluster) -> Result<()> {
 
 fn blackout(c: &Cluster) -> Result<()> {
     up(c)?;
-    for round in 1..=2 {
-        written(c, 60)?;
-        c.lab.power_off_all()?;
-        c.lab.boot_all()?;
-        let booted = Moment::now();
-        c.wait_for("one of them is up", UP, || {
-            Ok((!c.overview()?.places(GALERA.unit).is_empty()).then_some(()))
-        })?;
-        let first = booted.elapsed();
-        all_synced(c)?;
-        say(&format!(
-            "    round {round}: the first is up {first:.1?} after the boot, all are synced after {:.1?}",
-            booted.elapsed()
-        ));
-        whole(c)?;
+    let mut dice = Dice::new();
+    let mut outages = Vec::new();
+    for round in 1..=10 {
+        written(c, 1)?;
+        std::thread::sleep(Duration::from_millis(dice.roll(4_000)));
+        let outage = Outage::of(c, &GALERA, || all_synced(c))
+            .with_context(|| format!("round {round}, seed {}", dice.seed()))?;
+        say(&format!("    round {round}: all are synced {:.1?} after the power", outage.all));
+        outages.push(outage);
+        whole(c).with_context(|| format!("round {round}, seed {}", dice.seed()))?;
     }
+    say(&table(&outages));
     Ok(())
 }
 

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::ExtraFile;
-use scenarios::{Cluster, Ledger, Moment, Plan, Recipe, run, say};
+use scenarios::{Cluster, Dice, Ledger, Outage, Plan, Recipe, run, say, table};
 
 const RABBITMQ: Recipe = Recipe { name: "rabbitmq", unit: "rabbitmq-server.service" };
 const ALL: [&str; 3] = ["n1", "n2", "n3"];
@@ -25,7 +25,7 @@ fn rabbitmq_loses_nothing_that_was_confirmed() -> Result<()> {
     run("rabbitmq", plan, |scenario| {
         scenario.part("the first formation is the operator's word; all are stopped, and started again", form);
         scenario.part(
-            "all lose power while they publish: they come back by themselves, and none is forced",
+            "all lose power while they publish, ten times: they come back by themselves, and none is forced",
             blackout,
         );
         scenario.part("one of three does not come back: one of the others begins by word", missing);
@@ -109,16 +109,22 @@ fn whole(c: &Cluster) -> Result<()> {
 
 fn blackout(c: &Cluster) -> Result<()> {
     up(c)?;
-    written(c, 60)?;
-    let index = c.overview()?.index;
-    c.lab.power_off_all()?;
-    c.lab.boot_all()?;
-    let booted = Moment::now();
-    RABBITMQ.runs_on(c, &ALL)?;
-    say(&format!("    all are up {:.1?} after the boot", booted.elapsed()));
-    let starts = RABBITMQ.starts(c, index)?;
-    ensure!(starts.len() == 3 && starts.iter().all(|start| start.ends_with("join")), "{starts:?}");
-    whole(c)
+    let mut dice = Dice::new();
+    let mut outages = Vec::new();
+    for round in 1..=10 {
+        let index = c.overview()?.index;
+        written(c, 1)?;
+        std::thread::sleep(Duration::from_millis(dice.roll(4_000)));
+        let outage = Outage::of(c, &RABBITMQ, || RABBITMQ.runs_on(c, &ALL))
+            .with_context(|| format!("round {round}, seed {}", dice.seed()))?;
+        say(&format!("    round {round}: all are up {:.1?} after the power", outage.all));
+        outages.push(outage);
+        let starts = RABBITMQ.starts(c, index)?;
+        ensure!(starts.len() == 3 && starts.iter().all(|start| start.ends_with("join")), "{starts:?}");
+        whole(c).with_context(|| format!("round {round}, seed {}", dice.seed()))?;
+    }
+    say(&table(&outages));
+    Ok(())
 }
 
 fn missing(c: &Cluster) -> Result<()> {

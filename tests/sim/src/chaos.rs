@@ -131,7 +131,7 @@ impl World {
         let Some(node) = self.sites[other].node.map(NodeId) else { return };
         let wish = match self.rng.below(3) {
             0 => Wish::Move { unit, from: None, to: Some(node), by },
-            drain => Wish::SetDrained { node, drained: drain == 1, by },
+            drain => Wish::SetDrained { node: Some(node), drained: drain == 1, by },
         };
         self.say(&format!("{wish:?}, asked on n{}", at + 1));
         if let Some(daemon) = &self.sites[at].daemon {

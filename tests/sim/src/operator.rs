@@ -155,7 +155,7 @@ pub(crate) async fn tidy(
 ) {
     let mut number = 0;
     for node in nodes {
-        let undrain = Wish::SetDrained { node: NodeId(node), drained: false, by: BY.to_owned() };
+        let undrain = Wish::SetDrained { node: Some(NodeId(node)), drained: false, by: BY.to_owned() };
         insist(&asker, &client, &mut number, undrain).await;
         // It would be held back for longer than a mending may take.
         let forgive = Wish::ForgiveNode { node: NodeId(node), by: BY.to_owned() };

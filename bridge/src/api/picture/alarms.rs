@@ -179,7 +179,7 @@ impl View<'_> {
             let ago = self.now.saturating_sub(since) / 1000;
             if self.is_away(*id, node) {
                 // Somebody drained it, or has the hands on it, and switched it off: that is no news to them.
-                if node.drained.is_some() || self.state.node_maintenance(*id).is_some() {
+                if self.state.drained_by(*id).is_some() || self.state.node_maintenance(*id).is_some() {
                     return None;
                 }
                 return Some(warning(
@@ -199,7 +199,7 @@ impl View<'_> {
             let remedy = if let Some(scope) = self.state.node_maintenance(*id) {
                 let release = self.state.maintenance_release(&scope);
                 format!("start it; in maintenance it is not fenced, and `{release}` lets the cluster act")
-            } else if node.drained.is_some() {
+            } else if self.state.drained_by(*id).is_some() {
                 format!("start it, or see that its power is off: `convoke fence confirm {}`", node.name)
             } else {
                 format!("start it, or take it out of the cluster: `convoke leave {}`", node.name)

@@ -51,8 +51,9 @@ impl View<'_> {
         if !node.role.runs_units() {
             return why(format!("{at} is a witness and runs no units"), "choose another node".to_owned());
         }
-        if let Some(by) = &node.drained {
-            return why(format!("{at} is drained by {by}"), format!("convoke undrain {at}"));
+        if let Some(release) = self.state.undrain(id) {
+            let (text, by) = (self.state.drained_text(id), self.state.drained_by(id));
+            return why(format!("{} by {}", text.unwrap_or_default(), by.unwrap_or_default()), release);
         }
         if let Some(scope) = self.state.copy_maintenance(name, id) {
             return why(self.state.maintenance_text(&scope), self.state.maintenance_release(&scope));

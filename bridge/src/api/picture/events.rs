@@ -76,6 +76,7 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::NodeLeaving => "node-leaving",
         EventKind::NodeLost => "node-lost",
         EventKind::OtherMachine { .. } => "node-duplicated",
+        // Of the whole cluster, the event names no node.
         EventKind::NodeDrained { drained: true, .. } => "node-drained",
         EventKind::NodeDrained { drained: false, .. } => "node-undrained",
         EventKind::MaintenanceBegan { .. } => "maintenance-began",
@@ -150,8 +151,13 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::OtherMachine { machine } => {
             format!("machine {machine} shows the identity of {node} and was turned away")
         }
-        EventKind::NodeDrained { drained: true, by } => format!("{node} is drained by {by}"),
-        EventKind::NodeDrained { drained: false, by } => format!("{node} takes units again, by {by}"),
+        EventKind::NodeDrained { drained, by } => {
+            let what = if event.node.is_some() { node.as_str() } else { "the whole cluster" };
+            match drained {
+                true => format!("{what} is drained by {by}"),
+                false => format!("{what} takes units again, by {by}"),
+            }
+        }
         EventKind::MaintenanceBegan { scope, by, reason } => {
             let what = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
             format!(

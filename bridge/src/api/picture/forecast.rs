@@ -165,11 +165,9 @@ fn unit_of(supposed: &Suppose) -> Option<&UnitName> {
 fn clause(state: &State, supposed: &[Suppose]) -> String {
     let one = |one: &Suppose| match one {
         Suppose::Lost(node) => format!("{} is lost", state.node_name(*node)),
-        Suppose::Asked(Wish::SetDrained { node, drained: true, .. }) => {
-            format!("{} is drained", state.node_name(*node))
-        }
-        Suppose::Asked(Wish::SetDrained { node, drained: false, .. }) => {
-            format!("{} is undrained", state.node_name(*node))
+        Suppose::Asked(Wish::SetDrained { node, drained, .. }) => {
+            let what = node.map_or_else(|| "the whole cluster".to_owned(), |node| state.node_name(node));
+            format!("{what} is {}", if *drained { "drained" } else { "undrained" })
         }
         Suppose::Asked(Wish::BeginMaintenance { scope, .. }) => state.maintenance_text(scope),
         Suppose::Asked(Wish::EndMaintenance { scope, .. }) => {

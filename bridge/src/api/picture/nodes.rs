@@ -21,7 +21,7 @@ impl View<'_> {
             }
             .to_owned(),
             state: self.node_state(id, node).to_owned(),
-            drained: node.drained.clone(),
+            drained: self.state.drained_by(id).map(str::to_owned),
             maintenance: self.state.node_maintenance(id).is_some(),
             fencing: fencing.to_owned(),
             device: self.state.fenced_by(id),

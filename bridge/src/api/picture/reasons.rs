@@ -49,9 +49,8 @@ impl View<'_> {
 #[must_use]
 pub fn remedy(state: &State, unit: &UnitName, reason: &Reason) -> String {
     let drained = |id: &NodeId| {
-        let drained = state.nodes.get(id).filter(|node| node.drained.is_some());
         let maintained = || state.node_maintenance(*id).map(|scope| state.maintenance_release(&scope));
-        drained.map(|node| format!("convoke undrain {}", node.name)).or_else(maintained)
+        state.undrain(*id).or_else(maintained)
     };
     match reason {
         Reason::Unfit { node, .. }
@@ -66,7 +65,10 @@ pub fn remedy(state: &State, unit: &UnitName, reason: &Reason) -> String {
 
 fn rank(reason: &Reason) -> u8 {
     match reason {
-        Reason::Stopped | Reason::PartStopped(_) | Reason::Maintenance { node: None, .. } => 0,
+        Reason::Stopped
+        | Reason::ClusterDrained
+        | Reason::PartStopped(_)
+        | Reason::Maintenance { node: None, .. } => 0,
         Reason::NoDefinition | Reason::NotAdopted(_) => 1,
         Reason::Stopping { stuck: Some(_), .. } => 2,
         // The fence first: it says what happens about the copy that may still run.

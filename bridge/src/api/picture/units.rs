@@ -98,7 +98,7 @@ impl View<'_> {
         let may = |id: &NodeId, node: &Node| {
             node.role.runs_units()
                 && node.in_session().is_some()
-                && node.drained.is_none()
+                && self.state.drained_by(*id).is_none()
                 && self.state.node_maintenance(*id).is_none()
                 && !unit.holds.contains_key(id)
                 && node.offers.get(name).is_some_and(|offer| offer.present)

@@ -1,3 +1,5 @@
+mod site;
+
 use super::*;
 use crate::api::model::FenceLine;
 use crate::cli::render::samples::{clustered, copy, gathering, picture, unit};

@@ -76,6 +76,7 @@ pub(in crate::cli) fn picture() -> Overview {
         fences_closed: Vec::new(),
         links: Vec::new(),
         maintenance: Vec::new(),
+        drained: None,
         alarms: Vec::new(),
         findings: Some(Vec::new()),
         memory: None,

@@ -12,6 +12,9 @@ pub(in crate::cli) fn status(picture: &Overview, style: Style) -> String {
     if !picture.maintenance.is_empty() {
         sections.push(maintenance(&picture.maintenance, style, &TimeZone::system()));
     }
+    if let Some(by) = &picture.drained {
+        sections.push(alarm(&drained(by), style));
+    }
     if !picture.alarms.is_empty() {
         let alarms: String = picture.alarms.iter().map(|alarm| self::alarm(alarm, style)).collect();
         sections.push(alarms);
@@ -73,6 +76,15 @@ pub(super) fn maintenance(lines: &[MaintenanceLine], style: Style, zone: &TimeZo
         alarm(&AlarmLine { severity, text, remedy: line.remedy.clone() }, style)
     };
     lines.iter().map(line).collect()
+}
+
+/// That the whole site is off by somebody's word, for whoever comes after that person.
+fn drained(by: &str) -> AlarmLine {
+    AlarmLine {
+        severity: "warning".to_owned(),
+        text: format!("the whole cluster is drained, by {by}: what ran stops, and nothing starts"),
+        remedy: "`convoke undrain --cluster` starts all of it again".to_owned(),
+    }
 }
 
 fn alarm(alarm: &AlarmLine, style: Style) -> String {

@@ -69,8 +69,11 @@ impl World {
                         self.reports.push((node, machine.session, machine.observed(&unit)));
                     }
                 }
+                if self.state.drained.is_some() {
+                    self.wish(Wish::SetDrained { node: None, drained: false, by: "o".into() })?;
+                }
                 if self.state.nodes.get(&node).is_some_and(|node| node.drained.is_some()) {
-                    self.wish(Wish::SetDrained { node, drained: false, by: "o".into() })?;
+                    self.wish(Wish::SetDrained { node: Some(node), drained: false, by: "o".into() })?;
                 }
             }
             let known = self.state.units.get(&unit);

@@ -117,7 +117,7 @@ fn wishes_are_told_by_what_they_lead_to() {
     let goal = |wanted| Wish::SetGoal { unit: DB.into(), wanted, node: None, seen: None, by: by() };
     let table = [
         (
-            Wish::SetDrained { node: NodeId(1), drained: true, by: by() },
+            Wish::SetDrained { node: Some(NodeId(1)), drained: true, by: by() },
             "n1 is drained",
             "db.service: active [active n1] -> active [active n2]",
             vec!["stop db.service on n1: the node is drained", "start db.service on n2"],
