@@ -105,6 +105,10 @@ impl World {
             if self.state.nodes.get(&node).is_some_and(|node| node.drained.is_some()) {
                 self.wish(Wish::SetDrained { node: Some(node), drained: false, by: "o".into() })?;
             }
+            // Otherwise it may be waited for longer than this history goes on.
+            if self.state.held_back(node, self.now).is_some() {
+                self.wish(Wish::ForgiveNode { node, by: "o".into() })?;
+            }
         }
         let unit = self.state.units.get(&name());
         let held = unit.is_some_and(|unit| !unit.holds.is_empty() || unit.goal.wanted == Wanted::Stopped);
