@@ -1,8 +1,8 @@
 //! Says in the cluster's words why a unit went down (F10).
 
 use policy::Cause;
-use units::systemd::Reading;
 use units::systemd::stops::StopCause;
+use units::systemd::{Reading, SystemState};
 
 use super::event::Look;
 
@@ -43,6 +43,10 @@ pub(super) fn meaning(stop: &StopCause, reading: &Reading, node: &str, job_over:
 
 /// What ended a run without an error while nobody listened: no job tells it, only what the unit could not do itself.
 pub(super) fn unheard(look: &Look) -> StopCause {
+    // What isolates one of these stops the bus first.
+    if look.manager == Some(SystemState::Maintenance) {
+        return StopCause::Isolate { target: "rescue.target or emergency.target".to_owned() };
+    }
     let reading = &look.reading;
     let endless =
         matches!(reading.restart.as_str(), "always" | "on-success") || reading.unit_type() == "target";

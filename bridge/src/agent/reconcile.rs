@@ -313,7 +313,7 @@ impl Agent {
 
     /// A stop that is under way already, and not ours, is why the unit stops, whatever was ordered since (S6): PID 1
     /// merges ours into it.
-    fn first_cause(&mut self, name: &UnitName, ordered: Cause, now: &Now) -> Cause {
+    pub(super) fn first_cause(&mut self, name: &UnitName, ordered: Cause, now: &Now) -> Cause {
         let Some(unit) = self.units.get(name) else { return ordered };
         // Without a permit that was acted on, what stopped was an earlier run.
         let (Some(look), Some(_)) = (&unit.look, &unit.held) else { return ordered };

@@ -20,6 +20,9 @@ use crate::session::{Asker, Pulse, QUEUE};
 
 /// Between two looks at how far the stops are. They end by their own budgets, or the node goes down.
 const LOOK: Duration = Duration::from_millis(100);
+/// With nothing left to stop, a start that fails is repeated no more often than this: PID 1 would do it five times a second,
+/// and push everything else out of the journal.
+const AGAIN: Duration = Duration::from_secs(3);
 /// PID 1 gives a start only so long; while the stops last, it is asked for more, this often and each time for longer.
 const MORE: Duration = Duration::from_secs(60);
 const MORE_LOOKS: usize = 300;
@@ -41,6 +44,7 @@ pub(super) async fn keep_lease(paths: &Paths, chain: &Chain, obstacle: &anyhow::
         }
     };
     if ending.is_empty() {
+        sleep(AGAIN).await;
         return;
     }
     error!(units = ?ending, "the lease has ended and this daemon cannot start, so OnQuorumLoss= is applied: {obstacle:#}");

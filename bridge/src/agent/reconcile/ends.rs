@@ -92,9 +92,9 @@ impl Agent {
             }
             return;
         }
-        let why = cause::start_failure(job, &look);
+        // It may have run, and been stopped before we looked.
+        let because = self.first_cause(name, Cause::StartFailed(cause::start_failure(job, &look)), now);
         let terms = self.terms(name);
-        let because = Cause::StartFailed(why);
         self.begin_release(name, Release::of(Some(token), terms, because, true));
     }
 

@@ -74,6 +74,26 @@ fn a_stop_by_hand_while_the_cluster_starts_it_is_no_failed_start() {
 }
 
 #[test]
+fn what_stops_a_unit_before_its_start_was_looked_at_is_no_failed_start() {
+    for (manager, told) in [
+        (SystemState::Running, BY_HAND),
+        (SystemState::Stopping, "look db.service; send released db.service 7 Shutdown"),
+    ] {
+        let mut lab = lab();
+        assert_eq!(lab.order(vec![view("db.service", 7, Phase::Granted)]), "start db.service 7");
+        lab.heard_of(5, "db.service", Some(JobKind::Start), true);
+        lab.ended(5, "db.service", JobResult::Done, true);
+        lab.pass(50);
+        lab.heard_of(6, "db.service", Some(JobKind::Stop), false);
+        lab.ended(6, "db.service", JobResult::Done, false);
+        let seen = Look { manager: Some(manager), ..look("db.service", down()) };
+        let release = lab.end("db.service", End::Started { job: "done".into(), look: Box::new(seen) });
+        assert!(release.starts_with("unfile db.service; stop db.service"), "{release}");
+        assert_eq!(lab.end("db.service", gone("db.service")), told);
+    }
+}
+
+#[test]
 fn a_start_that_the_system_or_another_unit_cancels_is_no_wish() {
     let mut lab = lab();
     lab.cancelled_start();
@@ -257,6 +277,13 @@ fn a_stop_by_hand_while_the_daemon_was_away_is_known_by_what_a_unit_cannot_do_it
     let mut terminated = exited();
     (terminated.reading.exec_main_code, terminated.reading.exec_main_status) = (2, 15);
     assert_eq!(away(true, terminated), BY_HAND);
+
+    let rescued = Look { manager: Some(SystemState::Maintenance), ..endless.clone() };
+    let told = away(true, rescued);
+    assert!(
+        told.ends_with("7 Propagated(\"rescue.target or emergency.target was isolated on n1\")"),
+        "{told}"
+    );
 
     endless.partners_gone = vec!["net.service".into()];
     let told = away(true, endless);
