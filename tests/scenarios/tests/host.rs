@@ -375,8 +375,10 @@ fn put_back(c: &Cluster) -> Result<()> {
     let out = c.run(home, "convoke status")?;
     ensure!(!out.ok(), "its daemon runs on: {}", out.stdout);
     c.still_runs(&unit)?;
-    c.ok(home, "systemctl stop convoked")?;
-    c.ok(1, &format!("convoke leave {name}"))?;
+    // A replica of an earlier part runs on there.
+    c.run(home, &format!("systemctl stop convoked '{REPLICA}'"))?;
+    let left = || Ok(c.run(1, &format!("convoke leave {name}"))?.ok().then_some(()));
+    c.wait_for("it can be taken out", LATE, left)?;
     c.ok(home, "rm -rf /var/lib/convoke /root/old")?;
     join_anew(c, home)?;
     c.still_runs(&unit)?;

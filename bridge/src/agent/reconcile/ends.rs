@@ -92,8 +92,12 @@ impl Agent {
             }
             return;
         }
-        // It may have run, and been stopped before we looked.
-        let because = self.first_cause(name, Cause::StartFailed(cause::start_failure(job, &look)), now);
+        // It may have run, and been stopped by a shutdown before we looked. Of nothing else is that plain: a start that failed
+        // at once leaves a job that nobody could ask what it was.
+        let because = match self.first_cause(name, Cause::Unused, now) {
+            Cause::Shutdown => Cause::Shutdown,
+            _ => Cause::StartFailed(cause::start_failure(job, &look)),
+        };
         let terms = self.terms(name);
         self.begin_release(name, Release::of(Some(token), terms, because, true));
     }

@@ -74,9 +74,9 @@ fn a_stop_by_hand_while_the_cluster_starts_it_is_no_failed_start() {
 }
 
 #[test]
-fn what_stops_a_unit_before_its_start_was_looked_at_is_no_failed_start() {
+fn a_shutdown_that_stops_a_unit_before_its_start_was_looked_at_is_no_failed_start() {
     for (manager, told) in [
-        (SystemState::Running, BY_HAND),
+        (SystemState::Running, "7 StartFailed"),
         (SystemState::Stopping, "look db.service; send released db.service 7 Shutdown"),
     ] {
         let mut lab = lab();
@@ -89,7 +89,8 @@ fn what_stops_a_unit_before_its_start_was_looked_at_is_no_failed_start() {
         let seen = Look { manager: Some(manager), ..look("db.service", down()) };
         let release = lab.end("db.service", End::Started { job: "done".into(), look: Box::new(seen) });
         assert!(release.starts_with("unfile db.service; stop db.service"), "{release}");
-        assert_eq!(lab.end("db.service", gone("db.service")), told);
+        let end = lab.end("db.service", gone("db.service"));
+        assert!(end.contains(told), "{end}");
     }
 }
 
