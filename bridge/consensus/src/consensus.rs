@@ -213,7 +213,8 @@ impl Consensus {
         machine: mpsc::Sender<MachineRequest>,
         dial: Arc<dyn Dial>,
     ) -> Result<Consensus, OpenError> {
-        let own = Hello { starts: contents.starts, mark: settings.mark, held: contents.held() };
+        let vote = contents.vote.map(|vote| (vote.leader_id.term, vote.leader_id.node_id));
+        let own = Hello { starts: contents.starts, mark: settings.mark, held: contents.held(), vote };
         let peers = Peers::new(own, std::mem::take(&mut contents.peers), writer.clone());
         let snapshot = contents.snapshot.take();
         let machine = Machine::start(machine, writer.clone(), snapshot).await.map_err(start_error)?;
@@ -315,7 +316,8 @@ impl Consensus {
     }
 
     /// Ends, with the reason, when this node can no longer take part: its store failed or was put back to an earlier
-    /// time, the owner of the state is gone, or it was shut down. The process should exit then; what it acknowledged is on disk.
+    /// time, the owner of the state is gone, or it was shut down. The process should exit then; what it acknowledged is
+    /// on disk.
     pub fn fatal(&self) -> impl Future<Output = String> + Send + 'static {
         let (mut store, mut raft) = (self.writer.failure(), self.ended.clone());
         let mut condemned = self.peers.condemned();

@@ -114,6 +114,9 @@ impl Lane {
 
 impl State {
     async fn exchange(&mut self, request: &Request, patience: Duration) -> io::Result<Reply> {
+        if self.peers.is_condemned() {
+            return Err(io::Error::other("this node's store was rolled back"));
+        }
         if self.connection.as_ref().is_some_and(|c| c.is_stuck(patience)) {
             self.connection = None;
         }

@@ -4,13 +4,14 @@
 //! little: its node may vote twice in one term and forget what it acknowledged. It cannot know; others can. So each run of a
 //! voter has a number that rises and a mark that no other run has, told to every other voter, and on every connection
 //! before anything else; whoever hears it remembers it on disk. A leader also knows how much of the log the voter has
-//! acknowledged.
+//! acknowledged to it; a later leader may have had that cut, so it says nothing of a voter that has seen one.
 //!
 //! What nobody can tell: a store put back to a time of the same run in which it was last heard, once those who led it
 //! since then have forgotten how far it was.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use openraft::async_runtime::WatchReceiver;
@@ -38,6 +39,19 @@ pub(crate) struct Hello {
     pub(crate) mark: u64,
     /// Index of the last entry that its store held when it was opened.
     pub(crate) held: Option<u64>,
+    /// Term and node of the leader that it voted for last, by then.
+    pub(crate) vote: Option<(u64, u64)>,
+}
+
+impl Hello {
+    /// What its store has forgotten of what it acknowledged to a leader (term and node): an index.
+    fn forgot(&self, leader: (u64, u64), acknowledged: u64) -> Option<String> {
+        let held = self.held.map_or(0, |index| index + 1);
+        let cut = self.vote > Some(leader);
+        (!cut && acknowledged >= held).then(|| {
+            format!("its log ends before entry {held}, and it has acknowledged entry {acknowledged}")
+        })
+    }
 }
 
 /// What is known of the others' runs. Clones share it.
@@ -50,13 +64,16 @@ struct Inner {
     known: Mutex<BTreeMap<u64, Run>>,
     /// Tells how much of the log others have acknowledged.
     raft: OnceLock<Raft>,
+    /// Set before that is on disk, and told after: from then on nothing is said or heard.
+    silenced: AtomicBool,
     condemned: watch::Sender<Option<String>>,
 }
 
 impl Peers {
     pub(crate) fn new(own: Hello, known: BTreeMap<u64, Run>, writer: Writer) -> Self {
         let (raft, condemned) = (OnceLock::new(), watch::channel(None).0);
-        Self(Arc::new(Inner { own, writer, known: Mutex::new(known), raft, condemned }))
+        let (known, silenced) = (Mutex::new(known), AtomicBool::new(false));
+        Self(Arc::new(Inner { own, writer, known, raft, silenced, condemned }))
     }
 
     /// From now on the lead counts too.
@@ -75,7 +92,10 @@ impl Peers {
         let run = Run { starts: hello.starts, mark: hello.mark };
         match self.known().get(&node) {
             Some(known) if *known == run => return Ok(Ok(())),
-            Some(known) if known.starts >= run.starts => {
+            Some(known) if known.starts == run.starts => {
+                return Ok(Err(format!("another start {} of its store was seen before", run.starts)));
+            }
+            Some(known) if known.starts > run.starts => {
                 return Ok(Err(format!(
                     "this is start {} of its store, and start {} was seen before",
                     run.starts, known.starts
@@ -83,13 +103,8 @@ impl Peers {
             }
             _ => {}
         }
-        let held = hello.held.map_or(0, |index| index + 1);
-        if let Some(acknowledged) = self.acknowledged(node)
-            && acknowledged >= held
-        {
-            return Ok(Err(format!(
-                "its log ends before entry {held}, and it has acknowledged entry {acknowledged}"
-            )));
+        if let Some(what) = self.forgotten(node, hello) {
+            return Ok(Err(what));
         }
         self.0.writer.write_and_wait(Change::Peer(node, run)).await?;
         let mut known = self.known();
@@ -102,6 +117,7 @@ impl Peers {
 
     /// Another voter says that this store was put back. It is of no use any more, now or after a restart.
     pub(crate) async fn condemned_by(&self, node: u64, what: String) {
+        self.0.silenced.store(true, Ordering::SeqCst);
         let text = format!("node {node} says: {what}");
         if let Err(error) = self.0.writer.write_and_wait(Change::RolledBack(text.clone())).await {
             tracing::error!(%error, "that the store was rolled back is not kept");
@@ -114,13 +130,37 @@ impl Peers {
         self.0.condemned.subscribe()
     }
 
-    fn acknowledged(&self, node: u64) -> Option<u64> {
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.0.silenced.load(Ordering::SeqCst)
+    }
+
+    /// What a voter has forgotten of what it acknowledged to this node, if this node leads.
+    fn forgotten(&self, node: u64, hello: Hello) -> Option<String> {
         let metrics = self.0.raft.get()?.metrics().borrow_watched().clone();
-        metrics.replication?.get(&node)?.map(|id| id.index)
+        let (leader, acknowledged) = (metrics.vote.leader_id, (*metrics.replication?.get(&node)?)?);
+        hello.forgot((leader.term, leader.node_id), acknowledged.index)
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Run>> {
         // Every change is a single insert.
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_later_leader_may_have_cut_was_not_forgotten() {
+        let hello = |held, vote| Hello { starts: 2, mark: 0, held, vote };
+        let leader = (3, 1);
+        assert_eq!(hello(Some(9), Some((3, 1))).forgot(leader, 9), None);
+        for (held, vote) in [(Some(8), Some((3, 1))), (Some(8), Some((2, 5))), (None, None)] {
+            assert!(hello(held, vote).forgot(leader, 9).is_some(), "{held:?} {vote:?}");
+        }
+        for later in [(3, 2), (4, 1)] {
+            assert_eq!(hello(Some(8), Some(later)).forgot(leader, 9), None, "{later:?}");
+        }
     }
 }

@@ -126,8 +126,8 @@ pub(crate) async fn serve(
                 continue;
             }
             Request::RolledBack(what) => return peers.condemned_by(from, what).await,
-            // A voter whose run is not known is not believed (F21).
-            _ if !greeted => return,
+            // A voter whose run is not known is not believed, nor has one that was put back a vote (F21).
+            _ if !greeted || peers.is_condemned() => return,
             body => body,
         };
         // Held until the reply is out.

@@ -8,8 +8,8 @@
 //! given back. So every permit of the first orders that is not seen running under an intact permit file counts as
 //! released: it is stopped, verified and released (again), and whatever is to run gets a newer token.
 //!
-//! Without them nothing can be told: that a start failed for want of room in `/run` least of all. So some of that room is
-//! held free from the start, in a file that goes when nothing else does, and comes back when there is room again.
+//! Without them nothing can be told: that a start failed for want of room in `/run` least of all. So a file holds some of
+//! that room from the start. It is given up for them, and made anew when there is room again.
 
 use std::collections::BTreeMap;
 use std::fs::File;

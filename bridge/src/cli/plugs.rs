@@ -23,11 +23,9 @@ pub(super) async fn ask(
     asked: &BTreeSet<(String, String)>,
 ) -> BTreeMap<(String, String), Listed> {
     let of = |(name, device): (&String, &Device)| {
-        let own = asked
-            .iter()
-            .filter(|(of, _)| of == name)
-            .filter_map(|key| Some((key.clone(), *names.get(&key.1)?)));
-        let calls: Vec<_> = own.map(|(key, node)| (key, call(name, device, node))).collect();
+        let own = asked.iter().filter(|(of, _)| of == name);
+        let calls = own.filter_map(|key| Some((key.clone(), call(name, device, *names.get(&key.1)?)?)));
+        let calls: Vec<_> = calls.collect();
         let separator = device.options.get("separator").cloned().unwrap_or_else(|| ",".to_owned());
         one_device(calls, separator)
     };
@@ -66,21 +64,10 @@ async fn list(call: &AgentCall, input: &[u8], separator: &str) -> Listed {
 }
 
 /// The call, but for the plug: what is asked for is the device.
-fn call(name: &str, device: &Device, node: NodeId) -> AgentCall {
-    let mut options = device.options.clone();
-    options.extend(device.targets.get(&node).cloned().unwrap_or_default());
-    options.retain(|option, _| fence_agents::present(option) != "plug");
-    AgentCall {
-        device: name.to_owned(),
-        agent: device.agent.clone(),
-        options,
-        secrets: device.secrets.clone(),
-        timeout_ms: device.timeout_ms,
-        at_once: device.at_once,
-        configured: 0,
-        node,
-        node_name: String::new(),
-    }
+fn call(name: &str, device: &Device, node: NodeId) -> Option<AgentCall> {
+    let mut call = AgentCall::of(name, device, node, String::new(), 0)?;
+    call.options.retain(|option, _| fence_agents::present(option) != "plug");
+    Some(call)
 }
 
 #[cfg(test)]
@@ -102,8 +89,10 @@ mod tests {
             retries: 0,
             at_once: 1,
         };
-        let inputs =
-            [1, 2].map(|id| executor::stdin(&call("pdu", &device, NodeId(id)), "list").expect("an input"));
+        let inputs = [1, 2].map(|id| {
+            let call = call("pdu", &device, NodeId(id)).expect("a target");
+            executor::stdin(&call, "list").expect("an input")
+        });
         assert_eq!(String::from_utf8_lossy(&inputs[0]), "action=list\nip=b\nsnmp_version=1\n");
         assert_eq!(inputs[0], inputs[1], "one question for both");
     }

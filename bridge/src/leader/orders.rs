@@ -80,19 +80,7 @@ impl Core {
     }
 
     fn call(&self, name: &str, device: &Device, node: NodeId) -> Option<AgentCall> {
-        let mut options = device.options.clone();
-        options.extend(device.targets.get(&node)?.clone());
-        Some(AgentCall {
-            device: name.to_owned(),
-            agent: device.agent.clone(),
-            options,
-            secrets: device.secrets.clone(),
-            timeout_ms: device.timeout_ms,
-            at_once: device.at_once,
-            configured: self.state().configured,
-            node,
-            node_name: self.state().node_name(node),
-        })
+        AgentCall::of(name, device, node, self.state().node_name(node), self.state().configured)
     }
 
     pub(super) fn book_of_state(&self) -> Book {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{CaseId, Fact, Incarnation, NodeId, NodeView, Refusal, Suppose, Token, UnitName, Wish};
+use policy::{CaseId, Device, Fact, Incarnation, NodeId, NodeView, Refusal, Suppose, Token, UnitName, Wish};
 use serde::{Deserialize, Serialize};
 
 use crate::api::model::{Forecast, Overview, UnitWhy};
@@ -178,6 +178,26 @@ pub struct AgentCall {
     pub node: NodeId,
     /// The target's name.
     pub node_name: String,
+}
+
+impl AgentCall {
+    /// Of a device for a node; `None` if the node is none of its targets.
+    #[must_use]
+    pub fn of(name: &str, device: &Device, node: NodeId, node_name: String, configured: u64) -> Option<Self> {
+        let mut options = device.options.clone();
+        options.extend(device.targets.get(&node)?.clone());
+        Some(Self {
+            device: name.to_owned(),
+            agent: device.agent.clone(),
+            options,
+            secrets: device.secrets.clone(),
+            timeout_ms: device.timeout_ms,
+            at_once: device.at_once,
+            configured,
+            node,
+            node_name,
+        })
+    }
 }
 
 /// A committed fence attempt.
