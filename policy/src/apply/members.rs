@@ -7,7 +7,6 @@ use crate::evidence::Evidence;
 use crate::name::{Incarnation, NodeId, Token, UnitName};
 use crate::permit::Permit;
 use crate::state::State;
-use crate::unit::Unit;
 
 use super::Step;
 
@@ -187,11 +186,9 @@ impl Step<'_> {
 }
 
 impl State {
-    /// A clustered service whose latest data a node may have.
-    pub(crate) fn live_last(&self, id: NodeId) -> Option<&UnitName> {
-        let has =
-            |unit: &Unit| unit.boot_up.as_ref().is_some_and(|boot_up| boot_up.members.contains_key(&id));
-        self.units.iter().find(|(_, unit)| has(unit)).map(|(name, _)| name)
+    /// A clustered service whose latest data a node may have, and its part in that.
+    pub(crate) fn live_last(&self, id: NodeId) -> Option<(&UnitName, &Member)> {
+        self.units.iter().find_map(|(name, unit)| Some((name, unit.boot_up.as_ref()?.members.get(&id)?)))
     }
 }
 

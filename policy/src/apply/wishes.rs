@@ -110,11 +110,12 @@ impl Step<'_> {
             let why = format!("{unit} is possibly running on {name}; {remedy}");
             return Err(Refusal::Impossible(why));
         }
-        if let Some(unit) = self.state.live_last(id) {
-            let why = format!(
-                "{name} was live last of {unit}, and may have its latest data; it can be taken out once another copy \
-                 is ready without it"
-            );
+        if let Some((unit, member)) = self.state.live_last(id) {
+            let remedy = match (member.ended, node.in_session()) {
+                (None, None) => format!("see that its power is off, then `convoke fence confirm {name}`"),
+                _ => "it can be taken out once another copy is ready without it".to_string(),
+            };
+            let why = format!("{name} was live last of {unit}, and may have its latest data; {remedy}");
             return Err(Refusal::Impossible(why));
         }
         if let Some(unit) = self.state.role_awaits(id, self.time) {
