@@ -23,6 +23,7 @@ mod floors;
 mod gate;
 mod gates;
 mod incarnation;
+mod looks;
 mod offer;
 mod outbox;
 mod permit;

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use units::systemd::{Signal, Systemd};
 
 use crate::agent::event::GateLook;
-use crate::agent::{chain, tasks};
+use crate::agent::{chain, looks};
 use crate::session::message::{GateAnswer, Reply, Request};
 use crate::session::{AskError, Asker, Pulse};
 
@@ -109,7 +109,7 @@ fn undecided(request: &Request) -> GateAnswer {
 pub(super) async fn gate_look(systemd: Option<&Systemd>, unit: &UnitName) -> Result<Box<GateLook>, String> {
     match systemd {
         Some(systemd) => {
-            tasks::gate_look(systemd, unit.as_str()).await.map(Box::new).map_err(|error| chain(&error))
+            looks::gate_look(systemd, unit.as_str()).await.map(Box::new).map_err(|error| chain(&error))
         }
         None => Err("PID 1 is not connected".to_owned()),
     }
