@@ -57,7 +57,7 @@ pub struct Lately {
     /// When it fell silent, one time soon after the other, oldest first. Not counted: what was asked for (a shutdown, a
     /// drill, a drain, maintenance) and what most nodes did at once.
     pub losses: Vec<Millis>,
-    /// When it came back last.
+    /// When it came back from the last of these.
     pub back_at: Millis,
     /// When its power was seen off by a fence, within the last half hour before the latest of them.
     pub fences: Vec<Millis>,
@@ -85,6 +85,14 @@ impl Lately {
             self.losses.remove(0);
         }
         self.losses.push(now);
+    }
+
+    /// It is heard again: held back from here on, if its silence counts.
+    pub(crate) fn is_back(&mut self, now: Millis) {
+        if self.losses.last().is_some_and(|at| *at > self.back_at) {
+            self.back_at = now;
+        }
+        self.silent_wall_ms = None;
     }
 
     /// What was lost since then counts no more: it was not this node's fault.

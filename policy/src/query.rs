@@ -85,10 +85,22 @@ impl State {
     /// wherever it runs, unless other replicas of the unit stay.
     #[must_use]
     pub fn stops_first(&self, unit: &UnitName, token: Token) -> Option<(UnitName, NodeId)> {
+        self.stops_first_of(unit, token, |_| true)
+    }
+
+    /// The same where other replicas are about to end too: only those of which `stays` is true count as staying.
+    pub(crate) fn stops_first_of(
+        &self,
+        unit: &UnitName,
+        token: Token,
+        stays: impl Fn(Token) -> bool,
+    ) -> Option<(UnitName, NodeId)> {
         let known = self.units.get(unit)?;
         let permit = known.permits.get(&token)?;
-        let others_stay =
-            known.permits.iter().any(|(other, p)| *other != token && !p.is_revoking() && !self.is_lost(p));
+        let stay = |(other, permit): (&Token, &Permit)| {
+            *other != token && stays(*other) && !permit.is_revoking() && !self.is_lost(permit)
+        };
+        let others_stay = known.permits.iter().any(stay);
         self.dependents(unit).find_map(|name| {
             let dependent = self.units.get(name)?;
             let beside = dependent.definition().is_some_and(|d| d.same_node_as.contains(unit));

@@ -231,8 +231,7 @@ impl Step<'_> {
 
     fn is_back(&mut self, id: NodeId) {
         if let Some(node) = self.state.nodes.get_mut(&id) {
-            node.lately.back_at = self.time;
-            node.lately.silent_wall_ms = None;
+            node.lately.is_back(self.time);
         }
     }
 

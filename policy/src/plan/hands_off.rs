@@ -46,6 +46,8 @@ impl Planner<'_> {
             if lost || how == Possibly::Stray {
                 self.because(name, Reason::PossiblyRunning { node, how });
             }
+            // It takes room, and the entry that says it is gone need not name the unit.
+            self.restless |= how == Possibly::Stray;
             if lost {
                 self.because(name, Reason::WaitsForFence { node });
             }

@@ -5,6 +5,7 @@
 //! [`crate::apply`] refuses whatever would be unsafe.
 
 mod assembly;
+mod comes_up;
 mod definitions;
 mod elect;
 mod fencing;

@@ -216,10 +216,14 @@ impl Planner<'_> {
                 if state.permit(name, token).is_none_or(Permit::is_revoking) {
                     continue;
                 }
-                let blocker = state.stops_first(name, token).or_else(|| self.stops_later_than(name));
+                let stays = |other| !tokens.contains_key(&other);
+                let blocker =
+                    state.stops_first_of(name, token, stays).or_else(|| self.stops_later_than(name));
                 if let Some((unit, node)) = blocker {
                     self.because(name, Reason::StopsFirst { unit, node });
-                    self.waits_for(node, name);
+                    if state.drained.is_none() {
+                        self.waits_for(node, name);
+                    }
                     continue;
                 }
                 if let Some(node) = stops_before(state, name, token, &tokens) {

@@ -70,7 +70,9 @@ impl<'a> Planner<'a> {
             self.rest(name);
             return;
         }
-        if unit.permits.values().any(|permit| permit.phase == Phase::Granted && !self.state.is_lost(permit)) {
+        // Nobody waits for those that join a service which is up.
+        let starts = |permit: &Permit| permit.phase == Phase::Granted && !self.state.is_lost(permit);
+        if unit.permits.values().any(starts) && !self.state.is_live(name) {
             self.coming.insert(name.clone());
         }
         if self.changing.contains_key(name) {
@@ -82,7 +84,12 @@ impl<'a> Planner<'a> {
             (Some(assembly), Some(boot_up)) => {
                 let service =
                     Service { name, unit, definition, assembly, boot_up, revision: adopted.revision };
+                let decided = self.plan.decisions.len();
                 self.assemble(&service, &suitable, wanted);
+                let decided = self.plan.decisions.len() > decided;
+                if !self.state.is_live(name) && self.comes_up(&service, decided) {
+                    self.coming.insert(name.clone());
+                }
             }
             _ => self.grant(name, unit, adopted, &suitable, wanted),
         }

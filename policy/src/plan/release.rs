@@ -17,6 +17,7 @@ impl Reason {
     #[must_use]
     pub fn release(&self, state: &State, unit: &UnitName) -> String {
         let name = |node: &NodeId| state.node_name(*node);
+        let is_silent = |id: NodeId| state.nodes.get(&id).is_some_and(|node| node.lost_since().is_some());
         match self {
             Self::Stopped => format!("convoke start {unit}"),
             Self::ClusterDrained => "convoke undrain --cluster".to_string(),
@@ -50,6 +51,12 @@ impl Reason {
             }
             Self::StopsFirst { unit: other, node } if state.copy_maintenance(other, *node).is_some() => {
                 maintenance_release(state, other, *node)
+            }
+            Self::StopsFirst { node, .. } if is_silent(*node) => {
+                format!(
+                    "the return of {0}, a proof that it is off, or your word for that: `convoke fence confirm {0}`",
+                    name(node)
+                )
             }
             Self::WaitsForFence { node } => {
                 format!(
