@@ -154,7 +154,7 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Adopt { unit, from, yes } => adopt::adopt(bus, &unit, &from, yes).await,
         Verb::Assemble { unit, said, yes, wait } => assemble::assemble(bus, &unit, &said, yes, &wait).await,
-        Verb::ResetFailed { unit, node } => act::reset_failed(bus, &unit, node.as_deref()).await,
+        Verb::ResetFailed { units, node } => act::reset_failed(bus, &units, node.as_deref()).await,
         Verb::Token { valid } => done(&bus.0.issue_token(valid).await?),
         Verb::Config { verb: Config::Show { read } } => settings::show(bus, read.json).await,
         Verb::Config { verb: Config::Diff { file } } => settings::diff(bus, &file).await,

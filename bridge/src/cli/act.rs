@@ -60,18 +60,25 @@ pub(super) async fn stop(bus: &Bus, units: &[String], wait: &Wait) -> Result<(),
     failures.end()
 }
 
-/// A node by its name, else a unit.
-pub(super) async fn reset_failed(bus: &Bus, name: &str, on: Option<&str>) -> Result<(), Failure> {
+/// Each a node by its name, else a unit.
+pub(super) async fn reset_failed(bus: &Bus, names: &[String], on: Option<&str>) -> Result<(), Failure> {
     let before = bus.confirmed().await?;
-    let node = before.nodes.iter().find(|node| node.name == name).filter(|_| on.is_none());
-    let text = match node {
-        Some(node) => forgiven(node),
-        None => format!("the failures of {} are forgotten", full(name)?),
+    let meant = |name: &String| {
+        let node = before.nodes.iter().find(|node| node.name == *name).filter(|_| on.is_none());
+        match node {
+            Some(node) => Ok((name.clone(), forgiven(node))),
+            None => full(name).map(|unit| (unit.clone(), format!("the failures of {unit} are forgotten"))),
+        }
     };
-    let name = if node.is_some() { name.to_owned() } else { full(name)? };
-    bus.0.reset_failed(&name, on.unwrap_or_default()).await?;
-    out::say(&text);
-    Ok(())
+    let named = names.iter().map(meant).collect::<Result<Vec<_>, Failure>>()?;
+    let mut failures = Failures::default();
+    for (name, text) in named {
+        match bus.0.reset_failed(&name, on.unwrap_or_default()).await {
+            Ok(_) => out::say(&text),
+            Err(error) => failures.add(error.into()),
+        }
+    }
+    failures.end()
 }
 
 fn forgiven(node: &NodeLine) -> String {

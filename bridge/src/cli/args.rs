@@ -214,10 +214,11 @@ pub(super) enum Verb {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Forget the failures of a unit, so that avoided nodes may take it again; or of a node that is held back or left off
+    /// Forget the failures of units, so that avoided nodes may take them again; or of nodes that are held back or left off
     ResetFailed {
-        /// The unit or node
-        unit: String,
+        /// Units or nodes
+        #[arg(required = true)]
+        units: Vec<String>,
         /// On this node only
         #[arg(long)]
         node: Option<String>,

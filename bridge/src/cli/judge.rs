@@ -35,11 +35,7 @@ pub(super) fn started(picture: &Overview, name: &str, on: Option<&str>) -> Verdi
     if unit.goal == "stopped" {
         return overtaken(unit, "stopped");
     }
-    if let Some(assembly) = &unit.assembly
-        && assembly.state == "gathering"
-        && !assembly.formed
-        && assembly.words.is_empty()
-    {
+    if was_never_formed(unit) {
         return Stalled(
             format!("{name} is to start, and was never formed: whose data does it begin with?"),
             format!("convoke assemble {name} --from NODE"),
@@ -56,6 +52,11 @@ pub(super) fn started(picture: &Overview, name: &str, on: Option<&str>) -> Verdi
         ),
         _ => Pending(waits_for(unit)),
     }
+}
+
+/// A clustered service of which nobody has said yet whose data it begins with.
+fn was_never_formed(unit: &UnitLine) -> bool {
+    unit.assembly.as_ref().is_some_and(|it| it.state == "gathering" && !it.formed && it.words.is_empty())
 }
 
 /// After `stop`.

@@ -1,9 +1,11 @@
 //! Whether the whole site is off, or on again.
 
-use crate::api::model::{Overview, UnitLine};
+use std::collections::BTreeSet;
+
+use crate::api::model::{CopyLine, NodeLine, Overview, UnitLine};
 
 use super::Verdict::{self, Done, Pending, Settled, Stalled, Stuck};
-use super::{active, being_fenced, find, waits_for};
+use super::{active, being_fenced, find, waits_for, was_never_formed};
 
 /// After `drain --cluster`: done is when nothing of the cluster may run anywhere.
 pub(in crate::cli) fn off(picture: &Overview) -> Verdict {
@@ -21,12 +23,15 @@ pub(in crate::cli) fn off(picture: &Overview) -> Verdict {
                 .to_owned(),
         );
     }
+    let is_silent = |node: &&NodeLine| matches!(node.state.as_str(), "lost" | "unknown" | "fencing");
+    let silent: Vec<&NodeLine> = picture.nodes.iter().filter(is_silent).collect();
+    let stops =
+        |copy: &CopyLine| copy.state == "stopping" && !silent.iter().any(|node| node.name == copy.node);
+    if let Some(unit) = left.iter().find(|unit| unit.copies.iter().any(stops)) {
+        return Pending(format!("{}: {}", unit.name, waits_for(unit)));
+    }
     // Whoever is silent holds up what stops after it too: it is what there is to mend.
-    let silent = picture
-        .nodes
-        .iter()
-        .find(|node| matches!(node.state.as_str(), "lost" | "unknown" | "fencing") && !node.units.is_empty());
-    if let Some(node) = silent {
+    if let Some(node) = silent.iter().find(|node| !node.units.is_empty()) {
         let (name, state, units) = (&node.name, &node.state, node.units.join(", "));
         return match being_fenced(picture, name) {
             Some(fence) => Pending(fence.text.clone()),
@@ -35,10 +40,6 @@ pub(in crate::cli) fn off(picture: &Overview) -> Verdict {
                 format!("start it again, or switch it off and type `convoke fence confirm {name}`"),
             ),
         };
-    }
-    let stopping = |unit: &&&UnitLine| unit.copies.iter().any(|copy| copy.state == "stopping");
-    if let Some(unit) = left.iter().find(stopping) {
-        return Pending(format!("{}: {}", unit.name, waits_for(unit)));
     }
     // Nothing but a word ends that.
     if let Some(unit) = left.iter().find(|unit| unit.maintenance) {
@@ -64,13 +65,16 @@ pub(in crate::cli) fn on(picture: &Overview) -> Verdict {
         return Done(format!("all {} units that are to run are active", wanted.len()));
     }
     let moves = |unit: &&&UnitLine| unit.copies.iter().any(|copy| copy.state != "active");
-    let down = |unit: &&&UnitLine| unit.state != "partial";
+    let down = |unit: &&&UnitLine| unit.state != "partial" && !was_never_formed(unit);
     match missing.iter().find(moves).or_else(|| missing.iter().find(down)) {
         Some(unit) => Pending(format!("{}: {}", unit.name, waits_for(unit))),
-        // All run, and some with fewer copies: a node is away, or drained by itself.
+        // All run, and some with fewer copies, as a node is away, or drained by itself; or a word is wanted.
         None => {
-            let short = missing.iter().map(|unit| {
-                format!("{} is active on {} only ({})", unit.name, active(unit).join(", "), waits_for(unit))
+            let short = missing.iter().map(|unit| match active(unit)[..] {
+                [] => format!("{} runs nowhere ({})", unit.name, waits_for(unit)),
+                ref nodes => {
+                    format!("{} is active on {} only ({})", unit.name, nodes.join(", "), waits_for(unit))
+                }
             });
             Settled(short.collect::<Vec<_>>().join("; "))
         }
@@ -79,10 +83,18 @@ pub(in crate::cli) fn on(picture: &Overview) -> Verdict {
 
 /// What has changed on the way, line by line, each of them told once.
 pub(in crate::cli) struct Progress {
-    /// Units that are on their way, and where their copies were when that was told last.
-    units: Vec<(String, Vec<String>)>,
+    units: Vec<Step>,
     done: usize,
     way: Way,
+}
+
+/// A unit that is on its way.
+struct Step {
+    unit: String,
+    /// Where its copies were when that was told last.
+    told: Vec<String>,
+    /// Where any of them ever was.
+    ever: BTreeSet<String>,
 }
 
 /// Where to.
@@ -102,19 +114,23 @@ impl Progress {
             Way::On => unit.goal == "started" && unit.state != "active",
         };
         let units = picture.units.iter().filter(counts);
-        let units = units.map(|unit| (unit.name.clone(), places(unit, way))).collect();
-        Self { units, done: 0, way }
+        let step = |unit: &UnitLine| {
+            let told = places(unit, way);
+            Step { unit: unit.name.clone(), ever: told.iter().cloned().collect(), told }
+        };
+        Self { units: units.map(step).collect(), done: 0, way }
     }
 
     /// The news since it was asked last.
     pub(in crate::cli) fn news(&mut self, picture: &Overview) -> Vec<String> {
         let (mut lines, all) = (Vec::new(), self.units.len());
-        for (name, told) in &mut self.units {
+        for Step { unit: name, told, ever } in &mut self.units {
             let Some(unit) = find(picture, name) else { continue };
             let now = places(unit, self.way);
             if now == *told {
                 continue;
             }
+            ever.extend(now.iter().cloned());
             let ended = match self.way {
                 Way::Off => now.is_empty(),
                 Way::On => unit.state == "active",
@@ -122,7 +138,10 @@ impl Progress {
             self.done += usize::from(ended);
             let count = if ended { format!("{}/{all}", self.done) } else { String::new() };
             let what = match (self.way, ended) {
-                (Way::Off, true) => format!("{name} has stopped on {}", told.join(", ")),
+                (Way::Off, true) => {
+                    let ever: Vec<&str> = ever.iter().map(String::as_str).collect();
+                    format!("{name} has stopped on {}", ever.join(", "))
+                }
                 (Way::Off, false) => format!("{name} is stopping, and still on {}", now.join(", ")),
                 (Way::On, true) => format!("{name} is active on {}", now.join(", ")),
                 (Way::On, false) => format!("{name} is starting, and active on {}", now.join(", ")),

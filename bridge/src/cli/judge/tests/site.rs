@@ -34,6 +34,12 @@ fn a_site_is_off_when_no_copy_is_left() {
     now.nodes[0].state = "lost".to_owned();
     now.nodes[0].units = vec![DB.to_owned()];
     assert!(matches!(off(&now), Stalled(text, _) if text == "n1 is lost and may still run db.service"));
+    // What goes down in order elsewhere is seen to its end first.
+    now.units.push(UnitLine {
+        reason: Some("it is stopping on n2".to_owned()),
+        ..unit(VIP, "stopping", vec![copy("n2", "stopping", 9)])
+    });
+    assert_eq!(off(&now), Pending("vip.service: it is stopping on n2".to_owned()));
 }
 
 #[test]
@@ -59,6 +65,15 @@ fn a_site_is_on_when_all_that_is_to_run_does() {
     };
     let now = undrained(vec![short]);
     assert_eq!(on(&now), Settled("db.service is active on n1 only (n3 is drained)".to_owned()));
+    // A service that nobody ever formed waits for a person, and this command does not.
+    let mut assembly = gathering();
+    assembly.formed = false;
+    let unformed = UnitLine {
+        reason: Some("it was never formed".to_owned()),
+        ..clustered("waiting", Vec::new(), assembly)
+    };
+    let now = undrained(vec![unformed]);
+    assert_eq!(on(&now), Settled("mariadb.service runs nowhere (it was never formed)".to_owned()));
     assert!(matches!(on(&drained(vec![stopped])), Stuck(..)));
 }
 
@@ -71,7 +86,7 @@ fn each_step_is_told_once() {
     assert_eq!(told.news(&now), ["         vip.service is stopping, and still on n2"]);
     assert!(told.news(&now).is_empty());
     let now = drained(vec![unit(DB, "active", both()), unit(VIP, "waiting", Vec::new())]);
-    assert_eq!(told.news(&now), ["    1/2  vip.service has stopped on n2"]);
+    assert_eq!(told.news(&now), ["    1/2  vip.service has stopped on n1, n2"]);
     let mut told = Progress::from(&now, Way::On);
     let now =
         drained(vec![unit(DB, "active", both()), unit(VIP, "starting", vec![copy("n1", "starting", 9)])]);
