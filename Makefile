@@ -10,7 +10,7 @@ help:
 	@echo 'make demo-clean   takes the demo away'
 	@echo 'make test         format, lints, docs, units, scripts, simulated clusters, and the scenarios on real nodes'
 	@echo 'make check        the part of `make test` that needs no nodes'
-	@echo 'make scenarios    the part that does; S=failover for one topic, S="galera postgresql rabbitmq" for those of real servers'
+	@echo 'make scenarios    the part that does; S=failover for one topic, S="galera postgresql rabbitmq stack" for those of real servers'
 	@echo 'make bench        the scenarios that measure, judged by the goals themselves'
 	@echo 'make soak         simulated clusters, seed after seed; tests/sim/README.md says how'
 	@echo 'make deb          the Debian package'

@@ -1,0 +1,400 @@
+//! A whole stack on three nodes: an address, proxies, Galera and RabbitMQ, and an API that needs both.
+//!
+//! Clients on all nodes send orders to the address, and keep a ledger of those that were taken; at the end of a part each of
+//! them is a row of every member of the database, once, and a message of the broker.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::ExtraFile;
+use scenarios::{Cluster, Ledger, Moment, Plan, Recipe, UnitFile, run, say};
+
+const DATABASE: Recipe = Recipe { name: "galera", unit: "mariadb.service" };
+const BROKER: Recipe = Recipe { name: "rabbitmq", unit: "rabbitmq-server.service" };
+const PROXY: &str = "haproxy.service";
+const ADDRESS: &str = "convoke-ocf@address.service";
+const API: &str = "shop-api.service";
+/// From the bottom to the top.
+const STACK: [&str; 5] = [DATABASE.unit, BROKER.unit, PROXY, ADDRESS, API];
+const ALL: [&str; 3] = ["n1", "n2", "n3"];
+const UP: Duration = Duration::from_secs(180);
+const CLIENT: &str = "/usr/local/bin/shop-client";
+
+#[test]
+fn a_stack_goes_down_and_comes_up_in_its_order() -> Result<()> {
+    let mut plan = Plan::clustered();
+    let program =
+        |path: &str, content: &[u8]| ExtraFile { path: path.into(), mode: 0o755, content: content.to_vec() };
+    plan.extra.push(program("/usr/local/bin/shop-api", include_bytes!("stack/api")));
+    plan.extra.push(program(CLIENT, include_bytes!("stack/client")));
+    plan.extra.push(ExtraFile::text("/etc/haproxy/haproxy.cfg", include_str!("stack/haproxy.cfg")));
+    run("stack", plan, |scenario| {
+        scenario.part("one command starts all of it, from the bottom to the top", started);
+        scenario.part("what fails in the middle is restarted, and nothing beside it", middle);
+        scenario.part("a proxy that cannot run takes the address to another node", elsewhere);
+        scenario.part("a stop in the middle stops what needs it, and a start brings that back", stopped);
+        scenario.part("the node with the address loses power", node_lost);
+        scenario.part("the whole site is switched off and on by one command each", site);
+        scenario.part("the whole site loses power, and comes back by itself", blackout);
+    })
+}
+
+fn ledger() -> Ledger {
+    Ledger::new("shop-ledger", CLIENT)
+}
+
+/// The files of `docs/recipes/stack.md`.
+fn configure(c: &Cluster) -> Result<()> {
+    let nodes = c.nodes();
+    let members: Vec<_> = nodes.iter().map(|node| node.address()).collect();
+    let (net, _) = members[0].rsplit_once('.').context("no IPv4 address")?;
+    let shop = format!("{net}.200");
+    for node in &nodes {
+        let (name, address, members) = (node.name(), node.address(), members.join(","));
+        let galera = format!(
+            "[galera]\nwsrep_on = ON\nwsrep_provider = /usr/lib/galera/libgalera_smm.so\nwsrep_cluster_name = shop\n\
+             wsrep_cluster_address = gcomm://{members}\nwsrep_node_name = {name}\nwsrep_node_address = {address}\n\
+             wsrep_sst_method = rsync\nbinlog_format = ROW\ninnodb_autoinc_lock_mode = 2\nbind-address = 0.0.0.0\n"
+        );
+        node.write("/etc/mysql/mariadb.conf.d/70-cluster.cnf", galera)?;
+        let mut rabbitmq = "cluster_partition_handling = pause_minority\n\
+             cluster_formation.peer_discovery_backend = classic_config\n"
+            .to_owned();
+        for (node, number) in ALL.iter().zip(1..) {
+            rabbitmq.push_str(&format!("cluster_formation.classic_config.nodes.{number} = rabbit@{node}\n"));
+        }
+        node.write("/etc/rabbitmq/rabbitmq.conf", rabbitmq)?;
+        node.run_ok(
+            "printf THESAME | install -o rabbitmq -g rabbitmq -m 0400 /dev/stdin /var/lib/rabbitmq/.erlang.cookie",
+        )?;
+        node.run_ok(&format!("grep -q ' shop$' /etc/hosts || echo '{shop} shop' >>/etc/hosts"))?;
+        let agent = format!(
+            "OCF_AGENT=ocf:heartbeat:IPaddr2\nOCF_RESKEY_ip={shop}\nOCF_RESKEY_cidr_netmask=24\n\
+             OCF_RESKEY_nic=host0\nOCF_MONITOR_INTERVAL=1s\n"
+        );
+        node.write("/etc/convoke/ocf/address.conf", agent)?;
+    }
+    Ok(())
+}
+
+/// Beside the two recipes.
+fn units() -> [UnitFile; 3] {
+    let proxy = UnitFile::new(PROXY)
+        .key("Replicas=all")
+        .key("After=mariadb.service rabbitmq-server.service")
+        // A proxy that is down here is tried here again by systemd, and then by the cluster after a minute.
+        .key("FailureResetSec=1min");
+    let address =
+        UnitFile::new(ADDRESS).key("SameNodeAs=haproxy.service").key("GoneExec=/usr/bin/convoke ocf gone %i");
+    let api = UnitFile::new(API)
+        .fragment(
+            "[Unit]\nDescription=Shop API\n[Service]\nExecStart=/usr/local/bin/shop-api\nRestart=on-failure\n\
+             RestartSec=200ms\nDynamicUser=yes\n",
+        )
+        .key("Replicas=2")
+        .key("Requires=mariadb.service rabbitmq-server.service")
+        .key("Wants=haproxy.service convoke-ocf@address.service")
+        .key("After=mariadb.service rabbitmq-server.service haproxy.service convoke-ocf@address.service");
+    [proxy, address, api]
+}
+
+/// Has all of it up, whatever was before.
+fn up(c: &Cluster) -> Result<()> {
+    ledger().rest(c)?;
+    if c.overview()?.state_of(API) == "unknown to the cluster" {
+        configure(c)?;
+        for recipe in [&DATABASE, &BROKER] {
+            recipe.enable(c)?;
+        }
+        for unit in units() {
+            c.install(&unit)?;
+        }
+        // What a database and a broker have of their own, once.
+        for recipe in [&DATABASE, &BROKER] {
+            recipe.start(c)?;
+            recipe.assemble(c, "--from n1")?;
+            recipe.runs_on(c, &ALL)?;
+        }
+        let tables = "CREATE DATABASE shop; \
+             CREATE TABLE shop.orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(60) NOT NULL); \
+             CREATE USER shop@\"%\" IDENTIFIED BY \"shop\"; GRANT ALL ON shop.* TO shop@\"%\"; CREATE USER haproxy@\"%\"";
+        c.ok(1, &format!("mariadb --execute='{tables}'"))?;
+        c.ok(1, "rabbitmqctl add_user shop shop && rabbitmqctl set_permissions shop '.*' '.*' '.*'")?;
+    }
+    let asked = c.anybody()?;
+    for unit in STACK {
+        c.ok(asked, &format!("convoke reset-failed {unit}"))?;
+    }
+    c.ok(asked, &format!("convoke start --no-wait {}", STACK.join(" ")))?;
+    serves(c)
+}
+
+/// Every unit runs where it should.
+fn serves(c: &Cluster) -> Result<()> {
+    c.until("the whole stack runs", UP, |now| {
+        let copies = |unit| now.places(unit).len();
+        [DATABASE.unit, BROKER.unit, PROXY].iter().all(|unit| copies(unit) == 3)
+            && copies(ADDRESS) == 1
+            && copies(API) == 2
+    })?;
+    Ok(())
+}
+
+/// Has the clients send orders until so many more were taken.
+fn sold(c: &Cluster, more: usize) -> Result<()> {
+    ledger().write(c)?;
+    taken(c, more)
+}
+
+/// Waits until so many more were taken of the clients that run.
+fn taken(c: &Cluster, more: usize) -> Result<()> {
+    let before = ledger().count(c);
+    c.wait_for("orders are taken", UP, || Ok((ledger().count(c) >= before + more).then_some(())))
+}
+
+/// Every order that was taken is in each member of the database, once, and in the broker.
+fn whole(c: &Cluster) -> Result<()> {
+    serves(c)?;
+    ledger().rest(c)?;
+    for i in 1..=3 {
+        let rows = c.wait_for(&format!("n{i} shows its rows"), UP, || {
+            let query = "SET wsrep_sync_wait = 1; SELECT name FROM shop.orders";
+            c.ok(i, &format!("mariadb --batch --skip-column-names --execute='{query}'")).map(Some)
+        })?;
+        ledger().compare(c, &format!("the database of n{i}"), &rows)?;
+    }
+    let found =
+        c.wait_for("the queue has a leader", UP, || c.ok(1, &format!("{CLIENT} --read")).map(Some))?;
+    ledger().compare(c, "the queue", &found)
+}
+
+/// Of each unit and node, which life of it PID 1 runs.
+fn lives(c: &Cluster) -> Result<BTreeMap<(String, String), String>> {
+    let mut found = BTreeMap::new();
+    for node in c.nodes() {
+        for unit in STACK {
+            let life = node.show(unit, "InvocationID")?;
+            found.insert((unit.to_owned(), node.name()), life.trim().to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Fails unless the lives that ended since are those of these units on these nodes.
+fn only(c: &Cluster, before: &BTreeMap<(String, String), String>, meant: &[(&str, &str)]) -> Result<()> {
+    let now = lives(c)?;
+    let changed: Vec<_> = before.iter().filter(|(key, life)| now.get(*key) != Some(*life)).collect();
+    let changed: Vec<(&str, &str)> =
+        changed.iter().map(|((unit, node), _)| (unit.as_str(), node.as_str())).collect();
+    ensure!(changed == meant, "other lives have ended than {meant:?}: {changed:?}");
+    Ok(())
+}
+
+/// Of each unit, when something of one kind happened to it after an index of the log.
+fn order(c: &Cluster, index: u64, kind: &str) -> Result<BTreeMap<String, Vec<u64>>> {
+    let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for event in c.events_after(index)? {
+        if let (true, Some(unit)) = (event.kind == kind, event.unit) {
+            found.entry(unit).or_default().push(event.index);
+        }
+    }
+    Ok(found)
+}
+
+/// What needs something else.
+const NEEDS: [(&str, &str); 3] = [(ADDRESS, PROXY), (API, DATABASE.unit), (API, BROKER.unit)];
+/// What merely comes after something else.
+const COMES_AFTER: [(&str, &str); 3] = [(PROXY, DATABASE.unit), (PROXY, BROKER.unit), (API, ADDRESS)];
+
+/// The starts after an index went from the bottom to the top: one copy of what is below was there before the first copy of what
+/// is above was granted.
+fn rose(c: &Cluster, index: u64, edges: &[(&str, &str)]) -> Result<()> {
+    let granted = order(c, index, "unit-granted")?;
+    let started = order(c, index, "unit-started")?;
+    let ready = order(c, index, "unit-ready")?;
+    for (upper, lower) in edges {
+        let first = granted.get(*upper).and_then(|starts| starts.first()).context("not granted")?;
+        let there = ready.get(*lower).or_else(|| started.get(*lower)).and_then(|list| list.first());
+        ensure!(
+            there.is_some_and(|there| there < first),
+            "{upper} began at {first}, {lower} was there at {there:?}"
+        );
+    }
+    Ok(())
+}
+
+/// The stops after an index went from the top to the bottom.
+fn sank(c: &Cluster, index: u64) -> Result<()> {
+    let revoked = order(c, index, "unit-revoked")?;
+    let released = order(c, index, "unit-released")?;
+    let before = [
+        (API, DATABASE.unit),
+        (API, BROKER.unit),
+        (API, PROXY),
+        (API, ADDRESS),
+        (PROXY, DATABASE.unit),
+        (PROXY, BROKER.unit),
+    ];
+    for (upper, lower) in before {
+        let gone = released.get(upper).and_then(|ends| ends.last()).context("not released")?;
+        let told = revoked.get(lower).and_then(|stops| stops.first()).context("not revoked")?;
+        ensure!(gone < told, "{lower} was to stop at {told}, {upper} had stopped at {gone}");
+    }
+    Ok(())
+}
+
+fn started(c: &Cluster) -> Result<()> {
+    up(c)?;
+    let asked = c.anybody()?;
+    c.ok(asked, &format!("convoke stop {}", STACK.join(" ")))?;
+    let index = c.overview()?.index;
+    let begun = Moment::now();
+    say(&c.ok(asked, &format!("convoke start --timeout 3min {}", STACK.join(" ")))?);
+    say(&format!("    all was up after {:.1?}", begun.elapsed()));
+    serves(c)?;
+    rose(c, index, &NEEDS)?;
+    rose(c, index, &COMES_AFTER)?;
+    sold(c, 20)?;
+    whole(c)
+}
+
+fn middle(c: &Cluster) -> Result<()> {
+    up(c)?;
+    sold(c, 20)?;
+    let address = c.overview()?.places(ADDRESS).first().map(ToString::to_string).context("no address")?;
+    let i = c.number(&address);
+    let before = lives(c)?;
+    c.ok(i, &format!("systemctl kill --kill-whom=main --signal=KILL {PROXY}"))?;
+    c.wait_for("the proxy is back", UP, || {
+        Ok((c.node(i).show(PROXY, "InvocationID")?.trim() != before[&(PROXY.to_owned(), address.clone())]
+            && c.node(i).show(PROXY, "ActiveState")?.trim() == "active")
+            .then_some(()))
+    })?;
+    sold(c, 20)?;
+    only(c, &before, &[(PROXY, &address)])?;
+    // A member of the database, on a node that takes no writes.
+    let before = lives(c)?;
+    c.ok(3, &format!("systemctl kill --kill-whom=main --signal=KILL {}", DATABASE.unit))?;
+    c.wait_for("the member is another life", UP, || {
+        Ok((lives(c)?[&(DATABASE.unit.to_owned(), "n3".to_owned())]
+            != before[&(DATABASE.unit.to_owned(), "n3".to_owned())])
+            .then_some(()))
+    })?;
+    whole(c)?;
+    only(c, &before, &[(DATABASE.unit, "n3")])?;
+    // A broker.
+    let before = lives(c)?;
+    sold(c, 20)?;
+    c.ok(2, &format!("systemctl kill --kill-whom=main --signal=KILL {}", BROKER.unit))?;
+    c.wait_for("the broker is another life", UP, || {
+        Ok((lives(c)?[&(BROKER.unit.to_owned(), "n2".to_owned())]
+            != before[&(BROKER.unit.to_owned(), "n2".to_owned())])
+            .then_some(()))
+    })?;
+    whole(c)?;
+    only(c, &before, &[(BROKER.unit, "n2")])
+}
+
+fn elsewhere(c: &Cluster) -> Result<()> {
+    up(c)?;
+    sold(c, 20)?;
+    let from = c.overview()?.places(ADDRESS).first().map(ToString::to_string).context("no address")?;
+    let i = c.number(&from);
+    c.ok(i, "mv /etc/haproxy/haproxy.cfg /etc/haproxy/away.cfg")?;
+    let index = c.overview()?.index;
+    c.ok(i, &format!("systemctl kill --kill-whom=main --signal=KILL {PROXY}"))?;
+    c.until(
+        "the address is beside another proxy",
+        UP,
+        |now| matches!(now.places(ADDRESS)[..], [node] if node != from),
+    )?;
+    sold(c, 20)?;
+    let granted = order(c, index, "unit-granted")?;
+    let others: Vec<_> = granted.keys().filter(|unit| ![PROXY, ADDRESS].contains(&unit.as_str())).collect();
+    ensure!(others.is_empty(), "these were started for it: {others:?}");
+    c.ok(i, "mv /etc/haproxy/away.cfg /etc/haproxy/haproxy.cfg")?;
+    up(c)?;
+    whole(c)
+}
+
+fn stopped(c: &Cluster) -> Result<()> {
+    up(c)?;
+    sold(c, 20)?;
+    ledger().rest(c)?;
+    let before = lives(c)?;
+    let index = c.overview()?.index;
+    let asked = c.anybody()?;
+    say(&c.ok(asked, &format!("convoke stop {}", BROKER.unit))?);
+    c.until("the API and the broker are down", UP, |now| {
+        now.places(API).is_empty() && now.places(BROKER.unit).is_empty()
+    })?;
+    let gone = order(c, index, "unit-released")?;
+    ensure!(gone[API].last() < gone[BROKER.unit].first(), "{gone:?}");
+    let now = lives(c)?;
+    for (key, life) in
+        before.iter().filter(|((unit, _), _)| [DATABASE.unit, PROXY, ADDRESS].contains(&unit.as_str()))
+    {
+        ensure!(now.get(key) == Some(life), "{key:?} was restarted");
+    }
+    c.ok(asked, &format!("convoke start --timeout 3min {}", BROKER.unit))?;
+    whole(c)
+}
+
+fn node_lost(c: &Cluster) -> Result<()> {
+    up(c)?;
+    sold(c, 20)?;
+    let lost = c.overview()?.places(ADDRESS).first().map(ToString::to_string).context("no address")?;
+    let begun = Moment::now();
+    c.node(c.number(&lost)).power_off()?;
+    c.until("the address is elsewhere", UP, |now| matches!(now.places(ADDRESS)[..], [node] if node != lost))?;
+    say(&format!("    the address was elsewhere after {:.1?}", begun.elapsed()));
+    taken(c, 20)?;
+    say(&format!("    20 more orders were taken after {:.1?}", begun.elapsed()));
+    c.until("the API has two copies", UP, |now| now.places(API).len() == 2)?;
+    c.node(c.number(&lost)).boot()?;
+    whole(c)
+}
+
+fn site(c: &Cluster) -> Result<()> {
+    up(c)?;
+    sold(c, 20)?;
+    ledger().rest(c)?;
+    let index = c.overview()?.index;
+    let begun = Moment::now();
+    say(&c.ok(2, "convoke drain --cluster")?);
+    say(&format!("    all was down after {:.1?}", begun.elapsed()));
+    sank(c, index)?;
+    c.lab.power_off_all()?;
+    c.lab.boot_all()?;
+    let index =
+        c.until("there is a quorum", UP, |now| now.quorum && ALL.iter().all(|n| now.online(n)))?.index;
+    c.always("nothing starts before the word", Duration::from_secs(5), || {
+        let now = c.overview()?;
+        Ok(STACK.iter().all(|unit| now.places(unit).is_empty()))
+    })?;
+    let begun = Moment::now();
+    say(&c.ok(3, "convoke undrain --cluster")?);
+    say(&format!("    all was up after {:.1?}", begun.elapsed()));
+    serves(c)?;
+    rose(c, index, &NEEDS)?;
+    rose(c, index, &COMES_AFTER)?;
+    sold(c, 20)?;
+    whole(c)
+}
+
+fn blackout(c: &Cluster) -> Result<()> {
+    up(c)?;
+    sold(c, 20)?;
+    let index = c.overview()?.index;
+    c.lab.power_off_all()?;
+    let power = Moment::now();
+    c.lab.boot_all()?;
+    sold(c, 1)?;
+    say(&format!("    the first order was taken {:.1?} after the power", power.elapsed()));
+    serves(c)?;
+    // A machine that boots last is not waited for by what merely comes after.
+    rose(c, index, &NEEDS)?;
+    say(&format!("    all of it ran {:.1?} after the power", power.elapsed()));
+    whole(c)
+}
