@@ -21,6 +21,8 @@ impl World {
                 return self.command(&text(3));
             }
             ["join", name, rest @ ..] => self.join(name, rest)?,
+            ["issue", token] => self.issue(token),
+            ["enroll", name, "with", token] => self.enroll(name, token, None),
             ["term", leader] => {
                 self.term += 1;
                 let (term, leader) = (self.term, self.node(leader)?);
@@ -74,6 +76,10 @@ impl World {
                 Vec::new()
             }
             ["offer", names, unit, keys @ ..] => self.offer(names, unit, keys)?,
+            ["remove", "the", "files", "of", unit, "from", name] => {
+                self.files.remove(&((*name).to_string(), Self::unit(unit)));
+                Vec::new()
+            }
             ["observed", name, unit, how @ ("running" | "gone")] => {
                 self.observed(name, unit, *how == "running")?
             }
@@ -125,6 +131,7 @@ impl World {
                 self.bring_up(unit, names, rank, identity)?
             }
             ["duties", name] => self.duties(name)?,
+            ["remembered", "of", unit] => self.remembered(unit)?,
             // Operators
             ["start", unit, rest @ ..] => self.goal(unit, Wanted::Started, rest)?,
             ["cancel", "the", "start", "of", unit, "on", name, "by", gate] => {
@@ -162,6 +169,10 @@ impl World {
             ["told", name] => self.told(name)?,
             ["left", "alone", "on", name] => self.left_alone(name)?,
             ["reset", "node", name] => self.wish(Wish::ForgiveNode { node: self.node(name)?, by }),
+            ["reset", unit, "on", name] => {
+                let node = Some(self.node(name)?);
+                self.wish(Wish::ResetFailed { unit: Self::unit(unit), node })
+            }
             ["reset", unit] => self.wish(Wish::ResetFailed { unit: Self::unit(unit), node: None }),
             ["vouch", name] => self.vouch(name, self.incarnation(name))?,
             ["vouch", name, "as", incarnation] => self.vouch(name, Incarnation::from(*incarnation))?,
@@ -204,6 +215,8 @@ impl World {
                 reasons.iter().map(line).collect()
             }
             ["check"] => self.check(),
+            ["terms", unit] => self.terms(unit),
+            ["what", "ends", "a", "permit", "of", fencing] => self.ends(fencing)?,
             ["forecast", what @ ..] => self.forecast(what)?,
             ["looks"] => self.looks(),
             ["wakes"] => {
@@ -261,28 +274,26 @@ impl World {
     }
 
     fn join(&mut self, name: &str, rest: &[&str]) -> Lines {
-        let id = format!("token-{name}");
-        let hash = "hash".to_string();
-        self.wish(Wish::IssueToken {
-            id: id.clone(),
-            secret_hash: hash.clone(),
-            valid_ms: 1_000,
-            by: "ann".into(),
-        });
+        let token = format!("token-{name}");
+        self.issue(&token);
         let role = match rest.first() {
             Some(&"witness") => Some(Role::Witness),
             Some(&"member") => Some(Role::Member),
             _ => None,
         };
-        let (name, machine) = (name.to_string(), format!("machine-{name}"));
-        Ok(self.wish(Wish::Enroll {
-            token: id,
-            secret_hash: hash,
-            name,
-            addresses: Vec::new(),
-            machine,
-            role,
-        }))
+        Ok(self.enroll(name, &token, role))
+    }
+
+    /// A token that is valid for a second.
+    fn issue(&mut self, id: &str) -> Vec<String> {
+        let (id, secret_hash) = (id.into(), "hash".into());
+        self.wish(Wish::IssueToken { id, secret_hash, valid_ms: 1_000, by: "ann".into() })
+    }
+
+    fn enroll(&mut self, name: &str, token: &str, role: Option<Role>) -> Vec<String> {
+        let (token, secret_hash) = (token.into(), "hash".into());
+        let (name, addresses, machine) = (name.into(), Vec::new(), format!("machine-{name}"));
+        self.wish(Wish::Enroll { token, secret_hash, name, addresses, machine, role })
     }
 
     fn pass(&mut self, by: &str) -> Lines {
