@@ -43,6 +43,12 @@ impl World {
             ["hello", name, "from", "machine", machine] => {
                 self.hello(name, self.incarnation(name), Some(machine))?
             }
+            ["late", "hello", name, "of", "the", "session", "before"] => {
+                let node = self.node(name)?;
+                let life = self.state.nodes.get(&node).and_then(|node| node.life.as_ref());
+                let before = life.ok_or("never heard")?.session - 1;
+                self.hello_of(name, self.incarnation(name), None, before)?
+            }
             ["shared", name, "by", machine] => {
                 let node = self.node(name)?;
                 let own = self.state.nodes.get(&node).map(|node| node.machine.clone()).unwrap_or_default();
@@ -308,8 +314,18 @@ impl World {
 
     fn hello(&mut self, name: &str, incarnation: Incarnation, machine: Option<&str>) -> Lines {
         self.session += 1;
+        self.hello_of(name, incarnation, machine, self.session)
+    }
+
+    fn hello_of(
+        &mut self,
+        name: &str,
+        incarnation: Incarnation,
+        machine: Option<&str>,
+        session: u64,
+    ) -> Lines {
         let machine = machine.map_or_else(|| format!("machine-{name}"), ToString::to_string);
-        let (node, session, term) = (self.node(name)?, self.session, self.term);
+        let (node, term) = (self.node(name)?, self.term);
         Ok(self.fact(Fact::NodeHeard { node, incarnation, session, machine, addresses: Vec::new(), term }))
     }
 
