@@ -187,6 +187,7 @@ impl World {
                 self.wish(Wish::CancelFence { node: self.node(name)?, by })
             }
             ["drills"] => self.drills(),
+            ["what", "the", "fence", "of", name, "is", "for"] => self.fence_is_for(name)?,
             ["leave", name] => self.wish(Wish::RemoveNode { node: self.node(name)?, by }),
             ["forget", unit] => self.wish(Wish::Forget { unit: Self::unit(unit), by }),
             ["adopt", unit, "from", name] => {

@@ -12,7 +12,7 @@ impl World {
         self.tokens.get(&token).map_or_else(|| format!("token {token}"), |number| format!("t{number}"))
     }
 
-    fn c(&self, case: policy::CaseId) -> String {
+    pub(super) fn c(&self, case: policy::CaseId) -> String {
         self.cases.get(&case.0).map_or_else(|| format!("case {case}"), |number| format!("case{number}"))
     }
 
