@@ -74,8 +74,8 @@ impl State {
         let mut stops = life.map(|life| life.lingering.clone()).unwrap_or_default();
         for (name, unit) in &self.units {
             let held = unit.permits.values().filter(|permit| permit.node == node && permit.must_stop());
-            let held = held.fold(0, |sum: Millis, permit| sum.saturating_add(permit.terms.stop_budget_ms));
-            if held > 0 {
+            let held = held.map(|permit| permit.terms.stop_budget_ms).reduce(Millis::saturating_add);
+            if let Some(held) = held {
                 let stop = stops.entry(name.clone()).or_default();
                 *stop = held.max(*stop);
             }

@@ -50,7 +50,7 @@ impl Step<'_> {
             (_, Phase::Running { .. }) => format!(
                 "an agent may be switching {name} off at this moment; the attempt runs to its end (`convoke fence`)"
             ),
-            (Because::Unit(unit), Phase::Wanted) if open.attempts == 0 => format!(
+            (Because::Unit(unit), Phase::Wanted) => format!(
                 "{unit} waits for {name} to be proven off; it is given up as soon as nothing does, as after \
                  `convoke stop {unit}`"
             ),

@@ -188,10 +188,9 @@ impl Step<'_> {
         }
         let settled = target.in_session().is_some() && target.quarantined_until <= self.time;
         match &case.phase {
-            Phase::Wanted if case.attempts == 0 => {}
+            Phase::Wanted => {}
             Phase::Failed { .. } if settled => {}
-            Phase::Wanted
-            | Phase::Running { .. }
+            Phase::Running { .. }
             | Phase::Failed { .. }
             | Phase::Proven { .. }
             | Phase::Cancelled { .. }

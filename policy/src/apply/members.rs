@@ -72,10 +72,10 @@ impl Step<'_> {
                 boot_up.touch(id, index);
             }
             // One that waits for others has not touched its data before it is active; an election may rest on it.
-            Some(Start::Join) if boot_up.is_gathering() => {
+            Some(Start::Join) => {
                 boot_up.touched.insert(id, index);
             }
-            Some(Start::Join) | None => boot_up.touch(id, index),
+            None => boot_up.touch(id, index),
         }
     }
 

@@ -22,6 +22,7 @@ mod wishes;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::command::{Command, Decision, Entry, Fact, Wish};
 use crate::event::{Event, EventKind, Severity};
@@ -43,11 +44,10 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Refusal> {
     if let Some(origin) = &entry.origin
         && let Some(reply) = state.replies.get(&origin.client)
     {
-        if origin.number == reply.number {
-            return reply.outcome.clone().map(|()| Vec::new());
-        }
-        if origin.number < reply.number {
-            return Err(Refusal::Outdated);
+        match origin.number.cmp(&reply.number) {
+            Ordering::Equal => return reply.outcome.clone().map(|()| Vec::new()),
+            Ordering::Less => return Err(Refusal::Outdated),
+            Ordering::Greater => {}
         }
     }
     let mut step =
@@ -57,7 +57,7 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Refusal> {
     if let Some(origin) = &entry.origin {
         let reply = Reply { number: origin.number, index: entry.index, outcome: outcome.clone() };
         state.replies.insert(origin.client.clone(), reply);
-        if state.replies.len() > CLIENTS {
+        for _ in CLIENTS..state.replies.len() {
             let oldest =
                 state.replies.iter().min_by_key(|(_, reply)| reply.index).map(|(client, _)| client.clone());
             oldest.map(|client| state.replies.remove(&client));
@@ -65,9 +65,8 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Refusal> {
     }
     outcome?;
     state.history.extend(events.iter().cloned());
-    while state.history.len() > HISTORY {
-        state.history.pop_front();
-    }
+    let surplus = state.history.len().saturating_sub(HISTORY);
+    state.history.drain(..surplus);
     Ok(events)
 }
 

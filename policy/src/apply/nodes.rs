@@ -205,7 +205,8 @@ impl Step<'_> {
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
         self.drill_fell_silent(id);
-        if self.state.fencing_held_until().is_some_and(|until| until > since) {
+        // It was lost at this moment, so what is held is held from now on.
+        if self.state.fencing_held_until().is_some() {
             let detail = String::from("most likely the leader was slow: fencing waits for one more lease");
             self.state.alarms.insert(AlarmKind::ManyLost, Alarm { wall_ms: self.wall_ms, detail });
         }

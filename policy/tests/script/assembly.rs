@@ -49,13 +49,17 @@ impl World {
         Ok(self.fact(Fact::PositionReported { node, incarnation, unit, epoch, seen, found }))
     }
 
-    /// `rank primary on a 17 h1`, `… failed no answer`; `early` began to look when nothing was known.
+    /// `rank primary on a 17 h1`, `… failed no answer`; `early` began to look when nothing was known, `at t4` when that
+    /// permit was granted. `latest` names the report's own place in the log, `ahead` one behind it.
     pub(super) fn rank(&mut self, unit: &str, name: &str, rest: &[&str]) -> Lines {
         let copy = || Some(self.token(&UnitName::from("pg.service"), self.node(name).ok()?).ok()?.index());
         let seen = match rest.last() {
             Some(&"early") => 0,
             // Before the copy of pg that runs there now was granted.
             Some(&"before") => copy().ok_or("no copy")? - 1,
+            Some(&"latest") => self.index + 1,
+            Some(&"ahead") => self.index + 2,
+            Some(token) if rest.get(rest.len() - 2) == Some(&"at") => self.token_named(token)?.index(),
             _ => self.index,
         };
         let found = match rest {
@@ -71,13 +75,20 @@ impl World {
         Ok(self.fact(Fact::RankReported { node, incarnation, unit, seen, found }))
     }
 
-    /// `ready db on a`, `ready db on a not: state 2`; `early` looked before all that is known.
+    /// `ready db on a`, `ready db on a not: state 2`; `early` looked before all that is known, `before` before the permit was
+    /// granted. `latest` names the report's own place in the log, `ahead` one behind it.
     pub(super) fn ready(&mut self, unit: &str, name: &str, rest: &[&str]) -> Lines {
         let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));
         let token = self.token(&unit, node)?;
         let member = self.boot_up(&unit)?.members.get(&node);
         let started = member.map_or(0, |member| member.token.index());
-        let seen = if rest.first() == Some(&"early") { started + 1 } else { self.index };
+        let seen = match rest.first() {
+            Some(&"early") => started + 1,
+            Some(&"before") => token.index() - 1,
+            Some(&"latest") => self.index + 1,
+            Some(&"ahead") => self.index + 2,
+            _ => self.index,
+        };
         let lacks = rest.iter().position(|word| *word == "not:").and_then(|at| rest.get(at + 1..));
         let lacks = lacks.map(|words| words.join(" "));
         Ok(self.fact(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks }))
@@ -112,6 +123,20 @@ impl World {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// The nodes of whose data anything is remembered.
+    pub(super) fn remembered(&self, unit: &str) -> Lines {
+        let boot_up = self.boot_up(&Self::unit(unit))?;
+        let joined = boot_up.formation.iter().flat_map(|formation| &formation.joined);
+        let forks = boot_up.forks.values().flat_map(|forks| forks.since.keys());
+        let words = boot_up.words.without.keys().chain(&boot_up.words.resync);
+        let nodes: BTreeSet<_> = (boot_up.members.keys().chain(boot_up.stops.keys()))
+            .chain(boot_up.touched.keys().chain(boot_up.heard.keys()))
+            .chain(boot_up.ran_before.iter().chain(&boot_up.estranged))
+            .chain(words.chain(joined).chain(forks))
+            .collect();
+        Ok(vec![nodes.into_iter().map(|id| self.name(*id)).collect::<Vec<_>>().join(" ")])
     }
 
     /// What a node's agent owes.

@@ -77,6 +77,14 @@ impl World {
         Ok(self.fact(Fact::FenceReported { case, attempt, outcome }))
     }
 
+    /// What a node is fenced for, and which unit waits for it.
+    pub(super) fn fence_is_for(&self, name: &str) -> Lines {
+        let (id, _) = self.case(self.node(name)?)?;
+        let case = self.state.cases.get(&id).ok_or("no fence case")?;
+        let waits = case.because.unit().map_or("no unit waits".into(), |unit| format!("{unit} waits"));
+        Ok(vec![format!("{}: {}; {waits}", self.c(id), case.because)])
+    }
+
     /// `drill a`, `drill a level 2`.
     pub(super) fn drill(&mut self, name: &str, rest: &[&str]) -> Lines {
         let level = match rest {

@@ -21,6 +21,8 @@ impl World {
                 return self.command(&text(3));
             }
             ["join", name, rest @ ..] => self.join(name, rest)?,
+            ["issue", token] => self.issue(token),
+            ["enroll", name, "with", token] => self.enroll(name, token, None),
             ["term", leader] => {
                 self.term += 1;
                 let (term, leader) = (self.term, self.node(leader)?);
@@ -40,6 +42,12 @@ impl World {
             ["hello", name, "as", incarnation] => self.hello(name, Incarnation::from(*incarnation), None)?,
             ["hello", name, "from", "machine", machine] => {
                 self.hello(name, self.incarnation(name), Some(machine))?
+            }
+            ["late", "hello", name, "of", "the", "session", "before"] => {
+                let node = self.node(name)?;
+                let life = self.state.nodes.get(&node).and_then(|node| node.life.as_ref());
+                let before = life.ok_or("never heard")?.session - 1;
+                self.hello_of(name, self.incarnation(name), None, before)?
             }
             ["shared", name, "by", machine] => {
                 let node = self.node(name)?;
@@ -74,6 +82,10 @@ impl World {
                 Vec::new()
             }
             ["offer", names, unit, keys @ ..] => self.offer(names, unit, keys)?,
+            ["remove", "the", "files", "of", unit, "from", name] => {
+                self.files.remove(&((*name).to_string(), Self::unit(unit)));
+                Vec::new()
+            }
             ["observed", name, unit, how @ ("running" | "gone")] => {
                 self.observed(name, unit, *how == "running")?
             }
@@ -125,6 +137,7 @@ impl World {
                 self.bring_up(unit, names, rank, identity)?
             }
             ["duties", name] => self.duties(name)?,
+            ["remembered", "of", unit] => self.remembered(unit)?,
             // Operators
             ["start", unit, rest @ ..] => self.goal(unit, Wanted::Started, rest)?,
             ["cancel", "the", "start", "of", unit, "on", name, "by", gate] => {
@@ -162,6 +175,10 @@ impl World {
             ["told", name] => self.told(name)?,
             ["left", "alone", "on", name] => self.left_alone(name)?,
             ["reset", "node", name] => self.wish(Wish::ForgiveNode { node: self.node(name)?, by }),
+            ["reset", unit, "on", name] => {
+                let node = Some(self.node(name)?);
+                self.wish(Wish::ResetFailed { unit: Self::unit(unit), node })
+            }
             ["reset", unit] => self.wish(Wish::ResetFailed { unit: Self::unit(unit), node: None }),
             ["vouch", name] => self.vouch(name, self.incarnation(name))?,
             ["vouch", name, "as", incarnation] => self.vouch(name, Incarnation::from(*incarnation))?,
@@ -170,6 +187,7 @@ impl World {
                 self.wish(Wish::CancelFence { node: self.node(name)?, by })
             }
             ["drills"] => self.drills(),
+            ["what", "the", "fence", "of", name, "is", "for"] => self.fence_is_for(name)?,
             ["leave", name] => self.wish(Wish::RemoveNode { node: self.node(name)?, by }),
             ["forget", unit] => self.wish(Wish::Forget { unit: Self::unit(unit), by }),
             ["adopt", unit, "from", name] => {
@@ -204,6 +222,8 @@ impl World {
                 reasons.iter().map(line).collect()
             }
             ["check"] => self.check(),
+            ["terms", unit] => self.terms(unit),
+            ["what", "ends", "a", "permit", "of", fencing] => self.ends(fencing)?,
             ["forecast", what @ ..] => self.forecast(what)?,
             ["looks"] => self.looks(),
             ["wakes"] => {
@@ -261,28 +281,26 @@ impl World {
     }
 
     fn join(&mut self, name: &str, rest: &[&str]) -> Lines {
-        let id = format!("token-{name}");
-        let hash = "hash".to_string();
-        self.wish(Wish::IssueToken {
-            id: id.clone(),
-            secret_hash: hash.clone(),
-            valid_ms: 1_000,
-            by: "ann".into(),
-        });
+        let token = format!("token-{name}");
+        self.issue(&token);
         let role = match rest.first() {
             Some(&"witness") => Some(Role::Witness),
             Some(&"member") => Some(Role::Member),
             _ => None,
         };
-        let (name, machine) = (name.to_string(), format!("machine-{name}"));
-        Ok(self.wish(Wish::Enroll {
-            token: id,
-            secret_hash: hash,
-            name,
-            addresses: Vec::new(),
-            machine,
-            role,
-        }))
+        Ok(self.enroll(name, &token, role))
+    }
+
+    /// A token that is valid for a second.
+    fn issue(&mut self, id: &str) -> Vec<String> {
+        let (id, secret_hash) = (id.into(), "hash".into());
+        self.wish(Wish::IssueToken { id, secret_hash, valid_ms: 1_000, by: "ann".into() })
+    }
+
+    fn enroll(&mut self, name: &str, token: &str, role: Option<Role>) -> Vec<String> {
+        let (token, secret_hash) = (token.into(), "hash".into());
+        let (name, addresses, machine) = (name.into(), Vec::new(), format!("machine-{name}"));
+        self.wish(Wish::Enroll { token, secret_hash, name, addresses, machine, role })
     }
 
     fn pass(&mut self, by: &str) -> Lines {
@@ -297,8 +315,18 @@ impl World {
 
     fn hello(&mut self, name: &str, incarnation: Incarnation, machine: Option<&str>) -> Lines {
         self.session += 1;
+        self.hello_of(name, incarnation, machine, self.session)
+    }
+
+    fn hello_of(
+        &mut self,
+        name: &str,
+        incarnation: Incarnation,
+        machine: Option<&str>,
+        session: u64,
+    ) -> Lines {
         let machine = machine.map_or_else(|| format!("machine-{name}"), ToString::to_string);
-        let (node, session, term) = (self.node(name)?, self.session, self.term);
+        let (node, term) = (self.node(name)?, self.term);
         Ok(self.fact(Fact::NodeHeard { node, incarnation, session, machine, addresses: Vec::new(), term }))
     }
 

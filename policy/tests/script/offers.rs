@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use policy::{Definition, Fencing, NodeTerm, Offer, OnQuorumLoss, Preference, Replicas, UnitName};
+use policy::{
+    Definition, Fencing, NodeTerm, Offer, OnQuorumLoss, OnStopFailure, Preference, Replicas, UnitName,
+};
 
 use super::World;
 
@@ -33,6 +35,7 @@ pub(super) fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("fencing", "required") => definition.fencing = Fencing::Required,
             ("quorumloss", "continue") => definition.on_quorum_loss = OnQuorumLoss::Continue,
             ("quorumloss", "stop") => definition.on_quorum_loss = OnQuorumLoss::Stop,
+            ("stopfailure", "block") => definition.on_stop_failure = OnStopFailure::Block,
             ("requires", list) => definition.requires = units(list),
             ("wants", list) => definition.wants = units(list),
             ("binds", list) => definition.binds_to = units(list),

@@ -1,18 +1,18 @@
 //! What happened, as golden text.
 
 use policy::{
-    Cause, Class, Decision, Event, EventKind, Evidence, FencePhase, Finding, Flaw, Life, Link, Node, NodeId,
-    Phase, Presence, Start, Token, Unit, UnitName, Wanted, Word,
+    Cause, Class, Decision, Event, EventKind, Evidence, FencePhase, Fencing, Finding, Flaw, Life, Link, Node,
+    NodeId, Phase, Presence, Severity, Start, Token, Unit, UnitName, Wanted, Word,
 };
 
-use super::World;
+use super::{Lines, World};
 
 impl World {
     pub(super) fn t(&self, token: Token) -> String {
         self.tokens.get(&token).map_or_else(|| format!("token {token}"), |number| format!("t{number}"))
     }
 
-    fn c(&self, case: policy::CaseId) -> String {
+    pub(super) fn c(&self, case: policy::CaseId) -> String {
         self.cases.get(&case.0).map_or_else(|| format!("case {case}"), |number| format!("case{number}"))
     }
 
@@ -145,12 +145,13 @@ impl World {
                 let what = event.node.map_or("the cluster", |_| node.as_str());
                 format!("{what} is {}", if *drained { "drained" } else { "not drained any more" })
             }
-            EventKind::MaintenanceBegan { scope, reason, .. } => {
+            // Of what the event says that it is about, as every list of one node's or one unit's events goes by that.
+            EventKind::MaintenanceBegan { reason, .. } => {
                 let what = reason.as_ref().map(|what| format!(": {what}")).unwrap_or_default();
-                format!("{} is in maintenance{what}", self.state.scope_name(scope))
+                format!("{} is in maintenance{what}", scope(&node, &unit))
             }
-            EventKind::MaintenanceEnded { scope, .. } => {
-                format!("{} is in maintenance no more", self.state.scope_name(scope))
+            EventKind::MaintenanceEnded { .. } => {
+                format!("{} is in maintenance no more", scope(&node, &unit))
             }
             EventKind::DefinitionAdopted => format!("{unit}: definition in force"),
             EventKind::GoalSet { wanted, by } => {
@@ -252,7 +253,10 @@ impl World {
             EventKind::WatchdogArmed { timeout_ms, .. } => {
                 format!("{node} has armed its watchdog of {timeout_ms} ms")
             }
-            EventKind::WatchdogDisarmed { why } => format!("{node} has no watchdog armed: {why}"),
+            EventKind::WatchdogDisarmed { why } => {
+                let alert = if event.severity == Severity::Alert { "ALERT " } else { "" };
+                format!("{alert}{node} has no watchdog armed: {why}")
+            }
             EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
             EventKind::NotSwitchedOn { device, why, again } => {
                 let then = if *again { "it is tried again" } else { "that is left to a person" };
@@ -266,6 +270,42 @@ impl World {
             EventKind::Configured { .. } => "configured".into(),
             EventKind::Forgotten { .. } => format!("{unit}: forgotten"),
         }
+    }
+
+    /// What a unit's permits were given on, as their nodes are told.
+    pub(super) fn terms(&self, unit: &str) -> Vec<String> {
+        let known = self.state.units.get(&Self::unit(unit));
+        let permits = known.into_iter().flat_map(|known| &known.permits);
+        let line = |(token, permit): (&Token, &policy::Permit)| {
+            let terms = &permit.terms;
+            let reset = match terms.watchdog_ms {
+                0 => String::new(),
+                ms => format!(", reset within {ms} ms"),
+            };
+            let (t, node) = (self.t(*token), self.name(permit.node));
+            format!("{t} on {node}: {:?}, {:?} without a lease{reset}", terms.fencing, terms.on_quorum_loss)
+        };
+        permits.map(line).collect()
+    }
+
+    /// What ends a permit by its `Fencing=`.
+    pub(super) fn ends(&self, fencing: &str) -> Lines {
+        let fencing = match fencing {
+            "required" => Fencing::Required,
+            "watchdog" => Fencing::Watchdog,
+            "lease" => Fencing::Lease,
+            "none" => Fencing::None,
+            other => return Err(format!("no fencing {other:?}")),
+        };
+        let all = [
+            (Evidence::Released, "a release"),
+            (Evidence::Fenced(policy::CaseId(0)), "a fence"),
+            (Evidence::Reborn, "a new life"),
+            (Evidence::Expired, "time"),
+            (Evidence::Vouched, "a word"),
+        ];
+        let ends = all.iter().filter(|(evidence, _)| evidence.satisfies(fencing));
+        Ok(vec![ends.map(|(_, text)| *text).collect::<Vec<_>>().join(", ")])
     }
 
     fn evidence(&self, evidence: Evidence) -> String {
@@ -350,6 +390,10 @@ impl World {
         }
         line
     }
+}
+
+fn scope<'a>(node: &'a str, unit: &'a str) -> &'a str {
+    [node, unit].into_iter().find(|name| !name.is_empty()).unwrap_or("the cluster")
 }
 
 fn is_number(word: &str) -> bool {
