@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use openraft::async_runtime::WatchReceiver;
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,9 @@ pub(crate) struct Peers(Arc<Inner>);
 struct Inner {
     own: Hello,
     writer: Writer,
-    known: Mutex<BTreeMap<u64, Run>>,
+    /// The last run of each other voter. Locked while one is judged, until a new one is on disk: else a second greeting of
+    /// it could be measured by what it has acknowledged since the first, and an older one be written after it.
+    known: tokio::sync::Mutex<BTreeMap<u64, Run>>,
     /// The last that each other voter said as a leader, since this one was opened.
     led: Mutex<BTreeMap<u64, Led>>,
     /// Tells how much of the log others have acknowledged.
@@ -82,7 +84,8 @@ struct Inner {
 impl Peers {
     pub(crate) fn new(own: Hello, known: BTreeMap<u64, Run>, writer: Writer) -> Self {
         let (raft, condemned) = (OnceLock::new(), watch::channel(None).0);
-        let (known, led, silenced) = (Mutex::new(known), Mutex::default(), AtomicBool::new(false));
+        let (known, led, silenced) =
+            (tokio::sync::Mutex::new(known), Mutex::default(), AtomicBool::new(false));
         Self(Arc::new(Inner { own, writer, known, led, raft, silenced, condemned }))
     }
 
@@ -116,15 +119,16 @@ impl Peers {
     /// let in.
     pub(crate) async fn judge(&self, node: u64, hello: Hello) -> io::Result<Result<(), String>> {
         let run = Run { starts: hello.starts, mark: hello.mark };
-        match self.known().get(&node) {
-            Some(known) if *known == run => return Ok(Ok(())),
-            Some(known) if known.starts == run.starts => {
+        let mut known = self.0.known.lock().await;
+        match known.get(&node) {
+            Some(last) if *last == run => return Ok(Ok(())),
+            Some(last) if last.starts == run.starts => {
                 return Ok(Err(format!("another start {} of its store was seen before", run.starts)));
             }
-            Some(known) if known.starts > run.starts => {
+            Some(last) if last.starts > run.starts => {
                 return Ok(Err(format!(
                     "this is start {} of its store, and start {} was seen before",
-                    run.starts, known.starts
+                    run.starts, last.starts
                 )));
             }
             _ => {}
@@ -133,11 +137,7 @@ impl Peers {
             return Ok(Err(what));
         }
         self.0.writer.write_and_wait(Change::Peer(node, run)).await?;
-        let mut known = self.known();
-        let newest = known.entry(node).or_insert(run);
-        if newest.starts < run.starts {
-            *newest = run;
-        }
+        known.insert(node, run);
         Ok(Ok(()))
     }
 
@@ -178,11 +178,6 @@ impl Peers {
         let Led { term, held } = *led.get(&node)?;
         hello.forgot((term, node), held, "led with")
     }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Run>> {
-        // Every change is a single insert.
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
@@ -218,5 +213,33 @@ mod tests {
         peers.judge(1, hello(2, Some(7))).await.unwrap().expect("it has what its disk had");
         let other = Hello { vote: Some((4, 2)), ..hello(3, Some(6)) };
         peers.judge(1, other).await.unwrap().expect("a later leader may have cut it");
+    }
+
+    /// What reaches the disk when `node` 1 is judged by two greetings at once, and the verdicts.
+    async fn at_once(first: u64, second: u64) -> (Vec<u64>, [Result<(), String>; 2]) {
+        let (writer, mut disk) = Writer::by_hand();
+        let written = tokio::spawn(async move {
+            let mut starts = Vec::new();
+            while let Some(Change::Peer(1, run)) = disk.next().await {
+                starts.push(run.starts);
+            }
+            starts
+        });
+        let hello = |starts| Hello { starts, mark: starts, held: None, vote: None };
+        let peers = Peers::new(hello(1), BTreeMap::from([(1, Run { starts: 1, mark: 1 })]), writer);
+        let (first, second) = tokio::join!(peers.judge(1, hello(first)), peers.judge(1, hello(second)));
+        drop(peers);
+        (written.await.unwrap(), [first.unwrap(), second.unwrap()])
+    }
+
+    #[tokio::test]
+    async fn a_run_that_greets_twice_at_once_is_judged_once() {
+        assert_eq!(at_once(2, 2).await, (vec![2], [Ok(()), Ok(())]));
+    }
+
+    #[tokio::test]
+    async fn an_older_run_that_is_heard_late_does_not_replace_the_newer_one() {
+        let late = Err("this is start 2 of its store, and start 3 was seen before".to_owned());
+        assert_eq!(at_once(3, 2).await, (vec![3], [Ok(()), late]));
     }
 }
