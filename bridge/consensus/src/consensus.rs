@@ -176,8 +176,8 @@ impl Consensus {
         let config = Arc::new(settings.config()?);
         let (path, identity) = (dir.to_owned(), identity(&settings));
         let (disk, contents) = blocking(move || Disk::open(&path, &identity)).await?;
-        let (writer, thread) =
-            Writer::start(disk).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        let (writer, thread) = Writer::start(disk, contents.held())
+            .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         let part = Self::start(&settings, config, contents, writer.clone(), machine, dial).await;
         match part {
             Ok(part) => {
@@ -202,7 +202,8 @@ impl Consensus {
     ) -> Result<Consensus, OpenError> {
         let config = Arc::new(settings.config()?);
         let contents = disk.open()?;
-        Self::start(&settings, config, contents, Writer::simulated(disk), machine, dial).await
+        let writer = Writer::simulated(disk, contents.held());
+        Self::start(&settings, config, contents, writer, machine, dial).await
     }
 
     async fn start(
@@ -221,7 +222,7 @@ impl Consensus {
         let log = LogStore::new(contents, writer.clone());
         let network = Network::new(dial.clone(), peers.clone(), settings.request_limit());
         let raft = Raft::new(settings.node, config, network, log, machine).await.map_err(start_error)?;
-        peers.led_by(raft.clone());
+        peers.lead_with(raft.clone());
         tokio::spawn(lane::introduce(raft.clone(), dial, peers.clone()));
         let (show, leadership) = watch::channel(Leadership::default());
         let (end, ended) = watch::channel(None);

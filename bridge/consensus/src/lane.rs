@@ -73,6 +73,7 @@ struct State {
 
 struct Connection {
     frames: Frames,
+    peers: Peers,
     number: u64,
     /// When the oldest request without a reply was sent. A request whose caller went away leaves its reply behind.
     waiting_since: Option<Instant>,
@@ -182,8 +183,8 @@ fn spawn_dial(dial: Arc<dyn Dial>, peers: Peers, target: u64) -> oneshot::Receiv
     tokio::spawn(async move {
         let connect = async {
             let stream = dial.dial(target).await?;
-            let mut connection = Connection::new(stream);
-            connection.greet(&peers, target).await?;
+            let mut connection = Connection::new(stream, peers);
+            connection.greet(target).await?;
             Ok(connection)
         };
         tokio::select! {
@@ -199,22 +200,22 @@ fn spawn_dial(dial: Arc<dyn Dial>, peers: Peers, target: u64) -> oneshot::Receiv
 }
 
 impl Connection {
-    fn new(stream: BoxStream) -> Self {
-        Self { frames: wire::frames(stream), number: 0, waiting_since: None }
+    fn new(stream: BoxStream, peers: Peers) -> Self {
+        Self { frames: wire::frames(stream), peers, number: 0, waiting_since: None }
     }
 
     /// Says which run of this node it is, and hears the same of the peer (F21).
-    async fn greet(&mut self, peers: &Peers, target: u64) -> io::Result<()> {
-        match self.exchange(&Request::Hello(peers.hello())).await? {
+    async fn greet(&mut self, target: u64) -> io::Result<()> {
+        match self.exchange(&Request::Hello(self.peers.hello())).await? {
             Reply::Hello(hello) => {
-                let Err(what) = peers.judge(target, hello).await? else { return Ok(()) };
+                let Err(what) = self.peers.judge(target, hello).await? else { return Ok(()) };
                 tracing::error!(peer = target, what, "its store was rolled back: it is told, and not used");
                 // It ends the connection, and answers nothing more.
                 let _ = self.exchange(&Request::RolledBack(what.clone())).await;
                 Err(io::Error::other(format!("its store was rolled back: {what}")))
             }
             Reply::RolledBack(what) => {
-                peers.condemned_by(target, what.clone()).await;
+                self.peers.condemned_by(target, what.clone()).await;
                 Err(io::Error::other(format!("this node's store was rolled back: {what}")))
             }
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the reply to a hello was none")),
@@ -229,7 +230,7 @@ impl Connection {
     async fn exchange(&mut self, request: &Request) -> io::Result<Reply> {
         self.number += 1;
         let number = self.number;
-        let frame: Bytes = wire::encode(&Numbered { number, body: request })?;
+        let frame: Bytes = wire::encode(&Numbered { number, body: request, held: self.peers.held() })?;
         self.waiting_since.get_or_insert_with(Instant::now);
         self.frames.send(frame).await?;
         loop {

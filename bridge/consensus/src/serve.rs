@@ -94,7 +94,7 @@ pub(crate) async fn serve(
     let mut greeted = false;
     while let Some(frame) = frames.next().await {
         let request = frame.and_then(|frame| wire::decode::<Numbered<Request>>(&frame));
-        let Numbered { number, body } = match request {
+        let Numbered { number, body, held } = match request {
             Ok(request) => request,
             Err(error) => {
                 tracing::debug!(peer = from, %error, "connection of a voter ended");
@@ -130,6 +130,9 @@ pub(crate) async fn serve(
             _ if !greeted || peers.is_condemned() => return,
             body => body,
         };
+        if let Request::Append(request) = &body {
+            peers.led(from, request.vote.leader_id.term, held);
+        }
         // Held until the reply is out.
         let mut mark = matches!(body, Request::Append(_)).then(|| acknowledged.sending());
         let Some(reply) = answer(&raft, body).await else { return };
@@ -144,7 +147,7 @@ pub(crate) async fn serve(
 
 /// Sends a reply; false if the connection is of no use any more.
 async fn send(frames: &mut Frames, number: u64, reply: Reply) -> bool {
-    let Ok(frame) = wire::encode(&Numbered { number, body: reply }) else { return false };
+    let Ok(frame) = wire::encode(&Numbered { number, body: reply, held: None }) else { return false };
     matches!(timeout(SEND_LIMIT, frames.send(frame)).await, Ok(Ok(())))
 }
 

@@ -37,6 +37,10 @@ const FRAME_BYTES: usize = 64 << 20;
 pub(crate) struct Numbered<T> {
     pub(crate) number: u64,
     pub(crate) body: T,
+    /// In a request: index of the last entry that is on the disk of the one who asks. A leader sends entries before
+    /// that. Older software does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

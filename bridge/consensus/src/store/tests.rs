@@ -226,7 +226,7 @@ impl StoreBuilder<Group, LogStore, Machine, TempDir> for Build {
         let dir = tempfile::tempdir().unwrap();
         disk::create(dir.path(), &identity()).unwrap();
         let (disk, contents) = open(dir.path()).unwrap();
-        let (writer, _) = Writer::start(disk).unwrap();
+        let (writer, _) = Writer::start(disk, None).unwrap();
         let (owner, mut requests) = mpsc::channel(8);
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {

@@ -7,6 +7,8 @@
 //! only a fresh start finds out.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use openraft::storage::IOFlushed;
@@ -41,29 +43,40 @@ enum Order {
 pub(crate) struct Writer {
     queue: mpsc::Sender<Order>,
     failure: watch::Receiver<Option<String>>,
+    reach: Reach,
 }
 
 impl Writer {
-    /// Starts the thread. It ends, and closes the file, when it is told to or when all writers are gone.
-    pub(crate) fn start(disk: Disk) -> io::Result<(Writer, JoinHandle<()>)> {
+    /// Starts the thread. It ends, and closes the file, when it is told to or when all writers are gone. `held` is the
+    /// last entry on disk.
+    pub(crate) fn start(disk: Disk, held: Option<u64>) -> io::Result<(Writer, JoinHandle<()>)> {
         let (queue, orders) = mpsc::channel(QUEUE);
         let (failed, failure) = watch::channel(None);
+        let reach = Reach::new(held);
+        let known = reach.clone();
         let thread = std::thread::Builder::new()
             .name("raft-store".to_owned())
-            .spawn(move || run(disk, orders, &failed))?;
-        Ok((Writer { queue, failure }, thread))
+            .spawn(move || run(disk, orders, &failed, &known))?;
+        Ok((Writer { queue, failure, reach }, thread))
     }
 
     /// Writes to a disk in memory, by a task that dies with the machine's runtime.
     #[cfg(feature = "simulated")]
-    pub(crate) fn simulated(disk: MemoryDisk) -> Writer {
+    pub(crate) fn simulated(disk: MemoryDisk, held: Option<u64>) -> Writer {
         let (queue, orders) = mpsc::channel(QUEUE);
         let (failed, failure) = watch::channel(None);
+        let reach = Reach::new(held);
+        let known = reach.clone();
         tokio::spawn(async move {
-            simulate(disk, orders).await;
+            simulate(disk, orders, &known).await;
             drop(failed);
         });
-        Writer { queue, failure }
+        Writer { queue, failure, reach }
+    }
+
+    /// Index of the last entry that is on disk, as an entry or within the snapshot.
+    pub(crate) fn held(&self) -> Option<u64> {
+        self.reach.0.load(Ordering::SeqCst).checked_sub(1)
     }
 
     /// Queues `change`; `done` hears of it in any case.
@@ -104,6 +117,31 @@ impl Done {
             }
             Done::Lazy => {}
         }
+    }
+}
+
+/// Index after the last entry that is on disk; 0 before the first. Clones share it.
+#[derive(Clone)]
+struct Reach(Arc<AtomicU64>);
+
+impl Reach {
+    fn new(held: Option<u64>) -> Self {
+        Self(Arc::new(AtomicU64::new(held.map_or(0, |index| index + 1))))
+    }
+
+    /// Where it is once `changes` are on disk. Never further than what an opening of the store would find.
+    fn after(&self, changes: &[Change]) -> u64 {
+        changes.iter().fold(self.0.load(Ordering::SeqCst), |end, change| match change {
+            Change::Append(entries) => entries.last().map_or(end, |(index, _)| index + 1),
+            Change::TruncateFrom(index) => end.min(*index),
+            Change::Purge(upto) => end.max(upto.index + 1),
+            Change::Snapshot(snapshot) => end.max(snapshot.meta.last_log_id.map_or(0, |last| last.index + 1)),
+            Change::Vote(_) | Change::Committed(_) | Change::Peer(..) | Change::RolledBack(_) => end,
+        })
+    }
+
+    fn set(&self, end: u64) {
+        self.0.store(end, Ordering::SeqCst);
     }
 }
 
@@ -153,14 +191,17 @@ impl Batch {
     }
 }
 
-fn run(disk: Disk, mut orders: mpsc::Receiver<Order>, failed: &watch::Sender<Option<String>>) {
+fn run(disk: Disk, mut orders: mpsc::Receiver<Order>, failed: &watch::Sender<Option<String>>, reach: &Reach) {
     let mut batch = Batch::default();
     while !batch.closed {
         let next = orders.blocking_recv();
         if batch.take(next, &mut orders) {
+            let end = reach.after(&batch.changes);
             if let Err(error) = disk.commit(&batch.changes) {
                 return fail(error, batch.waiting, orders, failed);
             }
+            // Before anybody hears of it: what is committed because this disk has it is told together with that.
+            reach.set(end);
             batch.written();
         }
     }
@@ -168,12 +209,14 @@ fn run(disk: Disk, mut orders: mpsc::Receiver<Order>, failed: &watch::Sender<Opt
 
 /// The same on a disk in memory, without a thread.
 #[cfg(feature = "simulated")]
-async fn simulate(disk: MemoryDisk, mut orders: mpsc::Receiver<Order>) {
+async fn simulate(disk: MemoryDisk, mut orders: mpsc::Receiver<Order>, reach: &Reach) {
     let mut batch = Batch::default();
     while !batch.closed {
         let next = orders.recv().await;
         if batch.take(next, &mut orders) {
+            let end = reach.after(&batch.changes);
             disk.commit(std::mem::take(&mut batch.changes)).await;
+            reach.set(end);
             batch.written();
         }
     }
@@ -193,5 +236,52 @@ fn fail(
     }
     while let Some(Order::Write(_, done)) = orders.blocking_recv() {
         done.tell(Err(again()));
+    }
+}
+
+/// A disk on which everything waits for a test.
+#[cfg(test)]
+pub(crate) struct ByHand(mpsc::Receiver<Order>);
+
+#[cfg(test)]
+impl Writer {
+    pub(crate) fn by_hand() -> (Writer, ByHand) {
+        let (queue, orders) = mpsc::channel(QUEUE);
+        let failure = watch::channel(None).1;
+        (Writer { queue, failure, reach: Reach::new(None) }, ByHand(orders))
+    }
+}
+
+#[cfg(test)]
+impl ByHand {
+    /// Says that the next change is on disk, once there is one.
+    pub(crate) async fn next(&mut self) -> Option<Change> {
+        let Some(Order::Write(change, done)) = self.0.recv().await else { return None };
+        done.tell(Ok(()));
+        Some(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LeaderId, LogId};
+
+    #[test]
+    fn the_disk_holds_what_is_appended_and_not_what_is_cut() {
+        let reach = Reach::new(Some(4));
+        let append = |indices: std::ops::RangeInclusive<u64>| {
+            Change::Append(indices.map(|index| (index, Vec::new())).collect())
+        };
+        for (changes, end) in [
+            (vec![], 5),
+            (vec![append(5..=7)], 8),
+            (vec![append(5..=7), Change::TruncateFrom(6)], 6),
+            (vec![Change::TruncateFrom(3), append(3..=3)], 4),
+            (vec![Change::Purge(LogId::new(LeaderId { term: 1, node_id: 1 }, 2))], 5),
+            (vec![Change::Purge(LogId::new(LeaderId { term: 1, node_id: 1 }, 9))], 10),
+        ] {
+            assert_eq!(reach.after(&changes), end, "{changes:?}");
+        }
     }
 }

@@ -90,6 +90,35 @@ async fn a_leader_knows_what_a_store_of_the_same_run_has_forgotten() {
     assert!(what.contains("it has acknowledged entry"), "{what}");
 }
 
+/// The leader's machine is put back, and no run of it was counted since: what it said of its own disk tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_knows_what_a_leader_had_on_disk() {
+    let kept = tempfile::tempdir().unwrap();
+    let mut group = Group::of_three().await;
+    let leader = group.leader().await;
+    let (near, far) = match leader.id {
+        1 => (2, 3),
+        2 => (3, 1),
+        _ => (1, 2),
+    };
+    let before = leader.propose("before").await.unwrap().index;
+    acknowledged(&leader, near, before).await;
+    acknowledged(&leader, far, before).await;
+    // Nothing is written now, so this is what a snapshot of the machine holds.
+    copy(&group.folder(leader.id), kept.path());
+    group.net.isolate(far, true);
+    leader.propose("committed without the third").await.unwrap();
+    let follower = group.nodes[&near].clone();
+    until("the follower has heard so", || follower.state.commands().len() == 2).await;
+    group.stop(leader.id).await;
+    copy(kept.path(), &group.folder(leader.id));
+    let what = is_turned_away(&mut group, leader.id).await;
+    assert!(what.contains("it led with entry"), "{what}");
+    group.net.isolate(far, false);
+    group.leader().await.propose("on").await.unwrap();
+    assert_eq!(group.settled(3).await, ["before", "committed without the third", "on"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_only_restart_are_let_in() {
     let mut group = Group::of_three().await;
