@@ -5,17 +5,19 @@
 //! alone was seen to be false, and of two feeds the first may have come back while the second was switched off.
 //! Everything goes by standard input, `action=` first, and nothing of it appears in arguments, properties or logs.
 
+mod door;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy::{FenceOutcome, Power};
-use tokio::sync::Semaphore;
 use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
 
+use crate::agent::executor::door::{Door, Doors};
 use crate::fence_agents;
 use crate::session::message::{AgentCall, FenceOrder, LookOrder, Reply, Request, SwitchOnOrder};
 use crate::session::{Asker, Lease};
@@ -41,24 +43,8 @@ pub(super) struct Executor {
     /// The unit whose end kills the agents.
     binds_to: Option<String>,
     agents: std::path::PathBuf,
-    /// What may be done through each device at a time: by its name, and by how much that is.
-    devices: Arc<Mutex<BTreeMap<(String, u32), Door>>>,
-}
-
-/// How many may use a device at a time.
-#[derive(Clone, Debug)]
-struct Door {
-    /// For everybody.
-    users: Arc<Semaphore>,
-    /// For all that can wait: of them one at a time comes before a fence, and no queue.
-    patient: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Door {
-    fn new(at_once: u32) -> Self {
-        let users = usize::try_from(at_once.max(1)).unwrap_or(1).min(Semaphore::MAX_PERMITS);
-        Self { users: Arc::new(Semaphore::new(users)), patient: Arc::default() }
-    }
+    /// What may be done through each device at a time.
+    doors: Doors,
 }
 
 /// How one call of an agent ended.
@@ -71,18 +57,18 @@ enum Called {
 
 impl Executor {
     pub(super) fn new(asker: Asker, lease: Lease, binds_to: Option<String>) -> Self {
-        Self { asker, lease, binds_to, agents: fence_agents::DIRECTORY.into(), devices: Arc::default() }
+        Self { asker, lease, binds_to, agents: fence_agents::DIRECTORY.into(), doors: Doors::default() }
     }
 
     /// Carries out an attempt; `None` if it was not begun, for want of a lease or of a confirmation.
     pub(super) async fn fence(&self, systemd: &Systemd, order: &FenceOrder) -> Option<FenceOutcome> {
         // By their names, so that two attempts never wait for each other.
-        let devices: BTreeMap<&str, Door> =
-            order.calls.iter().map(|call| (call.device.as_str(), self.door(call))).collect();
+        let devices: BTreeMap<&str, Arc<Door>> =
+            order.calls.iter().map(|call| (call.device.as_str(), self.doors.of(call))).collect();
         let level = devices.keys().copied().collect::<Vec<_>>().join(", ");
         let mut alone = Vec::new();
         for door in devices.values() {
-            alone.push(door.users.acquire().await.ok()?);
+            alone.push(door.enter().await);
         }
         // What cannot be complete is not begun: half a level that was switched off proves nothing.
         let mut steps = Vec::new();
@@ -115,9 +101,9 @@ impl Executor {
         number: u64,
     ) -> Option<Power> {
         let call = &order.call;
-        let door = self.door(call);
+        let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
-        let user = door.users.acquire().await.ok()?;
+        let user = door.enter().await;
         let spec = |action: &str| self.spec(call, action, format!("{PREFIX}on-{number}-{action}.service"));
         let (on, status) = match (spec("on"), spec("status")) {
             (Ok(on), Ok(status)) => (on, status),
@@ -131,7 +117,7 @@ impl Executor {
             Called::Exited(0, _) => {
                 // A fence of another node may come between.
                 drop(user);
-                let _user = door.users.acquire().await.ok()?;
+                let _user = door.enter().await;
                 Some(power(called(&systemd.run_transient(status).await, call)))
             }
             Called::Exited(status, said) => {
@@ -144,9 +130,9 @@ impl Executor {
     /// Looks at a node's power.
     pub(super) async fn look(&self, systemd: &Systemd, order: &LookOrder, number: u64) -> Power {
         let call = &order.call;
-        let door = self.door(call);
+        let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
-        let _user = door.users.acquire().await;
+        let _user = door.enter().await;
         let spec = match self.spec(call, "status", format!("{PREFIX}look-{number}.service")) {
             Ok(spec) => spec,
             Err(why) => return Power::Unknown(why),
@@ -172,13 +158,6 @@ impl Executor {
                 None
             }
         }
-    }
-
-    fn door(&self, call: &AgentCall) -> Door {
-        // Nothing panics while the map is locked.
-        let mut devices = self.devices.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let key = (call.device.clone(), call.at_once);
-        devices.entry(key).or_insert_with(|| Door::new(call.at_once)).clone()
     }
 
     fn spec(&self, call: &AgentCall, action: &str, name: String) -> Result<TransientSpec, String> {

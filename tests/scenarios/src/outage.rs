@@ -58,8 +58,8 @@ impl Outage {
             let mut its = granted.iter().filter(|one| one.node == event.node && one.index < event.index);
             let grant = its.next_back().context("it was granted")?;
             // Serialised: from the moment at which the copy before it was there. Else from its own permit.
-            let from = before.map_or(grant.time_ms, |before| before.time_ms.min(grant.time_ms));
-            let took = Duration::from_millis(event.time_ms.saturating_sub(from));
+            let from = before.map_or(grant.wall_ms, |before| before.wall_ms.min(grant.wall_ms));
+            let took = Duration::from_millis(event.wall_ms.saturating_sub(from));
             steps.push(took.saturating_sub(own_start(c, recipe, c.number(node))?));
             before = Some(event);
         }

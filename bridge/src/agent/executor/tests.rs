@@ -1,8 +1,10 @@
+use std::sync::Mutex;
+
 use policy::NodeId;
 
 use super::*;
 
-fn call() -> AgentCall {
+pub(super) fn call() -> AgentCall {
     AgentCall {
         device: "bmc".into(),
         agent: "fence_ipmilan".into(),
@@ -210,23 +212,6 @@ async fn what_is_called_off_in_the_midst_switches_nothing_more_off() {
     let none: Vec<(&AgentCall, TransientSpec, TransientSpec)> = Vec::new();
     let outcome = strike(none, || std::future::ready(Some(())), run).await;
     assert!(matches!(outcome, FenceOutcome::Failed(_)), "nobody says so: {outcome:?}");
-}
-
-#[tokio::test]
-async fn a_device_takes_so_many_at_a_time_and_a_fence_waits_for_one_look_at_the_most() {
-    let executor = Executor::new(Asker::new(tokio::sync::mpsc::channel(1).0), Lease::default(), None);
-    let one = executor.door(&call());
-    let look = (one.patient.lock().await, one.users.acquire().await.expect("free"));
-    let waiting = executor.door(&call());
-    assert!(waiting.patient.try_lock().is_err(), "a second look does not even queue for the device");
-    assert!(waiting.users.try_acquire().is_err(), "it takes one at a time");
-    drop(look);
-    assert!(waiting.users.try_acquire().is_ok());
-    let four = AgentCall { at_once: 4, ..call() };
-    let door = executor.door(&four);
-    let all = door.users.try_acquire_many(4).expect("four at a time");
-    assert!(executor.door(&four).users.try_acquire().is_err());
-    drop(all);
 }
 
 #[test]
