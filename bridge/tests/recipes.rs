@@ -387,14 +387,28 @@ fn galera_is_ready_when_it_is_synced_and_says_what_is_lacking() {
 fn rabbitmq_is_ready_when_it_is_booted() {
     let machine = Machine::new();
     fs::create_dir(machine.path("mnesia")).expect("made");
+    let says = |machine: &Machine| text(&machine.run("rabbitmq-ready", &[], &[]).stderr);
+    assert_eq!(says(&machine), "it is inactive");
+    machine.put("answers/rabbitmq-server.service.ActiveState", "active\n");
+    // A unit that tells systemd nothing of itself has to be asked.
+    machine.put("answers/rabbitmq-server.service.Type", "simple\n");
+    machine.put("answers/rabbitmq-server.service.StatusText", "\n");
     assert!(machine.run("rabbitmq-ready", &[], &[]).status.success());
     machine.put("answers/rabbitmq-diagnostics.status", "69");
+    assert_eq!(says(&machine), "it is not booted: it does not answer");
+    machine.put("answers/rabbitmq-diagnostics", "Asking node\nError: this command requires the node to be up\n");
+    assert_eq!(says(&machine), "it is not booted: Error: this command requires the node to be up");
+    // One that does is believed, and costs no Erlang machine.
+    machine.put("calls", "");
+    machine.put("answers/rabbitmq-server.service.Type", "notify\n");
+    assert!(machine.run("rabbitmq-ready", &[], &[]).status.success());
     machine.put("answers/rabbitmq-server.service.StatusText", "Standing by\n");
     let out = machine.run("rabbitmq-ready", &[], &[]);
     assert_eq!((out.status.code(), text(&out.stderr).trim()), (Some(1), "it is not booted: Standing by"));
+    assert!(!machine.calls().contains("rabbitmq-diagnostics"), "{}", machine.calls());
     assert!(!machine.calls().contains("rabbitmq-queues"), "{}", machine.calls());
     // It was let go of, and its replicas with it.
-    machine.put("answers/rabbitmq-diagnostics.status", "0");
+    machine.put("answers/rabbitmq-server.service.StatusText", "\n");
     machine.put("mnesia/convoke-anew", "");
     machine.put("answers/rabbitmq-queues.status", "69");
     machine.put("answers/rabbitmq-queues", "Error:\nno leader\n");

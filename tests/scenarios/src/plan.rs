@@ -32,8 +32,9 @@ pub struct Plan {
     pub extra: Vec<ExtraFile>,
 }
 
-/// What the recipes are for, and a client of each. One image for all of them.
-const CLUSTERED: [&str; 5] = ["mariadb-server", "galera-4", "rsync", "rabbitmq-server", "python3-pika"];
+/// What the recipes are for, clients of both, and a proxy. One image for all of them.
+const CLUSTERED: [&str; 7] =
+    ["mariadb-server", "galera-4", "rsync", "rabbitmq-server", "python3-pika", "haproxy", "python3-pymysql"];
 
 impl Plan {
     /// Three voters that have the clustered servers of the recipes.
