@@ -45,7 +45,14 @@ fn rejoined(c: &Cluster, lose: &str) -> Result<String> {
     let since = c.ok(3, "date +%s")?;
     GALERA.start(c)?;
     all_synced(c)?;
-    c.ok(3, &format!("journalctl --no-pager --output=cat --unit={} --since=@{since} --grep='on joiner|Receiving IST: '", GALERA.unit))
+    c.ok(
+        3,
+        &format!(
+            "journalctl --no-pager --output=cat --unit={} --since=@{} --grep='on joiner|Receiving IST: '",
+            GALERA.unit,
+            since.trim()
+        ),
+    )
 }
 
 pub(crate) fn lacking_or_all(c: &Cluster) -> Result<()> {

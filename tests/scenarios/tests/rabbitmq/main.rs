@@ -215,12 +215,19 @@ fn spoilt(c: &Cluster, spoil: &str, sentence: &str, mend: &str) -> Result<()> {
     c.ok(2, &format!("systemctl stop {}", RABBITMQ.unit))?;
     c.ok(2, spoil)?;
     let since = c.ok(2, "date +%s")?;
+    let index = c.overview()?.index;
     RABBITMQ.start(c)?;
     c.wait_for(&format!("the journal of n2 says `{sentence}`"), UP, || {
-        let journal = format!("journalctl --no-pager --output=cat --unit={} --since=@{since}", RABBITMQ.unit);
+        let journal = format!(
+            "journalctl --no-pager --output=cat --identifier=rabbitmq-prepare --since=@{}",
+            since.trim()
+        );
         Ok(c.ok(2, &journal)?.contains(sentence).then_some(()))
     })?;
-    RABBITMQ.why(c, "ExecStartPre=", "")?;
+    c.wait_for("the cluster says that a start failed", UP, || {
+        let ended = RABBITMQ.events(c, index, "unit-released")?;
+        Ok(ended.iter().any(|event| event.text.contains("ExecStartPre=")).then_some(()))
+    })?;
     c.ok(2, mend)?;
     RABBITMQ.start(c)?;
     whole(c)
