@@ -123,7 +123,11 @@ pub(crate) fn quorum_lost(c: &Cluster) -> Result<()> {
     // What returns does not bring it back, and n3 cannot know that nobody else serves: that is for a person to say.
     GALERA.why(c, "it is in no primary component", "")?;
     refused(c, 3)?;
-    sql(c, 3, "SET GLOBAL wsrep_provider_options=\"pc.bootstrap=YES\"")?;
+    // Galera drops this word without an error in the moment in which a member comes or goes.
+    c.wait_for("n3 is the cluster", UP, || {
+        sql(c, 3, "SET GLOBAL wsrep_provider_options=\"pc.bootstrap=YES\"")?;
+        Ok((component(c, 3)? == "Primary").then_some(()))
+    })?;
     whole(c)?;
     // The other way: everybody's position is compared.
     written(c, 20)?;
