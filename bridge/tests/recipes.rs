@@ -46,6 +46,9 @@ impl Machine {
                 "mariadbd",
                 "my_print_defaults",
                 "erl",
+                "erl_call",
+                "getent",
+                "systemd-cat",
                 "rabbitmqctl",
                 "rabbitmq-diagnostics",
                 "rabbitmq-queues",
@@ -73,7 +76,9 @@ impl Machine {
     fn run(&self, program: &str, args: &[&str], environment: &[(&str, &str)]) -> Output {
         let settings = self.path("rabbitmq-env.conf");
         if !settings.exists() {
-            self.put("rabbitmq-env.conf", &format!("MNESIA_BASE={}\n", self.path("mnesia").display()));
+            let (base, config) = (self.path("mnesia"), self.path("rabbitmq"));
+            let text = format!("MNESIA_BASE={}\nCONFIG_FILE={}\n", base.display(), config.display());
+            self.put("rabbitmq-env.conf", &text);
         }
         self.program(program)
             .args(args)

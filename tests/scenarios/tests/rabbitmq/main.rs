@@ -20,7 +20,7 @@ fn rabbitmq_loses_nothing_that_was_confirmed() -> Result<()> {
     plan.extra.push(ExtraFile {
         path: CLIENT.into(),
         mode: 0o755,
-        content: include_bytes!("rabbitmq/client").to_vec(),
+        content: include_bytes!("client").to_vec(),
     });
     run("rabbitmq", plan, |scenario| {
         scenario.part("the first formation is the operator's word; all are stopped, and started again", form);
@@ -30,6 +30,9 @@ fn rabbitmq_loses_nothing_that_was_confirmed() -> Result<()> {
         );
         scenario.part("one of three does not come back: one of the others begins by word", missing);
         scenario.part("a node that was wiped is let go of, and joins anew", wiped);
+        scenario.part("all brokers are stopped in any order, and started again without force", orders);
+        scenario.part("all brokers are killed at once, and come back by themselves", killed);
+        scenario.part("another cookie or a name that no broker finds is said beforehand", beforehand);
     })
 }
 
@@ -162,5 +165,96 @@ fn wiped(c: &Cluster) -> Result<()> {
         ALL.iter().all(|node| members.contains(&format!("rabbit@{node}"))),
         "replicas are missing: {members}"
     );
+    Ok(())
+}
+
+/// They were let start as those that join, and none as one that is forced.
+fn unforced(c: &Cluster, index: u64) -> Result<()> {
+    let starts = RABBITMQ.starts(c, index)?;
+    ensure!(starts.len() == 3 && starts.iter().all(|start| start.ends_with("join")), "{starts:?}");
+    Ok(())
+}
+
+fn orders(c: &Cluster) -> Result<()> {
+    up(c)?;
+    let stop = format!("systemctl stop {}", RABBITMQ.unit);
+    for order in [&[1, 2, 3][..], &[3, 2, 1], &[2, 3, 1], &[]] {
+        written(c, 20)?;
+        for i in order {
+            c.ok(*i, &stop)?;
+        }
+        if order.is_empty() {
+            c.everywhere(&stop)?;
+        }
+        let index = c.overview()?.index;
+        RABBITMQ.start(c)?;
+        whole(c).with_context(|| format!("after a stop in the order {order:?}"))?;
+        unforced(c, index)?;
+    }
+    Ok(())
+}
+
+fn killed(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    let index = c.overview()?.index;
+    c.everywhere(&format!("systemctl kill --signal=KILL {}", RABBITMQ.unit))?;
+    c.wait_for("each has begun anew", UP, || Ok((RABBITMQ.starts(c, index)?.len() >= 3).then_some(())))?;
+    whole(c)?;
+    unforced(c, index)
+}
+
+/// What an operator runs on every node before the first formation.
+fn checked(c: &Cluster, i: usize) -> Result<String> {
+    let out = c.run(i, "/usr/libexec/convoke/rabbitmq-check")?;
+    Ok(if out.code == 0 { out.stdout } else { out.stderr })
+}
+
+/// n2 is stopped and spoilt, its next start fails with the sentence in its journal, and once it is mended it comes back.
+fn spoilt(c: &Cluster, spoil: &str, sentence: &str, mend: &str) -> Result<()> {
+    c.ok(2, &format!("systemctl stop {}", RABBITMQ.unit))?;
+    c.ok(2, spoil)?;
+    let since = c.ok(2, "date +%s")?;
+    let index = c.overview()?.index;
+    RABBITMQ.start(c)?;
+    c.wait_for(&format!("the journal of n2 says `{sentence}`"), UP, || {
+        let journal = format!(
+            "journalctl --no-pager --output=cat --identifier=rabbitmq-prepare --since=@{}",
+            since.trim()
+        );
+        Ok(c.ok(2, &journal)?.contains(sentence).then_some(()))
+    })?;
+    c.wait_for("the cluster says that a start failed", UP, || {
+        let ended = RABBITMQ.events(c, index, "unit-released")?;
+        Ok(ended.iter().any(|event| event.text.contains("ExecStartPre=")).then_some(()))
+    })?;
+    c.ok(2, mend)?;
+    RABBITMQ.start(c)?;
+    whole(c)
+}
+
+fn beforehand(c: &Cluster) -> Result<()> {
+    up(c)?;
+    let said = checked(c, 1)?;
+    ensure!(said.contains("nodes=rabbit@n1,rabbit@n2,rabbit@n3"), "{said}");
+    ensure!(checked(c, 2)? == said && checked(c, 3)? == said, "they differ");
+
+    let cookie = "install -o rabbitmq -g rabbitmq -m 0400 /dev/stdin /var/lib/rabbitmq/.erlang.cookie";
+    spoilt(
+        c,
+        &format!("printf ANOTHER | {cookie}"),
+        "is up, and refuses this node",
+        &format!("printf THESAME | {cookie}"),
+    )?;
+    spoilt(
+        c,
+        "cp /etc/hosts /root/hosts && sed '/[[:blank:]]n3$/d' /root/hosts >/etc/hosts && ! getent ahosts n3",
+        "the name n3 does not resolve on this machine",
+        "cat /root/hosts >/etc/hosts",
+    )?;
+    c.ok(2, &format!("printf ANOTHER | {cookie}"))?;
+    let other = checked(c, 2)?;
+    c.ok(2, &format!("printf THESAME | {cookie}"))?;
+    ensure!(other.starts_with("cookie=") && other != said, "{other}");
     Ok(())
 }
