@@ -79,7 +79,8 @@ fn a_node_that_cannot_find_itself_or_the_others_does_not_start() {
         let machine = machine();
         machine.put("answers/unresolved", &format!("{unresolved}\n"));
         machine.put("answers/own", "0");
-        let out = run(&machine, "rabbitmq-prepare", &[("CONVOKE_START", start), ("CONVOKE_PEERS", "n2")]);
+        let environment = [("CONVOKE_START", start), ("CONVOKE_PEERS", "n2 n3")];
+        let out = run(&machine, "rabbitmq-prepare", &environment);
         let said = text(&out.stderr);
         assert_eq!(out.status.success(), starts, "{start}, without {unresolved}: {said}");
         let sentence = format!("the name {unresolved} does not resolve on this machine");
@@ -88,6 +89,12 @@ fn a_node_that_cannot_find_itself_or_the_others_does_not_start() {
         assert_eq!(calls(&machine).contains(&sentence), !starts, "{}", calls(&machine));
         assert!(starts || !calls(&machine).contains("rabbitmqctl"), "{}", calls(&machine));
     }
+    // A machine that was taken out of the cluster keeps nobody from starting.
+    let machine = machine();
+    machine.put("answers/unresolved", "n3\n");
+    machine.put("answers/own", "0");
+    let out = run(&machine, "rabbitmq-prepare", &[("CONVOKE_START", "join"), ("CONVOKE_PEERS", "n2")]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
 }
 
 #[test]
