@@ -1,5 +1,5 @@
 # What people and CI type. Everything that a machine needs is installed by the targets themselves.
-.PHONY: help setup build deb demo demo-shell demo-clean test check scenarios bench soak clean
+.PHONY: help setup build deb demo demo-shell demo-clean test check scenarios bench soak mutants clean
 
 CARGO ?= cargo
 DEB = target/debian/convoke.deb
@@ -13,6 +13,7 @@ help:
 	@echo 'make scenarios    the part that does; S=failover for one topic, S="galera postgresql rabbitmq stack" for those of real servers'
 	@echo 'make bench        the scenarios that measure, judged by the goals themselves'
 	@echo 'make soak         simulated clusters, seed after seed; tests/sim/README.md says how'
+	@echo 'make mutants      whether the scripts of policy notice each change of it; F="plan/order.rs room.rs" for other files'
 	@echo 'make deb          the Debian package'
 
 setup:
@@ -64,6 +65,12 @@ bench:
 # 10,000 seeds unless SIM_FROM and SIM_COUNT, or SIM_SEED, say otherwise.
 soak:
 	@$(CARGO) run --release --quiet -p sim --bin soak
+
+# All that permits and fences rest on, unless F names other files of policy/src; policy/MUTANTS.md says what was found.
+PROMISES = 'apply/**' permit.rs evidence.rs fence.rs level.rs expiry.rs drill.rs watchdog.rs maintenance.rs
+mutants:
+	@tests/cargo-mutants
+	@nice -n 19 $(CARGO) mutants -p policy -o target $(foreach file,$(or $(F),$(PROMISES)),-f policy/src/$(file))
 
 clean: demo-clean
 	@$(CARGO) clean
