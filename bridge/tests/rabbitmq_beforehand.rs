@@ -141,7 +141,9 @@ fn a_machine_is_checked_before_there_is_a_cluster() {
     // `printf SECRET | sha256sum`
     let said = "cookie=0917b13a9091915d54b6336f45909539cce452b3661b21f386418a257883b30a nodes=rabbit@n1,rabbit@n2,rabbit@n3";
     assert_eq!(check(&ready()), Ok(said.to_owned()));
-    let rows: [(&str, fn(&Machine), &str); 5] = [
+    // What is wrong, how it comes to be, and the sentence.
+    type Row = (&'static str, fn(&Machine), &'static str);
+    let rows: [Row; 5] = [
         ("a name", |m| m.put("answers/unresolved", "n3\n"), "the name n3 does not resolve"),
         ("no list", |m| m.put("rabbitmq.conf", "\n"), "lists no nodes"),
         (

@@ -10,26 +10,52 @@ use crate::node::Node;
 use super::assembly::Service;
 use super::{Planner, Reason};
 
+/// What ends the wait for members that say nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// `GatherWaitSec=`.
+    Time,
+    /// That is over: a proof that they do not run it.
+    Proof,
+    /// Their return, or an operator's word.
+    Word,
+}
+
 impl Planner<'_> {
     /// Asked once the service was planned; `decided` says that this plan does something for it.
     pub(super) fn comes_up(&self, service: &Service<'_>, decided: bool) -> bool {
         let Some(reasons) = self.plan.reasons.get(service.name) else { return decided };
         let begins = |reason: &Reason| matches!(reason, Reason::Starting(_));
-        decided || reasons.iter().any(begins) || reasons.iter().all(|reason| self.passes(service, reason))
+        let wait = self.wait(service, reasons);
+        decided
+            || reasons.iter().any(begins)
+            || reasons.iter().all(|reason| self.passes(service, reason, wait))
+    }
+
+    /// Until when those that say nothing are waited for. Afterwards they are gone without, once they are proven not to run it.
+    fn wait(&self, service: &Service<'_>, reasons: &[Reason]) -> Wait {
+        let unproven = |reason: &Reason| matches!(reason, Reason::Unproven(_));
+        match self.state.gather_ends(service.assembly, service.boot_up) {
+            Some(ends) if ends > self.now => Wait::Time,
+            Some(_) if reasons.iter().any(unproven) => Wait::Proof,
+            Some(_) | None => Wait::Word,
+        }
     }
 
     /// Whether what a reason names ends without anybody's help.
-    fn passes(&self, service: &Service<'_>, reason: &Reason) -> bool {
-        let Service { name, assembly, boot_up, .. } = service;
+    fn passes(&self, service: &Service<'_>, reason: &Reason, wait: Wait) -> bool {
+        let Service { name, boot_up, .. } = service;
         match reason {
             Reason::Observing(_) | Reason::NotReady { .. } => true,
             Reason::Position { needed: false, .. } => true,
             Reason::Position { node, needed: true, .. } => {
-                self.state.gather_ends(assembly, boot_up).is_some() || self.will_say(boot_up, *node)
+                wait != Wait::Word || self.will_say(boot_up, *node)
             }
             Reason::Unheard(id) => self.is_there(*id),
-            Reason::Unproven(id) | Reason::WaitsForFence { node: id } => self.ends_soon(name, service, *id),
-            Reason::PossiblyRunning { node, .. } => self.ends_soon(name, service, *node),
+            Reason::Unproven(id) => wait == Wait::Time || self.ends_soon(name, service, *id),
+            Reason::WaitsForFence { node } | Reason::PossiblyRunning { node, .. } => {
+                self.ends_soon(name, service, *node)
+            }
             _ => false,
         }
     }
