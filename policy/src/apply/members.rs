@@ -40,8 +40,9 @@ impl Step<'_> {
         let Ok(boot_up) = self.boot_up(unit) else { return };
         let known = boot_up.members.get(&id).filter(|member| member.incarnation == *incarnation);
         let now = match known.filter(|member| adopt && member.ended.is_none()) {
-            // The copy is the one that it was before its permit ran out, and so is what it began with.
-            Some(before) => Member { token, ready: None, lacks: None, ..before.clone() },
+            // The copy is the one that it was before its permit ran out, and so is what it began with. That it was ready
+            // ended with the permit.
+            Some(before) => Member { token, ..before.clone() },
             None => Member { active: adopt, ..member(token, incarnation, start) },
         };
         boot_up.members.insert(id, now);
