@@ -22,10 +22,9 @@ pub(in crate::cli) fn off(picture: &Overview) -> Verdict {
         );
     }
     // Whoever is silent holds up what stops after it too: it is what there is to mend.
-    let silent = picture
-        .nodes
-        .iter()
-        .find(|node| matches!(node.state.as_str(), "lost" | "unknown" | "fencing") && !node.units.is_empty());
+    let silent = picture.nodes.iter().find(|node| {
+        matches!(node.state.as_str(), "lost" | "cut-off" | "unknown" | "fencing") && !node.units.is_empty()
+    });
     if let Some(node) = silent {
         let (name, state, units) = (&node.name, &node.state, node.units.join(", "));
         return match being_fenced(picture, name) {
