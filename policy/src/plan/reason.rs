@@ -238,6 +238,9 @@ impl Reason {
             Self::After(other) if is_starting(state, other) => {
                 format!("it starts after {other}, which is starting")
             }
+            Self::After(other) if is_unready(state, other) => {
+                format!("it starts after {other}, of which no copy is ready yet")
+            }
             Self::After(other) => format!("it starts after {other}, which is still to start"),
             Self::AfterStop(other) => format!("it starts after {other}, which is stopping"),
             Self::TooManyStarts(Some(node)) => {
@@ -376,6 +379,12 @@ impl core::fmt::Display for StopReason {
 pub(super) fn is_starting(state: &State, unit: &UnitName) -> bool {
     let mut permits = state.units.get(unit).into_iter().flat_map(|unit| unit.permits.values());
     permits.any(|permit| permit.phase == crate::permit::Phase::Granted && !state.is_lost(permit))
+}
+
+/// Whether a clustered service runs, and no copy of it is ready.
+fn is_unready(state: &State, unit: &UnitName) -> bool {
+    let clustered = state.units.get(unit).is_some_and(|unit| unit.boot_up.is_some());
+    clustered && state.known_active(unit).next().is_some() && !state.is_live(unit)
 }
 
 /// Who began it and what for, so that nobody has to look for that at night.

@@ -35,6 +35,7 @@ mod package;
 mod plan;
 mod recipe;
 mod scenario;
+mod servers;
 mod unit;
 mod wait;
 mod watch;
@@ -52,6 +53,7 @@ pub use package::package;
 pub use plan::Plan;
 pub use recipe::Recipe;
 pub use scenario::{Scenario, run};
+pub use servers::{configure_galera, configure_rabbitmq};
 pub use unit::UnitFile;
 pub use watch::{Beat, Moment};
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::ExtraFile;
-use scenarios::{Cluster, Ledger, Moment, Plan, Recipe, UnitFile, run, say};
+use scenarios::{
+    Cluster, Ledger, Moment, Plan, Recipe, UnitFile, configure_galera, configure_rabbitmq, run, say,
+};
 
 const DATABASE: Recipe = Recipe { name: "galera", unit: "mariadb.service" };
 const BROKER: Recipe = Recipe { name: "rabbitmq", unit: "rabbitmq-server.service" };
@@ -44,36 +46,20 @@ fn ledger() -> Ledger {
     Ledger::new("shop-ledger", CLIENT)
 }
 
-/// The files of `docs/recipes/stack.md`.
+/// The servers' own files, and those of `docs/recipes/stack.md`.
 fn configure(c: &Cluster) -> Result<()> {
-    let nodes = c.nodes();
-    let members: Vec<_> = nodes.iter().map(|node| node.address()).collect();
-    let (net, _) = members[0].rsplit_once('.').context("no IPv4 address")?;
+    configure_galera(c)?;
+    configure_rabbitmq(c)?;
+    let first = c.node(1).address();
+    let (net, _) = first.rsplit_once('.').context("no IPv4 address")?;
     let shop = format!("{net}.200");
-    for node in &nodes {
-        let (name, address, members) = (node.name(), node.address(), members.join(","));
-        let galera = format!(
-            "[galera]\nwsrep_on = ON\nwsrep_provider = /usr/lib/galera/libgalera_smm.so\nwsrep_cluster_name = shop\n\
-             wsrep_cluster_address = gcomm://{members}\nwsrep_node_name = {name}\nwsrep_node_address = {address}\n\
-             wsrep_sst_method = rsync\nbinlog_format = ROW\ninnodb_autoinc_lock_mode = 2\nbind-address = 0.0.0.0\n"
-        );
-        node.write("/etc/mysql/mariadb.conf.d/70-cluster.cnf", galera)?;
-        let mut rabbitmq = "cluster_partition_handling = pause_minority\n\
-             cluster_formation.peer_discovery_backend = classic_config\n"
-            .to_owned();
-        for (node, number) in ALL.iter().zip(1..) {
-            rabbitmq.push_str(&format!("cluster_formation.classic_config.nodes.{number} = rabbit@{node}\n"));
-        }
-        node.write("/etc/rabbitmq/rabbitmq.conf", rabbitmq)?;
-        node.run_ok(
-            "printf THESAME | install -o rabbitmq -g rabbitmq -m 0400 /dev/stdin /var/lib/rabbitmq/.erlang.cookie",
-        )?;
+    let agent = format!(
+        "OCF_AGENT=ocf:heartbeat:IPaddr2\nOCF_RESKEY_ip={shop}\nOCF_RESKEY_cidr_netmask=24\n\
+         OCF_RESKEY_nic=host0\nOCF_MONITOR_INTERVAL=1s\n"
+    );
+    for node in c.nodes() {
         node.run_ok(&format!("grep -q ' shop$' /etc/hosts || echo '{shop} shop' >>/etc/hosts"))?;
-        let agent = format!(
-            "OCF_AGENT=ocf:heartbeat:IPaddr2\nOCF_RESKEY_ip={shop}\nOCF_RESKEY_cidr_netmask=24\n\
-             OCF_RESKEY_nic=host0\nOCF_MONITOR_INTERVAL=1s\n"
-        );
-        node.write("/etc/convoke/ocf/address.conf", agent)?;
+        node.write("/etc/convoke/ocf/address.conf", &agent)?;
     }
     Ok(())
 }
@@ -259,47 +245,40 @@ fn started(c: &Cluster) -> Result<()> {
     whole(c)
 }
 
+/// Kills a unit's main process, and waits until PID 1 has another life of it running.
+fn killed(c: &Cluster, unit: &str, i: usize) -> Result<()> {
+    let before = c.node(i).show(unit, "InvocationID")?;
+    c.ok(i, &format!("systemctl kill --kill-whom=main --signal=KILL {unit}"))?;
+    c.wait_for(&format!("{unit} lives anew"), UP, || {
+        let anew = c.node(i).show(unit, "InvocationID")? != before;
+        Ok((anew && c.node(i).show(unit, "ActiveState")?.trim() == "active").then_some(()))
+    })
+}
+
+/// The node that has the address.
+fn front(c: &Cluster) -> Result<String> {
+    c.overview()?.places(ADDRESS).first().map(ToString::to_string).context("no address")
+}
+
 fn middle(c: &Cluster) -> Result<()> {
     up(c)?;
-    sold(c, 20)?;
-    let address = c.overview()?.places(ADDRESS).first().map(ToString::to_string).context("no address")?;
-    let i = c.number(&address);
-    let before = lives(c)?;
-    c.ok(i, &format!("systemctl kill --kill-whom=main --signal=KILL {PROXY}"))?;
-    c.wait_for("the proxy is back", UP, || {
-        Ok((c.node(i).show(PROXY, "InvocationID")?.trim() != before[&(PROXY.to_owned(), address.clone())]
-            && c.node(i).show(PROXY, "ActiveState")?.trim() == "active")
-            .then_some(()))
-    })?;
-    sold(c, 20)?;
-    only(c, &before, &[(PROXY, &address)])?;
-    // A member of the database, on a node that takes no writes.
-    let before = lives(c)?;
-    c.ok(3, &format!("systemctl kill --kill-whom=main --signal=KILL {}", DATABASE.unit))?;
-    c.wait_for("the member is another life", UP, || {
-        Ok((lives(c)?[&(DATABASE.unit.to_owned(), "n3".to_owned())]
-            != before[&(DATABASE.unit.to_owned(), "n3".to_owned())])
-            .then_some(()))
-    })?;
-    whole(c)?;
-    only(c, &before, &[(DATABASE.unit, "n3")])?;
-    // A broker.
-    let before = lives(c)?;
-    sold(c, 20)?;
-    c.ok(2, &format!("systemctl kill --kill-whom=main --signal=KILL {}", BROKER.unit))?;
-    c.wait_for("the broker is another life", UP, || {
-        Ok((lives(c)?[&(BROKER.unit.to_owned(), "n2".to_owned())]
-            != before[&(BROKER.unit.to_owned(), "n2".to_owned())])
-            .then_some(()))
-    })?;
-    whole(c)?;
-    only(c, &before, &[(BROKER.unit, "n2")])
+    // A proxy, a member of the database on a node that takes no writes, and a broker.
+    let front = front(c)?;
+    for (unit, node) in [(PROXY, front.as_str()), (DATABASE.unit, "n3"), (BROKER.unit, "n2")] {
+        let before = lives(c)?;
+        sold(c, 20)?;
+        killed(c, unit, c.number(node))?;
+        sold(c, 20)?;
+        whole(c)?;
+        only(c, &before, &[(unit, node)])?;
+    }
+    Ok(())
 }
 
 fn elsewhere(c: &Cluster) -> Result<()> {
     up(c)?;
     sold(c, 20)?;
-    let from = c.overview()?.places(ADDRESS).first().map(ToString::to_string).context("no address")?;
+    let from = front(c)?;
     let i = c.number(&from);
     c.ok(i, "mv /etc/haproxy/haproxy.cfg /etc/haproxy/away.cfg")?;
     let index = c.overview()?.index;
@@ -344,7 +323,7 @@ fn stopped(c: &Cluster) -> Result<()> {
 fn node_lost(c: &Cluster) -> Result<()> {
     up(c)?;
     sold(c, 20)?;
-    let lost = c.overview()?.places(ADDRESS).first().map(ToString::to_string).context("no address")?;
+    let lost = front(c)?;
     let begun = Moment::now();
     c.node(c.number(&lost)).power_off()?;
     c.until("the address is elsewhere", UP, |now| matches!(now.places(ADDRESS)[..], [node] if node != lost))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::ExtraFile;
-use scenarios::{Cluster, Ledger, Plan, Recipe, run};
+use scenarios::{Cluster, Ledger, Plan, Recipe, configure_galera, run};
 
 mod apart;
 mod copies;
@@ -17,6 +17,7 @@ const GALERA: Recipe = Recipe { name: "galera", unit: "mariadb.service" };
 const ALL: [&str; 3] = ["n1", "n2", "n3"];
 const UP: Duration = Duration::from_secs(120);
 const CLIENT: &str = "/usr/local/bin/galera-client";
+
 #[test]
 fn galera_loses_nothing_that_was_committed() -> Result<()> {
     let mut plan = Plan::clustered();
@@ -50,27 +51,11 @@ fn ledger() -> Ledger {
     Ledger::new("galera-ledger", CLIENT)
 }
 
-/// Their configuration, as `docs/recipes/galera.md` asks for it.
-fn configure(c: &Cluster) -> Result<()> {
-    let nodes = c.nodes();
-    let members: Vec<_> = nodes.iter().map(|node| node.address()).collect();
-    for node in &nodes {
-        let (name, address, members) = (node.name(), node.address(), members.join(","));
-        let text = format!(
-            "[galera]\nwsrep_on = ON\nwsrep_provider = /usr/lib/galera/libgalera_smm.so\nwsrep_cluster_name = lab\n\
-             wsrep_cluster_address = gcomm://{members}\nwsrep_node_name = {name}\nwsrep_node_address = {address}\n\
-             wsrep_sst_method = rsync\nbinlog_format = ROW\ninnodb_autoinc_lock_mode = 2\nbind-address = 0.0.0.0\n"
-        );
-        node.write("/etc/mysql/mariadb.conf.d/70-cluster.cnf", text)?;
-    }
-    Ok(())
-}
-
 /// Has all three up, whatever was before.
 fn up(c: &Cluster) -> Result<()> {
     ledger().rest(c)?;
     if matches!(c.overview()?.state_of(GALERA.unit), "undefined" | "unknown to the cluster") {
-        configure(c)?;
+        configure_galera(c)?;
         GALERA.enable(c)?;
         GALERA.start(c)?;
         GALERA.assemble(c, "--from n1")?;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use scenarios::{Cluster, Dice, Outage, say, table};
+use scenarios::{Cluster, Dice, Outage, configure_galera, say, table};
 
-use super::{ALL, GALERA, all_synced, configure, ledger, up, whole, written};
+use super::{ALL, GALERA, all_synced, ledger, up, whole, written};
 
 pub(crate) fn formed(c: &Cluster) -> Result<()> {
-    configure(c)?;
+    configure_galera(c)?;
     GALERA.enable(c)?;
     // Nothing was started so far: a hand that takes the way of Galera's own manual is refused.
     let by_hand = c.run(2, "galera_new_cluster")?;

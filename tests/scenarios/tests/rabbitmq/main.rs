@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::ExtraFile;
-use scenarios::{Cluster, Dice, Ledger, Outage, Plan, Recipe, run, say, table};
+use scenarios::{Cluster, Dice, Ledger, Outage, Plan, Recipe, configure_rabbitmq, run, say, table};
 
 const RABBITMQ: Recipe = Recipe { name: "rabbitmq", unit: "rabbitmq-server.service" };
 const ALL: [&str; 3] = ["n1", "n2", "n3"];
@@ -40,24 +40,13 @@ fn ledger() -> Ledger {
     Ledger::new("rabbitmq-ledger", CLIENT)
 }
 
-/// Their configuration, as `docs/recipes/rabbitmq.md` asks for it.
 fn configure(c: &Cluster) -> Result<()> {
     // One that waits for tables does not hear SIGTERM: not the packaged 90 s here, as a start alone comes after such a stop.
     let patience = "/etc/systemd/system/rabbitmq-server.service.d/60-patience.conf";
-    let mut text = "cluster_partition_handling = pause_minority\n\
-         cluster_formation.peer_discovery_backend = classic_config\n"
-        .to_owned();
-    for (node, number) in ALL.iter().zip(1..) {
-        text.push_str(&format!("cluster_formation.classic_config.nodes.{number} = rabbit@{node}\n"));
-    }
     for node in c.nodes() {
-        node.write("/etc/rabbitmq/rabbitmq.conf", &text)?;
         node.write(patience, "[Service]\nTimeoutStopSec=15\n")?;
-        node.run_ok(
-            "printf THESAME | install -o rabbitmq -g rabbitmq -m 0400 /dev/stdin /var/lib/rabbitmq/.erlang.cookie",
-        )?;
     }
-    Ok(())
+    configure_rabbitmq(c)
 }
 
 /// The first formation, with a queue that is on disk: RabbitMQ 3.10 forgets one that was declared some seconds before all
