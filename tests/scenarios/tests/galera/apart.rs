@@ -28,6 +28,7 @@ pub(crate) fn ahead(c: &Cluster) -> Result<()> {
     for i in [1, 2] {
         c.node(i).boot()?;
     }
+    c.until("two are a majority", UP, |now| now.quorum)?;
     GALERA.start(c)?;
     GALERA.why(c, "n3 was live last", "--without n3")?;
     c.always("nobody begins without n3", Duration::from_secs(5), || {
