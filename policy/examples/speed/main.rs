@@ -5,13 +5,18 @@
 //! cluster with every unit active, both made of nothing; `event` is the kept plan renewed after a unit failed in it, `lost`
 //! after a node was lost; `snapshot` and `restore` are as `convoked` does them; each is the median of five. `check` is a look at the whole set, `forecast` what the loss of a node would come to.
 //! Microseconds: the mean of one entry. `plan MB` is the most that the plan held, `MB` the size of a snapshot.
+//!
+//! `--example speed -- 5000x16x16` measures only that size; `-- pacemaker` plans the same clusters with Pacemaker's `crm_simulate` in turns, and prints both.
 
 #![allow(clippy::disallowed_types, clippy::print_stdout, reason = "measures; the crate itself has no clock")]
+
+mod pacemaker;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use pacemaker::Case;
 use policy::{Cause, Command, Decision, Entry, Fact, InventoryItem, Role, StopReason, Suppose, Wish};
 use policy::{
     Definition, Incarnation, KeptPlan, NodeId, Offer, State, Token, UnitName, apply, check, forecast, plan,
@@ -204,7 +209,51 @@ fn timed<T>(mut run: impl FnMut() -> T) -> (T, String) {
     (result, format!("{:.1}", times[2].as_secs_f64() * 1_000.0))
 }
 
+/// Both planners, in turns, on clusters that both can plan in reasonable time; each time Convoke reads its snapshot first, as
+/// the other reads its file. Medians of three; the ratio is to both together.
+fn beside_pacemaker() {
+    assert!(pacemaker::is_there(), "no crm_simulate: `apt-get install pacemaker-cli-utils`");
+    println!(
+        "{:>6} {:>6} {:>11} {:>8} {:>8} {:>15} {:>6}",
+        "units", "nodes", "case", "read ms", "plan ms", "crm_simulate ms", "ratio"
+    );
+    for (units, nodes) in [(10, 3), (500, 3), (1_000, 3), (500, 16), (1_000, 16), (2_000, 16), (5_000, 16)] {
+        let fresh = cluster(units, nodes, nodes);
+        let mut failed = fresh.clone();
+        start(&mut failed);
+        let fails = fail(&failed);
+        put(&mut failed, fails);
+        let cases = [("scratch", fresh, Case::Scratch, units), ("one failed", failed, Case::OneFailed, 1)];
+        for (name, state, case, to_start) in cases {
+            let bytes = rmp_serde::to_vec_named(&state).expect("written");
+            let mut runs: Vec<[f64; 3]> = Vec::new();
+            for _ in 0..3 {
+                let begun = Instant::now();
+                let state: State = rmp_serde::from_slice(&bytes).expect("read");
+                let read = begun.elapsed().as_secs_f64();
+                assert_eq!(plan(&state, TIME).decisions.len(), to_start, "{name}");
+                let both = begun.elapsed().as_secs_f64();
+                let theirs = pacemaker::seconds(units, nodes, case).unwrap_or_else(|error| panic!("{error}"));
+                runs.push([read, both - read, theirs].map(|seconds| seconds * 1_000.0));
+            }
+            let [read, planned, theirs] = [0, 1, 2].map(|at| {
+                let mut times: Vec<f64> = runs.iter().map(|run| run[at]).collect();
+                times.sort_by(f64::total_cmp);
+                times[1]
+            });
+            let ratio = theirs / (read + planned);
+            println!(
+                "{units:>6} {nodes:>6} {name:>11} {read:>8.1} {planned:>8.1} {theirs:>15.0} {ratio:>6.0}"
+            );
+        }
+    }
+}
+
 fn main() {
+    let asked = std::env::args().nth(1);
+    if asked.as_deref() == Some("pacemaker") {
+        return beside_pacemaker();
+    }
     println!(
         "{:>6} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6}",
         "units",
@@ -235,7 +284,14 @@ fn main() {
         (10_000, 1_000, 8),
         (20_000, 1_000, 8),
     ];
-    for (units, nodes, offers) in sizes {
+    let one = asked.map(|size| {
+        let numbers: Vec<usize> = size.split('x').flat_map(str::parse).collect();
+        let &[units, nodes, offers] = numbers.as_slice() else {
+            panic!("`{size}` is not UNITSxNODESxOFFERS")
+        };
+        (units, nodes, offers)
+    });
+    for (units, nodes, offers) in one.map_or(sizes.to_vec(), |one| vec![one]) {
         let mut state = cluster(units, nodes, offers);
         let before = NOW.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
