@@ -586,7 +586,7 @@ async fn causes(probe: &mut Probe, score: &mut Score) -> Result<()> {
             PLAIN,
             "plain.service",
             "systemctl start rival.service",
-            "Propagated { by: \"rival.service\" }",
+            "Opposed { by: \"rival.service\" }",
         ),
         (
             "stop without waiting",

@@ -286,7 +286,7 @@ fn a_rival_that_starts_takes_its_place() {
     let here = relations(|relations| relations.conflicts.push("rival.service".into()));
     let there = relations(|relations| relations.conflicted_by.push("rival.service".into()));
     for reading in [here, there] {
-        assert_eq!(cause(&reading, &jobs(), UP), propagated("rival.service"));
+        assert_eq!(cause(&reading, &jobs(), UP), StopCause::Opposed { by: "rival.service".into() });
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) fn meaning(stop: &StopCause, reading: &Reading, node: &str, job_over:
     Meaning::Release(match stop {
         StopCause::OperatorStop => Cause::Operator(format!("operator on {node} (systemctl stop)")),
         StopCause::Propagated { by } => Cause::Propagated(format!("{by} was stopped on {node}")),
+        StopCause::Opposed { by } => {
+            Cause::Propagated(format!("{by}, which conflicts with it, was started on {node}"))
+        }
         StopCause::Isolate { target } => Cause::Propagated(format!("{target} was isolated on {node}")),
         StopCause::Unneeded => Cause::Propagated(format!("nothing on {node} needs it (StopWhenUnneeded=)")),
         StopCause::Shutdown => return Meaning::Shutdown,

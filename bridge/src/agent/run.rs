@@ -133,7 +133,8 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         watchdog: setup.watchdog,
         device: setup.device,
         discovering: Discovering::Idle,
-        keeping: None,
+        lists: 0,
+        written: watch::Sender::new(0),
         blocked: false,
     };
     shell.run(setup.from_session, setup.commands, signals, inbox).await;
@@ -175,8 +176,9 @@ struct Shell {
     watchdog: Watchdog,
     device: Option<Setting>,
     discovering: Discovering,
-    /// The writing of the list of cluster units, which a reload waits for.
-    keeping: Option<JoinHandle<()>>,
+    /// How many lists of cluster units were made, and how many of these were written. A reload waits for the writing.
+    lists: u64,
+    written: watch::Sender<u64>,
     /// A fact could not be sent: nothing may overtake it.
     blocked: bool,
 }

@@ -162,6 +162,11 @@ pub enum StopCause {
         /// That unit.
         by: String,
     },
+    /// Another unit was started that must not run beside it (`Conflicts=` of either).
+    Opposed {
+        /// That unit.
+        by: String,
+    },
     /// The machine goes down.
     Shutdown,
     /// `systemctl isolate`, `rescue`, `emergency`.
@@ -224,9 +229,7 @@ pub fn classify(batch: &StopBatch) -> StopCause {
         // Whoever takes a unit along gives it a stop job. Without one a failure is the unit's own, whatever else is
         // heard: the start of a template's slice is too quick to be told from a stop of it.
         return match batch.end_of_run() {
-            StopCause::CleanExit => {
-                batch.taken_along().map_or(StopCause::CleanExit, |by| StopCause::Propagated { by })
-            }
+            StopCause::CleanExit => batch.taken_along().unwrap_or(StopCause::CleanExit),
             failed => failed,
         };
     };
@@ -234,8 +237,8 @@ pub fn classify(batch: &StopBatch) -> StopCause {
     if job.kind == Some(JobKind::Restart) {
         return batch.end_of_run();
     }
-    if let Some(by) = batch.taken_along() {
-        return StopCause::Propagated { by };
+    if let Some(cause) = batch.taken_along() {
+        return cause;
     }
     if let Some(target) = batch.others().find(|other| is_isolation(other)) {
         return StopCause::Isolate { target: target.unit.clone() };
@@ -252,7 +255,7 @@ impl StopBatch {
     }
 
     /// The unit, if any, whose job or end explains this stop.
-    fn taken_along(&self) -> Option<String> {
+    fn taken_along(&self) -> Option<StopCause> {
         let relations = &self.relations;
         let stops_with = [
             &relations.requires,
@@ -263,13 +266,15 @@ impl StopBatch {
         ];
         let stops_against = [&relations.conflicts, &relations.conflicted_by];
         let named = |lists: &[&Vec<String>], unit: &String| lists.iter().any(|list| list.contains(unit));
-        self.others()
-            .find(|other| {
-                (other.may_stop() && named(&stops_with, &other.unit) && !self.over_before(other))
-                    || (other.may_start() && named(&stops_against, &other.unit))
-            })
-            .map(|other| other.unit.clone())
-            .or_else(|| self.bonds_down.first().cloned())
+        let cause = |other: &SeenJob| {
+            let by = other.unit.clone();
+            if other.may_stop() && named(&stops_with, &by) && !self.over_before(other) {
+                return Some(StopCause::Propagated { by });
+            }
+            (other.may_start() && named(&stops_against, &by)).then_some(StopCause::Opposed { by })
+        };
+        let bond = || Some(StopCause::Propagated { by: self.bonds_down.first()?.clone() });
+        self.others().find_map(cause).or_else(bond)
     }
 
     /// What a unit is ordered after stops after it, so a job of it that was over before the unit's own job began was

@@ -1,32 +1,35 @@
 //! Keeps the list of cluster units, has PID 1 read its files, and reads them, beside the loop.
 
+use tokio::sync::watch;
+
 use super::super::event::Event;
 use super::super::{chain, discovery};
 use super::{Discovering, Shell};
 
 impl Shell {
+    /// Lists are written one after another, in the order in which they were made: all go to the same file.
     pub(super) fn keep_gated(&mut self, text: String) {
-        let (paths, events, before) = (self.paths.clone(), self.events.clone(), self.keeping.take());
-        self.keeping = Some(tokio::spawn(async move {
-            if let Some(before) = before {
-                drop(before.await);
-            }
+        self.lists = self.lists.saturating_add(1);
+        let (list, paths, events, written) =
+            (self.lists, self.paths.clone(), self.events.clone(), self.written.clone());
+        tokio::spawn(async move {
+            written_up_to(&written, list.saturating_sub(1)).await;
             let kept = text.clone();
             let kept = tokio::task::spawn_blocking(move || discovery::keep_gated(&paths, &kept)).await;
+            written.send_replace(list);
             if let Ok(Err(error)) = &kept {
                 tracing::error!(%error, "the list of cluster units cannot be written: after a reboot gates may be missing");
             }
             let ok = matches!(kept, Ok(Ok(())));
             drop(events.send(Event::GatedKept { text, ok }).await);
-        }));
+        });
     }
 
     pub(super) fn reload(&mut self) {
-        let (systemd, events, keeping) = (self.systemd.clone(), self.events.clone(), self.keeping.take());
+        let (list, systemd, events, written) =
+            (self.lists, self.systemd.clone(), self.events.clone(), self.written.clone());
         tokio::spawn(async move {
-            if let Some(keeping) = keeping {
-                drop(keeping.await);
-            }
+            written_up_to(&written, list).await;
             let result = match systemd {
                 Some(systemd) => systemd.reload_daemon().await.map_err(|error| chain(&error)),
                 None => Err("PID 1 is not connected".to_owned()),
@@ -56,4 +59,10 @@ impl Shell {
             self.discover();
         }
     }
+}
+
+/// Waits until that list, and all before it, were written or could not be.
+async fn written_up_to(written: &watch::Sender<u64>, list: u64) {
+    // The sender is held here, so it cannot be gone.
+    drop(written.subscribe().wait_for(|last| *last >= list).await);
 }
