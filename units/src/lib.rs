@@ -26,5 +26,5 @@ pub mod verify;
 pub mod write;
 
 pub use diagnostic::{Code, Diagnostic, Severity, Span};
-pub use load::{ClusterUnit, discover, unit};
+pub use load::{ClusterUnit, discover, id, unit};
 pub use section::Section;

@@ -46,6 +46,7 @@ fn units(root: &Path) -> String {
         assert_eq!(units::unit(root, &unit.id).as_ref(), Some(&unit));
         for alias in &unit.aliases {
             assert_eq!(units::unit(root, alias).as_ref(), Some(&unit));
+            assert_eq!(units::id(root, alias), unit.id);
         }
     }
     out

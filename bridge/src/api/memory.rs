@@ -282,6 +282,7 @@ impl Here {
             exclusive: false,
             maintenance: false,
             reason: None,
+            failed: Vec::new(),
             assembly: None,
         }
     }

@@ -230,6 +230,9 @@ pub struct UnitLine {
     pub maintenance: bool,
     /// The first reason why it is not where one would expect.
     pub reason: Option<String>,
+    /// Where it failed, if that was everywhere: nothing runs, and nothing is tried before the first of these is over.
+    #[serde(default)]
+    pub failed: Vec<FailedLine>,
     /// How it comes up, if it is a clustered service.
     #[serde(default)]
     pub assembly: Option<AssemblyLine>,
@@ -247,6 +250,17 @@ pub struct CopyLine {
     pub token: Option<u64>,
     /// Whether it was adopted: it has no `CONVOKE_TOKEN`.
     pub adopted: bool,
+}
+
+/// A node on which a unit failed too often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedLine {
+    /// Where.
+    pub node: String,
+    /// How, the last time.
+    pub why: String,
+    /// Seconds until it may be tried there again.
+    pub retry_s: u64,
 }
 
 /// A fence device as it sees one node.

@@ -1,6 +1,7 @@
 //! Wishes: start, stop, move, drain; and the wait until they have come true.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -181,9 +182,9 @@ pub(super) async fn answer<T>(
     }
 }
 
-/// The unit's whole name, as the daemon will understand it.
+/// The unit's real name, as the daemon will understand it: `mysql` may be another name of `mariadb.service` here.
 pub(super) fn full(unit: &str) -> Result<String, Failure> {
-    Ok(names::unit(unit)?.0)
+    Ok(units::id(Path::new("/"), &names::unit(unit)?.0))
 }
 
 /// Waits until the judge is content of a unit; `None` if it was not to be waited for.

@@ -50,8 +50,25 @@ pub(super) fn started(picture: &Overview, name: &str, on: Option<&str>) -> Verdi
             format!("{name} is active on {}, not on {node}", active.join(", ")),
             format!("`convoke move {name} {node}` moves it; `convoke why {name}` says why it is not there"),
         ),
-        _ => Pending(waits_for(unit)),
+        _ => failed_everywhere(unit).unwrap_or_else(|| Pending(waits_for(unit))),
     }
+}
+
+/// What is tried again within this many seconds is worth the wait.
+const SOON_S: u64 = 5;
+
+/// It failed on each node that might take it, and is left alone for a while.
+fn failed_everywhere(unit: &UnitLine) -> Option<Verdict> {
+    let name = &unit.name;
+    let retry = unit.failed.iter().map(|failed| failed.retry_s).min().filter(|retry| *retry > SOON_S)?;
+    let ends: Vec<String> =
+        unit.failed.iter().map(|failed| format!("{}: {}", failed.node, failed.why)).collect();
+    Some(Stalled(
+        format!("{name} failed on every node that may take it ({})", ends.join("; ")),
+        format!(
+            "mend that, then `convoke start {name}` tries at once; it is tried again by itself in {retry} s"
+        ),
+    ))
 }
 
 /// A clustered service of which nobody has said yet whose data it begins with.

@@ -20,7 +20,7 @@ pub enum Cause {
     Failed(String),
     /// It could not be started.
     StartFailed(String),
-    /// Another local unit's stop took it along: held here until that changes.
+    /// Another local unit took it along, by its stop or, in conflict with it, by its start: held here until that changes.
     Propagated(String),
     /// The node is shutting down.
     Shutdown,

@@ -81,6 +81,11 @@ pub fn unit(root: &Path, name: &str) -> Option<ClusterUnit> {
     Catalog::build(index, extra).units.remove(&id)
 }
 
+/// The real name of a unit by any of its names, as systemd's `Id`; the name itself where no file says otherwise.
+pub fn id(root: &Path, name: &str) -> String {
+    Index::scan(root).id(name)
+}
+
 /// All that one reading of a node's files says.
 #[derive(Debug)]
 pub(crate) struct Catalog {

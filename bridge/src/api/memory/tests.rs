@@ -57,6 +57,7 @@ fn unit(name: &str, copies: Vec<CopyLine>) -> UnitLine {
         exclusive: true,
         maintenance: false,
         reason: None,
+        failed: Vec::new(),
         assembly: None,
     }
 }

@@ -325,7 +325,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Operator(by) => format!("stopped there by {by}"),
         Cause::Failed(why) => format!("failed: {why}"),
         Cause::StartFailed(why) => format!("could not be started: {why}"),
-        Cause::Propagated(why) => format!("another unit's stop took it along: {why}"),
+        Cause::Propagated(why) => format!("another unit took it along: {why}"),
         Cause::Shutdown => "the node, or its convoked, was being stopped".to_owned(),
         Cause::LeaseEnded => "the node had lost the quorum and stopped it".to_owned(),
         Cause::Unused => "the start was given up before it began".to_owned(),

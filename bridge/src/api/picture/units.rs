@@ -3,7 +3,7 @@
 use policy::{Definition, Node, NodeId, Permit, Phase, Reason, Replicas, Unit, UnitName, Wanted};
 
 use super::View;
-use crate::api::model::{CopyLine, UnitLine};
+use crate::api::model::{CopyLine, FailedLine, UnitLine};
 
 impl View<'_> {
     pub(super) fn unit_line(&self, name: &UnitName) -> Option<UnitLine> {
@@ -18,6 +18,7 @@ impl View<'_> {
             let told = !matches!(line.rule.as_str(), "S6" | "L1");
             !expected || told || matches!(reason, Some(Reason::CannotMove { .. }))
         });
+        let failed = if copies.is_empty() && started { self.failed(name) } else { Vec::new() };
         Some(UnitLine {
             name: name.0.clone(),
             goal: if started { "started" } else { "stopped" }.to_owned(),
@@ -31,9 +32,24 @@ impl View<'_> {
             },
             exclusive: unit.is_exclusive(),
             maintenance: self.state.unit_maintenance(name).is_some(),
-            reason: reason.map(|(_, line)| line.fact),
+            reason: spent(&failed).or(reason.map(|(_, line)| line.fact)),
+            failed,
             assembly: self.assembly_line(name, unit),
         })
+    }
+
+    /// Where it failed, if nothing else holds it: none while another node is left to try.
+    fn failed(&self, name: &UnitName) -> Vec<FailedLine> {
+        let line = |reason: &Reason| match reason {
+            Reason::Avoided { node, why, until } => Some(FailedLine {
+                node: self.state.node_name(*node),
+                why: why.clone(),
+                retry_s: until.saturating_sub(self.now).div_ceil(1_000),
+            }),
+            _ => None,
+        };
+        let reasons = self.plan.reasons.get(name).into_iter().flatten();
+        reasons.map(line).collect::<Option<_>>().unwrap_or_default()
     }
 
     fn copies(&self, name: &UnitName, unit: &Unit) -> Vec<CopyLine> {
@@ -109,4 +125,14 @@ impl View<'_> {
             Replicas::All => self.state.nodes.iter().filter(|(id, node)| may(id, node)).count(),
         }
     }
+}
+
+/// One sentence of all nodes on which it failed: the first reason alone reads as if others were left to try.
+fn spent(failed: &[FailedLine]) -> Option<String> {
+    let retry = failed.iter().map(|failed| failed.retry_s).min().filter(|_| failed.len() > 1)?;
+    let ends: Vec<String> = failed.iter().map(|failed| format!("{}: {}", failed.node, failed.why)).collect();
+    Some(format!(
+        "it failed on every node that may take it ({}) and is tried again in {retry} s",
+        ends.join("; ")
+    ))
 }

@@ -1,7 +1,7 @@
 mod site;
 
 use super::*;
-use crate::api::model::FenceLine;
+use crate::api::model::{FailedLine, FenceLine};
 use crate::cli::render::samples::{clustered, copy, gathering, picture, unit};
 
 const DB: &str = "db.service";
@@ -31,6 +31,24 @@ fn a_start_is_done_when_the_unit_is_active() {
 fn a_start_that_waits_says_for_what() {
     let waiting = UnitLine { reason: Some("n3 is lost".to_owned()), ..unit(DB, "waiting", Vec::new()) };
     assert_eq!(started(&with(waiting), DB, None), Pending("n3 is lost".to_owned()));
+}
+
+#[test]
+fn a_start_that_failed_everywhere_is_not_waited_for() {
+    let failed =
+        |node: &str, retry_s| FailedLine { node: node.to_owned(), why: "exit status 1".to_owned(), retry_s };
+    let told = |failed| {
+        let reason = Some("n1 is avoided".to_owned());
+        started(&with(UnitLine { reason, failed, ..unit(DB, "waiting", Vec::new()) }), DB, None)
+    };
+    let Stalled(text, remedy) = told(vec![failed("n1", 590), failed("n2", 585)]) else { panic!("it waits") };
+    assert_eq!(
+        text,
+        "db.service failed on every node that may take it (n1: exit status 1; n2: exit status 1)"
+    );
+    assert!(remedy.contains("`convoke start db.service`") && remedy.contains("in 585 s"), "{remedy}");
+    assert_eq!(told(vec![failed("n1", 590), failed("n2", 4)]), Pending("n1 is avoided".to_owned()));
+    assert_eq!(told(Vec::new()), Pending("n1 is avoided".to_owned()));
 }
 
 #[test]

@@ -52,6 +52,7 @@ pub(in crate::cli) fn unit(name: &str, state: &str, copies: Vec<CopyLine>) -> Un
         exclusive: true,
         maintenance: false,
         reason: None,
+        failed: Vec::new(),
         assembly: None,
     }
 }

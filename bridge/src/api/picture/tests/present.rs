@@ -267,3 +267,26 @@ fn nodes_are_ordered_as_people_count() {
     names.sort_by_key(|name| natural(name));
     assert_eq!(names, ["a", "n1", "n2", "n2b", "n10"]);
 }
+
+#[test]
+fn a_unit_that_failed_everywhere_names_all_nodes() {
+    let mut state = state();
+    let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+    unit.permits.clear();
+    let failures = |last| policy::Failures { count: 9, last, why: "exit status 1".to_owned() };
+    unit.failures = [(NodeId(1), failures(NOW)), (NodeId(2), failures(NOW - 3_000))].into();
+    let some = unit_line(&state);
+    assert!(some.failed.is_empty(), "n3 is left to try: {:?}", some.failed);
+    let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+    unit.failures.insert(NodeId(3), failures(NOW));
+    let line = unit_line(&state);
+    let nodes: Vec<_> = line.failed.iter().map(|failed| (failed.node.as_str(), failed.retry_s)).collect();
+    assert_eq!(nodes, [("n1", 600), ("n2", 597), ("n3", 600)]);
+    assert_eq!(
+        line.reason.as_deref(),
+        Some(
+            "it failed on every node that may take it (n1: exit status 1; n2: exit status 1; n3: exit status 1) and \
+             is tried again in 597 s"
+        )
+    );
+}
