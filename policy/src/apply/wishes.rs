@@ -184,7 +184,9 @@ impl Step<'_> {
                 Some(node) => {
                     known.holds.remove(&node);
                     known.failures.remove(&node);
-                    known.asked_for = Some(node);
+                    // A copy that is there already needs no grant, and the next one may be anybody's.
+                    let stays = known.permit_on(node).is_some_and(|(_, permit)| !permit.is_revoking());
+                    known.asked_for = Some(node).filter(|_| !stays);
                 }
                 None => {
                     known.holds.clear();
@@ -257,6 +259,7 @@ impl Step<'_> {
         self.state.may_be_asked(self.state.node_maintenance(leaving))?;
         let known = self.known_unit(unit)?;
         known.moving = Some(MoveWish { from: token, leaving, to, by: by.into() });
+        known.asked_for = None;
         if let Some(to) = to {
             known.failures.remove(&to);
         }
