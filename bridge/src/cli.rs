@@ -39,7 +39,8 @@ use exit::{Code, Failure};
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { verb } = Cli::parse();
+    let Cli { json, verb } = Cli::parse();
+    out::speak(json);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::of(Code::Failed, &error)),
@@ -48,7 +49,7 @@ pub fn main() -> ExitCode {
     if let Verb::Gate { unit } = &verb {
         return runtime.block_on(gate::gate(unit));
     }
-    match runtime.block_on(run(verb)) {
+    match runtime.block_on(run(verb, json)).and_then(|()| out::written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
@@ -76,37 +77,37 @@ fn tell(failure: &Failure) {
     }
 }
 
-async fn run(verb: Verb) -> Result<(), Failure> {
+async fn run(verb: Verb, json: bool) -> Result<(), Failure> {
     match verb {
         Verb::Version => out::say(concat!("convoke ", env!("CARGO_PKG_VERSION"))),
         Verb::ExitCodes => out::say(exit::TABLE),
         Verb::Init(asked) => member::init(&asked).await?,
         Verb::Join(asked) => member::join(&asked).await?,
-        Verb::Verify { units, read } => verify(&units, read.json)?,
-        Verb::Fence { verb: Some(Fence::Agents { read }) } => agents::list(read.json).await?,
-        Verb::Fence { verb: Some(Fence::Describe { agent, read }) } => {
-            agents::describe(&agent, read.json).await?;
+        Verb::Verify { units } => verify(&units, json)?,
+        Verb::Fence { verb: Some(Fence::Agents) } => agents::list(json).await?,
+        Verb::Fence { verb: Some(Fence::Describe { agent }) } => {
+            agents::describe(&agent, json).await?;
         }
         Verb::EnableRecipe { name, instance } => {
             recipe::enable("/".as_ref(), name.as_deref(), instance.as_deref())?;
         }
-        Verb::Ocf { verb } => ocf::ocf("/".as_ref(), verb).await?,
-        verb => ask(&Bus::connect().await?, verb).await?,
+        Verb::Ocf { verb } => ocf::ocf("/".as_ref(), verb, json).await?,
+        verb => ask(&Bus::connect().await?, verb, json).await?,
     }
     Ok(())
 }
 
-async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
+async fn ask(bus: &Bus, verb: Verb, json: bool) -> Result<(), Failure> {
     match verb {
-        Verb::Status { name, read } => look::status(bus, name.as_deref(), read.json).await,
-        Verb::ListUnits { read } => look::units(bus, read.json).await,
-        Verb::ListNodes { read } => look::nodes(bus, read.json).await,
-        Verb::Check { read } => check::check(bus, read.json).await,
-        Verb::Why { unit, read } => look::why(bus, &unit, read.json).await,
-        Verb::Events { lines, follow, unit, node, read } => {
-            look::events(bus, &look::Filter { lines, unit, node }, follow, read.json).await
+        Verb::Status { name } => look::status(bus, name.as_deref(), json).await,
+        Verb::ListUnits => look::units(bus, json).await,
+        Verb::ListNodes => look::nodes(bus, json).await,
+        Verb::Check => check::check(bus, json).await,
+        Verb::Why { unit } => look::why(bus, &unit, json).await,
+        Verb::Events { lines, follow, unit, node } => {
+            look::events(bus, &look::Filter { lines, unit, node }, follow, json).await
         }
-        Verb::Plan { verb, json } => plan::plan(bus, verb.unwrap_or(args::Plan::Now), json).await,
+        Verb::Plan { verb } => plan::plan(bus, verb.unwrap_or(args::Plan::Now), json).await,
         Verb::Start { units, on, wait } => act::start(bus, &units, on.as_deref(), &wait).await,
         Verb::Stop { units, wait } => act::stop(bus, &units, &wait).await,
         Verb::Move { unit, to, from, wait } => {
@@ -125,8 +126,8 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         },
         Verb::Maintain { what, reason } => maintain::begin(bus, &what, &reason).await,
         Verb::Unmaintain { what } => maintain::end(bus, &what).await,
-        Verb::Fence { verb: None } => look::fences(bus, false).await,
-        Verb::Fence { verb: Some(Fence::List { read }) } => look::fences(bus, read.json).await,
+        Verb::Fence { verb: None } => look::fences(bus, json).await,
+        Verb::Fence { verb: Some(Fence::List) } => look::fences(bus, json).await,
         Verb::Fence { verb: Some(Fence::Confirm { node, verified }) } => {
             confirm::confirm(bus, &node, verified).await
         }
@@ -137,9 +138,9 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
             bus.0.fence_cancel(&node).await?;
             done(&format!("the drill of {node} is taken back"))
         }
-        Verb::Fence { verb: Some(Fence::Why { node, read }) } => fence::why(bus, &node, read.json).await,
-        Verb::Fence { verb: Some(Fence::History { node, device, read }) } => {
-            fence::history(bus, node.as_deref(), device.as_deref(), read.json).await
+        Verb::Fence { verb: Some(Fence::Why { node }) } => fence::why(bus, &node, json).await,
+        Verb::Fence { verb: Some(Fence::History { node, device }) } => {
+            fence::history(bus, node.as_deref(), device.as_deref(), json).await
         }
         Verb::Leave { node } => {
             bus.0.leave(&node).await?;
@@ -156,14 +157,14 @@ async fn ask(bus: &Bus, verb: Verb) -> Result<(), Failure> {
         Verb::Assemble { unit, said, yes, wait } => assemble::assemble(bus, &unit, &said, yes, &wait).await,
         Verb::ResetFailed { units, node } => act::reset_failed(bus, &units, node.as_deref()).await,
         Verb::Token { valid } => done(&bus.0.issue_token(valid).await?),
-        Verb::Config { verb: Config::Show { read } } => settings::show(bus, read.json).await,
+        Verb::Config { verb: Config::Show } => settings::show(bus, json).await,
         Verb::Config { verb: Config::Diff { file } } => settings::diff(bus, &file).await,
         Verb::Config { verb: Config::Apply { file } } => settings::apply(bus, &file).await,
         // The rest needs no daemon and was done before.
         Verb::Init(_)
         | Verb::Join(_)
         | Verb::Verify { .. }
-        | Verb::Fence { verb: Some(Fence::Agents { .. } | Fence::Describe { .. }) }
+        | Verb::Fence { verb: Some(Fence::Agents | Fence::Describe { .. }) }
         | Verb::EnableRecipe { .. }
         | Verb::Ocf { .. }
         | Verb::Gate { .. }

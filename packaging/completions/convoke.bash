@@ -470,7 +470,7 @@ _convoke() {
 
     case "${cmd}" in
         convoke)
-            opts="-h -V --help --version init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe ocf gate version exit-codes help"
+            opts="-h -V --json --help --version init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events history leave forget adopt assemble reset-failed config verify check enable-recipe ocf gate version exit-codes help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -484,7 +484,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__adopt)
-            opts="-y -h --from --yes --help"
+            opts="-y -h --from --yes --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -502,7 +502,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__assemble)
-            opts="-y -h --without --from --resync --yes --no-wait --timeout --help"
+            opts="-y -h --without --from --resync --yes --no-wait --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -546,7 +546,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__config)
-            opts="-h --help show diff apply help"
+            opts="-h --json --help show diff apply help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -560,7 +560,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__config__subcmd__apply)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -574,7 +574,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__config__subcmd__diff)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -672,7 +672,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__drain)
-            opts="-h --cluster --no-wait --timeout --help"
+            opts="-h --cluster --no-wait --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -690,7 +690,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__enable__subcmd__recipe)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -738,7 +738,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__exit__subcmd__codes)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -752,7 +752,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence)
-            opts="-h --help list confirm test cancel why history agents describe help"
+            opts="-h --json --help list confirm test cancel why history agents describe help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -780,7 +780,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__cancel)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -794,7 +794,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__confirm)
-            opts="-h --yes-i-have-verified-it-is-off --help"
+            opts="-h --yes-i-have-verified-it-is-off --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -994,7 +994,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__fence__subcmd__test)
-            opts="-h --level --yes --no-wait --timeout --help"
+            opts="-h --level --yes --no-wait --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1030,7 +1030,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__forget)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1044,7 +1044,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__gate)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1870,7 +1870,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__init)
-            opts="-h --name --node --address --port --help"
+            opts="-h --name --node --address --port --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1900,7 +1900,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__join)
-            opts="-h --node --name --role --address --port --help"
+            opts="-h --node --name --role --address --port --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1934,7 +1934,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__leave)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1976,7 +1976,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__maintain)
-            opts="-h --cluster --reason --help"
+            opts="-h --cluster --reason --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1994,7 +1994,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__move)
-            opts="-h --from --no-wait --timeout --help"
+            opts="-h --from --no-wait --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2016,7 +2016,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__ocf)
-            opts="-h --help list describe check run stop gone help"
+            opts="-h --json --help list describe check run stop gone help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2030,7 +2030,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__ocf__subcmd__check)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2058,7 +2058,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__ocf__subcmd__gone)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2184,7 +2184,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__ocf__subcmd__list)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2198,7 +2198,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__ocf__subcmd__run)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2212,7 +2212,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__ocf__subcmd__stop)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2528,7 +2528,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__reset__subcmd__failed)
-            opts="-h --node --help"
+            opts="-h --node --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2546,7 +2546,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__start)
-            opts="-h --on --no-wait --timeout --help"
+            opts="-h --on --no-wait --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2582,7 +2582,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__stop)
-            opts="-h --no-wait --timeout --help"
+            opts="-h --no-wait --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2600,7 +2600,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__token)
-            opts="-h --valid --help"
+            opts="-h --valid --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2618,7 +2618,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__undrain)
-            opts="-h --cluster --no-wait --timeout --help"
+            opts="-h --cluster --no-wait --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2636,7 +2636,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__unmaintain)
-            opts="-h --cluster --help"
+            opts="-h --cluster --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2664,7 +2664,7 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__version)
-            opts="-h --help"
+            opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_convoke_global_optspecs
-    string join \n h/help V/version
+    string join \n json h/help V/version
 end
 
 function __fish_convoke_needs_command
@@ -24,6 +24,7 @@ function __fish_convoke_using_subcommand
     contains -- $cmd[1] $argv
 end
 
+complete -c convoke -n "__fish_convoke_needs_command" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_needs_command" -s V -l version -d 'Print version'
 complete -c convoke -n "__fish_convoke_needs_command" -f -a "init" -d 'Make a new cluster with this machine as its first node'
@@ -62,8 +63,10 @@ complete -c convoke -n "__fish_convoke_using_subcommand init" -l name -d 'What t
 complete -c convoke -n "__fish_convoke_using_subcommand init" -l node -d 'What to call this node; the machine\'s own name if not given' -r
 complete -c convoke -n "__fish_convoke_using_subcommand init" -l address -d 'Where the other nodes reach this one, may be given more than once; found out if not given' -r
 complete -c convoke -n "__fish_convoke_using_subcommand init" -l port -d 'The port to listen on' -r
+complete -c convoke -n "__fish_convoke_using_subcommand init" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand init" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand token" -l valid -d 'How long it lets machines in: 30min, 1h, 1d; at most 7d' -r
+complete -c convoke -n "__fish_convoke_using_subcommand token" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand token" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand join" -l name -l node -d 'What to call this node; the machine\'s own name if not given' -r
 complete -c convoke -n "__fish_convoke_using_subcommand join" -l role -d 'What the node does: votes and runs units, runs units only, or votes only' -r -f -a "voter\t''
@@ -71,40 +74,48 @@ member\t''
 witness\t''"
 complete -c convoke -n "__fish_convoke_using_subcommand join" -l address -d 'Where the other nodes reach this one, may be given more than once; found out if not given' -r
 complete -c convoke -n "__fish_convoke_using_subcommand join" -l port -d 'The port to listen on' -r
+complete -c convoke -n "__fish_convoke_using_subcommand join" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand join" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand status" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand status" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand status" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand list-units" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand list-units" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand list-units" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand list-nodes" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand list-nodes" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand list-nodes" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand start" -l on -d 'Start on this node, and forget what kept the unit from it' -r
 complete -c convoke -n "__fish_convoke_using_subcommand start" -l timeout -d 'How long to wait until it has happened' -r
 complete -c convoke -n "__fish_convoke_using_subcommand start" -l no-wait -d 'Return as soon as the cluster has recorded it'
+complete -c convoke -n "__fish_convoke_using_subcommand start" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand start" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand stop" -l timeout -d 'How long to wait until it has happened' -r
 complete -c convoke -n "__fish_convoke_using_subcommand stop" -l no-wait -d 'Return as soon as the cluster has recorded it'
+complete -c convoke -n "__fish_convoke_using_subcommand stop" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand stop" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand move" -l from -d 'Which copy to move, for a unit with several' -r
 complete -c convoke -n "__fish_convoke_using_subcommand move" -l timeout -d 'How long to wait until it has happened' -r
 complete -c convoke -n "__fish_convoke_using_subcommand move" -l no-wait -d 'Return as soon as the cluster has recorded it'
+complete -c convoke -n "__fish_convoke_using_subcommand move" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand move" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand drain" -l timeout -d 'How long to wait until it has happened; 90s if not given, 1h with --cluster' -r
 complete -c convoke -n "__fish_convoke_using_subcommand drain" -l cluster -d 'The whole cluster'
 complete -c convoke -n "__fish_convoke_using_subcommand drain" -l no-wait -d 'Return as soon as the cluster has recorded it'
+complete -c convoke -n "__fish_convoke_using_subcommand drain" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand drain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand undrain" -l timeout -d 'How long to wait until all is active' -r
 complete -c convoke -n "__fish_convoke_using_subcommand undrain" -l cluster -d 'The whole cluster'
 complete -c convoke -n "__fish_convoke_using_subcommand undrain" -l no-wait -d 'Return as soon as the cluster has recorded it'
+complete -c convoke -n "__fish_convoke_using_subcommand undrain" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand undrain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand maintain" -l reason -d 'What for; everybody who looks is shown it' -r
 complete -c convoke -n "__fish_convoke_using_subcommand maintain" -l cluster -d 'The whole cluster'
+complete -c convoke -n "__fish_convoke_using_subcommand maintain" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand maintain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand unmaintain" -l cluster -d 'The whole cluster'
+complete -c convoke -n "__fish_convoke_using_subcommand unmaintain" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand unmaintain" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand why" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand why" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand why" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_seen_subcommand_from now lose drain undrain maintain unmaintain start stop move help" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_seen_subcommand_from now lose drain undrain maintain unmaintain start stop move help" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_seen_subcommand_from now lose drain undrain maintain unmaintain start stop move help" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_seen_subcommand_from now lose drain undrain maintain unmaintain start stop move help" -f -a "now" -d 'Say what the cluster is about to do by itself; the same as `convoke plan`'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_seen_subcommand_from now lose drain undrain maintain unmaintain start stop move help" -f -a "lose" -d 'Say what would happen if nodes fell silent at one time'
@@ -116,29 +127,29 @@ complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_see
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_seen_subcommand_from now lose drain undrain maintain unmaintain start stop move help" -f -a "stop" -d 'Say what `convoke stop` would do'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_seen_subcommand_from now lose drain undrain maintain unmaintain start stop move help" -f -a "move" -d 'Say what `convoke move` would do'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and not __fish_seen_subcommand_from now lose drain undrain maintain unmaintain start stop move help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from now" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from now" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from now" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from lose" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from lose" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from lose" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from drain" -l cluster -d 'The whole cluster'
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from drain" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from drain" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from undrain" -l cluster -d 'The whole cluster'
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from undrain" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from undrain" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from undrain" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from maintain" -l cluster -d 'The whole cluster'
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from maintain" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from maintain" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from maintain" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from unmaintain" -l cluster -d 'The whole cluster'
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from unmaintain" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from unmaintain" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from unmaintain" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from start" -l on -d 'Start on this node' -r
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from start" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from start" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from stop" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from stop" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from move" -l from -d 'Which copy to move, for a unit with several' -r
-complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from move" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from move" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "now" -d 'Say what the cluster is about to do by itself; the same as `convoke plan`'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "lose" -d 'Say what would happen if nodes fell silent at one time'
@@ -150,6 +161,7 @@ complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_su
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "stop" -d 'Say what `convoke stop` would do'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "move" -d 'Say what `convoke move` would do'
 complete -c convoke -n "__fish_convoke_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and not __fish_seen_subcommand_from list confirm test cancel why history agents describe help" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and not __fish_seen_subcommand_from list confirm test cancel why history agents describe help" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and not __fish_seen_subcommand_from list confirm test cancel why history agents describe help" -f -a "list" -d 'List fence devices and open fences'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and not __fish_seen_subcommand_from list confirm test cancel why history agents describe help" -f -a "confirm" -d 'Give your word that a lost node is off, so that its units start elsewhere'
@@ -160,24 +172,27 @@ complete -c convoke -n "__fish_convoke_using_subcommand fence; and not __fish_se
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and not __fish_seen_subcommand_from list confirm test cancel why history agents describe help" -f -a "agents" -d 'List the fence agents that are installed on this machine'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and not __fish_seen_subcommand_from list confirm test cancel why history agents describe help" -f -a "describe" -d 'Show the options of a fence agent, whether it can prove a node off, and what is known of its traps'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and not __fish_seen_subcommand_from list confirm test cancel why history agents describe help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from list" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from confirm" -l yes-i-have-verified-it-is-off -d 'Do not ask; for scripts that have switched the power off themselves'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from confirm" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from confirm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from test" -l level -d 'Through which level of its devices; the first if none is given' -r
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from test" -l timeout -d 'How long to wait until the node is back: it has to boot' -r
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from test" -l yes -d 'Do not ask'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from test" -l no-wait -d 'Return as soon as the cluster has recorded it'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from test" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from cancel" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from why" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from why" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from why" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from history" -l device -d 'Through this device only' -r
-complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from history" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from history" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from history" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from agents" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from agents" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from agents" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from describe" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from describe" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from describe" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from help" -f -a "list" -d 'List fence devices and open fences'
 complete -c convoke -n "__fish_convoke_using_subcommand fence; and __fish_seen_subcommand_from help" -f -a "confirm" -d 'Give your word that a lost node is off, so that its units start elsewhere'
@@ -192,18 +207,21 @@ complete -c convoke -n "__fish_convoke_using_subcommand events" -s n -l lines -d
 complete -c convoke -n "__fish_convoke_using_subcommand events" -s u -l unit -d 'Only of this unit' -r
 complete -c convoke -n "__fish_convoke_using_subcommand events" -l node -d 'Only of this node' -r
 complete -c convoke -n "__fish_convoke_using_subcommand events" -s f -l follow -d 'Go on and show what happens'
-complete -c convoke -n "__fish_convoke_using_subcommand events" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand events" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand events" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand history" -s n -l lines -d 'Show the last lines only' -r
 complete -c convoke -n "__fish_convoke_using_subcommand history" -s u -l unit -d 'Only of this unit' -r
 complete -c convoke -n "__fish_convoke_using_subcommand history" -l node -d 'Only of this node' -r
 complete -c convoke -n "__fish_convoke_using_subcommand history" -s f -l follow -d 'Go on and show what happens'
-complete -c convoke -n "__fish_convoke_using_subcommand history" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand history" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand history" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand leave" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand leave" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand forget" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand forget" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand adopt" -l from -d 'Whose files are right' -r
 complete -c convoke -n "__fish_convoke_using_subcommand adopt" -s y -l yes -d 'Do not ask; for scripts that know what they change'
+complete -c convoke -n "__fish_convoke_using_subcommand adopt" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand adopt" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand assemble" -l without -d 'Do without this node\'s data: what only it has is lost' -r
 complete -c convoke -n "__fish_convoke_using_subcommand assemble" -l from -d 'Begin with this node\'s data, whatever the others have' -r
@@ -211,27 +229,34 @@ complete -c convoke -n "__fish_convoke_using_subcommand assemble" -l resync -d '
 complete -c convoke -n "__fish_convoke_using_subcommand assemble" -l timeout -d 'How long to wait until it has happened' -r
 complete -c convoke -n "__fish_convoke_using_subcommand assemble" -s y -l yes -d 'Do not ask; for scripts that know what is lost'
 complete -c convoke -n "__fish_convoke_using_subcommand assemble" -l no-wait -d 'Return as soon as the cluster has recorded it'
+complete -c convoke -n "__fish_convoke_using_subcommand assemble" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand assemble" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand reset-failed" -l node -d 'On this node only' -r
+complete -c convoke -n "__fish_convoke_using_subcommand reset-failed" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand reset-failed" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand config; and not __fish_seen_subcommand_from show diff apply help" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and not __fish_seen_subcommand_from show diff apply help" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and not __fish_seen_subcommand_from show diff apply help" -f -a "show" -d 'Print the settings in force as TOML'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and not __fish_seen_subcommand_from show diff apply help" -f -a "diff" -d 'Show what applying a file would change'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and not __fish_seen_subcommand_from show diff apply help" -f -a "apply" -d 'Put the settings of a file in force, as a whole'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and not __fish_seen_subcommand_from show diff apply help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from diff" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from apply" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print the settings in force as TOML'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Show what applying a file would change'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "apply" -d 'Put the settings of a file in force, as a whole'
 complete -c convoke -n "__fish_convoke_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c convoke -n "__fish_convoke_using_subcommand verify" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand verify" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand verify" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand check" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand check" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c convoke -n "__fish_convoke_using_subcommand enable-recipe" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand enable-recipe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c convoke -n "__fish_convoke_using_subcommand ocf; and not __fish_seen_subcommand_from list describe check run stop gone help" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and not __fish_seen_subcommand_from list describe check run stop gone help" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and not __fish_seen_subcommand_from list describe check run stop gone help" -f -a "list" -d 'List the resource agents of this machine'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and not __fish_seen_subcommand_from list describe check run stop gone help" -f -a "describe" -d 'Show what a resource agent is for, its parameters and times'
@@ -240,12 +265,17 @@ complete -c convoke -n "__fish_convoke_using_subcommand ocf; and not __fish_seen
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and not __fish_seen_subcommand_from list describe check run stop gone help" -f -a "stop" -d 'Stop what was started; used by convoke-ocf@.service'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and not __fish_seen_subcommand_from list describe check run stop gone help" -f -a "gone" -d 'Say whether nothing of a resource is left on this node, for GoneExec='
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and not __fish_seen_subcommand_from list describe check run stop gone help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from list" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from describe" -l json -d 'Print JSON'
+complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from describe" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from describe" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from check" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from run" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from stop" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from gone" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from gone" -s h -l help -d 'Print help'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the resource agents of this machine'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from help" -f -a "describe" -d 'Show what a resource agent is for, its parameters and times'
@@ -254,8 +284,11 @@ complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_sub
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from help" -f -a "stop" -d 'Stop what was started; used by convoke-ocf@.service'
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from help" -f -a "gone" -d 'Say whether nothing of a resource is left on this node, for GoneExec='
 complete -c convoke -n "__fish_convoke_using_subcommand ocf; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c convoke -n "__fish_convoke_using_subcommand gate" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand gate" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand version" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand version" -s h -l help -d 'Print help'
+complete -c convoke -n "__fish_convoke_using_subcommand exit-codes" -l json -d 'Print JSON: what was asked for, or what was done as {"text": …} a line'
 complete -c convoke -n "__fish_convoke_using_subcommand exit-codes" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c convoke -n "__fish_convoke_using_subcommand help; and not __fish_seen_subcommand_from init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe ocf gate version exit-codes help" -f -a "init" -d 'Make a new cluster with this machine as its first node'
 complete -c convoke -n "__fish_convoke_using_subcommand help; and not __fish_seen_subcommand_from init token join status list-units list-nodes start stop move drain undrain maintain unmaintain why plan fence events leave forget adopt assemble reset-failed config verify check enable-recipe ocf gate version exit-codes help" -f -a "token" -d 'Print a token that lets another machine join'

@@ -16,7 +16,6 @@ use policy::{Device, NodeId, Settings};
 
 pub use devices::{Findings, Listed, against_agents, against_plugs, agents, joined, listed_by};
 pub use diff::diff;
-pub(crate) use read::milliseconds;
 pub use write::render;
 
 use crate::config::Finding;

@@ -12,10 +12,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(super) use fence::Fence;
 pub(super) use ocf::Ocf;
 
+use units::section::timespan::{self, TimeSpan};
+
 use super::exit;
-use crate::api::document::milliseconds;
 use crate::identity::Role;
 use crate::net::addresses;
+
+/// A century.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// Shows and steers the cluster that this node belongs to.
 ///
@@ -30,6 +34,9 @@ use crate::net::addresses;
     after_help = "`convoke help exit-codes` lists the exit codes."
 )]
 pub(super) struct Cli {
+    /// Print JSON: what was asked for, or what was done as {"text": …} a line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
@@ -50,19 +57,11 @@ pub(super) enum Verb {
     Status {
         /// A node or a unit
         name: Option<String>,
-        #[command(flatten)]
-        read: Read,
     },
     /// List the cluster units
-    ListUnits {
-        #[command(flatten)]
-        read: Read,
-    },
+    ListUnits,
     /// List the nodes
-    ListNodes {
-        #[command(flatten)]
-        read: Read,
-    },
+    ListNodes,
     /// Start units, wherever the cluster places them
     Start {
         /// The units; `.service` may be left out
@@ -142,16 +141,11 @@ pub(super) enum Verb {
     Why {
         /// The unit
         unit: String,
-        #[command(flatten)]
-        read: Read,
     },
     /// Say what would happen, without doing anything
     Plan {
         #[command(subcommand)]
         verb: Option<Plan>,
-        /// Print JSON
-        #[arg(long, global = true)]
-        json: bool,
     },
     /// Show fencing and fence agents, have a drill, or vouch that a node is off
     Fence {
@@ -173,8 +167,6 @@ pub(super) enum Verb {
         /// Only of this node
         #[arg(long)]
         node: Option<String>,
-        #[command(flatten)]
-        read: Read,
     },
     /// Take a node out of the cluster for good
     Leave {
@@ -232,17 +224,12 @@ pub(super) enum Verb {
     Verify {
         /// Units; all if none is named
         units: Vec<String>,
-        #[command(flatten)]
-        read: Read,
     },
     /// Check the definitions of all cluster units against each other and against the nodes
     ///
     /// Circles of orders, requirements that no node offers, places that are nowhere, exclusive units on nodes that nothing
     /// fences; and definitions that are not in force. Ends with 1 if anything cannot run as long as it stands.
-    Check {
-        #[command(flatten)]
-        read: Read,
-    },
+    Check,
     /// Copy a ready-made definition of a clustered service to this node
     ///
     /// Writes the recipe's files to /etc/systemd/system and says what to do next. A file that was changed is left alone.
@@ -330,13 +317,6 @@ pub(super) enum Plan {
         #[arg(long, value_name = "NODE")]
         from: Option<String>,
     },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Read {
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -449,10 +429,7 @@ impl From<JoinRole> for Role {
 #[derive(Debug, Subcommand)]
 pub(super) enum Config {
     /// Print the settings in force as TOML
-    Show {
-        #[command(flatten)]
-        read: Read,
-    },
+    Show,
     /// Show what applying a file would change
     Diff {
         /// The file; `-` for standard input
@@ -465,10 +442,14 @@ pub(super) enum Config {
     },
 }
 
+/// A span in systemd's words. What is longer than anybody waits is cut, for clocks that count from the boot.
 fn duration(text: &str) -> Result<Duration, String> {
-    milliseconds(text)
-        .map(Duration::from_millis)
-        .ok_or_else(|| "write a time like 500ms, 90s, 5min or 1h".to_owned())
+    let span = match timespan::parse(text) {
+        Some(TimeSpan::Micros(us)) => Duration::from_micros(us),
+        Some(TimeSpan::Infinity) => Duration::MAX,
+        None => return Err("write a time like 500ms, 90s, 5min or 1h".to_owned()),
+    };
+    Ok(span.min(LONGEST))
 }
 
 fn seconds(text: &str) -> Result<u32, String> {

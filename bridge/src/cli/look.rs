@@ -185,7 +185,7 @@ fn each(lines: &[HistoryLine], json: bool) {
     if json {
         // One object a line: a follower cannot wait for the end of a list.
         for line in lines {
-            out::say(&serde_json::to_string(line).unwrap_or_default());
+            out::json_line(line);
         }
     } else if !lines.is_empty() {
         out::print(&render::history(lines, Style::of_stdout()));

@@ -10,10 +10,10 @@ use crate::ocf::{self, Agent, Metadata, Resource, ResourceError, ServiceError};
 /// What is said where there is none.
 const PACKAGE: &str = "on Debian the package resource-agents has them";
 
-pub(super) async fn ocf(root: &Path, verb: Ocf) -> Result<(), Failure> {
+pub(super) async fn ocf(root: &Path, verb: Ocf, json: bool) -> Result<(), Failure> {
     match verb {
         Ocf::List => list(root),
-        Ocf::Describe { agent, read } => describe(root, &agent, read.json).await,
+        Ocf::Describe { agent } => describe(root, &agent, json).await,
         Ocf::Check { name } => check(root, &name).await,
         Ocf::Run { name } => {
             knows_when_it_is_gone(root, &name)?;

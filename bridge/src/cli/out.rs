@@ -1,6 +1,10 @@
 //! The terminal: its width, its colours, and text laid out for both.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::exit::{Code, Failure};
 
 /// Where no terminal says otherwise.
 const WIDTH: usize = 80;
@@ -153,13 +157,46 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
-/// Writes to standard output. A reader that has gone, as `head` does, is no failure.
-pub(super) fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+/// Whether what is said is said in JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
+/// The first write to standard output that failed.
+static UNWRITTEN: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Chooses how to speak, once for the process.
+pub(super) fn speak(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
 }
 
-/// Writes a line to standard output.
+/// Whether all that was said could be written.
+pub(super) fn written() -> Result<(), Failure> {
+    match UNWRITTEN.get() {
+        None => Ok(()),
+        Some(error) => Err(Failure::new(Code::Failed, format!("standard output cannot be written: {error}"))
+            .hint("what was asked for was done, unless it only was to be shown")),
+    }
+}
+
+fn write(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A reader that has gone, as `head` does, is no failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let _ = UNWRITTEN.set(error);
+        }
+        _ => {}
+    }
+}
+
+/// Writes text for people to standard output.
+pub(super) fn print(text: &str) {
+    if JSON.load(Ordering::Relaxed) {
+        json_line(&serde_json::json!({ "text": text.trim() }));
+    } else {
+        write(text);
+    }
+}
+
+/// Writes a line for people to standard output.
 pub(super) fn say(line: &str) {
     print(&format!("{line}\n"));
 }
@@ -173,7 +210,12 @@ pub(super) fn note(line: &str) {
 /// Prints a value as JSON that people can read too.
 pub(super) fn json(value: &impl serde::Serialize) {
     // The models hold strings, numbers and lists: this cannot fail.
-    say(&serde_json::to_string_pretty(value).unwrap_or_default());
+    write(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
+}
+
+/// The same in one line, for those who read line by line.
+pub(super) fn json_line(value: &impl serde::Serialize) {
+    write(&format!("{}\n", serde_json::to_string(value).unwrap_or_default()));
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use policy::{AfterFence, Device, Millis, NodeId, Settings};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use units::Severity;
+use units::section::timespan::{self, TimeSpan};
 
 use super::Document;
 use crate::config::Finding;
@@ -130,7 +131,7 @@ impl<'a> Reader<'a> {
     }
 
     fn span(&mut self, value: &Value<'_>, range: std::ops::RangeInclusive<Millis>) -> Option<Millis> {
-        let ms = value.get_ref().as_str().and_then(milliseconds);
+        let ms = value.get_ref().as_str().and_then(finite);
         let Some(ms) = ms else {
             self.wrong(
                 value.span(),
@@ -425,18 +426,10 @@ fn place_of(table: &Table<'_>, device: &str) -> Option<Range<usize>> {
     devices.keys().find(|key| key.get_ref().as_ref() == device).map(Spanned::span)
 }
 
-/// `500ms`, `2s`, `1min`, `1h`.
-pub(crate) fn milliseconds(text: &str) -> Option<Millis> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit.trim() {
-        "ms" => 1,
-        "s" | "sec" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.parse::<Millis>().ok()?.checked_mul(factor)
+/// A span in systemd's words, `500ms` or `1min 30s`; `infinity` is none here.
+fn finite(text: &str) -> Option<Millis> {
+    match timespan::parse(text)? {
+        TimeSpan::Micros(us) => Some(us / 1_000),
+        TimeSpan::Infinity => None,
+    }
 }

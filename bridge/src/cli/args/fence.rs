@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{Read, duration};
+use super::duration;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Fence {
     /// List fence devices and open fences
-    List {
-        #[command(flatten)]
-        read: Read,
-    },
+    List,
     /// Give your word that a lost node is off, so that its units start elsewhere
     ///
     /// If the node still runs, its units run twice and may destroy their data. Look at the machine, not at its silence:
@@ -56,8 +53,6 @@ pub(in crate::cli) enum Fence {
     Why {
         /// The node
         node: String,
-        #[command(flatten)]
-        read: Read,
     },
     /// Show the fences and drills of the past, attempt by attempt
     History {
@@ -66,23 +61,16 @@ pub(in crate::cli) enum Fence {
         /// Through this device only
         #[arg(long)]
         device: Option<String>,
-        #[command(flatten)]
-        read: Read,
     },
     /// List the fence agents that are installed on this machine
     ///
     /// Each is asked for its description, and for nothing else. Needs no cluster.
-    Agents {
-        #[command(flatten)]
-        read: Read,
-    },
+    Agents,
     /// Show the options of a fence agent, whether it can prove a node off, and what is known of its traps
     ///
     /// Needs no cluster.
     Describe {
         /// The agent, as in `fence_ipmilan`
         agent: String,
-        #[command(flatten)]
-        read: Read,
     },
 }

@@ -2,8 +2,6 @@
 
 use clap::Subcommand;
 
-use super::Read;
-
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Ocf {
     /// List the resource agents of this machine
@@ -12,8 +10,6 @@ pub(in crate::cli) enum Ocf {
     Describe {
         /// The agent, as ocf:heartbeat:IPaddr2
         agent: String,
-        #[command(flatten)]
-        read: Read,
     },
     /// Check the file of a resource against its agent, without touching the resource
     ///
