@@ -77,7 +77,7 @@ impl Executor {
             let spec = |action: &str| self.spec(call, action, format!("{name}-{action}.service"));
             match (spec("off"), spec("status")) {
                 (Ok(off), Ok(status)) => steps.push((call, off, status)),
-                (Err(why), _) | (_, Err(why)) => return Some(FenceOutcome::Failed(why)),
+                (Err(why), _) | (_, Err(why)) => return Some(FenceOutcome::Unable(why)),
             }
         }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
@@ -192,8 +192,16 @@ async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Opt
                 call.device
             ));
         }
-        if let Err(outcome) = after_off(call, called(&run(off).await, call)) {
-            return outcome;
+        match called(&run(off).await, call) {
+            // No device was asked for anything yet.
+            Called::NotRun(why) if looks.is_empty() => {
+                return FenceOutcome::Unable(format!("{}: {why}", call.device));
+            }
+            ended => {
+                if let Err(outcome) = after_off(call, ended) {
+                    return outcome;
+                }
+            }
         }
         looks.push((call, status));
     }

@@ -20,6 +20,8 @@ const STEP: Duration = Duration::from_secs(10);
 const NO_LEADER: Duration = Duration::from_millis(250);
 /// What a picture shows that nothing is on the way to change: for so long it may still change.
 const SETTLED: Duration = Duration::from_secs(2);
+/// From a reload until all nodes have said what it brought. With many units and a busy PID 1 it was over a second.
+const HEARD: Duration = Duration::from_secs(10);
 /// For a node to be empty: as for a single unit's stop.
 pub(super) const DRAINED: Duration = Duration::from_secs(90);
 /// Enough of a unit's history to hold one move.
@@ -29,7 +31,12 @@ pub(super) async fn start(bus: &Bus, units: &[String], on: Option<&str>, wait: &
     let until = Instant::now() + wait.timeout;
     let (mut asked, mut failures) = (Vec::new(), Failures::default());
     for unit in all(units)? {
-        match answer(until, wait, bus.0.start(&unit, on.unwrap_or_default())).await {
+        let ask = || answer(until, wait, bus.0.start(&unit, on.unwrap_or_default()));
+        let answered = match ask().await {
+            Err(failure) if failure.code == Code::NotFound && becomes_known(bus, &unit).await => ask().await,
+            answered => answered,
+        };
+        match answered {
             Ok(index) => asked.push((unit, index)),
             Err(failure) => failures.add(failure),
         }
@@ -41,6 +48,24 @@ pub(super) async fn start(bus: &Bus, units: &[String], on: Option<&str>, wait: &
         }
     }
     failures.end()
+}
+
+/// Whether the cluster hears of a unit in a moment: this node has its section, and may have been reloaded just now.
+async fn becomes_known(bus: &Bus, unit: &str) -> bool {
+    if units::unit(Path::new("/"), unit).is_none() {
+        return false;
+    }
+    let until = Instant::now() + HEARD;
+    loop {
+        let Ok(picture) = bus.overview().await else { return false };
+        if judge::find(&picture, unit).is_some() {
+            return true;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || bus.changed(picture.index, left).await.is_err() {
+            return false;
+        }
+    }
 }
 
 pub(super) async fn stop(bus: &Bus, units: &[String], wait: &Wait) -> Result<(), Failure> {

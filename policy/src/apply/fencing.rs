@@ -144,7 +144,8 @@ impl Step<'_> {
             }
             FenceOutcome::Off if self.drill_saw_off(id)? => {}
             FenceOutcome::Off => self.prove(id, Class::Off, Evidence::Fenced(id), None),
-            FenceOutcome::Failed(error) => self.fail_attempt(id, error),
+            FenceOutcome::Failed(error) => self.fail_attempt(id, error, false),
+            FenceOutcome::Unable(error) => self.fail_attempt(id, error, true),
             FenceOutcome::TimedOut(error) => self.cut_attempt(id, error),
         }
         Ok(())
@@ -410,13 +411,23 @@ impl Step<'_> {
             let node = case.node;
             self.quarantine(node);
         }
-        self.fail_attempt(id, error);
+        self.fail_attempt(id, error, false);
     }
 
-    fn fail_attempt(&mut self, id: CaseId, error: &str) {
+    /// The pause is for the devices. Where none was asked, the next node tries at once, until each had its turn.
+    fn fail_attempt(&mut self, id: CaseId, error: &str, unable: bool) {
+        let able = |target: NodeId| {
+            self.state.nodes.iter().filter(|(id, node)| **id != target && node.in_session().is_some()).count()
+        };
+        let able = self.state.cases.get(&id).map_or(0, |case| able(case.node));
         let Some(case) = self.state.cases.get_mut(&id) else { return };
         let back_off = BACK_OFF_MS.get(case.rounds as usize).or(BACK_OFF_MS.last()).copied();
-        let wait = if case.retries_left > 0 { RETRY_MS } else { back_off.unwrap_or_default() };
+        let wait = match case.retries_left {
+            1.. if unable => 0,
+            0 if unable && (case.rounds as usize).saturating_add(1) < able => 0,
+            1.. => RETRY_MS,
+            0 => back_off.unwrap_or_default(),
+        };
         let next_at = self.time.saturating_add(wait);
         case.phase = Phase::Failed { error: error.into(), next_at };
         let (node, level, attempt) = (case.node, case.level, case.attempts);

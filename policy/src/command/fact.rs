@@ -51,6 +51,8 @@ pub enum FenceOutcome {
     Off,
     /// It failed; the agent's own words.
     Failed(String),
+    /// The executor could not begin: no agent ran, so no device was asked for anything. Another node may be able to.
+    Unable(String),
     /// It was cut off at the deadline: the node's power is unknown for the quarantine time.
     TimedOut(String),
 }

@@ -109,7 +109,8 @@ impl World {
         let outcome = match self.rng.below(10) {
             _ if self.calm => FenceOutcome::Off,
             0..=5 => FenceOutcome::Off,
-            6 | 7 => FenceOutcome::Failed("refused".into()),
+            6 => FenceOutcome::Failed("refused".into()),
+            7 => FenceOutcome::Unable("no agent".into()),
             _ => FenceOutcome::TimedOut("no answer".into()),
         };
         match &outcome {
@@ -121,7 +122,7 @@ impl World {
                 let by = self.now + self.rng.below(9_000) as u64;
                 self.strikes.push((by, attempt.target));
             }
-            FenceOutcome::Failed(_) | FenceOutcome::TimedOut(_) => {}
+            FenceOutcome::Failed(_) | FenceOutcome::Unable(_) | FenceOutcome::TimedOut(_) => {}
         }
         let (case, number) = (attempt.case, attempt.number);
         self.facts.push(Fact::FenceReported { case, attempt: number, outcome });

@@ -71,6 +71,7 @@ impl World {
         let outcome = match rest {
             ["off"] => FenceOutcome::Off,
             ["failed", why @ ..] => FenceOutcome::Failed(why.join(" ")),
+            ["unable", why @ ..] => FenceOutcome::Unable(why.join(" ")),
             ["hung"] => FenceOutcome::TimedOut("no answer within 20 s".into()),
             other => return Err(format!("no outcome {other:?}")),
         };

@@ -171,6 +171,18 @@ async fn a_level_is_off_only_when_each_device_says_so_after_the_last_off() {
         ("", Outcome::Exited(0), all, FenceOutcome::Off),
         ("feed-1 off", Outcome::Exited(1), "feed-1 off", failed("feed-1: off exited with status 1")),
         (
+            "feed-1 off",
+            Outcome::NotStarted("no".into()),
+            "feed-1 off",
+            FenceOutcome::Unable("feed-1: the agent was not started: no".into()),
+        ),
+        (
+            "feed-2 off",
+            Outcome::NotStarted("no".into()),
+            "feed-1 off, feed-2 off",
+            failed("feed-2: the agent was not started: no"),
+        ),
+        (
             "feed-2 off",
             Outcome::Exited(1),
             "feed-1 off, feed-2 off",
