@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use policy::UnitName;
+use policy::{Token, UnitName};
 use tokio::sync::oneshot;
 use units::systemd::journal::{Kind, Priority};
 use units::systemd::starts::{self, StartBatch, StartCause};
@@ -41,6 +41,8 @@ struct Gate {
     wished: bool,
     /// It waits for the end of a release.
     parked: bool,
+    /// It waits for this permit, which the orders bring; it may be taken back before that.
+    granted: Option<Token>,
     /// When it asked (CLOCK_MONOTONIC).
     since: Duration,
 }
@@ -115,9 +117,10 @@ impl Agent {
         }
         // What ends is told before what begins: a start after a stop is asked for once the stop is told.
         let ends = known.is_some_and(|unit| unit.release.is_some() || unit.due.is_some());
-        self.gates
-            .open
-            .insert(id, Gate { unit: unit.clone(), reply, wished: false, parked: ends, since: now.mono });
+        self.gates.open.insert(
+            id,
+            Gate { unit: unit.clone(), reply, wished: false, parked: ends, granted: None, since: now.mono },
+        );
         if !ends {
             self.actions.push(Action::GateLook { id, unit });
         }
@@ -132,15 +135,18 @@ impl Agent {
 
     /// The unit was released: starts that came meanwhile may be asked for now.
     pub(super) fn resume_gates(&mut self, unit: &UnitName) {
-        for (id, gate) in self.gates.open.iter_mut().filter(|(_, gate)| gate.parked && gate.unit == *unit) {
-            gate.parked = false;
+        let floor = self.floors.of(unit);
+        let waits = |gate: &Gate| gate.parked || gate.granted.is_some_and(|token| token <= floor);
+        for (id, gate) in self.gates.open.iter_mut().filter(|(_, gate)| gate.unit == *unit && waits(gate)) {
+            (gate.parked, gate.granted) = (false, None);
             self.actions.push(Action::GateLook { id: *id, unit: unit.clone() });
         }
     }
 
     /// New orders: starts that came while a release was on the way are asked for again.
     pub(super) fn resume_all_gates(&mut self) {
-        let parked = self.gates.open.values().filter(|gate| gate.parked).map(|gate| gate.unit.clone());
+        let waits = |gate: &&Gate| gate.parked || gate.granted.is_some();
+        let parked = self.gates.open.values().filter(waits).map(|gate| gate.unit.clone());
         let ends = |unit: &Unit| unit.release.is_some() || unit.due.is_some() || has_made_its_start(unit);
         let idle = |unit: &UnitName| self.units.get(unit).is_none_or(|unit| !ends(unit));
         for unit in parked.filter(idle).collect::<BTreeSet<_>>() {
@@ -150,18 +156,21 @@ impl Agent {
 
     /// Starts that wait too long for a stop are told so, before systemd ends their gates without a word.
     pub(super) fn refuse_parked(&mut self, now: &Now) {
-        let late = |gate: &Gate| gate.parked && now.mono.saturating_sub(gate.since) >= PARKED_MAX;
-        let late: Vec<(GateId, UnitName)> = self
+        let waits = |gate: &Gate| gate.parked || gate.granted.is_some();
+        let late = |gate: &Gate| waits(gate) && now.mono.saturating_sub(gate.since) >= PARKED_MAX;
+        let late: Vec<(GateId, UnitName, Option<Token>)> = self
             .gates
             .open
             .iter()
             .filter(|(_, gate)| late(gate))
-            .map(|(id, gate)| (*id, gate.unit.clone()))
+            .map(|(id, gate)| (*id, gate.unit.clone(), gate.granted))
             .collect();
-        for (id, unit) in late {
-            let why = match self.units.get(&unit).and_then(|unit| unit.stuck.as_ref()) {
-                Some(what) => format!("its stop on this node hangs: {what}"),
-                None => "its stop on this node is not over".to_owned(),
+        for (id, unit, granted) in late {
+            let stuck = self.units.get(&unit).and_then(|unit| unit.stuck.as_ref());
+            let why = match (granted, stuck) {
+                (Some(token), _) => format!("it may start here, but permit {} has not come", token.0),
+                (None, Some(what)) => format!("its stop on this node hangs: {what}"),
+                (None, None) => "its stop on this node is not over".to_owned(),
             };
             self.refuse_gate(id, &why, format!("start it again when it is; `convoke why {unit}`"), now);
             // It was no answer of the cluster: the next start is a new question.
@@ -267,8 +276,10 @@ impl Agent {
                     self.units.get(&unit).filter(|unit| unit.filed).and_then(|unit| unit.held.as_ref());
                 if held.is_some_and(|held| held.token == token) {
                     self.grant_gates(&unit);
+                } else if let Some(gate) = self.gates.open.get_mut(&id) {
+                    // The permit comes with the orders, and whoever writes its file answers.
+                    gate.granted = Some(token);
                 }
-                // Otherwise the permit comes with the orders, and whoever writes its file answers.
             }
             Ok(GateAnswer::Refused { why, remedy }) => self.refuse_gate(id, &why, remedy, now),
             Err(why) => {

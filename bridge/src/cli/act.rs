@@ -155,7 +155,8 @@ pub(super) async fn move_unit(
     let call = bus.0.move_unit(&unit, from.unwrap_or_default(), to.unwrap_or_default());
     let index = answer(until, wait, call).await?;
     let (from, token) = before.unwrap_or_default();
-    let text = follow(bus, wait, until, &unit, |picture| judge::moved(picture, &unit, &from, token)).await?;
+    let moved = |picture: &Overview| judge::moved(picture, &unit, (&from, to), token);
+    let text = follow(bus, wait, until, &unit, moved).await?;
     finish(bus, &unit, index, text, "unit-move-asked", "unit-started").await;
     Ok(())
 }

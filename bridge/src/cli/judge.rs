@@ -102,7 +102,12 @@ pub(super) fn stopped(picture: &Overview, name: &str) -> Verdict {
 }
 
 /// After `move`; `before` is the highest permit from before the wish.
-pub(super) fn moved(picture: &Overview, name: &str, from: &str, before: u64) -> Verdict {
+pub(super) fn moved(
+    picture: &Overview,
+    name: &str,
+    (from, to): (&str, Option<&str>),
+    before: u64,
+) -> Verdict {
     let Some(unit) = find(picture, name) else {
         return Pending("the cluster does not know it yet".to_owned());
     };
@@ -116,6 +121,10 @@ pub(super) fn moved(picture: &Overview, name: &str, from: &str, before: u64) -> 
     match fresh {
         Some(copy) if copy.node == from => Stuck(
             format!("{name} is back on {from}: it could not run elsewhere"),
+            format!("`convoke events --unit {name}` shows what happened"),
+        ),
+        Some(CopyLine { node, .. }) if to.is_some_and(|to| to != node) => Stuck(
+            format!("{name} moved from {from} to {node}: it could not run on {}", to.unwrap_or_default()),
             format!("`convoke events --unit {name}` shows what happened"),
         ),
         Some(copy) => Done(format!("{name} moved from {from} to {}", copy.node)),

@@ -112,14 +112,17 @@ fn a_move_is_done_by_a_newer_permit_elsewhere() {
     let before = unit(DB, "active", vec![copy("n1", "active", 4)]);
     assert_eq!(place(&before, None), ("n1".to_owned(), 4));
     // The old copy is still there: nothing has happened yet, and the wish can be taken back.
-    let pending = moved(&with(before), DB, "n1", 4);
+    let pending = moved(&with(before), DB, ("n1", Some("n2")), 4);
     assert!(
         matches!(pending, Pending(text) if text.contains("`convoke start db.service` takes the move back"))
     );
     let after = with(unit(DB, "active", vec![copy("n2", "active", 9)]));
-    assert_eq!(moved(&after, DB, "n1", 4), Done("db.service moved from n1 to n2".to_owned()));
+    assert_eq!(moved(&after, DB, ("n1", Some("n2")), 4), Done("db.service moved from n1 to n2".to_owned()));
     let back = with(unit(DB, "active", vec![copy("n1", "active", 9)]));
-    assert!(matches!(moved(&back, DB, "n1", 4), Stuck(text, _) if text.contains("back on n1")));
+    assert_eq!(moved(&after, DB, ("n1", None), 4), Done("db.service moved from n1 to n2".to_owned()));
+    let elsewhere = moved(&after, DB, ("n1", Some("n3")), 4);
+    assert!(matches!(elsewhere, Stuck(text, _) if text.ends_with("to n2: it could not run on n3")));
+    assert!(matches!(moved(&back, DB, ("n1", None), 4), Stuck(text, _) if text.contains("back on n1")));
 }
 
 #[test]
