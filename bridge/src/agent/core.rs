@@ -147,7 +147,9 @@ impl Agent {
         for (name, released) in origin.releasing {
             // It may have been over when that daemon was killed.
             if released.token > origin.floors.of(&name) {
-                units.entry(name).or_default().held = Some(released);
+                let unit = units.entry(name).or_default();
+                unit.left_releasing = Some(released.token);
+                unit.held = Some(released);
             }
         }
         for (name, token) in origin.left_filed {

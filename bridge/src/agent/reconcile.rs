@@ -365,6 +365,11 @@ impl Agent {
             self.look(name, SETTLE);
             return None;
         }
+        let token = unit.held.as_ref().map(|held| held.token);
+        if stop == StopCause::CleanExit && token.is_some() && unit.left_releasing == token {
+            // The daemon before this one was stopping it. Had the cluster ordered that, there would be no question.
+            return Some(Cause::LeaseEnded);
+        }
         if stop == StopCause::CleanExit && self.went_unheard(name) {
             stop = cause::unheard(&look);
         }

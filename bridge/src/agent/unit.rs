@@ -117,6 +117,8 @@ pub(super) struct Unit {
     pub(super) missed: bool,
     /// It was down when the daemon started, and the file of this permit was still there: no release had begun.
     pub(super) left_filed: Option<Token>,
+    /// The release of this permit had begun before the daemon started.
+    pub(super) left_releasing: Option<Token>,
     /// When its gate was last mended, in boot milliseconds.
     pub(super) mended_ms: Option<u64>,
     /// What the cluster asks of a clustered service's data, or of its copy.

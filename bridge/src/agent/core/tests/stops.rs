@@ -292,6 +292,22 @@ fn a_stop_by_hand_while_the_daemon_was_away_is_known_by_what_a_unit_cannot_do_it
 }
 
 #[test]
+fn a_stop_that_the_daemon_before_had_begun_is_no_failure() {
+    for (seen, because) in [(down(), "LeaseEnded"), (failed(), "Failed(\"exit status 1\")")] {
+        let mut lab = Lab::new(&[], &[("db.service", permit(7))]);
+        lab.hear(Event::Connected);
+        lab.discover(&["db.service"]);
+        lab.look("db.service", (ActiveState::Deactivating, "stop-sigterm", "success"));
+        lab.changes("db.service", seen);
+        lab.open(1);
+        lab.order(vec![view("db.service", 7, Phase::Active)]);
+        lab.end("db.service", End::Looked(Box::new(look("db.service", seen))));
+        let told = lab.end("db.service", gone("db.service"));
+        assert!(told.ends_with(&format!("send released db.service 7 {because}")), "{told}");
+    }
+}
+
+#[test]
 fn a_stop_by_hand_while_the_bus_was_lost_is_known_in_the_same_way() {
     for started in [true, false] {
         let mut lab = lab();
