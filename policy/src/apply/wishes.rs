@@ -304,14 +304,21 @@ impl Step<'_> {
         };
         for (id, node) in self.state.nodes.iter().filter(|(id, _)| changed(id)) {
             if self.state.open_case(*id).is_some() {
-                let why = format!("{} is being fenced; its devices cannot change now", node.name);
+                let why = format!(
+                    "{0} is being fenced, and its devices cannot change meanwhile: what ends that is a fence, a boot of {0}, or \
+                     `convoke fence confirm {0}`",
+                    node.name
+                );
                 return Err(Refusal::Impossible(why));
             }
             // F19: the only way to prove what a lost node does is not taken away, nor swapped for an untried one.
             let held = self.state.units.values().any(|unit| unit.permit_on(*id).is_some());
             if held && node.lost_since().is_some() {
-                let why =
-                    format!("{} is lost and may still run units; its devices cannot change now", node.name);
+                let why = format!(
+                    "{0} is lost and may still run units, and its devices cannot change meanwhile: boot it, or, if it is off, \
+                     `convoke fence confirm {0}`",
+                    node.name
+                );
                 return Err(Refusal::Impossible(why));
             }
         }
@@ -333,7 +340,7 @@ impl Step<'_> {
         }
         let renewed: BTreeSet<String> = devices
             .iter()
-            .filter(|(name, device)| self.state.devices.get(*name) != Some(*device))
+            .filter(|(name, device)| !self.state.devices.get(*name).is_some_and(|old| old.asks_as(device)))
             .map(|(name, _)| name.clone())
             .collect();
         self.state.observations.retain(|(name, node), _| {

@@ -34,6 +34,17 @@ pub struct Device {
     pub at_once: u32,
 }
 
+impl Device {
+    /// Whether both ask the same plugs in the same way, and differ at most in when and how often.
+    pub(crate) fn asks_as(&self, other: &Self) -> bool {
+        let Self { agent, options, secrets, targets, .. } = self;
+        *agent == other.agent
+            && *options == other.options
+            && *secrets == other.secrets
+            && *targets == other.targets
+    }
+}
+
 fn one() -> u32 {
     1
 }

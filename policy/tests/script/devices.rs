@@ -156,6 +156,7 @@ impl World {
                     "delay" => shared.delay_ms = u64::from(value) * 1_000,
                     "retries" => shared.retries = value,
                     "at-once" => shared.at_once = value,
+                    "port" => drop(shared.options.insert("ipport".into(), value.to_string())),
                     "timeout" => shared.timeout_ms = u64::from(value) * 1_000,
                     other => return Err(format!("no key {other}")),
                 }

@@ -57,7 +57,10 @@ impl View<'_> {
                 let check = format!(
                     "check address, plug and login of {device} with its agent, then `convoke config apply`"
                 );
+                let lost = self.state.nodes.get(node).is_some_and(|node| node.lost_since().is_some());
                 match self.ready_level(*node) {
+                    // Too late for this life of it; what there is to do stands beside its loss.
+                    None if lost => warning(text, format!("{check} as soon as {} is back", name(node))),
                     Some(level) => warning(
                         text,
                         format!("{check}; until then {} is fenced by {level} alone", name(node)),
@@ -154,12 +157,17 @@ impl View<'_> {
                 let alone = self.state.copy_maintenance(because, case.node);
                 let acts =
                     |scope| format!("`{}` lets the cluster act", self.state.maintenance_release(&scope));
+                // A device that never saw this life with power on proves nothing of it, mended or not.
+                let counts = self.state.first_level(case.node, &case.incarnation).is_some();
                 let remedy = alone.map(acts).unwrap_or_else(|| match self.state.fenced_by(case.node) {
-                    Some(_) => {
+                    Some(_) if counts => {
                         let level =
                             case.level.max(self.state.levels(case.node).first().copied().unwrap_or(1));
                         let device = self.state.level_name(case.node, level);
                         format!("mend {device}, start {name} again, or {by_hand}")
+                    }
+                    Some(_) => {
+                        format!("start {name} again, or {by_hand}: no device can prove it off any more")
                     }
                     None => format!("start {name} again, or {by_hand}"),
                 });
