@@ -79,7 +79,7 @@ pub use lately::{Ended, Lately};
 pub use maintenance::{Maintenance, Scope};
 pub use name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 pub use node::{Gone, Life, Node, Offer, Presence, Role};
-pub use permit::{Permit, Phase, Terms};
+pub use permit::{Permit, Phase, Rest, Terms};
 pub use plan::{KeptPlan, Observe, Order, Plan, Reason, SwitchOn, plan};
 pub use query::Possibly;
 pub use refusal::Refusal;

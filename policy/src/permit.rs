@@ -80,8 +80,20 @@ pub struct Permit {
     /// Its node says that nothing runs: in maintenance that is a person's business, and ends no permit.
     #[serde(default)]
     pub idle: bool,
+    /// It is active by its permit, and not up at this moment: what needs it starts once it is (S4).
+    #[serde(default)]
+    pub rest: Option<Rest>,
     /// What the node says stands in the way of an ordered stop.
     pub stuck: Option<alloc::string::String>,
+}
+
+/// Why a copy that keeps its permit is not up at a moment. Both are systemd's own doing on its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rest {
+    /// It failed, and waits for its `RestartSec=` or starts again.
+    Restarts,
+    /// It is on its way down by itself.
+    Stops,
 }
 
 impl Permit {

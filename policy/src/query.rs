@@ -63,6 +63,14 @@ impl State {
             && life.is_some_and(|life| life.incarnation == permit.incarnation)
     }
 
+    /// Whether a copy is known active and up at this moment, on that node or on any: what a start that needs it rests on (S4).
+    /// What runs already stays while the copy is restarted by its own systemd.
+    #[must_use]
+    pub fn is_up(&self, unit: &UnitName, on: Option<NodeId>) -> bool {
+        let there = |permit: &Permit| on.is_none_or(|node| permit.node == node);
+        self.known_active(unit).any(|(_, permit)| permit.rest.is_none() && there(permit))
+    }
+
     /// Whether this permit's holder is lost and not proven gone.
     #[must_use]
     pub fn is_lost(&self, permit: &Permit) -> bool {

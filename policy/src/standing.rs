@@ -33,7 +33,7 @@ pub(crate) struct Standing<'a> {
     pub(crate) opponent: Option<(UnitName, NodeId)>,
     /// How many of those that are possibly running count as copies.
     pub(crate) copies: usize,
-    /// The first of the units that it needs that is not known active (S4).
+    /// The first of the units that it needs that is not up (S4).
     pub(crate) inactive: Option<&'a UnitName>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Standing<'a> {
     ) -> Self {
         let definition = &adopted.definition;
         let copies = running.iter().filter(|(_, how)| how.counts(definition)).count();
-        let inactive = definition.needs().find(|needed| state.known_active(needed).next().is_none());
+        let inactive = definition.needs().find(|needed| !state.is_up(needed, None));
         Self { name, unit, adopted, running, unheard, kept, opponent, copies, inactive }
     }
 }

@@ -49,6 +49,7 @@ impl Outbox {
                     | Fact::UnitObserved { .. }
                     | Fact::Surveyed { .. }
                     | Fact::CheckFailed { .. }
+                    | Fact::RestReported { .. }
             )
         };
         self.waiting.retain(|waiting| !outdated(&waiting.fact));

@@ -2,6 +2,7 @@
 
 mod ends;
 mod lease_end;
+mod rest;
 mod terms;
 
 use std::time::Duration;
@@ -65,6 +66,9 @@ impl Agent {
             return;
         }
         let step = self.step(name, now);
+        if step == Step::Wait {
+            self.tell_rest(name, now);
+        }
         self.take(name, step, now);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use policy::{Cause, InventoryItem, Offer, Terms, Token, UnitName};
+use policy::{Cause, InventoryItem, Offer, Rest, Terms, Token, UnitName};
 use units::section::Program;
 use units::systemd::{ActiveState, Reading, Remembered};
 
@@ -107,6 +107,11 @@ pub(super) struct Unit {
     pub(super) due: Option<Cause>,
     pub(super) told: Option<InventoryItem>,
     pub(super) started_told: Option<Token>,
+    /// Whether its copy is up, as the cluster was told, and when that was said last, in boot milliseconds.
+    pub(super) rest_told: Option<Rest>,
+    pub(super) rest_told_ms: u64,
+    /// What was told is not so any more, and is said at a later tick.
+    pub(super) rest_due: bool,
     pub(super) released_told: Option<Token>,
     pub(super) stuck: Option<String>,
     /// The start that was cancelled last at its gate.
@@ -130,7 +135,8 @@ pub(super) struct Unit {
 impl Unit {
     /// Whether something of it could not be read, written or sent, and nothing is under way.
     pub(super) fn is_odd(&self) -> bool {
-        self.op.is_none() && (self.release.is_some() || self.stale || self.held.is_some() != self.filed)
+        self.op.is_none()
+            && (self.release.is_some() || self.stale || self.rest_due || self.held.is_some() != self.filed)
     }
 
     /// Takes over a look.

@@ -80,6 +80,7 @@ impl Core {
             | Fact::ReadyReported { node, .. }
             | Fact::RankReported { node, .. }
             | Fact::CheckFailed { node, .. }
+            | Fact::RestReported { node, .. }
             | Fact::TermsAcknowledged { node, .. }
             | Fact::Released { node, .. }
             | Fact::StopStuck { node, .. }

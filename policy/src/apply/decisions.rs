@@ -91,6 +91,7 @@ impl Step<'_> {
             contradicted: false,
             unwell: None,
             idle: false,
+            rest: None,
             stuck: None,
         };
         let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
@@ -339,7 +340,7 @@ impl State {
             return no(format!("it requires {required}, which is not active"));
         }
         for beside in &definition.same_node_as {
-            if !self.known_active(beside).any(|(_, permit)| permit.node == id) {
+            if !self.is_up(beside, Some(id)) {
                 return no(format!("it runs beside {beside}, which is not active on {}", node.name));
             }
         }

@@ -135,6 +135,10 @@ impl Step<'_> {
                 self.released(*node, incarnation, unit, *token, because)
             }
             // F1
+            // S4
+            Fact::RestReported { node, incarnation, unit, token, rest } => {
+                self.rest_reported(*node, incarnation, unit, *token, *rest)
+            }
             Fact::StopStuck { node, incarnation, unit, token, what } => {
                 self.stop_stuck(*node, incarnation, unit, *token, what)
             }

@@ -8,7 +8,7 @@ use crate::command::{Cause, InventoryItem};
 use crate::event::{EventKind, Severity};
 use crate::evidence::Evidence;
 use crate::name::{Incarnation, NodeId, Token, UnitName};
-use crate::permit::{Permit, Phase};
+use crate::permit::{Permit, Phase, Rest};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
 use crate::unit::{Failures, Goal, Hold, Unit, Wanted};
@@ -38,6 +38,9 @@ impl Step<'_> {
         life.strays.retain(runs);
         life.lingering.retain(|unit, _| runs(unit));
         life.inventory = true;
+        // What is not up is told after it.
+        let permits = self.state.units.values_mut().flat_map(|unit| unit.permits.values_mut());
+        permits.filter(|permit| permit.node == id).for_each(|permit| permit.rest = None);
         Ok(())
     }
 
@@ -142,6 +145,23 @@ impl Step<'_> {
         let after_ms = time.saturating_sub(permit.granted_at);
         self.member_started(unit, id, token);
         self.record(Severity::Info, Some(id), Some(unit), EventKind::Started { token, after_ms });
+        Ok(())
+    }
+
+    /// Ends nothing and begins nothing: the permit stays, and systemd goes on with the copy.
+    pub(super) fn rest_reported(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        unit: &UnitName,
+        token: Token,
+        rest: Option<Rest>,
+    ) -> Result<(), Refusal> {
+        let permit = self.permit_held(id, incarnation, unit, token)?;
+        if permit.phase != Phase::Active || permit.rest == rest {
+            return Err(stale("it changes nothing"));
+        }
+        permit.rest = rest;
         Ok(())
     }
 

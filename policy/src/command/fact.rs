@@ -8,6 +8,7 @@ use crate::assembly::Found;
 use crate::fence::Power;
 use crate::name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 use crate::node::Offer;
+use crate::permit::Rest;
 
 /// Why a unit is gone on the node that releases it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,6 +214,19 @@ pub enum Fact {
         token: Token,
         /// Why.
         because: Cause,
+    },
+    /// Whether a copy that is active by its permit is up at this moment.
+    RestReported {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which unit.
+        unit: UnitName,
+        /// Which permit.
+        token: Token,
+        /// Why it is not; `None` once it is.
+        rest: Option<Rest>,
     },
     /// An ordered stop does not come to its end.
     StopStuck {

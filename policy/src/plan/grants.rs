@@ -68,8 +68,10 @@ impl Planner<'_> {
             {
                 self.because(name, Reason::Unfit { node: *id, why: refusal.to_string() });
                 self.wake(node.quarantined_until);
-            } else if let Some(apart) =
-                definition.same_node_as.iter().find(|beside| !self.stays_active(beside, Some(*id)))
+            } else if let Some(apart) = definition
+                .same_node_as
+                .iter()
+                .find(|beside| !self.stays_active(beside, Some(*id)) || !self.state.is_up(beside, Some(*id)))
             {
                 self.because(name, Reason::Requires(apart.clone()));
             } else if let Some(Err(refusal)) = best.as_ref().map(|best| self.state.has_rank(name, *id, best))

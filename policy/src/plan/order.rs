@@ -45,7 +45,7 @@ impl Planner<'_> {
             let coming = self.coming.contains(needed);
             if coming && !definition.same_node_as.contains(needed) {
                 reasons.push(Reason::After(needed.clone()));
-            } else if !self.stays_active(needed, None) {
+            } else if !self.stays_active(needed, None) || !self.state.is_up(needed, None) {
                 comes &= coming;
                 reasons.push(if coming {
                     Reason::After(needed.clone())

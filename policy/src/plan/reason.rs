@@ -231,6 +231,11 @@ impl Reason {
             Self::NotAdopted(why) => {
                 format!("the definition that most nodes offer is not taken over: {why}")
             }
+            Self::Requires(other)
+                if state.known_active(other).next().is_some() && !state.is_up(other, None) =>
+            {
+                format!("it requires {other}, which systemd stops or restarts at this moment")
+            }
             Self::Requires(other) if state.known_active(other).next().is_some() => {
                 format!("it requires {other}, which is stopping")
             }

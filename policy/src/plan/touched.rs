@@ -58,6 +58,7 @@ impl Touched {
             | Fact::CheckFailed { unit, .. }
             | Fact::TermsAcknowledged { unit, .. }
             | Fact::Released { unit, .. }
+            | Fact::RestReported { unit, .. }
             | Fact::StopStuck { unit, .. } => self.unit(unit),
             // Who waits for the word of all nodes is restless; whether a node takes units is compared at each plan, as far as
             // looks through its devices say so.

@@ -112,15 +112,15 @@ pub(crate) fn permits_end_by_evidence(before: &State, after: &State, entry: &Ent
     Ok(())
 }
 
-/// S4: a start only with everything required known active.
+/// S4: a start only with everything required known active, and up.
 pub(crate) fn starts_after_what_it_requires(before: &State, entry: &Entry) -> Checked {
     let Command::Decision(Decision::Grant { unit, .. }) = &entry.command else { return Ok(()) };
     let Some(definition) = before.units.get(unit).and_then(|unit| unit.definition()) else {
         return broken("section 0", format!("{unit} granted without a definition"));
     };
     for required in definition.needs() {
-        if before.known_active(required).next().is_none() {
-            return broken("S4 order", format!("{unit} granted while {required} is not active"));
+        if !before.is_up(required, None) {
+            return broken("S4 order", format!("{unit} granted while {required} is not up"));
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    Cause, Fact, Fencing, Incarnation, InventoryItem, NodeId, Offer, OnQuorumLoss, Start, Terms, Token,
+    Cause, Fact, Fencing, Incarnation, InventoryItem, NodeId, Offer, OnQuorumLoss, Rest, Start, Terms, Token,
     UnitName,
 };
 
@@ -287,11 +287,14 @@ impl Machine {
                 if let (Some(Mutation::ReleaseFirst), Some(token)) = (broken, token) {
                     self.owed.insert((unit.clone(), token), Cause::Failed("inactive".into()));
                 }
+                let rest = Some(Rest::Restarts);
+                return token.map(|token| self.rests(unit, token, rest)).into_iter().collect();
             }
             Doing::Running => self.ended(unit),
             Doing::Restarting => {
                 if token.is_none() || self.files.contains_key(unit) {
                     copy.doing = Doing::Running;
+                    return token.map(|token| self.rests(unit, token, None)).into_iter().collect();
                 } else {
                     self.copies.remove(unit);
                     self.changed.insert(unit.clone());
@@ -306,6 +309,11 @@ impl Machine {
     fn unwell(&self, unit: &UnitName, token: Token) -> Fact {
         let (node, incarnation, why) = (self.id, self.incarnation(), "no answer".into());
         Fact::CheckFailed { node, incarnation, unit: unit.clone(), token, why }
+    }
+
+    fn rests(&self, unit: &UnitName, token: Token, rest: Option<Rest>) -> Fact {
+        let (node, incarnation) = (self.id, self.incarnation());
+        Fact::RestReported { node, incarnation, unit: unit.clone(), token, rest }
     }
 
     /// A copy is gone, by no order of the cluster.

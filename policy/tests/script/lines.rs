@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{Cause, Fact, Incarnation, InventoryItem, Origin, Role, Token, UnitName, Wanted, Wish};
+use policy::{Cause, Fact, Incarnation, InventoryItem, Origin, Rest, Role, Token, UnitName, Wanted, Wish};
 
 use super::offers::offer;
 use super::{Lines, World};
@@ -122,6 +122,17 @@ impl World {
                 let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));
                 let (token, what) = (self.token(&unit, node)?, text(4));
                 self.fact(Fact::StopStuck { node, incarnation, unit, token, what })
+            }
+            ["rests", unit, "on", name, how] => {
+                let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));
+                let token = self.token(&unit, node)?;
+                let rest = match *how {
+                    "up" => None,
+                    "restarts" => Some(Rest::Restarts),
+                    "stops" => Some(Rest::Stops),
+                    other => return Err(format!("no rest {other}")),
+                };
+                self.fact(Fact::RestReported { node, incarnation, unit, token, rest })
             }
             ["unwell", unit, "on", name, ..] => {
                 let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));

@@ -47,6 +47,7 @@ impl Agent {
                 items.push(item.clone());
             }
             unit.told = Some(item);
+            unit.rest_told = None;
         }
         let held = self.units.values().filter_map(|unit| unit.held.as_ref().map(|held| held.token)).max();
         self.outbox.push_first(Fact::InventoryReported {

@@ -313,6 +313,7 @@ fn fact_in_words(fact: &Fact) -> String {
         }
         Fact::Started { unit, token, .. } => format!("started {unit} {token}"),
         Fact::Released { unit, token, because, .. } => format!("released {unit} {token} {because:?}"),
+        Fact::RestReported { unit, token, rest, .. } => format!("rests {unit} {token} {rest:?}"),
         Fact::NodeLeaving { .. } => "leaving".into(),
         Fact::WatchdogArmed { device, timeout_ms, .. } => format!("armed {device} {timeout_ms}"),
         Fact::WatchdogDisarmed { why, .. } => format!("unarmed: {why}"),

@@ -1,6 +1,6 @@
 //! The reasons of the plan, in the order in which an operator should read them.
 
-use policy::{Node, NodeId, Possibly, Reason, State, UnitName};
+use policy::{Node, NodeId, Permit, Possibly, Reason, Rest, State, UnitName};
 
 use super::View;
 use crate::api::model::WhyLine;
@@ -16,8 +16,26 @@ impl View<'_> {
             fact: reason.text(self.state, unit, self.now),
             release: remedy(self.state, unit, reason),
         };
-        let left_behind = self.left_behind(unit).into_iter().map(|line| (None, line));
+        let left_behind =
+            self.left_behind(unit).into_iter().chain(self.at_rest(unit)).map(|line| (None, line));
         reasons.into_iter().map(|reason| (Some(reason), line(reason))).chain(left_behind).collect()
+    }
+
+    /// Copies that their own systemd restarts or stops: no decision of the cluster hangs on them.
+    fn at_rest(&self, name: &UnitName) -> Vec<WhyLine> {
+        let permits = self.state.units.get(name).into_iter().flat_map(|unit| unit.permits.values());
+        let line = |permit: &Permit| {
+            let node = self.state.node_name(permit.node);
+            let fact = match permit.rest.filter(|_| self.state.is_known_active(permit))? {
+                Rest::Restarts => {
+                    format!("it failed on {node}, and systemd there starts it again (Restart=, RestartSec=)")
+                }
+                Rest::Stops => format!("it is on its way down on {node}, by no order of the cluster"),
+            };
+            let release = format!("time; `systemctl status {name}` on {node}");
+            Some(WhyLine { rule: "L1".to_owned(), fact, release })
+        };
+        permits.filter_map(line).collect()
     }
 
     /// Copies on nodes whose files do not make it a cluster unit any more. They run on, and nothing else shows it until

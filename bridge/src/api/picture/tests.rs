@@ -82,6 +82,7 @@ fn permit(id: u64, phase: Phase) -> Permit {
         contradicted: false,
         unwell: None,
         idle: false,
+        rest: None,
         stuck: None,
     }
 }

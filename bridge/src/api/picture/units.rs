@@ -1,6 +1,6 @@
 //! How a unit is shown.
 
-use policy::{Definition, Node, NodeId, Permit, Phase, Reason, Replicas, Unit, UnitName, Wanted};
+use policy::{Definition, Node, NodeId, Permit, Phase, Reason, Replicas, Rest, Unit, UnitName, Wanted};
 
 use super::View;
 use crate::api::model::{CopyLine, FailedLine, UnitLine};
@@ -81,7 +81,11 @@ impl View<'_> {
         match permit.phase {
             Phase::Granted => "starting",
             Phase::Active if permit.idle => "down",
-            Phase::Active => "active",
+            Phase::Active => match permit.rest {
+                None => "active",
+                Some(Rest::Restarts) => "restarting",
+                Some(Rest::Stops) => "stopping",
+            },
             Phase::Revoking(_) => "stopping",
         }
     }
@@ -102,7 +106,7 @@ impl View<'_> {
         if active > 0 {
             return if active >= self.wanted(name, unit, definition) { "active" } else { "partial" };
         }
-        ["starting", "stopping", "unknown", "down"]
+        ["starting", "restarting", "stopping", "unknown", "down"]
             .into_iter()
             .find(|state| count(state) > 0)
             .unwrap_or("waiting")

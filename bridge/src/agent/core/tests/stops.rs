@@ -342,3 +342,25 @@ fn terms_that_the_file_has_already_are_acknowledged_once() {
     assert!(told.starts_with("send TermsAcknowledged"), "{told}");
     assert_eq!(lab.order(vec![word]), "", "it is on its way");
 }
+
+#[test]
+fn what_systemd_restarts_by_itself_is_not_up_and_keeps_its_permit() {
+    let mut lab = lab();
+    lab.running();
+    let waits = (ActiveState::Activating, "auto-restart", "exit-code");
+    lab.now.boot_ms += 10_000;
+    assert_eq!(lab.changes("db.service", waits), "send rests db.service 7 Some(Restarts)");
+    assert_eq!(lab.changes("db.service", up()), "", "not more than once a second");
+    assert!(lab.agent.is_restless(), "it is told by a tick");
+    lab.now.boot_ms += 1_000;
+    assert_eq!(lab.hear(Event::Tick), "send rests db.service 7 None");
+    assert!(!lab.agent.is_restless());
+    lab.now.boot_ms += 1_000;
+    let stops = (ActiveState::Deactivating, "stop-post", "exit-code");
+    assert_eq!(lab.changes("db.service", stops), "send rests db.service 7 Some(Stops)");
+    // The next session begins with all up.
+    lab.now.boot_ms += 1_000;
+    lab.open(2);
+    let told = lab.order(vec![view("db.service", 7, Phase::Active)]);
+    assert!(told.contains("rests db.service 7 Some(Stops)"), "{told}");
+}

@@ -290,3 +290,21 @@ fn a_unit_that_failed_everywhere_names_all_nodes() {
         )
     );
 }
+
+#[test]
+fn a_copy_that_its_systemd_restarts_is_not_shown_as_active() {
+    let mut state = state();
+    let permit = |state: &mut State, rest| {
+        let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+        unit.permits.get_mut(&Token(9)).expect("the permit").rest = rest;
+    };
+    for (rest, word) in [(policy::Rest::Restarts, "restarting"), (policy::Rest::Stops, "stopping")] {
+        permit(&mut state, Some(rest));
+        let line = unit_line(&state);
+        assert_eq!((line.state.as_str(), line.copies[0].state.as_str()), (word, word));
+        let reason = line.reason.expect("a reason");
+        assert!(reason.contains("on n1"), "{reason}");
+    }
+    permit(&mut state, None);
+    assert_eq!(unit_line(&state).state, "active");
+}
