@@ -91,7 +91,7 @@ pub struct Agent {
     pub(super) view: Option<View>,
     session: Option<u64>,
     /// Whether the open session has got an inventory: nothing goes before it.
-    inventory_told: bool,
+    pub(super) inventory_told: bool,
     /// Index up to which it was told what runs here.
     surveyed: u64,
     pub(super) connected: bool,

@@ -18,7 +18,6 @@ fn seen(unit: &str, run: &str, token: Option<u64>) -> UnitSnapshot {
         filed: token.is_some(),
         doing: None,
         gated: true,
-        rest: None,
         stuck: None,
     }
 }
