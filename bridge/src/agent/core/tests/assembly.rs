@@ -261,7 +261,8 @@ fn a_restart_by_hand_goes_through_the_cluster() {
     let mut lab = Lab::leading();
     lab.told(Some(view(UNIT, 7, Phase::Active)), holder(Some(Start::Alone), None));
     lab.job(31, UNIT, JobKind::Restart);
-    assert_eq!(lab.changes(UNIT, (ActiveState::Deactivating, "stop-sigterm", "success")), "");
+    let stops = lab.changes(UNIT, (ActiveState::Deactivating, "stop-sigterm", "success"));
+    assert_eq!(stops, "send rests galera.service 7 Some(Stops)");
     let gate = 1;
     let (reply, mut answer) = oneshot::channel();
     assert_eq!(

@@ -61,7 +61,8 @@ fn a_crash_is_released_in_four_steps_with_its_reason() {
 fn a_restart_by_systemd_itself_is_not_the_clusters_business() {
     let mut lab = lab();
     lab.running();
-    assert_eq!(lab.changes("db.service", (ActiveState::Activating, "auto-restart", "exit-code")), "");
+    let told = lab.changes("db.service", (ActiveState::Activating, "auto-restart", "exit-code"));
+    assert_eq!(told, "send rests db.service 7 Some(Restarts)", "and nothing is released");
     assert_eq!(lab.changes("db.service", up()), "");
 }
 
@@ -70,7 +71,8 @@ fn an_operators_stop_travels_inside_the_release() {
     let mut lab = lab();
     lab.running();
     lab.job(5, "db.service", JobKind::Stop);
-    assert_eq!(lab.changes("db.service", (ActiveState::Deactivating, "stop-sigterm", "success")), "");
+    let stops = lab.changes("db.service", (ActiveState::Deactivating, "stop-sigterm", "success"));
+    assert_eq!(stops, "send rests db.service 7 Some(Stops)");
     assert_eq!(lab.changes("db.service", down()), "unfile db.service; stop db.service");
     let stop = lab.done.iter().rev().find_map(|action| match action {
         Action::Begin { work: Work::Stop(stop), .. } => stop.spool.clone(),
