@@ -26,6 +26,7 @@ fn what(ended: &Ended) -> &'static str {
     match ended.class {
         policy::Class::Off => "was fenced",
         policy::Class::Word => "was declared off",
+        policy::Class::Isolated => "was cut off",
         policy::Class::Reborn => "had gone down by itself, and was back",
         policy::Class::Released | policy::Class::Expired => "was taken for gone",
     }

@@ -3,6 +3,8 @@
 //! Pure. An agent passes over an option that it does not know and does its work without it, so that a misspelt one would
 //! be found out by the first real fence. What no agent needs to be asked for is in [`mod@super::traps`].
 
+use policy::Reconnect;
+
 use super::given::{Given, Remark, Spot, Table, no, present, yes};
 use super::metadata::{Kind, Metadata, Parameter};
 
@@ -50,9 +52,19 @@ fn abilities(given: &Given, agent: &Metadata) -> Option<Remark> {
         );
         return Some(Remark::refused(Spot::Agent, message, "use another; `convoke fence agents` lists them"));
     }
-    agent.action("on").filter(|on| on.automatic)?;
     // Of those that are known it is said without their metadata.
-    (!super::traps::CUTTERS.contains(&given.agent.as_str())).then(|| super::traps::cuts_off(given))
+    let known = super::traps::known_to_isolate(&given.agent);
+    let says = super::traps::says_that_it_isolates(agent).filter(|says| known != Some(*says))?;
+    let word = if says == Reconnect::ByNode { "by-node" } else { "at-boot" };
+    if given.isolates.as_deref() == Some(word) {
+        return known.is_none().then(|| super::traps::cuts_off(given));
+    }
+    let by = if says == Reconnect::ByNode { ", run there," } else { "" };
+    let message = format!(
+        "{} says that a node needs its `on`{by} in each boot: it cuts off, and switches no power",
+        given.agent
+    );
+    Some(Remark::refused(Spot::Agent, message, format!("add `isolates = \"{word}\"` to the device")))
 }
 
 fn unknown(given: &Given, agent: &Metadata, table: Table, name: &str) -> Remark {
@@ -239,9 +251,15 @@ mod tests {
         let [(Error, message, _)] = &found_of(FABRIC)[..] else { panic!("{:?}", found_of(FABRIC)) };
         assert!(message.starts_with("fence_fabric has no `status`"), "{message}");
         let with_status = FABRIC.replace("\"metadata\"", "\"status\"");
-        let [(Error, message, _)] = &found_of(&with_status)[..] else {
+        let [(Error, message, help)] = &found_of(&with_status)[..] else {
             panic!("{:?}", found_of(&with_status))
         };
+        assert!(message.contains("needs its `on`, run there, in each boot"), "{message}");
+        assert_eq!(help, "add `isolates = \"by-node\"` to the device");
+        let said = found("fence_fabric isolates=by-node devices=/dev/sda n1:", &with_status);
+        let [(Warning, message, _)] = &said[..] else { panic!("{said:?}") };
         assert!(message.contains("cuts a node off and leaves it running"), "{message}");
+        let other = found("fence_fabric isolates=after-cut devices=/dev/sda n1:", &with_status);
+        assert!(matches!(&other[..], [(Error, _, _)]), "{other:?}");
     }
 }

@@ -151,6 +151,7 @@ impl World {
             delay_ms: if topology.percent(10) { 1_000 } else { 0 },
             retries: u32::from(topology.percent(30)),
             at_once: 1 + u32::from(topology.percent(30)),
+            isolates: None,
         };
         let topology = &mut self.topology;
         let mut devices: BTreeMap<String, Device> = BTreeMap::new();

@@ -465,6 +465,7 @@ impl World {
             delay_ms: 0,
             retries: 0,
             at_once: 1,
+            isolates: None,
         };
         wish(configure([("pdu".to_string(), device)].into()), 4, &mut state);
         let began = Fact::TermBegan { term: 1, leader: node_id(1) };
