@@ -156,7 +156,7 @@ fn random_histories_with_ports_break_nothing() {
         }
     }
     eprintln!("{cuts} cuts, {opened} ways opened");
-    assert!(only.is_some() || (cuts > 20 && opened > 20), "{cuts} cuts, {opened} opened: nothing was tried");
+    assert!(only.is_some() || (cuts > 5 && opened > 50), "{cuts} cuts, {opened} opened: nothing was tried");
 }
 
 #[test]
