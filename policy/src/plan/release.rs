@@ -52,6 +52,9 @@ impl Reason {
             Self::StopsFirst { unit: other, node } if state.copy_maintenance(other, *node).is_some() => {
                 maintenance_release(state, other, *node)
             }
+            Self::StopsFirst { node, .. } if state.isolation(*node).is_some() => {
+                format!("a boot of {0}, or proof that it is off: `convoke fence confirm {0}`", name(node))
+            }
             Self::StopsFirst { node, .. } if is_silent(*node) => {
                 format!(
                     "the return of {0}, a proof that it is off, or your word for that: `convoke fence confirm {0}`",
