@@ -54,9 +54,15 @@ fn abilities(given: &Given, agent: &Metadata) -> Option<Remark> {
     }
     // Of those that are known it is said without their metadata.
     let known = super::traps::known_to_isolate(&given.agent);
-    let says = super::traps::says_that_it_isolates(agent).filter(|says| known != Some(*says))?;
+    let says = super::traps::says_that_it_isolates(agent)?;
     let word = if says == Reconnect::ByNode { "by-node" } else { "at-boot" };
-    if given.isolates.as_deref() == Some(word) {
+    // All agents for ports and zones have `automatic` in their metadata, though nothing but a fence ever shuts those.
+    let fits = match (given.isolates.as_deref(), known) {
+        (None, Some(known)) => known == says || (known, says) == (Reconnect::AfterCut, Reconnect::AtBoot),
+        (Some("after-cut"), Some(Reconnect::AfterCut)) => says == Reconnect::AtBoot,
+        (given, _) => given == Some(word),
+    };
+    if fits {
         return known.is_none().then(|| super::traps::cuts_off(given));
     }
     let by = if says == Reconnect::ByNode { ", run there," } else { "" };
@@ -259,6 +265,11 @@ mod tests {
         let said = found("fence_fabric isolates=by-node devices=/dev/sda n1:", &with_status);
         let [(Warning, message, _)] = &said[..] else { panic!("{said:?}") };
         assert!(message.contains("cuts a node off and leaves it running"), "{message}");
+        let port = with_status.replace(" on_target=\"1\"", "");
+        assert!(found("fence_ifmib devices=/dev/sda n1:", &port).is_empty(), "as all of its kind say it");
+        assert!(found("fence_ifmib isolates=at-boot devices=/dev/sda n1:", &port).is_empty());
+        let scsi = found("fence_scsi isolates=after-cut devices=/dev/sda n1:", &with_status);
+        assert!(matches!(&scsi[..], [(Error, _, _)]), "{scsi:?}");
         let other = found("fence_fabric isolates=after-cut devices=/dev/sda n1:", &with_status);
         assert!(matches!(&other[..], [(Error, _, _)]), "{other:?}");
     }

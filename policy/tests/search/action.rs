@@ -367,7 +367,9 @@ impl World {
             let Some(opening) = &debt.opening else { continue };
             let able = self.machines.iter().any(|machine| {
                 let own: Incarnation = machine.life().incarnation();
-                node_id(machine.node) == opening.executor && machine.heard() && own == opening.executor_incarnation
+                node_id(machine.node) == opening.executor
+                    && machine.heard()
+                    && own == opening.executor_incarnation
             });
             // F24: as for a fence.
             if !able || !self.leads() {

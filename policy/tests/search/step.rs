@@ -461,8 +461,7 @@ impl World {
         };
         wish(found, 1, &mut state);
         let quarantine_ms = u64::from(super::letter::QUARANTINE_TICKS) * TICK_MS;
-        let settings =
-            policy::Settings { detect_ms: 1_000, quarantine_ms, ..policy::Settings::default() };
+        let settings = policy::Settings { detect_ms: 1_000, quarantine_ms, ..policy::Settings::default() };
         let configure = |devices| Wish::Configure {
             settings: settings.clone(),
             devices,

@@ -1,7 +1,7 @@
 //! Fence agents: all of them in a line each, and one of them with its options.
 
 use crate::cli::out::{Row, Style, Tone};
-use crate::fence_agents::{Installed, Kind, Metadata, Parameter, isolates, useless};
+use crate::fence_agents::{Installed, Kind, Metadata, Parameter, isolates, known_to_isolate, useless};
 
 /// All agents of the machine.
 pub(in crate::cli) fn agents(installed: &[Installed], style: Style) -> String {
@@ -48,7 +48,9 @@ pub(in crate::cli) fn agent(name: &str, metadata: &Metadata, notes: &[&str], sty
         Some(why) => format!("no: {why}"),
     };
     out.push_str(&style.paragraph("  usable   ", &" ".repeat(11), &verdict));
-    if let Some(on) = metadata.action("on").filter(|on| on.automatic) {
+    // What is known to open only what a fence has cut has a note of its own.
+    let after_cut = known_to_isolate(name) == Some(policy::Reconnect::AfterCut);
+    if let Some(on) = metadata.action("on").filter(|on| on.automatic && !after_cut) {
         let how = if on.on_target { ", run on the node itself, lets" } else { " lets" };
         let text =
             format!("It cuts a node off and leaves it running. Its `on`{how} the node in, in each boot.");
