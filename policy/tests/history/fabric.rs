@@ -56,7 +56,7 @@ impl World {
             machine.open = !registers;
         }
         for (unit, choices) in &mut world.definitions {
-            if ["pg", "rival", "big"].contains(&unit.as_str()) {
+            if ["pg", "ip", "rival", "big"].contains(&unit.as_str()) {
                 let isolated: Vec<_> = choices.iter().filter(|one| one.is_exclusive()).cloned().collect();
                 let isolated =
                     isolated.into_iter().map(|one| policy::Definition { fencing: Fencing::Isolated, ..one });
@@ -69,6 +69,31 @@ impl World {
             }
         }
         world
+    }
+
+    /// A machine with a copy that takes a cut for a proof falls silent: what a port is there for.
+    pub(super) fn silence_a_holder(&mut self) -> bool {
+        let holds = |machine: &&mut Machine| {
+            let takes = |copy: &Instance| {
+                copy.terms.as_ref().is_some_and(|terms| terms.fencing == Fencing::Isolated)
+            };
+            machine.heard() && machine.copies.values().any(takes)
+        };
+        let mut holders: Vec<&mut Machine> = self.machines.iter_mut().filter(holds).collect();
+        if holders.is_empty() {
+            return false;
+        }
+        let at = self.rng.below(holders.len());
+        let freezes = self.rng.percent(50);
+        let Some(machine) = holders.get_mut(at) else { return false };
+        self.story.push(format!("{} {} falls silent, and runs what its port guards", self.now, machine.name));
+        if freezes {
+            self.paused |= machine.rests_on_a_lease();
+            machine.frozen = true;
+        } else {
+            machine.cut = true;
+        }
+        true
     }
 
     /// The switch, before or behind the power switches.
