@@ -131,6 +131,8 @@ codes! {
         "A role is exclusive and names one unit in `SameNodeAs=`: the replicated one whose copies are ranked.";
     NoCheck "U0057" "A time of a health check stands without `CheckExec=`.",
         "Name the program of the check in `CheckExec=`, or remove the time.";
+    NeedsNeighbour "U0058" "A cluster unit needs another, of which there is one copy, on its own node, and may be placed on others.",
+        "Say `SameNodeAs=` of it in `[X-Convoke]` too: systemd's own `Requires=`, `BindsTo=` and `Slice=` are about one node, and each start elsewhere fails.";
 }
 
 impl fmt::Display for Code {

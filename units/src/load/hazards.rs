@@ -202,6 +202,30 @@ pub(crate) fn neighbours(
     found
 }
 
+/// Needs of systemd's own that only one node can meet, where the unit may be placed on others.
+pub(crate) fn lonely(
+    graph: &Graph,
+    view: &View,
+    unit: &ClusterUnit,
+    is_single: impl Fn(&str) -> bool,
+) -> Vec<Diagnostic> {
+    let Some(section) = &unit.section else { return Vec::new() };
+    let edges = graph.from(&key(&unit.id)).into_iter();
+    let needs = edges.filter(|edge| matches!(edge.via, Via::Requires | Via::BindsTo));
+    let slice = view.last(view.type_section(), "Slice").map(|value| (value.text.clone(), value.span()));
+    let named = needs.map(|edge| (unkey(&edge.to), edge.span)).chain(slice);
+    let lonely =
+        named.filter(|(to, _)| is_single(to) && *to != unit.id && !section.same_node_as.contains(to));
+    lonely
+        .map(|(to, span)| {
+            let message =
+                format!("`{}` needs `{to}` on its own node, and one node at a time runs that", unit.id);
+            let help = format!("add `SameNodeAs={to}` and `After={to}` to its [X-Convoke] section");
+            Diagnostic::warning(Code::NeedsNeighbour, span, message).help(help)
+        })
+        .collect()
+}
+
 /// The setting that hides the permit from `ExecCondition=`, which is run inside it even with `+`.
 pub(crate) fn hides_permit(view: &View) -> Option<&Value> {
     if UnitName::parse(&view.id)?.kind != "service" {

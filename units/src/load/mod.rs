@@ -135,8 +135,12 @@ impl Catalog {
             managed.contains(name)
                 || UnitName::parse(name).and_then(|n| n.template()).is_some_and(|t| managed.contains(&t))
         };
+        let is_single = |name: &str| owners.get(name).is_some_and(|owner: &Owner| owner.exclusive);
         for unit in units.values_mut() {
-            let found = hazards::neighbours(&index, &graph, &boot, unit, is_managed);
+            let mut found = hazards::neighbours(&index, &graph, &boot, unit, is_managed);
+            if let Some(view) = views.get(&unit.id) {
+                found.extend(hazards::lonely(&graph, view, unit, is_single));
+            }
             unit.diagnostics.extend(found);
             if has_errors(&unit.diagnostics) {
                 unit.section = None;
