@@ -107,9 +107,8 @@ pub(super) struct Unit {
     pub(super) due: Option<Cause>,
     pub(super) told: Option<InventoryItem>,
     pub(super) started_told: Option<Token>,
-    /// Whether its copy is up, as the cluster was told, and when that was said last, in boot milliseconds.
-    pub(super) rest_told: Option<Rest>,
-    pub(super) rest_told_ms: u64,
+    /// Whether the copy of a permit is up, as the cluster was told, and when, in boot milliseconds.
+    pub(super) rest_told: Option<(Token, Option<Rest>, u64)>,
     /// What was told is not so any more, and is said at a later tick.
     pub(super) rest_due: bool,
     pub(super) released_told: Option<Token>,

@@ -26,11 +26,13 @@ impl Agent {
             Run::Stopping => Some(Rest::Stops),
             Run::Unknown | Run::Frozen | Run::Down | Run::Left(_) => return,
         };
-        unit.rest_due = rest != unit.rest_told && now.boot_ms < unit.rest_told_ms + PAUSE_MS;
-        if rest == unit.rest_told || unit.rest_due {
+        let told = unit.rest_told.filter(|(of, _, _)| *of == token);
+        let news = rest != told.and_then(|(_, rest, _)| rest);
+        unit.rest_due = news && told.is_some_and(|(_, _, at_ms)| now.boot_ms < at_ms + PAUSE_MS);
+        if !news || unit.rest_due {
             return;
         }
-        (unit.rest_told, unit.rest_told_ms) = (rest, now.boot_ms);
+        unit.rest_told = Some((token, rest, now.boot_ms));
         let (node, incarnation, unit) = (self.node, self.incarnation.clone(), name.clone());
         self.outbox.push(Fact::RestReported { node, incarnation, unit, token, rest });
     }

@@ -365,3 +365,14 @@ fn what_systemd_restarts_by_itself_is_not_up_and_keeps_its_permit() {
     let told = lab.orders(2, lab.index, vec![view("db.service", 7, Phase::Active)], &[]);
     assert!(told.contains("rests db.service 7 Some(Stops)"), "{told}");
 }
+
+#[test]
+fn what_was_told_of_an_earlier_permit_is_not_told_of_the_next() {
+    let mut lab = lab();
+    lab.running();
+    let told = Some((Token(6), Some(policy::Rest::Restarts), lab.now.boot_ms));
+    lab.agent.units.entry("db.service".into()).or_default().rest_told = told;
+    assert_eq!(lab.changes("db.service", up()), "");
+    let waits = (ActiveState::Activating, "auto-restart", "exit-code");
+    assert_eq!(lab.changes("db.service", waits), "send rests db.service 7 Some(Restarts)", "and at once");
+}
