@@ -90,7 +90,7 @@ pub struct Permit {
 /// Why a copy that keeps its permit is not up at a moment. Both are systemd's own doing on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rest {
-    /// It failed, and waits for its `RestartSec=` or starts again.
+    /// It waits for its `RestartSec=` after a failure, or is on its way up again.
     Restarts,
     /// It is on its way down by itself.
     Stops,

@@ -167,12 +167,15 @@ impl Agent {
             .collect();
         for (id, unit, granted) in late {
             let stuck = self.units.get(&unit).and_then(|unit| unit.stuck.as_ref());
-            let why = match (granted, stuck) {
-                (Some(token), _) => format!("it may start here, but permit {} has not come", token.0),
-                (None, Some(what)) => format!("its stop on this node hangs: {what}"),
-                (None, None) => "its stop on this node is not over".to_owned(),
+            let after_stop = "start it again when it is; ";
+            let (why, when) = match (granted, stuck) {
+                (Some(token), _) => {
+                    (format!("it may start here, but permit {} has not come", token.0), "start it again; ")
+                }
+                (None, Some(what)) => (format!("its stop on this node hangs: {what}"), after_stop),
+                (None, None) => ("its stop on this node is not over".to_owned(), after_stop),
             };
-            self.refuse_gate(id, &why, format!("start it again when it is; `convoke why {unit}`"), now);
+            self.refuse_gate(id, &why, format!("{when}`convoke why {unit}`"), now);
             // It was no answer of the cluster: the next start is a new question.
             self.gates.refused.remove(&unit);
         }

@@ -216,8 +216,9 @@ pub struct UnitLine {
     pub goal: String,
     /// Who asked for the goal.
     pub goal_by: Option<String>,
-    /// `active`, `starting`, `restarting` (by its own systemd), `stopping`, `stopped`, `waiting`, `partial` (fewer copies than wanted), `unknown` (on a
-    /// lost node only), `down` (in maintenance, stopped by a person) or `undefined` (no definition in force).
+    /// `active`, `starting`, `restarting` (by its own systemd), `stopping`, `stopped`, `waiting`, `partial` (fewer copies than
+    /// wanted), `unknown` (on a lost node only), `down` (in maintenance, stopped by a person) or `undefined` (no definition
+    /// in force).
     pub state: String,
     /// Copies that run, or may.
     pub copies: Vec<CopyLine>,
@@ -243,8 +244,8 @@ pub struct UnitLine {
 pub struct CopyLine {
     /// Where.
     pub node: String,
-    /// `active`, `starting`, `restarting`, `stopping`, `unknown` (node lost), `down` (in maintenance, stopped by a person) or `stray`
-    /// (without a permit).
+    /// `active`, `starting`, `restarting`, `stopping`, `unknown` (node lost), `down` (in maintenance, stopped by a person) or
+    /// `stray` (without a permit).
     pub state: String,
     /// Permit.
     pub token: Option<u64>,

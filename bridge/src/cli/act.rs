@@ -33,7 +33,9 @@ pub(super) async fn start(bus: &Bus, units: &[String], on: Option<&str>, wait: &
     for unit in all(units)? {
         let ask = || answer(until, wait, bus.0.start(&unit, on.unwrap_or_default()));
         let answered = match ask().await {
-            Err(failure) if failure.code == Code::NotFound && becomes_known(bus, &unit).await => ask().await,
+            Err(failure) if failure.code == Code::NotFound && becomes_known(bus, until, &unit).await => {
+                ask().await
+            }
             answered => answered,
         };
         match answered {
@@ -51,13 +53,17 @@ pub(super) async fn start(bus: &Bus, units: &[String], on: Option<&str>, wait: &
 }
 
 /// Whether the cluster hears of a unit in a moment: this node has its section, and may have been reloaded just now.
-async fn becomes_known(bus: &Bus, unit: &str) -> bool {
+async fn becomes_known(bus: &Bus, until: Instant, unit: &str) -> bool {
     if units::unit(Path::new("/"), unit).is_none() {
         return false;
     }
-    let until = Instant::now() + HEARD;
+    let until = until.min(Instant::now() + HEARD);
     loop {
         let Ok(picture) = bus.overview().await else { return false };
+        // Without a leader there is no change to wait for.
+        if !picture.quorum {
+            return false;
+        }
         if judge::find(&picture, unit).is_some() {
             return true;
         }

@@ -98,6 +98,7 @@ impl Step<'_> {
         let active = |permit: &&mut Permit| permit.node == id && permit.phase == Phase::Active;
         for permit in known.permits.values_mut().filter(active) {
             permit.idle = !item.running && (alone || permit.idle);
+            permit.rest = permit.rest.filter(|_| !permit.idle);
         }
         let permitted = known.permit_on(id).is_some();
         let enabled = item.offer.as_ref().is_some_and(|offer| offer.enabled);

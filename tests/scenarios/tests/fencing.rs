@@ -17,6 +17,7 @@ fn nothing_starts_before_the_fence_is_proven() -> Result<()> {
         scenario
             .part("an agent that hangs", |c| stuck(c, &[Fault::Hang], Loss::Power, &["did not end", "time"]));
         scenario.part("a switch that cannot be reached", unreachable_switch);
+        scenario.part("a node that cannot run the agent leaves it to the other at once", unable);
         scenario.part("off that is answered and not done", |c| stuck(c, &[Fault::IgnoreOff], Loss::Cut, &[]));
         scenario.part("a switch that is mended later", mended_later);
         scenario.part("an executor that is killed in the middle", executor_killed);
@@ -125,6 +126,27 @@ fn unreachable_switch(c: &Cluster) -> Result<()> {
     says_why(c, victim, &error)?;
     c.stays_silent(UNIT, S(6))?;
     confirmed(c, victim)
+}
+
+/// The first executor has no secret. The pause after a failure is for the device, which was asked for nothing.
+fn unable(c: &Cluster) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    let first = (1..=3).find(|i| *i != victim).ok_or_else(|| anyhow::anyhow!("nobody is left"))?;
+    c.ok(first, "mv /etc/convoke/secrets/bmc /etc/convoke/secrets/away")?;
+    let (index, then) = (c.overview()?.index, Moment::now());
+    c.node(victim).power_off()?;
+    c.next_life(UNIT, then, LATE)?;
+    c.ok(first, "mv /etc/convoke/secrets/away /etc/convoke/secrets/bmc")?;
+    let events = c.events_after(index)?;
+    let at = |kind: &str, last: bool| {
+        let mut found = events.iter().filter(|event| event.kind == kind);
+        let event = if last { found.next_back() } else { found.next() };
+        event.ok_or_else(|| anyhow::anyhow!("no {kind} among {events:#?}"))
+    };
+    let (failed, began) = (at("fence-failed", false)?, at("fence-began", true)?);
+    ensure!(failed.text.contains("cannot be read on"), "{failed:?}");
+    ensure!(began.time_ms < failed.time_ms + 4_000, "it waited as for a device: {failed:?}, {began:?}");
+    c.never_twice(UNIT)
 }
 
 fn mended_later(c: &Cluster) -> Result<()> {

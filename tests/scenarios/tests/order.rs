@@ -19,6 +19,11 @@ const WEB: &str = "witness@web.service";
 const BOUND: &str = "witness@bound.service";
 /// A part of the database, after it.
 const PART: &str = "witness@part.service";
+/// Restarted by its own systemd.
+const AGAIN: &str = "witness@again.service";
+/// What requires that: one runs, one is started meanwhile.
+const OLD: &str = "witness@old.service";
+const NEW: &str = "witness@new.service";
 const DAY: &str = "witness@day.service";
 const NIGHT: &str = "witness@night.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -29,6 +34,7 @@ fn what_belongs_together_starts_and_stops_in_order() -> Result<()> {
         scenario.part("a start begins at the bottom, a stop at the top (S4)", up_and_down);
         scenario.part("a move stops what needs the unit before it, and starts it after it (S4)", moved);
         scenario.part("a crash takes along what is bound to it, and nothing else (S4)", crash);
+        scenario.part("what systemd itself restarts is waited for, and stops nobody (S4)", restarted);
         scenario
             .part("what is bound to a lost unit ends before the fence, and starts after it (S2, S4)", loss);
         scenario.part("of two that conflict the one asked for runs, and never both (S1)", conflict);
@@ -200,6 +206,36 @@ fn crash(c: &Cluster) -> Result<()> {
     c.ok(1, &format!("convoke reset-failed {DB}"))?;
     c.never_twice(BOUND)?;
     c.never_twice(DB)
+}
+
+/// A copy that waits for its `RestartSec=` keeps its permit, and is not there for what starts meanwhile.
+fn restarted(c: &Cluster) -> Result<()> {
+    let unit = |name: &str| UnitFile::new(name).key("Replicas=1");
+    let needs = |name: &str| unit(name).key(&format!("Requires={AGAIN}")).key(&format!("After={AGAIN}"));
+    c.install(&unit(AGAIN).service("Restart=always").service("RestartSec=6"))?;
+    c.install(&needs(OLD))?;
+    c.install(&needs(NEW))?;
+    c.ok(1, &format!("convoke start {AGAIN} {OLD}"))?;
+    let home = c.number(c.overview()?.places(AGAIN).first().copied().unwrap_or_default());
+    let (index, then) = (c.overview()?.index, Moment::now());
+    c.ok(home, &format!("systemctl kill --kill-who=main --signal=KILL {AGAIN}"))?;
+    c.until("it is said to be restarted", LATE, |now| now.state_of(AGAIN) == "restarting")?;
+    let why = c.why(AGAIN)?.reasons;
+    ensure!(why.iter().any(|it| it.fact.contains(&format!("not up on n{home}"))), "{why:?}");
+    c.ok(1, &format!("convoke start --no-wait {NEW}"))?;
+    let waits = c.why(NEW)?.reasons;
+    ensure!(waits.iter().any(|it| it.fact.contains("restarts at this moment")), "{waits:?}");
+    c.until("both run", LATE, |now| now.places(NEW).len() == 1 && now.places(AGAIN).len() == 1)?;
+    starts_after(c, NEW, AGAIN, then)?;
+    undisturbed(c, OLD, then)?;
+    let kept = c.events_after(index)?;
+    ensure!(kept.iter().all(|it| it.unit.as_deref() != Some(AGAIN)), "it got another permit: {kept:#?}");
+    // By another of its names on the node where that is typed.
+    c.ok(2, &format!("ln -s /etc/systemd/system/{NEW} /etc/systemd/system/witness@other.service"))?;
+    c.ok(2, "systemctl daemon-reload && convoke stop witness@other")?;
+    c.ok(2, "rm /etc/systemd/system/witness@other.service && systemctl daemon-reload")?;
+    ensure!(c.overview()?.state_of(NEW) == "stopped", "{NEW} runs on");
+    c.ok(1, &format!("convoke stop {OLD} {AGAIN}")).map(drop)
 }
 
 fn loss(c: &Cluster) -> Result<()> {

@@ -158,6 +158,10 @@ fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
         }
         return None;
     }
+    if maintained && !item.running {
+        // Down says more than not up.
+        unit.rest_told = None;
+    }
     unit.told = Some(item.clone());
     Some(item)
 }

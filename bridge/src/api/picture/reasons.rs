@@ -28,7 +28,7 @@ impl View<'_> {
             let node = self.state.node_name(permit.node);
             let fact = match permit.rest.filter(|_| self.state.is_known_active(permit))? {
                 Rest::Restarts => {
-                    format!("it failed on {node}, and systemd there starts it again (Restart=, RestartSec=)")
+                    format!("it is not up on {node}: systemd there starts it again (Restart=, RestartSec=)")
                 }
                 Rest::Stops => format!("it is on its way down on {node}, by no order of the cluster"),
             };

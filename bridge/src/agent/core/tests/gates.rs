@@ -138,14 +138,20 @@ fn a_grant_of_what_was_released_is_no_answer() {
     assert_eq!(lab.order(vec![view("db.service", 8, Phase::Granted)]), "start db.service 8 with 1 gates");
 }
 
+/// A person's start that may be made under token 7, before the orders bring that.
+fn granted() -> (Lab, oneshot::Receiver<Answer>) {
+    let mut lab = lab();
+    lab.job(5, "db.service", JobKind::Start);
+    let answer = ask(&mut lab, 1);
+    gate_look(&mut lab, 1, Some(5), SystemState::Running);
+    lab.hear(Event::GateAnswered { id: 1, answer: Ok(GateAnswer::Granted { token: Token(7) }) });
+    (lab, answer)
+}
+
 /// It was moved, or stopped, between the answer and the orders that bring the permit.
 #[test]
 fn a_grant_that_is_taken_back_before_it_came_is_asked_for_anew() {
-    let mut lab = lab();
-    lab.job(5, "db.service", JobKind::Start);
-    let _answer = ask(&mut lab, 1);
-    gate_look(&mut lab, 1, Some(5), SystemState::Running);
-    lab.hear(Event::GateAnswered { id: 1, answer: Ok(GateAnswer::Granted { token: Token(7) }) });
+    let (mut lab, _answer) = granted();
     assert_eq!(lab.order(Vec::new()), "", "these orders may be older than the answer");
     lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]);
     let told = lab.end("db.service", gone("db.service"));
@@ -154,11 +160,7 @@ fn a_grant_that_is_taken_back_before_it_came_is_asked_for_anew() {
 
 #[test]
 fn a_permit_that_does_not_come_is_not_waited_for_without_a_word() {
-    let mut lab = lab();
-    lab.job(5, "db.service", JobKind::Start);
-    let _answer = ask(&mut lab, 1);
-    gate_look(&mut lab, 1, Some(5), SystemState::Running);
-    lab.hear(Event::GateAnswered { id: 1, answer: Ok(GateAnswer::Granted { token: Token(7) }) });
+    let (mut lab, _answer) = granted();
     lab.now.mono += Duration::from_secs(50);
     assert_eq!(lab.hear(Event::Tick), "gate refused: it may start here, but permit 7 has not come");
 }

@@ -63,7 +63,7 @@ fn a_restart_by_systemd_itself_is_not_the_clusters_business() {
     lab.running();
     let told = lab.changes("db.service", (ActiveState::Activating, "auto-restart", "exit-code"));
     assert_eq!(told, "send rests db.service 7 Some(Restarts)", "and nothing is released");
-    assert_eq!(lab.changes("db.service", up()), "");
+    assert_eq!(lab.changes("db.service", up()), "send rests db.service 7 None");
 }
 
 #[test]

@@ -350,11 +350,14 @@ fn what_systemd_restarts_by_itself_is_not_up_and_keeps_its_permit() {
     let waits = (ActiveState::Activating, "auto-restart", "exit-code");
     lab.now.boot_ms += 10_000;
     assert_eq!(lab.changes("db.service", waits), "send rests db.service 7 Some(Restarts)");
-    assert_eq!(lab.changes("db.service", up()), "", "not more than once a second");
+    assert_eq!(lab.changes("db.service", up()), "send rests db.service 7 None", "others wait for that");
+    assert_eq!(lab.changes("db.service", waits), "", "not more than once a second");
     assert!(lab.agent.is_restless(), "it is told by a tick");
+    assert_eq!(lab.hear(Event::Tick), "");
     lab.now.boot_ms += 1_000;
-    assert_eq!(lab.hear(Event::Tick), "send rests db.service 7 None");
+    assert_eq!(lab.hear(Event::Tick), "send rests db.service 7 Some(Restarts)");
     assert!(!lab.agent.is_restless());
+    assert_eq!(lab.changes("db.service", up()), "send rests db.service 7 None");
     lab.now.boot_ms += 1_000;
     let stops = (ActiveState::Deactivating, "stop-post", "exit-code");
     assert_eq!(lab.changes("db.service", stops), "send rests db.service 7 Some(Stops)");
@@ -375,4 +378,20 @@ fn what_was_told_of_an_earlier_permit_is_not_told_of_the_next() {
     assert_eq!(lab.changes("db.service", up()), "");
     let waits = (ActiveState::Activating, "auto-restart", "exit-code");
     assert_eq!(lab.changes("db.service", waits), "send rests db.service 7 Some(Restarts)", "and at once");
+}
+
+#[test]
+fn what_was_still_to_be_told_of_a_copy_ends_with_its_permit() {
+    let mut lab = lab();
+    lab.running();
+    let waits = (ActiveState::Activating, "auto-restart", "exit-code");
+    for seen in [waits, up(), waits] {
+        lab.changes("db.service", seen);
+    }
+    assert!(lab.agent.is_restless());
+    lab.order(vec![view("db.service", 7, Phase::Revoking(StopReason::Moved))]);
+    lab.end("db.service", gone("db.service"));
+    lab.look("db.service", down());
+    lab.order(Vec::new());
+    assert!(!lab.agent.units[&UnitName::from("db.service")].rest_due);
 }
