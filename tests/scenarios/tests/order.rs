@@ -230,10 +230,10 @@ fn restarted(c: &Cluster) -> Result<()> {
     undisturbed(c, OLD, then)?;
     let kept = c.events_after(index)?;
     ensure!(kept.iter().all(|it| it.unit.as_deref() != Some(AGAIN)), "it got another permit: {kept:#?}");
-    // By another of its names on the node where that is typed.
-    c.ok(2, &format!("ln -s /etc/systemd/system/{NEW} /etc/systemd/system/witness@other.service"))?;
-    c.ok(2, "systemctl daemon-reload && convoke stop witness@other")?;
-    c.ok(2, "rm /etc/systemd/system/witness@other.service && systemctl daemon-reload")?;
+    // By another of its names, on the node that has that.
+    c.ok(2, "ln -s /etc/systemd/system/witness@.service /etc/systemd/system/other@.service")?;
+    c.ok(2, "systemctl daemon-reload && convoke stop other@new")?;
+    c.ok(2, "rm /etc/systemd/system/other@.service && systemctl daemon-reload")?;
     ensure!(c.overview()?.state_of(NEW) == "stopped", "{NEW} runs on");
     c.ok(1, &format!("convoke stop {OLD} {AGAIN}")).map(drop)
 }
