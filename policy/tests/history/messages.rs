@@ -176,6 +176,7 @@ impl World {
         for (_, node) in due {
             self.switch_off(node, "a late command");
         }
+        self.late_ports();
         Ok(())
     }
 
@@ -220,7 +221,7 @@ impl World {
                 let inventory = machine.inventory();
                 self.reports.push((node, session, inventory));
             }
-            Err(Refusal::Fenced) => machine.must_reboot = true,
+            Err(Refusal::Fenced | Refusal::Isolated) => machine.must_reboot = true,
             Err(_) => {}
         }
         Ok(())
