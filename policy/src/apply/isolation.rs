@@ -34,7 +34,7 @@ impl Step<'_> {
         let lost = self.life(node, &incarnation).is_ok() && self.node(node)?.lost_since().is_some();
         if !lost || case.drill().is_some() {
             let name = self.state.node_name(node);
-            self.fail_attempt(id, &format!("{name} was heard again before it was seen cut off"));
+            self.fail_attempt(id, &format!("{name} was heard again before it was seen cut off"), false);
             return Ok(());
         }
         let devices = self.state.level_name(node, level);

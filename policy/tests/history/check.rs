@@ -25,7 +25,7 @@ pub(crate) fn never_twice(world: &World) -> Checked {
     for name in world.state.units.keys() {
         let mut running: Vec<_> =
             world.machines.iter().filter_map(|machine| Some((machine, machine.runs(name)?))).collect();
-        running.retain(|(machine, copy)| fabric::reaches(machine, copy));
+        running.retain(|(machine, copy)| fabric::reaches(world, name, machine, copy));
         running.sort_by_key(|(_, copy)| copy.token);
         for pair in running.windows(2) {
             let [(here, earlier), (there, later)] = pair else { continue };

@@ -3,7 +3,9 @@
 //! What a unit with `Fencing=isolated` shares with others lies behind the port of its machine, so that a copy behind a port that is
 //! shut does no harm (P120), and one behind a port that was opened too early does (P123).
 
-use policy::{Device, Fact, Fencing, Incarnation, NodeId, Power, Reconnect, SwitchOn};
+use std::collections::BTreeSet;
+
+use policy::{Decision, Device, Fact, Fencing, Incarnation, NodeId, Power, Reconnect, SwitchOn, UnitName};
 
 use super::machine::Instance;
 use super::{Checked, Machine, World};
@@ -22,6 +24,8 @@ pub(crate) struct Fabric {
     agents: Vec<Agent>,
     /// Late commands: a port is opened, or shut, at that time.
     late: Vec<(u64, NodeId, bool)>,
+    /// Copies that were found running, and have a permit that takes a cut for a proof, told to their machine or not.
+    taken_over: BTreeSet<(UnitName, Incarnation)>,
     /// How often a node was cut off.
     pub(crate) cuts: usize,
     /// How often one was let in.
@@ -41,8 +45,13 @@ struct Agent {
 }
 
 /// Whether a copy reaches what it shares.
-pub(super) fn reaches(machine: &Machine, copy: &Instance) -> bool {
-    machine.open || copy.terms.as_ref().is_none_or(|terms| terms.fencing != Fencing::Isolated)
+pub(super) fn reaches(world: &World, unit: &UnitName, machine: &Machine, copy: &Instance) -> bool {
+    let taken_over = |fabric: &Fabric| fabric.taken_over.contains(&(unit.clone(), machine.incarnation()));
+    let behind = match &copy.terms {
+        Some(terms) => terms.fencing == Fencing::Isolated,
+        None => world.fabric.as_ref().is_some_and(taken_over),
+    };
+    machine.open || !behind
 }
 
 impl World {
@@ -94,6 +103,18 @@ impl World {
             machine.cut = true;
         }
         true
+    }
+
+    /// A copy that was found running is behind its port from when its permit says so, though its machine may never hear.
+    pub(super) fn adopt_behind_port(&mut self, decision: &Decision) {
+        let Decision::Grant { unit, node, incarnation, adopt: true, .. } = decision else { return };
+        let isolated = self.state.units.get(unit).is_some_and(|unit| {
+            let mut here = unit.permits.values().filter(|permit| permit.node == *node);
+            here.any(|permit| permit.terms.fencing == Fencing::Isolated)
+        });
+        if let Some(fabric) = self.fabric.as_mut().filter(|_| isolated) {
+            fabric.taken_over.insert((unit.clone(), incarnation.clone()));
+        }
     }
 
     /// The switch, before or behind the power switches.

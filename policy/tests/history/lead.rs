@@ -63,7 +63,10 @@ impl World {
                 }
                 _ => None,
             };
-            let outcome = self.try_apply(Command::Decision(decision), None)?;
+            let outcome = self.try_apply(Command::Decision(decision.clone()), None)?;
+            if outcome.is_ok() {
+                self.adopt_behind_port(&decision);
+            }
             if let (Ok(()), Some(attempt)) = (outcome, begun) {
                 self.attempts.push(attempt);
             }
