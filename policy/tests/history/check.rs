@@ -357,7 +357,13 @@ pub(crate) fn converges(world: &World) -> Checked {
             && state.known_active(name).next().is_none()
         {
             let reasons = plan(state, world.now).reasons;
-            return broken("L1 converge", format!("{name} is not active: {:?}", reasons.get(name)));
+            let really =
+                world.machines.iter().filter_map(|machine| Some((&machine.name, machine.copies.get(name)?)));
+            let really: Vec<_> = really.collect();
+            return broken(
+                "L1 converge",
+                format!("{name} is not active: {:?}; it is on {really:?}", reasons.get(name)),
+            );
         }
         if unit.permits.values().any(|permit| matches!(permit.phase, Phase::Revoking(_) | Phase::Granted)) {
             return broken("L1 converge", format!("{name} is still on its way: {:?}", unit.permits));

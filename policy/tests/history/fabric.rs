@@ -83,9 +83,8 @@ impl World {
     /// A machine with a copy that takes a cut for a proof falls silent: what a port is there for.
     pub(super) fn silence_a_holder(&mut self) -> bool {
         let holds = |machine: &&mut Machine| {
-            let takes = |copy: &Instance| {
-                copy.terms.as_ref().is_some_and(|terms| terms.fencing == Fencing::Isolated)
-            };
+            let takes =
+                |copy: &Instance| copy.terms.as_ref().is_some_and(|terms| terms.fencing == Fencing::Isolated);
             machine.heard() && machine.copies.values().any(takes)
         };
         let mut holders: Vec<&mut Machine> = self.machines.iter_mut().filter(holds).collect();
