@@ -192,8 +192,11 @@ impl State {
         if !self.is_live(name) {
             return no(format!("no copy of {name} is live and ready to be copied"));
         }
-        match self.position(boot_up, id) {
-            Some(_) => Ok(()),
+        // Data that nobody can read is what an operator gives up first; but no copy may run on it.
+        match self.still_heard(boot_up, id).map(|heard| &heard.found) {
+            Some(Found::Failed(_)) => Ok(()),
+            Some(found) if found.is_told() => Ok(()),
+            Some(_) => no(format!("{node} says that a copy runs on its data")),
             None => no(format!("{node} has not said how its data stands")),
         }
     }

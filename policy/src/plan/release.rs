@@ -117,7 +117,16 @@ impl Reason {
                     "{returns}; or `convoke assemble {unit} --without {node}`, which gives up what only {node} has"
                 )
             }
-            Self::Position { node, needed: false, .. } => word_of(state, unit, *node),
+            Self::Position { node, needed: false, .. } => {
+                let returns = word_of(state, unit, *node);
+                let failed = boot_up_of(state, unit).and_then(|boot_up| state.still_heard(boot_up, *node));
+                match failed.map(|heard| &heard.found) {
+                    Some(Found::Failed(_)) if has_resync(state, unit) => {
+                        format!("{returns}; or {}", resync_word(unit, &name(node)))
+                    }
+                    _ => returns,
+                }
+            }
             Self::Unproven(node) => unproven_release(state, unit, *node),
             Self::FirstFormation => {
                 format!(
@@ -290,12 +299,19 @@ fn rank_of(state: &State, unit: &UnitName, id: NodeId) -> String {
     }
 }
 
+fn has_resync(state: &State, unit: &UnitName) -> bool {
+    let definition = state.units.get(unit).and_then(|unit| unit.definition());
+    definition.and_then(|definition| definition.assembly.as_ref()).is_some_and(|one| one.resync)
+}
+
+fn resync_word(unit: &UnitName, name: &str) -> String {
+    format!("`convoke assemble {unit} --resync {name}`, which throws away what only {name} has")
+}
+
 /// What lets a node in whose data is not a part of what is live.
 fn diverged_release(state: &State, unit: &UnitName, name: &str) -> String {
-    let definition = state.units.get(unit).and_then(|unit| unit.definition());
-    let resync = definition.and_then(|definition| definition.assembly.as_ref()).is_some_and(|one| one.resync);
-    if resync {
-        format!("`convoke assemble {unit} --resync {name}`, which throws away what only {name} has")
+    if has_resync(state, unit) {
+        resync_word(unit, name)
     } else {
         format!(
             "empty its data by hand on {name}, which gives up what only {name} has (no StartResync= says how the cluster \
