@@ -52,4 +52,20 @@ impl<'a> Planner<'a> {
             Err(refusal) => self.because(name, Reason::NotAdopted(refusal.to_string())),
         }
     }
+    /// Takes back grants that were weighed with a definition which this plan changes: the entry that changes it comes first,
+    /// and with it the next plan.
+    pub(super) fn leave_to_the_next_plan(&mut self) {
+        if self.changing.is_empty() {
+            return;
+        }
+        let mut decisions = core::mem::take(&mut self.plan.decisions);
+        decisions.retain(|decision| {
+            let Decision::Grant { unit, node, .. } = decision else { return true };
+            !self.changing.iter().any(|(other, to)| {
+                let there = self.index.running(other).iter().any(|(id, _)| id == node);
+                there || to.conflicts.contains(unit)
+            })
+        });
+        self.plan.decisions = decisions;
+    }
 }

@@ -183,6 +183,7 @@ impl<'a> Planner<'a> {
     fn run(&mut self) {
         self.definitions();
         self.units();
+        self.leave_to_the_next_plan();
         self.fencing();
         self.observations();
         self.switch_on();
