@@ -20,6 +20,6 @@ pub use helpers::missing;
 pub use installed::{DIRECTORY, Installed, Look, find, installed, look, usable_name};
 pub use metadata::{Action, Kind, Metadata, MetadataError, Parameter, Symlink};
 pub use plugs::{Plug, is_listed, list, missing_plug};
-pub use traps::{notes, traps, useless};
+pub use traps::{isolates, known_to_isolate, notes, proves_off, says_that_it_isolates, traps, useless};
 
 pub(crate) use given::{present, says_what_to_do};

@@ -16,7 +16,11 @@ pub(crate) fn sentence(ended: &Ended) -> String {
         [] => text.push_str("it held no unit"),
         held => {
             let held: Vec<&str> = held.iter().map(policy::UnitName::as_str).collect();
-            text.push_str(&format!("until then it may have run {}", held.join(", ")));
+            let until = match ended.class {
+                policy::Class::Isolated => "until it went down, cut off at the end,",
+                _ => "until then",
+            };
+            text.push_str(&format!("{until} it may have run {}", held.join(", ")));
         }
     }
     text
@@ -26,6 +30,7 @@ fn what(ended: &Ended) -> &'static str {
     match ended.class {
         policy::Class::Off => "was fenced",
         policy::Class::Word => "was declared off",
+        policy::Class::Isolated => "was cut off",
         policy::Class::Reborn => "had gone down by itself, and was back",
         policy::Class::Released | policy::Class::Expired => "was taken for gone",
     }

@@ -27,8 +27,23 @@ pub enum Fencing {
     Lease,
     /// The self-fencing time has passed as well.
     Watchdog,
+    /// All that `Required` takes; or its node is cut off from what the unit shares with others, all of which lies behind the
+    /// node's isolating devices.
+    Isolated,
     /// Verified off, a new incarnation, its own release, or an operator's word.
     Required,
+}
+
+impl Fencing {
+    /// What only takes what both take. Of isolation and of time neither takes the other, so that both together are `Required`.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Isolated, Self::Lease | Self::Watchdog)
+            | (Self::Lease | Self::Watchdog, Self::Isolated) => Self::Required,
+            (one, other) => one.max(other),
+        }
+    }
 }
 
 /// What a node does with a unit at the end of its lease.

@@ -111,6 +111,13 @@ impl State {
         let Some(life) = node.in_session() else {
             return Some(format!("{name} is not heard: a drill is for a node that lives"));
         };
+        if self.level_isolates(id, level) {
+            return Some(format!(
+                "{} cuts {name} off and leaves it running, so that nobody would see whether it did; cut it off by hand, and \
+                 look at {name}",
+                self.level_name(id, level)
+            ));
+        }
         if let Some(scope) = self.node_maintenance(id) {
             let (text, release) = (self.maintenance_text(&scope), self.maintenance_release(&scope));
             return Some(format!("{text}, and hands may be in {name}; `{release}` first"));

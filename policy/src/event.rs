@@ -282,6 +282,27 @@ pub enum EventKind {
         /// Milliseconds of cluster time since the case was opened.
         after_ms: Millis,
     },
+    /// A node was cut off from what it shares with others; it may still run.
+    NodeIsolated {
+        /// The case.
+        case: CaseId,
+        /// By which devices, in words.
+        devices: String,
+        /// Milliseconds of cluster time since the case was opened.
+        after_ms: Millis,
+    },
+    /// An agent is to open what an isolating device has cut, or to register a new life with it.
+    OpeningBegan {
+        /// The device.
+        device: String,
+        /// Who runs the agent.
+        executor: NodeId,
+    },
+    /// It did, and the device's status says so.
+    WayOpened {
+        /// The device.
+        device: String,
+    },
     /// A fence is not needed any more.
     FenceCancelled {
         /// The case.

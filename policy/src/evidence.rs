@@ -18,6 +18,8 @@ pub enum Class {
     Expired,
     /// An operator vouched for one incarnation.
     Word,
+    /// Cut off from what it shares with others, verified by status; it may still run.
+    Isolated,
 }
 
 /// A reason to void one permit.
@@ -33,6 +35,8 @@ pub enum Evidence {
     Expired,
     /// An operator's word for its holder's incarnation.
     Vouched,
+    /// A fence case proved that its holder's incarnation reaches no more what the devices guard.
+    Isolated(CaseId),
 }
 
 impl Evidence {
@@ -45,6 +49,7 @@ impl Evidence {
             Self::Reborn => Class::Reborn,
             Self::Expired => Class::Expired,
             Self::Vouched => Class::Word,
+            Self::Isolated(_) => Class::Isolated,
         }
     }
 
@@ -55,6 +60,17 @@ impl Evidence {
             Class::Off | Class::Reborn | Class::Released | Class::Word => true,
             // How much time that takes, and whether it counts at all, is measured elsewhere: `State::expires_at`.
             Class::Expired => matches!(fencing, Fencing::Watchdog | Fencing::Lease | Fencing::None),
+            // It proves nothing of what goes another way, so only who says that all goes that way takes it.
+            Class::Isolated => fencing == Fencing::Isolated,
+        }
+    }
+
+    /// Whether the copy itself has ended. Time and isolation say only that others may go on.
+    #[must_use]
+    pub fn proves_end(self) -> bool {
+        match self.class() {
+            Class::Off | Class::Reborn | Class::Released | Class::Word => true,
+            Class::Expired | Class::Isolated => false,
         }
     }
 }

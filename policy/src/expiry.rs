@@ -5,7 +5,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::definition::{Definition, Fencing};
+use crate::definition::Fencing;
 use crate::name::{Millis, NodeId, UnitName};
 use crate::permit::Permit;
 use crate::state::State;
@@ -38,18 +38,15 @@ impl State {
                 let stopped = base.saturating_add(budget).saturating_add(budget / 100);
                 Some(stopped.saturating_add(wait_ms(life.chain.reset_ms())))
             }
-            Fencing::Watchdog | Fencing::Required => None,
+            Fencing::Watchdog | Fencing::Isolated | Fencing::Required => None,
         }
     }
 
-    /// How long after it was last right to feed its watchdog a node is gone, for a unit that rests on that; 0 for others.
+    /// How long after it was last right to feed its watchdog a node is gone, for a unit that rests on that.
     ///
     /// # Errors
     /// What the node lacks for such a unit, in words.
-    pub(crate) fn reset_ms(&self, id: NodeId, definition: &Definition) -> Result<Millis, String> {
-        if definition.fencing != Fencing::Watchdog {
-            return Ok(0);
-        }
+    pub(crate) fn reset_ms(&self, id: NodeId) -> Result<Millis, String> {
         let name = self.node_name(id);
         let life = self.nodes.get(&id).and_then(|node| node.life.as_ref());
         let life = life.ok_or_else(|| format!("{name} was never heard"))?;

@@ -129,13 +129,39 @@ impl FenceCase {
 }
 
 /// What may have lost its power to a fence attempt and is to have it again: a feed of a level that proved nothing, or
-/// a node that is to come back by itself.
+/// a node that is to come back by itself. Of an isolating device: that the way is to be opened, after a cut or for a life that
+/// has not registered yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchedOff {
-    /// Index of the attempt: what is said of an earlier one does not count.
+    /// Index of the attempt, or of the decision that opens the way: what is said of an earlier one does not count.
     pub since: u64,
     /// How often the device failed to switch it on.
     pub failures: u32,
     /// When it may be tried next.
     pub next_at: Millis,
+    /// The agent that is opening the way that an isolating device has cut, or was to. It was committed before it ran, for
+    /// nothing may rest on that device meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening: Option<Opening>,
+    /// Until when one whose end is not known may still open it.
+    #[serde(default)]
+    pub settled_at: Millis,
+}
+
+impl SwitchedOff {
+    /// What is owed from an entry on.
+    pub(crate) fn since(index: u64) -> Self {
+        Self { since: index, ..Self::default() }
+    }
+}
+
+/// An agent under way that opens what an isolating device has cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Who runs it.
+    pub executor: NodeId,
+    /// In which life.
+    pub executor_incarnation: Incarnation,
+    /// Since when.
+    pub since: Millis,
 }

@@ -127,6 +127,13 @@ impl fmt::Display for Ended {
             }
             (Class::Word, Some(by)) => write!(f, "{by} gave the word that it was off")?,
             (Class::Word | Class::Released | Class::Expired, _) => f.write_str("it was taken for off")?,
+            (Class::Isolated, _) => {
+                let device = self.device.as_deref().unwrap_or("its device");
+                write!(f, "it was cut off by {device}")?;
+                if let Some(executor) = &self.executor {
+                    write!(f, ", run on {executor}")?;
+                }
+            }
             (Class::Reborn, _) => f.write_str("it booted again before anybody had it proven off")?,
         }
         match &self.because {

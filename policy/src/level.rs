@@ -98,16 +98,24 @@ impl State {
     /// Through which level the next attempt goes: the last one as long as it is retried, then the one behind it, and
     /// after the last the first again. Levels that cannot count are passed over. A drill has only its own.
     #[must_use]
-    pub fn next_level(&self, case: &FenceCase) -> Option<u32> {
+    pub fn next_level(&self, case: &FenceCase, now: Millis) -> Option<u32> {
         if let Some(drill) = case.drill() {
             return Some(drill.level);
         }
-        let counts = |level: &u32| self.level_counts(case.node, *level, &case.incarnation);
+        let counts = |level: &u32| self.level_helps(case.node, *level, &case.incarnation, now);
         if case.retries_left > 0 && counts(&case.level) {
             return Some(case.level);
         }
         let behind = self.levels(case.node).into_iter().filter(|level| *level > case.level).find(counts);
-        behind.or_else(|| self.first_level(case.node, &case.incarnation))
+        behind.or_else(|| self.levels(case.node).into_iter().find(counts))
+    }
+
+    /// Whether a level counts and would end something now: one that only cuts the node off may not, and proves nothing
+    /// while something may open what it cuts.
+    pub(crate) fn level_helps(&self, node: NodeId, level: u32, life: &Incarnation, now: Millis) -> bool {
+        self.level_counts(node, level, life)
+            && (!self.level_isolates(node, level)
+                || (self.isolation_ends(node, life) && self.may_open(node, level, now).is_none()))
     }
 
     /// Whether a device carries as many attempts as it takes at once.

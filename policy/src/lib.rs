@@ -41,6 +41,7 @@ mod event;
 mod evidence;
 mod expiry;
 mod fence;
+mod isolation;
 mod lately;
 mod level;
 mod maintenance;
@@ -67,14 +68,15 @@ pub use assembly::{
 };
 pub use check::{Finding, Flaw, Key, Link, check};
 pub use command::{
-    AfterFence, Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin, Settings,
-    Wish,
+    AfterFence, Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin,
+    Reconnect, Settings, Wish,
 };
 pub use definition::{Definition, Fencing, NodeTerm, OnQuorumLoss, OnStopFailure, Preference, Replicas};
 pub use drill::{Because, Drill, DrillResult, Drilled};
 pub use event::{Event, EventKind, Severity, StopReason};
 pub use evidence::{Class, Evidence};
-pub use fence::{FenceCase, Observation, Phase as FencePhase, Power, SwitchedOff};
+pub use fence::{FenceCase, Observation, Opening, Phase as FencePhase, Power, SwitchedOff};
+pub use isolation::Isolation;
 pub use lately::{Ended, Lately};
 pub use maintenance::{Maintenance, Scope};
 pub use name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};

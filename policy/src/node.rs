@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::evidence::Class;
+use crate::isolation::Isolation;
 use crate::lately::Lately;
 use crate::maintenance::Maintenance;
 use crate::name::{Incarnation, Millis, Token, UnitName};
@@ -80,6 +81,9 @@ pub struct Life {
     pub gone: Option<Gone>,
     /// When it spoke after it was proven ended (F18). It gets no session any more: only a new life does.
     pub contradicted: Option<Millis>,
+    /// Cut off from what it shares with others, which it may still run without. It is lost, and gets no session any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolated: Option<Isolation>,
     /// The longest that it may take, once its lease is over, to stop all that it held when it was lost last (F7). Its units may
     /// have to stop one after another, and no chain of them is longer than their sum. A permit that ends by time meanwhile
     /// says nothing of what still stops there (F15).

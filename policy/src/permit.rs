@@ -102,7 +102,8 @@ impl Permit {
     pub fn next_is_stricter_than(&self, fencing: Fencing, on_quorum_loss: OnQuorumLoss) -> bool {
         let stops = |does: OnQuorumLoss| does != OnQuorumLoss::Continue;
         self.next_terms.as_ref().is_some_and(|next| {
-            next.fencing > fencing || (stops(next.on_quorum_loss) && !stops(on_quorum_loss))
+            fencing.stricter(next.fencing) != fencing
+                || (stops(next.on_quorum_loss) && !stops(on_quorum_loss))
         })
     }
 

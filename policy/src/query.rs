@@ -162,6 +162,9 @@ impl State {
         match life.presence {
             Presence::InSession => None,
             Presence::Leaving => Some("is going away: it, or its convoked, is being stopped"),
+            Presence::Lost { .. } if life.isolated.is_some() => {
+                Some("was cut off, and this life of it gets nothing more")
+            }
             Presence::Lost { .. } if life.contradicted.is_some() => Some("spoke after it was proven off"),
             Presence::Lost { .. } => Some("is lost"),
         }

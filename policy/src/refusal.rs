@@ -21,6 +21,8 @@ pub enum Refusal {
     WrongIncarnation,
     /// The incarnation was proven gone; the machine has to boot again (F18).
     Fenced,
+    /// The incarnation was cut off from what it shares with others; the machine has to boot again.
+    Isolated,
     /// The certificate is used by another machine than was enrolled (F3).
     OtherMachine {
         /// Enrolled machine id.
@@ -51,6 +53,9 @@ impl fmt::Display for Refusal {
             Self::NoDefinition(unit) => write!(f, "no definition of {unit} is in force yet"),
             Self::WrongIncarnation => f.write_str("this is not the node's present incarnation"),
             Self::Fenced => f.write_str("this incarnation was fenced; the machine has to boot again"),
+            Self::Isolated => f.write_str(
+                "this incarnation was cut off, and others have gone on; the machine has to boot again",
+            ),
             Self::OtherMachine { enrolled, shown } => {
                 write!(f, "machine {shown} uses the certificate of machine {enrolled}")
             }

@@ -148,7 +148,7 @@ impl Unit {
     pub fn fencing_of(&self, permit: &Permit) -> Fencing {
         let next = permit.next_terms.as_ref().map(|terms| terms.fencing);
         let defined = self.definition().map(|definition| definition.fencing);
-        [next, defined].into_iter().flatten().fold(permit.terms.fencing, Fencing::max)
+        [next, defined].into_iter().flatten().fold(permit.terms.fencing, Fencing::stricter)
     }
 
     /// Whether one copy is wanted at most, whatever is known of lost nodes (F7): a person who stops it means all of it.

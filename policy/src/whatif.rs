@@ -265,6 +265,13 @@ impl Play {
             let item = InventoryItem { unit: unit.clone(), offer, running: false };
             facts.push(Fact::UnitObserved { node: *id, incarnation: life.incarnation.clone(), item });
         }
+        // Power that comes back is of no interest here; units wait for a way that opens.
+        for on in &planned.switch_on {
+            if self.state.devices.get(&on.device).is_some_and(|device| device.isolates.is_some()) {
+                let (node, device, since) = (on.node, on.device.clone(), on.since);
+                facts.push(Fact::SwitchedOn { node, device, since, power: Power::On });
+            }
+        }
         for look in &planned.observe {
             let seen = self.state.observations.get(&(look.device.clone(), look.node));
             if seen.is_none_or(|seen| seen.incarnation != look.incarnation) {

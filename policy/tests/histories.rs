@@ -43,6 +43,15 @@ fn play_database(seed: u64, broken: Option<Mutation>) -> Result<World, Box<(Viol
     }
 }
 
+/// The same, in a world with a switch (P120 to P126).
+fn play_fabric(seed: u64, broken: Option<Mutation>) -> Result<World, Box<(Violation, World)>> {
+    let mut world = World::with_fabric(seed, broken);
+    match play_in(&mut world, broken, STEPS) {
+        Ok(()) => Ok(world),
+        Err(violation) => Err(Box::new((violation, world))),
+    }
+}
+
 fn play_in(world: &mut World, broken: Option<Mutation>, steps: usize) -> Result<(), Violation> {
     let mut outcome = world.found();
     for _ in 0..steps {
@@ -127,6 +136,39 @@ fn a_rule_left_out_is_found() {
         }
     }
     assert!(unfound.is_empty(), "left out and not missed: {unfound:?}");
+}
+
+/// The same in worlds with a switch whose ports cut machines off.
+#[test]
+fn random_histories_with_ports_break_nothing() {
+    let only = std::env::var("CONVOKE_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    let (mut cuts, mut opened) = (0, 0);
+    for seed in only.map_or(0..seeds(60), |seed| seed..seed + 1) {
+        match play_fabric(seed, None) {
+            Ok(world) => {
+                let fabric = world.fabric.unwrap_or_default();
+                (cuts, opened) = (cuts + fabric.cuts, opened + fabric.opened);
+            }
+            Err(failure) => {
+                let lines = if only.is_some() { usize::MAX } else { 30 };
+                panic!("{}", tell(seed, &failure.0, &failure.1, lines));
+            }
+        }
+    }
+    eprintln!("{cuts} cuts, {opened} ways opened");
+    assert!(only.is_some() || (cuts > 5 && opened > 50), "{cuts} cuts, {opened} opened: nothing was tried");
+}
+
+#[test]
+fn a_rule_of_isolation_left_out_is_found() {
+    for rule in [Mutation::CutEndsAll, Mutation::CutIsForgotten] {
+        let found = |seed: &u64| {
+            play_fabric(*seed, Some(rule)).is_err_and(|failure| failure.0.rule == "S1 never twice")
+        };
+        let seed = (0..5_000).find(found);
+        eprintln!("{rule:?}: seed {seed:?} breaks S1");
+        assert!(seed.is_some(), "{rule:?} left out and not missed");
+    }
 }
 
 /// A plan that is kept, and not told of all, is found to differ from one of the whole state.

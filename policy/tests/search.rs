@@ -104,6 +104,7 @@ fn a_rule_left_out_is_found() {
         (Rule::LossVoidsNothing, "loss", TWICE),
         (Rule::TermsOfExpiry, "loss", PERMIT),
         (Rule::SeenOn, "wrong plug", PERMIT),
+        (Rule::OpensForTheNext, "isolation", TWICE),
         (Rule::SilenceBeforeNewLife, "lives", PERMIT),
         (Rule::NewerSession, "lives", PERMIT),
         (Rule::TermOfHello, "lives", PERMIT),

@@ -315,6 +315,8 @@ pub(super) struct Errands {
     pub(super) looks: BTreeMap<(String, NodeId, policy::Incarnation), (AgentCall, u64)>,
     /// What is being switched on, or was and is ordered still.
     pub(super) switch_on: BTreeSet<SwitchKey>,
+    /// Those that are never to run again, as long as this daemon lives. Each is of a decision of its own, and rare.
+    pub(super) once: BTreeSet<SwitchKey>,
 }
 
 /// What tells one order to switch on from another: device, node, after which attempt, how often it had failed, and by

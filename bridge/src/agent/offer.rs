@@ -76,6 +76,7 @@ pub(super) fn definition(section: &Section) -> Definition {
         },
         fencing: match section.fencing {
             section::Fencing::Required => Fencing::Required,
+            section::Fencing::Isolated => Fencing::Isolated,
             section::Fencing::Watchdog => Fencing::Watchdog,
             section::Fencing::Lease => Fencing::Lease,
             section::Fencing::None => Fencing::None,

@@ -45,7 +45,7 @@ impl Permit {
     /// Whether it is left alone without a lease too: nobody takes its place then before a proof. What others may count as
     /// ended after a time has to end (F7), and of what had `Fencing=none` a definition that was adopted since may say so.
     pub(super) fn outlasts_the_lease(&self) -> bool {
-        self.hands_off && self.terms.fencing == Fencing::Required
+        self.hands_off && matches!(self.terms.fencing, Fencing::Required | Fencing::Isolated)
     }
 }
 

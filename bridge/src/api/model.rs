@@ -129,7 +129,7 @@ pub struct NodeLine {
     /// `voter`, `member` or `witness`.
     pub role: String,
     /// `online`, `joining` (no inventory yet), `leaving`, `away` (after an orderly shutdown; holds nothing), `lost`,
-    /// `fencing`, `fenced` or `unknown` (never heard).
+    /// `fencing`, `fenced`, `cut-off` (from what it shares; it may still run) or `unknown` (never heard).
     pub state: String,
     /// Whether it is drained, by itself or with the cluster, and by whom.
     pub drained: Option<String>,
@@ -176,7 +176,8 @@ pub struct NodeLine {
 /// How a life of a node ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndLine {
-    /// `fenced`, `declared-off` (by an operator's word), `rebooted` (before anybody had it proven off) or `gone`.
+    /// `fenced`, `declared-off` (by an operator's word), `rebooted` (before anybody had it proven off),
+    /// `cut-off` or `gone`.
     pub how: String,
     /// When that was known, wall clock in milliseconds since 1970.
     pub wall_ms: u64,
@@ -271,6 +272,9 @@ pub struct DeviceLine {
     pub name: String,
     /// Its level.
     pub level: u32,
+    /// Whether it cuts the node off instead of switching its power.
+    #[serde(default)]
+    pub isolates: bool,
     /// `ready`: it showed this life of the node with power on; `unready` or `unknown`.
     pub state: String,
     /// What it showed if not that.

@@ -56,8 +56,7 @@ fn listed(agent: &Installed) -> Listed<'_> {
     Listed {
         name: &agent.name,
         description: metadata.map(|metadata| metadata.short.as_str()),
-        can_prove_off: metadata
-            .is_some_and(|metadata| fence_agents::useless(&agent.name, metadata).is_none()),
+        can_prove_off: metadata.is_some_and(|metadata| fence_agents::proves_off(&agent.name, metadata)),
         error: agent.look.as_ref().err().map(|error| why(&agent.name, error).text),
     }
 }
@@ -76,7 +75,7 @@ pub(super) async fn describe(name: &str, json: bool) -> Result<(), Failure> {
     })?;
     let notes = fence_agents::notes(name);
     if json {
-        let can_prove_off = fence_agents::useless(name, &metadata).is_none();
+        let can_prove_off = fence_agents::proves_off(name, &metadata);
         out::json(&Described { metadata: &metadata, can_prove_off, notes });
     } else {
         out::print(&render::agent(name, &metadata, &notes, Style::of_stdout()));

@@ -34,7 +34,7 @@ pub(super) fn find<'a>(picture: &'a Overview, name: &str) -> Result<&'a NodeLine
 fn vouchable(node: &NodeLine) -> Result<String, Failure> {
     let name = &node.name;
     match (node.state.as_str(), &node.incarnation) {
-        ("lost" | "away" | "fencing", Some(incarnation)) => Ok(incarnation.clone()),
+        ("lost" | "away" | "fencing" | "cut-off", Some(incarnation)) => Ok(incarnation.clone()),
         ("fenced", _) => Err(Failure::new(Code::Failed, format!("{name} is proven off already"))),
         ("unknown", _) | (_, None) => Err(Failure::new(
             Code::Failed,
@@ -100,6 +100,7 @@ mod tests {
         assert_eq!(vouchable(&node("lost")).expect("lost"), "boot-n1");
         assert!(vouchable(&node("fencing")).is_ok());
         assert!(vouchable(&node("away")).is_ok());
+        assert!(vouchable(&node("cut-off")).is_ok());
         for state in ["online", "joining", "leaving", "fenced", "unknown"] {
             let failure = vouchable(&node(state)).expect_err(state);
             assert_eq!(failure.code, Code::Failed, "{state}");

@@ -88,6 +88,18 @@ fn otherwise(picture: &Overview, node: &NodeLine) -> (String, String) {
             let text = closed.map_or_else(|| format!("{name} is proven off"), |fence| fence.text.clone());
             (text, format!("the boot of {name}"))
         }
+        "cut-off" => {
+            let closed = picture.fences_closed.iter().rev().find(|fence| fence.node == *name);
+            let text = closed.map_or_else(|| format!("{name} is cut off"), |fence| fence.text.clone());
+            let runs = match node.units.is_empty() {
+                true => String::new(),
+                false => format!("; it may still run {}", node.units.join(", ")),
+            };
+            let release = format!(
+                "the boot of {name}, which opens its way again; or your word that it is off: `convoke fence confirm {name}`"
+            );
+            (text + &runs, release)
+        }
         "lost" if node.units.is_empty() => (
             format!("{name} is lost, and is not known to run anything: nothing waits for it"),
             "a unit that may run there, and that is to run elsewhere or to stop".to_owned(),
@@ -196,6 +208,7 @@ fn attempts(lines: &[HistoryLine]) -> Vec<Attempt> {
             "fence-failed" | "fence-drill-failed" => "failed",
             "fence-drill-passed" => "off",
             "fence-proven" => "proven",
+            "fence-isolated" => "cut off",
             "fence-cancelled" | "fence-drill-cancelled" => "cancelled",
             _ => continue,
         };

@@ -154,7 +154,7 @@ pub(super) fn drained(picture: &Overview, name: &str, before: &[String]) -> Verd
     if let Some(fence) = being_fenced(picture, name) {
         return Pending(fence.text.clone());
     }
-    if matches!(node.state.as_str(), "lost" | "unknown" | "fencing") {
+    if matches!(node.state.as_str(), "lost" | "cut-off" | "unknown" | "fencing") {
         return Stalled(
             format!("{name} is {} and may still run {}", node.state, node.units.join(", ")),
             format!("start it again, or switch it off and type `convoke fence confirm {name}`"),

@@ -88,6 +88,7 @@ mod tests {
             delay_ms: 0,
             retries: 0,
             at_once: 1,
+            isolates: None,
         };
         let inputs = [1, 2].map(|id| {
             let call = call("pdu", &device, NodeId(id)).expect("a target");

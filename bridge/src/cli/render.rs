@@ -29,8 +29,8 @@ fn tone(state: &str) -> Tone {
     match state {
         "active" | "online" | "ready" | "running" => Tone::Good,
         "stopped" | "member" | "away" => Tone::Plain,
-        "lost" | "unknown" | "fenced" | "fencing" | "unready" | "undefined" | "stray" | "failed"
-        | "alert" => Tone::Bad,
+        "lost" | "cut-off" | "unknown" | "fenced" | "fencing" | "unready" | "undefined" | "stray"
+        | "failed" | "alert" => Tone::Bad,
         _ => Tone::Mind,
     }
 }

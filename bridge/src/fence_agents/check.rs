@@ -3,6 +3,8 @@
 //! Pure. An agent passes over an option that it does not know and does its work without it, so that a misspelt one would
 //! be found out by the first real fence. What no agent needs to be asked for is in [`mod@super::traps`].
 
+use policy::Reconnect;
+
 use super::given::{Given, Remark, Spot, Table, no, present, yes};
 use super::metadata::{Kind, Metadata, Parameter};
 
@@ -50,9 +52,25 @@ fn abilities(given: &Given, agent: &Metadata) -> Option<Remark> {
         );
         return Some(Remark::refused(Spot::Agent, message, "use another; `convoke fence agents` lists them"));
     }
-    agent.action("on").filter(|on| on.automatic)?;
     // Of those that are known it is said without their metadata.
-    (!super::traps::CUTTERS.contains(&given.agent.as_str())).then(|| super::traps::cuts_off(given))
+    let known = super::traps::known_to_isolate(&given.agent);
+    let says = super::traps::says_that_it_isolates(agent)?;
+    let word = if says == Reconnect::ByNode { "by-node" } else { "at-boot" };
+    // All agents for ports and zones have `automatic` in their metadata, though nothing but a fence ever shuts those.
+    let fits = match (given.isolates.as_deref(), known) {
+        (None, Some(known)) => known == says || (known, says) == (Reconnect::AfterCut, Reconnect::AtBoot),
+        (Some("after-cut"), Some(Reconnect::AfterCut)) => says == Reconnect::AtBoot,
+        (given, _) => given == Some(word),
+    };
+    if fits {
+        return known.is_none().then(|| super::traps::cuts_off(given));
+    }
+    let by = if says == Reconnect::ByNode { ", run there," } else { "" };
+    let message = format!(
+        "{} says that a node needs its `on`{by} in each boot: it cuts off, and switches no power",
+        given.agent
+    );
+    Some(Remark::refused(Spot::Agent, message, format!("add `isolates = \"{word}\"` to the device")))
 }
 
 fn unknown(given: &Given, agent: &Metadata, table: Table, name: &str) -> Remark {
@@ -239,9 +257,20 @@ mod tests {
         let [(Error, message, _)] = &found_of(FABRIC)[..] else { panic!("{:?}", found_of(FABRIC)) };
         assert!(message.starts_with("fence_fabric has no `status`"), "{message}");
         let with_status = FABRIC.replace("\"metadata\"", "\"status\"");
-        let [(Error, message, _)] = &found_of(&with_status)[..] else {
+        let [(Error, message, help)] = &found_of(&with_status)[..] else {
             panic!("{:?}", found_of(&with_status))
         };
+        assert!(message.contains("needs its `on`, run there, in each boot"), "{message}");
+        assert_eq!(help, "add `isolates = \"by-node\"` to the device");
+        let said = found("fence_fabric isolates=by-node devices=/dev/sda n1:", &with_status);
+        let [(Warning, message, _)] = &said[..] else { panic!("{said:?}") };
         assert!(message.contains("cuts a node off and leaves it running"), "{message}");
+        let port = with_status.replace(" on_target=\"1\"", "");
+        assert!(found("fence_ifmib devices=/dev/sda n1:", &port).is_empty(), "as all of its kind say it");
+        assert!(found("fence_ifmib isolates=at-boot devices=/dev/sda n1:", &port).is_empty());
+        let scsi = found("fence_scsi isolates=after-cut devices=/dev/sda n1:", &with_status);
+        assert!(matches!(&scsi[..], [(Error, _, _)]), "{scsi:?}");
+        let other = found("fence_fabric isolates=after-cut devices=/dev/sda n1:", &with_status);
+        assert!(matches!(&other[..], [(Error, _, _)]), "{other:?}");
     }
 }

@@ -13,6 +13,8 @@ pub struct Given {
     pub options: BTreeMap<String, String>,
     /// Options whose values are in files.
     pub secrets: BTreeSet<String>,
+    /// `isolates`: how what it cuts is connected again.
+    pub isolates: Option<String>,
     /// Options of each target, by the name of its node.
     pub targets: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -156,6 +158,7 @@ pub(super) mod tests {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let (name, value) = (name.to_owned(), value.to_owned());
             match table {
+                "" if name == "isolates" => given.isolates = Some(value),
                 "" => drop(given.options.insert(name, value)),
                 "secret" => drop(given.secrets.insert(name)),
                 node => {

@@ -4,6 +4,8 @@
 //! configured. No agent is asked for this. Numbers were measured with Debian 12's fence-agents 4.12.1, ipmitool 1.8.19
 //! and net-snmp 5.9.3.
 
+use policy::Reconnect;
+
 use super::given::{Given, Remark, Spot, Table, present, yes};
 use super::installed::OTHERS;
 use super::metadata::Metadata;
@@ -43,14 +45,22 @@ const SNMP: &[Snmp] = &[
     Snmp { agent: "fence_tripplite_snmp", version: Some("1"), takes_names: true },
     Snmp { agent: "fence_eaton_snmp", version: Some("1"), takes_names: true },
     Snmp { agent: "fence_ibmblade", version: Some("1"), takes_names: false },
+    Snmp { agent: "fence_ifmib", version: Some("2c"), takes_names: true },
     Snmp { agent: "fence_ipdu", version: Some("3"), takes_names: true },
     Snmp { agent: "fence_emerson", version: None, takes_names: false },
     Snmp { agent: "fence_intelmodular", version: None, takes_names: false },
 ];
 
-/// Agents that cut a node off from its disks or its network.
-pub(super) const CUTTERS: &[&str] =
-    &["fence_brocade", "fence_cisco_mds", "fence_ifmib", "fence_mpath", "fence_sanbox2", "fence_scsi"];
+/// Agents that cut a node off from its disks or its network, and how their nodes are let in again. Those of SCSI keys have each
+/// node register itself (`on_target` in their metadata).
+const CUTTERS: &[(&str, Reconnect)] = &[
+    ("fence_brocade", Reconnect::AfterCut),
+    ("fence_cisco_mds", Reconnect::AfterCut),
+    ("fence_ifmib", Reconnect::AfterCut),
+    ("fence_mpath", Reconnect::ByNode),
+    ("fence_sanbox2", Reconnect::AfterCut),
+    ("fence_scsi", Reconnect::ByNode),
+];
 
 /// Agents whose word on a node's power is none, and why.
 const PRETENDERS: &[(&str, &str)] = &[
@@ -150,13 +160,14 @@ const TRAPS: &[Trap] = &[
     },
     Trap {
         about: |agent| matches!(agent, "fence_scsi" | "fence_mpath"),
-        note: "It cuts a node off from disks with persistent reservations; the node lives on, and may still read them. That \
-               is no proof that what it runs has ended.",
+        note: "It cuts a node off from disks with persistent reservations; the node lives on, and may still read them. Only \
+               units with `Fencing=isolated` take that. Each node registers itself in each boot, before they start there.",
         check: Some(|given| vec![cuts_off(given)]),
     },
     Trap {
         about: |agent| matches!(agent, "fence_ifmib" | "fence_brocade" | "fence_cisco_mds" | "fence_sanbox2"),
-        note: "It shuts a port of a switch; the node lives on behind it. That is no proof that what it runs has ended.",
+        note: "It shuts a port of a switch; the node lives on behind it. Only units with `Fencing=isolated` take that. The port \
+               is opened when the node has booted, is proven off, or is confirmed.",
         check: Some(|given| vec![cuts_off(given)]),
     },
     Trap {
@@ -243,12 +254,12 @@ fn snmp_numbers(given: &Given) -> Vec<Remark> {
             continue;
         }
         let message = format!(
-            "with SNMP {}, {} reads an outlet number that does not exist as off, and takes it for fenced",
+            "with SNMP {}, {} reads a number that does not exist as off, and takes it for fenced",
             version.unwrap_or("2c or 3"),
             given.agent
         );
         let help = if snmp.takes_names {
-            "give the outlet's name instead of its number, or `snmp_version = \"1\"`"
+            "give the name instead of its number, or `snmp_version = \"1\"`"
         } else {
             "give `snmp_version = \"1\"` if the device allows it, and switch the node off once by hand to see that the number is right"
         };
@@ -260,10 +271,29 @@ fn snmp_numbers(given: &Given) -> Vec<Remark> {
 /// A node without its disks or its network runs on, and may hold what needs neither, a service address for one (F4).
 pub(super) fn cuts_off(given: &Given) -> Remark {
     let message = format!(
-        "{} cuts a node off and leaves it running: its `off` is no proof that units have ended there",
+        "{} cuts a node off and leaves it running: only units with `Fencing=isolated` take that for a proof",
         given.agent
     );
-    Remark::refused(Spot::Agent, message, "use a power switch; this version takes no other proof by a device")
+    let help = "all that such a unit shares with others must lie behind what is cut; others need a power switch, on a level of \
+                its own";
+    Remark::warned(Spot::Agent, message, help)
+}
+
+/// How an agent that is known to cut nodes off only lets them in again.
+#[must_use]
+pub fn known_to_isolate(agent: &str) -> Option<Reconnect> {
+    CUTTERS.iter().find(|(name, _)| *name == agent).map(|(_, how)| *how)
+}
+
+/// What its own metadata say of that: nodes need its `on` in each boot.
+#[must_use]
+pub fn says_that_it_isolates(metadata: &Metadata) -> Option<Reconnect> {
+    let on = metadata.action("on")?;
+    match (on.on_target, on.automatic) {
+        (true, _) => Some(Reconnect::ByNode),
+        (false, true) => Some(Reconnect::AtBoot),
+        (false, false) => None,
+    }
 }
 
 fn pretends(agent: &str) -> Option<&'static str> {
@@ -283,11 +313,19 @@ pub fn useless(agent: &str, metadata: &Metadata) -> Option<String> {
     if !lacks.is_empty() {
         return Some(format!("it cannot prove a node off: it has no `{}`", lacks.join("` and no `")));
     }
-    if let Some(why) = pretends(agent) {
-        return Some(format!("it cannot prove a node off: {why}"));
-    }
-    let cuts = CUTTERS.contains(&agent) || metadata.action("on").is_some_and(|on| on.automatic);
-    cuts.then(|| "it cuts a node off and leaves it running, which proves nothing".to_owned())
+    pretends(agent).map(|why| format!("it cannot prove a node off: {why}"))
+}
+
+/// Whether an agent cuts nodes off, and switches no power.
+#[must_use]
+pub fn isolates(agent: &str, metadata: &Metadata) -> bool {
+    known_to_isolate(agent).is_some() || says_that_it_isolates(metadata).is_some()
+}
+
+/// Whether an agent can prove that a node is off.
+#[must_use]
+pub fn proves_off(agent: &str, metadata: &Metadata) -> bool {
+    useless(agent, metadata).is_none() && !isolates(agent, metadata)
 }
 
 /// Agents print their help or their version and exit with 0 before they do anything, whatever the value is.
@@ -434,8 +472,11 @@ mod tests {
             ("fence_apc_snmp snmp_version=3 n1:plug=db,3 n2:plug=web", &[(Warning, "with SNMP 3")]),
             ("fence_apc_snmp n1:plug=3 n2:plug=4 n2:snmp_version=2c", &[(Warning, "with SNMP 2c")]),
             ("fence_apc_snmp snmp-version=2c n1:port=db1", &[]),
-            ("fence_ifmib snmp_version=1 n1:port=9", &[(Error, "cuts a node off and leaves it running")]),
-            ("fence_scsi devices=/dev/sda n1:", &[(Error, "cuts a node off and leaves it running")]),
+            ("fence_ifmib snmp_version=1 n1:port=9", &[(Warning, "cuts a node off and leaves it running")]),
+            ("fence_ifmib n1:port=9", &[(Warning, "with SNMP 2c"), (Warning, "cuts a node off")]),
+            ("fence_ifmib n1:port=vb-n1", &[(Warning, "cuts a node off and leaves it running")]),
+            ("fence_scsi devices=/dev/sda n1:", &[(Warning, "only units with `Fencing=isolated`")]),
+            ("fence_x isolates=after-cut n1:", &[]),
             ("fence_ipdu n1:plug=1", &[(Warning, "with SNMP 3")]),
             ("fence_emerson n1:plug=1", &[(Warning, "with SNMP 2c or 3")]),
             ("fence_emerson snmp_version=1 n1:plug=1", &[]),

@@ -95,9 +95,8 @@ impl Core {
             }
             Fact::SwitchedOn { node, device, .. } => {
                 let due = self.plan().into_iter().flat_map(|plan| &plan.switch_on);
-                due.into_iter().any(|on| {
-                    on.node == *node && on.device == *device && on.executor == peer && *node != peer
-                })
+                // A node speaks of itself only where the plan has it registered by itself.
+                due.into_iter().any(|on| on.node == *node && on.device == *device && on.executor == peer)
             }
             Fact::FenceReported { case, .. } => {
                 let phase = self.state().cases.get(case).map(|case| &case.phase);
@@ -237,6 +236,10 @@ impl Core {
                         let fact = Fact::ProofContradicted { node, incarnation, term };
                         self.propose(Command::Fact(fact), None, Ticket::Note);
                         Denial::RebootNow { why: "this node was fenced, and is not off".to_owned() }
+                    }
+                    // Nobody lied, and its time is over all the same.
+                    Refusal::Isolated => {
+                        Denial::RebootNow { why: "this node was cut off, and others have gone on".to_owned() }
                     }
                     Refusal::WrongIncarnation => {
                         let machine = hello.machine.clone();

@@ -89,6 +89,7 @@ mod tests {
                 strays: Default::default(),
                 gone: None,
                 contradicted: None,
+                isolated: None,
                 stop_budget_ms: 0,
                 lingering: Default::default(),
                 chain: policy::Chain::unknown(),

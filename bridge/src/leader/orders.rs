@@ -74,7 +74,13 @@ impl Core {
         });
         let due = plan.into_iter().flat_map(|plan| &plan.switch_on).filter(|on| on.executor == node);
         let switch_on = due.filter_map(|on| {
-            Some(SwitchOnOrder { since: on.since, failures: on.failures, call: call(&on.device, on.node)? })
+            let once = self.state().devices.get(&on.device)?.isolates.is_some();
+            Some(SwitchOnOrder {
+                since: on.since,
+                failures: on.failures,
+                once,
+                call: call(&on.device, on.node)?,
+            })
         });
         Orders { view, fences, looks: looks.collect(), switch_on: switch_on.collect() }
     }

@@ -218,6 +218,9 @@ pub struct SwitchOnOrder {
     pub since: u64,
     /// How often it failed before: each try is another order.
     pub failures: u32,
+    /// Whether it is never run twice: a decision of the cluster, and no errand that is repeated until it works.
+    #[serde(default)]
+    pub once: bool,
     /// How.
     pub call: AgentCall,
 }

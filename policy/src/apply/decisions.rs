@@ -177,7 +177,7 @@ impl Step<'_> {
         }
         let holder = self.live_permit(unit, token)?.node;
         self.state.may_touch(unit, holder)?;
-        let chain = self.state.reset_ms(holder, &definition).map_err(Refusal::Unsafe)?;
+        let chain = self.state.fencing_ground(holder, &definition).map_err(Refusal::Unsafe)?;
         let permit = self.live_permit(unit, token)?;
         let terms = Terms::of(&definition, revision, permit.terms.stop_budget_ms, chain);
         if permit.next_is_stricter_than(terms.fencing, terms.on_quorum_loss) {
@@ -291,7 +291,7 @@ impl State {
             }
         }
         let definition = &standing.adopted.definition;
-        let chain = self.reset_ms(id, definition).map_err(Refusal::Unsafe)?;
+        let chain = self.fencing_ground(id, definition).map_err(Refusal::Unsafe)?;
         Ok(Terms::of(definition, revision, offer.stop_budget_ms, chain))
     }
 
@@ -329,7 +329,7 @@ impl State {
         }
         let offer = candidate.offered(definition).map_err(Refusal::Unsafe)?;
         // F17
-        self.reset_ms(id, definition).map_err(Refusal::Unsafe)?;
+        self.fencing_ground(id, definition).map_err(Refusal::Unsafe)?;
         self.elsewhere(standing, id, adopt)?;
         if let Some((other, at)) = &standing.opponent {
             let at = self.node_name(*at);

@@ -166,7 +166,7 @@ impl Step<'_> {
             }
             Class::Reborn => "it booted again before its power was seen off",
             Class::Word => "an operator gave a word before its power was seen off",
-            Class::Released | Class::Expired => "it ended otherwise",
+            Class::Released | Class::Expired | Class::Isolated => "it ended otherwise",
         };
         self.drill_failed(id, why, Lied::No);
     }

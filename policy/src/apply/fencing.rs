@@ -79,6 +79,7 @@ impl Step<'_> {
         if !counts {
             return Err(Refusal::Unsafe(format!("{device} never saw this life of the node with power on")));
         }
+        self.may_isolate(target, &incarnation, level)?;
         if self.state.level_is_busy(target, level) {
             return Err(stale("the device is at work on another node"));
         }
@@ -142,6 +143,7 @@ impl Step<'_> {
             FenceOutcome::Off if self.state.level(case.node, case.level).next().is_none() => {
                 return Err(stale("the level has no devices"));
             }
+            FenceOutcome::Off if self.state.level_isolates(case.node, case.level) => self.isolate(id)?,
             FenceOutcome::Off if self.drill_saw_off(id)? => {}
             FenceOutcome::Off => self.prove(id, Class::Off, Evidence::Fenced(id), None),
             FenceOutcome::Failed(error) => self.fail_attempt(id, error, false),
@@ -277,23 +279,14 @@ impl Step<'_> {
         };
         life.inventory = false;
         life.contradicted = Some(time);
+        // Once it was proven gone its way might be opened again: it is not cut off any more either.
+        life.isolated = None;
         // It gets no session any more, even if its old one was never lost: it is to be fenced again.
         if !matches!(life.presence, Presence::Lost { .. }) {
             life.presence = Presence::Lost { since: time };
         }
         self.node_mut(id)?.lately.ended = None;
-        let proven = self.state.cases.iter().find(|(_, case)| {
-            case.node == id && case.incarnation == *incarnation && matches!(case.phase, Phase::Proven { .. })
-        });
-        let case = proven.map(|(case, _)| *case);
-        let lied = proven.filter(|_| gone.class == Class::Off).map_or(0, |(_, case)| case.level);
-        let voided = match case.and_then(|case| self.state.cases.get_mut(&case)) {
-            Some(proven) => {
-                proven.phase = Phase::Contradicted { at: time };
-                core::mem::take(&mut proven.voided)
-            }
-            None => Vec::new(),
-        };
+        let (case, lied, voided) = self.take_back(id, incarnation, gone.class);
         // Devices that lied do not count again for this life; a person's word says nothing of them.
         let liars: Vec<String> = self.state.level(id, lied).map(|(device, _)| device.into()).collect();
         for device in liars {
@@ -322,6 +315,30 @@ impl Step<'_> {
             self.drill_failed(case, "it said off, and the node spoke again", Lied::Yes);
         }
         Ok(())
+    }
+
+    /// The cases of a life that spoke after all, with what they had ended: the one that proved it gone, the level that lied
+    /// there, and all permits. What an isolation ended is among them (P122).
+    fn take_back(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        class: Class,
+    ) -> (Option<CaseId>, u32, Vec<(UnitName, Token, Permit)>) {
+        let (mut found, mut lied, mut voided) = (None, 0, Vec::new());
+        for (number, case) in &mut self.state.cases {
+            let Phase::Proven { class: proven, .. } = case.phase else { continue };
+            if case.node != id || case.incarnation != *incarnation {
+                continue;
+            }
+            if proven != Class::Isolated {
+                found = Some(*number);
+                lied = if class == Class::Off { case.level } else { 0 };
+            }
+            case.phase = Phase::Contradicted { at: self.time };
+            voided.append(&mut case.voided);
+        }
+        (found, lied, voided)
     }
 
     /// Grants that rest on a contradicted proof and are not active yet are taken back.
@@ -398,10 +415,39 @@ impl Step<'_> {
             because: found.map(|case| case.because.clone()),
             held: voided.iter().map(|(unit, _, _)| unit.clone()).collect(),
         };
-        if let Some(node) = self.state.nodes.get_mut(&id) {
-            let silent_wall_ms = node.lately.silent_wall_ms;
-            node.lately.ended = Some(Ended { silent_wall_ms, ..ended });
-        }
+        self.keep_end(id, ended);
+    }
+
+    /// The same for a life that was cut off and may run on: what it held is told to the next one.
+    pub(super) fn note_isolation(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        (devices, executor, because): (String, Option<String>, Because),
+        voided: &[(UnitName, Token, Permit)],
+    ) {
+        let ended = Ended {
+            incarnation: incarnation.clone(),
+            class: Class::Isolated,
+            at: self.time,
+            wall_ms: self.wall_ms,
+            silent_wall_ms: None,
+            device: Some(devices),
+            executor,
+            by: None,
+            because: Some(because),
+            held: voided.iter().map(|(unit, _, _)| unit.clone()).collect(),
+        };
+        self.keep_end(id, ended);
+    }
+
+    fn keep_end(&mut self, id: NodeId, ended: Ended) {
+        let Some(node) = self.state.nodes.get_mut(&id) else { return };
+        let silent_wall_ms = node.lately.silent_wall_ms;
+        let before = node.lately.ended.take().filter(|before| before.incarnation == ended.incarnation);
+        let mut held = before.map(|before| before.held).unwrap_or_default();
+        held.extend(ended.held);
+        node.lately.ended = Some(Ended { silent_wall_ms, held, ..ended });
     }
 
     /// What was cut off may still strike, whatever a status says meanwhile; it is not repeated at once.
@@ -415,7 +461,7 @@ impl Step<'_> {
     }
 
     /// The pause is for the devices. Where none was asked, the next node tries at once, until each had its turn.
-    fn fail_attempt(&mut self, id: CaseId, error: &str, unable: bool) {
+    pub(super) fn fail_attempt(&mut self, id: CaseId, error: &str, unable: bool) {
         let able = |target: NodeId| {
             self.state.nodes.iter().filter(|(id, node)| **id != target && node.in_session().is_some()).count()
         };
@@ -440,7 +486,7 @@ impl Step<'_> {
         }
     }
 
-    fn case(&self, id: CaseId) -> Result<&FenceCase, Refusal> {
+    pub(super) fn case(&self, id: CaseId) -> Result<&FenceCase, Refusal> {
         self.state.cases.get(&id).ok_or_else(|| stale("no such case"))
     }
 }

@@ -136,7 +136,7 @@ impl Step<'_> {
         if let Some(member) = boot_up.members.get_mut(&permit.node).filter(|member| member.token == token) {
             member.ready = None;
             member.lacks = None;
-            member.ended = (evidence != Evidence::Expired).then_some(index);
+            member.ended = evidence.proves_end().then_some(index);
         }
     }
 

@@ -10,6 +10,7 @@ mod decisions;
 mod drain;
 mod drill;
 mod fencing;
+mod isolation;
 mod maintenance;
 mod members;
 mod nodes;
@@ -249,6 +250,12 @@ impl Step<'_> {
             Decision::AbandonAttempt { case, attempt } => self.abandon_attempt(*case, *attempt),
             // F31
             Decision::CancelCase { case } => self.cancel_case(*case),
+            // P123
+            Decision::BeginOpening { node, device, executor, executor_incarnation } => {
+                self.begin_opening(*node, device, *executor, executor_incarnation)
+            }
+            // P123, F24
+            Decision::AbandonOpening { node, device, since } => self.abandon_opening(*node, device, *since),
         }
     }
 

@@ -54,6 +54,10 @@ impl Step<'_> {
             {
                 return Err(Refusal::Fenced);
             }
+            // P122: it is no contradiction that it speaks, and it is to end.
+            Some(life) if life.incarnation == *incarnation && life.isolated.is_some() => {
+                return Err(Refusal::Isolated);
+            }
             Some(life) if life.incarnation == *incarnation => {
                 let returned = matches!(life.presence, Presence::Lost { .. });
                 self.return_to_session(id, incarnation, session, addresses, returned)?;
@@ -152,6 +156,7 @@ impl Step<'_> {
             strays: BTreeSet::new(),
             gone: None,
             contradicted: None,
+            isolated: None,
             stop_budget_ms: 0,
             lingering: BTreeMap::new(),
             chain: Chain::unknown(),
@@ -162,6 +167,7 @@ impl Step<'_> {
         self.is_back(id);
         self.state.alarms.remove(&AlarmKind::LeftOff(id));
         self.state.observations.retain(|(_, node), _| *node != id);
+        self.is_to_register(id);
         self.state.alarms.retain(|kind, _| !matches!(kind, AlarmKind::WrongPlug(node, _) if *node == id));
         self.state.cases.retain(|_, case| case.node != id || case.is_open());
         self.record(Severity::Info, Some(id), None, EventKind::NodeBooted);

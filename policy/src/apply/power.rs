@@ -29,8 +29,9 @@ impl Step<'_> {
     ) -> Result<(), Refusal> {
         // A look counts while the node lives: a plug that shows ON once its node is silent may be anybody's.
         self.heard(id, incarnation)?;
-        let known = self.state.devices.get(device).is_some_and(|device| device.targets.contains_key(&id));
-        if !known {
+        let known = self.state.devices.get(device).filter(|device| device.targets.contains_key(&id));
+        let isolates = known.is_some_and(|device| device.isolates.is_some());
+        if known.is_none() {
             return Err(Refusal::Impossible(format!("no device {device} fences this node")));
         }
         let key = (String::from(device), id);
@@ -54,8 +55,15 @@ impl Step<'_> {
                 self.state.alarms.remove(&alarm);
                 return Ok(());
             }
+            Power::Off if isolates && self.state.switched_off.contains_key(&(String::from(device), id)) => {
+                "its way is not open yet".to_string()
+            }
             Power::Off if self.state.switched_off.contains_key(&(String::from(device), id)) => {
                 "it was switched off by a fence, and is not on again yet".to_string()
+            }
+            Power::Off if isolates => {
+                "it says that the node, which is heard, is cut off: by hand, or is it the way of another?"
+                    .to_string()
             }
             Power::Off => "it says that the node, which is heard, has no power: wrong plug?".to_string(),
             Power::Unknown(error) => error.clone(),
@@ -72,8 +80,11 @@ impl Step<'_> {
     pub(super) fn power_may_go(&mut self, node: NodeId, level: u32) {
         let devices: Vec<String> = self.state.level(node, level).map(|(name, _)| name.into()).collect();
         for device in devices {
-            let off = SwitchedOff { since: self.index, failures: 0, next_at: 0 };
-            self.state.switched_off.insert((device, node), off);
+            let debt = self.state.switched_off.entry((device, node)).or_default();
+            // P123: an agent that may be opening a way is not forgotten.
+            if debt.opening.is_none() {
+                *debt = SwitchedOff { settled_at: debt.settled_at, ..SwitchedOff::since(self.index) };
+            }
         }
     }
 
@@ -86,8 +97,11 @@ impl Step<'_> {
         let looping = class == Class::Off && self.is_in_fence_loop(node);
         let all = self.state.settings.after_fence == AfterFence::On && !looping;
         let feeds = self.feeds(node, proved);
+        let devices = &self.state.devices;
+        // A way that was cut is opened whatever is wished: nothing that rests on it runs there before (P124).
+        let is_way = |name: &String| devices.get(name).is_some_and(|device| device.isolates.is_some());
         self.state.switched_off.retain(|(name, target), _| {
-            *target != node || (class != Class::Word && (all || feeds.contains(name)))
+            *target != node || is_way(name) || (class != Class::Word && (all || feeds.contains(name)))
         });
     }
 
@@ -102,7 +116,11 @@ impl Step<'_> {
                 continue;
             }
             let feeds = self.feeds(node, 0);
-            self.state.switched_off.retain(|(name, target), _| *target != node || feeds.contains(name));
+            let devices = &self.state.devices;
+            let is_way = |name: &String| devices.get(name).is_some_and(|device| device.isolates.is_some());
+            self.state
+                .switched_off
+                .retain(|(name, target), _| *target != node || is_way(name) || feeds.contains(name));
         }
     }
 
@@ -157,6 +175,12 @@ impl Step<'_> {
         let Some(off) = self.state.switched_off.get_mut(&key).filter(|off| off.since == since) else {
             return Err(stale("nothing is to be switched on there"));
         };
+        if self.state.devices.get(device).is_some_and(|device| device.isolates.is_some()) {
+            return match off.opening {
+                Some(_) => self.opened(node, device, power),
+                None => Err(stale("nothing is being opened there")),
+            };
+        }
         let why = match power {
             Power::On => {
                 self.state.switched_off.remove(&key);

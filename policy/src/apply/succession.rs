@@ -92,7 +92,7 @@ impl Step<'_> {
             self.with_succession(&role, |succession| {
                 succession.heard.remove(&permit.node);
                 let heir = succession.heirs.get_mut(&permit.node).filter(|heir| heir.token == token);
-                if let Some(heir) = heir.filter(|_| evidence != Evidence::Expired) {
+                if let Some(heir) = heir.filter(|_| evidence.proves_end()) {
                     heir.ended = Some(index);
                 }
             });

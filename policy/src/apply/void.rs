@@ -37,6 +37,19 @@ impl Step<'_> {
         incarnation: &Incarnation,
         evidence: Evidence,
     ) -> Vec<(UnitName, Token, Permit)> {
+        let voided = self.void_held(node, incarnation, evidence);
+        self.members_gone(node, incarnation);
+        self.heirs_gone(node, incarnation);
+        voided
+    }
+
+    /// The same for one that may still run: its copies have not ended.
+    pub(super) fn void_held(
+        &mut self,
+        node: NodeId,
+        incarnation: &Incarnation,
+        evidence: Evidence,
+    ) -> Vec<(UnitName, Token, Permit)> {
         let mut held: Vec<(UnitName, Token)> = Vec::new();
         for (name, unit) in &self.state.units {
             for (token, permit) in &unit.permits {
@@ -50,9 +63,6 @@ impl Step<'_> {
             let permit = self.void(&unit, token, evidence)?;
             Some((unit, token, permit))
         };
-        let voided = held.into_iter().filter_map(void).collect();
-        self.members_gone(node, incarnation);
-        self.heirs_gone(node, incarnation);
-        voided
+        held.into_iter().filter_map(void).collect()
     }
 }

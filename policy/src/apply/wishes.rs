@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 
 use crate::command::{AfterFence, Device, Settings, Wish};
 use crate::event::{EventKind, Severity};
+use crate::fence::SwitchedOff;
 use crate::lately::Lately;
 use crate::name::{Millis, NodeId, Token, UnitName};
 use crate::node::{Node, Role};
@@ -108,6 +109,24 @@ impl Step<'_> {
                 None => format!("start it again, or vouch that it is off (`convoke fence confirm {name}`)"),
             };
             let why = format!("{unit} is possibly running on {name}; {remedy}");
+            return Err(Refusal::Impossible(why));
+        }
+        if let Some(isolation) = self.state.isolation(id) {
+            let why = format!(
+                "{name} was cut off by {}, and may still run; boot it, or vouch that it is off (`convoke fence confirm {name}`)",
+                isolation.devices
+            );
+            return Err(Refusal::Impossible(why));
+        }
+        let opens = |debt: &SwitchedOff| debt.opening.as_ref().is_some_and(|opening| opening.executor == id);
+        let over = node.life.as_ref().is_none_or(|life| life.gone.is_some());
+        if !over && let Some(((device, of), _)) = self.state.switched_off.iter().find(|(_, debt)| opens(debt))
+        {
+            let of = self.state.node_name(*of);
+            let why = format!(
+                "{name} was to let {of} in through {device}, and its agent may still run; start it again, or vouch that it is \
+                 off (`convoke fence confirm {name}`)"
+            );
             return Err(Refusal::Impossible(why));
         }
         if let Some((unit, member)) = self.state.live_last(id) {
@@ -311,6 +330,7 @@ impl Step<'_> {
                 );
                 return Err(Refusal::Impossible(why));
             }
+            self.devices_are_needed(*id)?;
             // F19: the only way to prove what a lost node does is not taken away, nor swapped for an untried one.
             let held = self.state.units.values().any(|unit| unit.permit_on(*id).is_some());
             if held && node.lost_since().is_some() {
@@ -355,6 +375,7 @@ impl Step<'_> {
         self.state.settings = settings.clone();
         self.state.devices.clone_from(devices);
         self.state.configured = self.index;
+        self.are_to_register(&renewed);
         if stay_off && settings.after_fence == AfterFence::Off {
             self.nodes_stay_off();
         }

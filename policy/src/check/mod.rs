@@ -128,6 +128,11 @@ pub enum Flaw {
         /// Those nodes.
         nodes: Vec<NodeId>,
     },
+    /// The same, where these nodes have devices, and each of them only cuts the node off: that is no proof for this unit.
+    OnlyCutOff {
+        /// Those nodes.
+        nodes: Vec<NodeId>,
+    },
     /// It rests on the nodes' own watchdogs (`Fencing=watchdog`), and these have none armed: it is not started there.
     Unwatched {
         /// Those nodes.
@@ -157,9 +162,11 @@ impl Flaw {
             | Self::Torn(_) => true,
             // Else each of them finds a node, and copies are lacking.
             Self::Crowded { with, nodes, .. } => with.len() >= nodes.len(),
-            Self::Circle(_) | Self::TooFewNodes { .. } | Self::Unfenced { .. } | Self::Unwatched { .. } => {
-                false
-            }
+            Self::Circle(_)
+            | Self::TooFewNodes { .. }
+            | Self::Unfenced { .. }
+            | Self::OnlyCutOff { .. }
+            | Self::Unwatched { .. } => false,
         }
     }
 }
@@ -180,6 +187,7 @@ impl Finding {
             | Flaw::Torn(_)
             | Flaw::TooFewNodes { .. }
             | Flaw::Unfenced { .. }
+            | Flaw::OnlyCutOff { .. }
             | Flaw::Unwatched { .. } => {}
         }
         units
@@ -278,16 +286,24 @@ fn copies(places: &Places, able: &[Vec<NodeId>], findings: &mut Vec<Finding>) {
 
 /// Exclusive units with nodes that nothing can fence. With one node alone nobody could take over, fenced or not.
 fn unfenced(places: &Places, able: &[Vec<NodeId>], findings: &mut Vec<Finding>) {
-    let devices = places.state.devices.values();
-    let fenced: BTreeSet<NodeId> = devices.flat_map(|device| device.targets.keys().copied()).collect();
+    let devices = || places.state.devices.values();
+    let fenced: BTreeSet<NodeId> = devices().flat_map(|device| device.targets.keys().copied()).collect();
+    let power = devices().filter(|device| device.isolates.is_none());
+    let switched: BTreeSet<NodeId> = power.flat_map(|device| device.targets.keys().copied()).collect();
     for (at, name, definition) in places.defined() {
         let nodes = able.get(at).map_or(&[][..], Vec::as_slice);
-        if !definition.is_exclusive() || definition.fencing != Fencing::Required || nodes.len() < 2 {
+        let proof = matches!(definition.fencing, Fencing::Required | Fencing::Isolated);
+        if !definition.is_exclusive() || !proof || nodes.len() < 2 {
             continue;
         }
         let bare: Vec<NodeId> = nodes.iter().copied().filter(|id| !fenced.contains(id)).collect();
         if !bare.is_empty() {
             findings.push(finding(name, Flaw::Unfenced { nodes: bare }));
+        }
+        let cut: Vec<NodeId> =
+            nodes.iter().copied().filter(|id| fenced.contains(id) && !switched.contains(id)).collect();
+        if definition.fencing == Fencing::Required && !cut.is_empty() {
+            findings.push(finding(name, Flaw::OnlyCutOff { nodes: cut }));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the planner concluded. Each is checked by `apply` against everything that it rests on.
 
+use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use crate::assembly::{Election, Start};
@@ -115,5 +116,26 @@ pub enum Decision {
     CancelCase {
         /// Which case.
         case: CaseId,
+    },
+    /// What an isolating device has cut, or a life that has not registered with it, is connected: committed before the agent
+    /// runs.
+    BeginOpening {
+        /// Whose way.
+        node: NodeId,
+        /// Through which device.
+        device: String,
+        /// Who runs the agent.
+        executor: NodeId,
+        /// In which life.
+        executor_incarnation: Incarnation,
+    },
+    /// Nobody will say how that ended.
+    AbandonOpening {
+        /// Whose way.
+        node: NodeId,
+        /// Through which device.
+        device: String,
+        /// Index of the decision that began it.
+        since: u64,
     },
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{Millis, NodeId};
 
-/// How to switch a node's power.
+/// How to switch a node's power, or to cut it off from what it shares with others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
@@ -32,6 +32,22 @@ pub struct Device {
     /// How many attempts may go through it at once: many management controllers have one session.
     #[serde(default = "one")]
     pub at_once: u32,
+    /// It does not switch power: it cuts the node off, which may run on, and this is how the way is opened again. `None` for a
+    /// power switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolates: Option<Reconnect>,
+}
+
+/// When and by whom what a device cuts is connected again, by the agent's `on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reconnect {
+    /// What a fence has cut, and nothing else, by any other node.
+    AfterCut,
+    /// In each life of the node, by any other node (`automatic` in an agent's metadata).
+    AtBoot,
+    /// In each life of the node, by the node itself (`on_target`): it registers with the device.
+    ByNode,
 }
 
 impl Device {

@@ -1,10 +1,11 @@
 //! Fence cases to open, attempt, abandon or cancel, and devices to look through or to switch nodes on by.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::command::Decision;
+use crate::command::{Decision, Device, Reconnect};
 use crate::definition::Fencing;
-use crate::fence::{FenceCase, Phase, Power};
+use crate::fence::{FenceCase, Phase, Power, SwitchedOff};
 use crate::name::{CaseId, Incarnation, Millis, NodeId, UnitName};
 use crate::node::Node;
 use crate::permit::Permit;
@@ -85,14 +86,23 @@ impl Planner<'_> {
         if self.state.copy_maintenance(unit, id).is_some() {
             return false;
         }
+        // What only cuts the node off ends no permit that asks for more.
+        let cut = permit.zip(self.state.units.get(unit)).is_some_and(|(permit, unit)| {
+            self.state.takes_isolation(unit, permit) && self.state.isolation(id).is_none()
+        });
+        let ends = |level: &u32| cut || !self.state.level_isolates(id, *level);
+        let from = |first: u32| {
+            let mut levels = self.state.levels(id).into_iter().filter(|level| *level >= first && ends(level));
+            levels.any(|level| self.state.level_counts(id, level, &life.incarnation))
+        };
         match self.state.open_case(id) {
             Some((_, case)) if case.rounds > 0 => false,
-            Some((_, FenceCase { phase: Phase::Running { .. }, .. })) => true,
-            Some((_, case)) if case.retries_left > 0 => true,
-            Some((_, case)) if case.attempts > 0 => {
-                self.state.next_level(case).is_some_and(|level| level > case.level)
+            Some((_, case @ FenceCase { phase: Phase::Running { .. }, .. })) => {
+                ends(&case.level) || from(case.level)
             }
-            _ => self.state.first_level(id, &life.incarnation).is_some(),
+            Some((_, case)) if case.retries_left > 0 => ends(&case.level) || from(case.level),
+            Some((_, case)) if case.attempts > 0 => from(case.level.saturating_add(1)),
+            _ => from(0),
         }
     }
 
@@ -101,7 +111,9 @@ impl Planner<'_> {
     pub(super) fn wants_fence(&self, unit: &UnitName, permit: &Permit) -> bool {
         let by_watchdog = permit.terms.fencing == Fencing::Watchdog;
         let timeless = self.state.expires_at(unit, permit).is_none();
-        timeless || (by_watchdog && self.state.devices_of(permit.node).next().is_some())
+        timeless
+            || (by_watchdog
+                && self.state.devices_of(permit.node).any(|(_, device)| device.isolates.is_none()))
     }
 
     fn attempt(&mut self, id: CaseId, case: &FenceCase) {
@@ -109,7 +121,11 @@ impl Planner<'_> {
             self.wake(until);
             return;
         }
-        let Some(level) = self.state.next_level(case) else { return };
+        // One that may still be opened can be cut later.
+        let node = self.state.switched_off.iter().filter(|((_, node), _)| *node == case.node);
+        let settled = node.map(|(_, debt)| debt.settled_at).filter(|at| *at > self.now).min();
+        settled.into_iter().for_each(|at| self.wake(at));
+        let Some(level) = self.state.next_level(case, self.now) else { return };
         let Some(due) = self.state.attempt_due(case, level) else { return };
         if due > self.now {
             self.wake(due);
@@ -169,6 +185,11 @@ impl Planner<'_> {
             }
             for target in device.targets.keys() {
                 let Some(life) = self.state.nodes.get(target).and_then(Node::in_session) else { continue };
+                // It is about to be let in: that it is not yet says nothing. One that fails is looked at, and told of.
+                let debt = self.state.switched_off.get(&(name.clone(), *target));
+                if device.isolates.is_some() && debt.is_some_and(|debt| debt.failures == 0) {
+                    continue;
+                }
                 let seen = self.state.observations.get(&(name.clone(), *target));
                 let seen = seen.filter(|seen| seen.incarnation == life.incarnation);
                 let due = match seen {
@@ -188,11 +209,63 @@ impl Planner<'_> {
         }
     }
 
+    /// Opens what an isolating device has cut, and has new lives registered.
+    fn open_way(&mut self, node: NodeId, (name, device): (&String, &Device), debt: &SwitchedOff) {
+        if let Some(opening) = &debt.opening {
+            match self.state.opening_ends(device, opening) {
+                Some(at) if at <= self.now => {
+                    let (device, since) = (name.clone(), debt.since);
+                    self.plan.decisions.push(Decision::AbandonOpening { node, device, since });
+                    return;
+                }
+                Some(at) => self.wake(at),
+                None => {}
+            }
+            self.plan.switch_on.push(SwitchOn {
+                device: name.clone(),
+                node,
+                executor: opening.executor,
+                since: debt.since,
+                failures: debt.failures,
+            });
+            return;
+        }
+        let quiet = self.state.nodes.get(&node).map_or(0, |node| node.quarantined_until);
+        let due = debt.next_at.max(quiet);
+        if due > self.now {
+            self.wake(due);
+            return;
+        }
+        // Somebody may have the hands in the machine.
+        if self.state.is_busy(name, device)
+            || self.is_used(name)
+            || self.state.node_maintenance(node).is_some()
+        {
+            return;
+        }
+        let by = match device.isolates {
+            Some(Reconnect::ByNode) => {
+                let life = self.state.nodes.get(&node).and_then(Node::in_session);
+                life.map(|life| (node, life.incarnation.clone()))
+            }
+            _ => self.executor(node, debt.failures.saturating_add(1)),
+        };
+        let Some((executor, executor_incarnation)) = by else { return };
+        if self.state.stays_cut(node, device, executor, self.now).is_none() {
+            let device = name.clone();
+            self.plan.decisions.push(Decision::BeginOpening { node, device, executor, executor_incarnation });
+        }
+    }
+
     /// Gives nodes their power back, once no case is open and no late command can take it again.
     pub(super) fn switch_on(&mut self) {
         for ((device, node), off) in &self.state.switched_off {
             let Some(target) = self.state.nodes.get(node) else { continue };
             let Some(found) = self.state.devices.get(device) else { continue };
+            if found.isolates.is_some() {
+                self.open_way(*node, (device, found), off);
+                continue;
+            }
             // The end of either is an entry.
             let busy = self.state.is_busy(device, found) || self.is_used(device);
             // Somebody may have the hands in the machine.

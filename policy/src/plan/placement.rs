@@ -329,8 +329,8 @@ impl<'a> Planner<'a> {
             let terms = Terms::of(definition, permit.terms.revision, permit.terms.stop_budget_ms, chain);
             let asked = permit.next_terms.as_ref().is_some_and(|next| next.revision == revision);
             let heard = self.state.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
-            let sound =
-                definition.contradiction().is_none() && self.state.reset_ms(permit.node, definition).is_ok();
+            let sound = definition.contradiction().is_none()
+                && self.state.fencing_ground(permit.node, definition).is_ok();
             let alone = self.state.node_maintenance(permit.node).is_some();
             let unheard = permit.next_is_stricter_than(definition.fencing, definition.on_quorum_loss);
             if terms != permit.terms

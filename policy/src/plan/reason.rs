@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};
 
+use crate::command::Device;
 use crate::definition::Fencing;
 use crate::event::StopReason;
 use crate::fence::{FenceCase, Phase, Power};
@@ -211,6 +212,15 @@ impl Reason {
                         Some(permit) if permit.contradicted => {
                             format!("{node_name} spoke after it was proven off; it may still run the unit")
                         }
+                        Some(permit) if state.is_lost(permit) && state.isolation(*node).is_some() => {
+                            let by = state.isolation(*node).map(|isolation| isolation.devices.as_str());
+                            let reset = time_text(state, unit, permit, now);
+                            format!(
+                                "{node_name} is cut off by {} and may still run it (permit {token}), and that is no proof for \
+                                 it{reset}",
+                                by.unwrap_or_default()
+                            )
+                        }
                         Some(permit) if state.is_lost(permit) => {
                             let reset = time_text(state, unit, permit, now);
                             format!("{node_name} is lost and may still run it (permit {token}){reset}")
@@ -417,7 +427,7 @@ fn time_text(state: &State, unit: &UnitName, permit: &Permit, now: Millis) -> St
     match permit.terms.fencing {
         Fencing::Watchdog => format!("; its own watchdog has reset it in {left} s at the latest"),
         Fencing::Lease => format!("; it has stopped it in {left} s at the latest (Fencing=lease)"),
-        Fencing::None | Fencing::Required => String::new(),
+        Fencing::None | Fencing::Isolated | Fencing::Required => String::new(),
     }
 }
 
@@ -441,10 +451,11 @@ fn fence_text(state: &State, unit: &UnitName, node: NodeId, now: Millis) -> Stri
     let by = state.level_name(node, case.level);
     match &case.phase {
         Phase::Running { executor, .. } => {
-            format!("{name} is being fenced by {by}, run on {}", state.node_name(*executor))
+            let done = if state.level_isolates(node, case.level) { "cut off" } else { "fenced" };
+            format!("{name} is being {done} by {by}, run on {}", state.node_name(*executor))
         }
         Phase::Failed { error, next_at } => {
-            let next = state.next_level(case);
+            let next = state.next_level(case, now);
             let due = next.and_then(|level| state.attempt_due(case, level)).unwrap_or(*next_at);
             let when = match due.saturating_sub(now).div_ceil(1000) {
                 0 if next.is_some_and(|level| state.level_is_busy(node, level)) => {
@@ -466,10 +477,11 @@ fn fence_text(state: &State, unit: &UnitName, node: NodeId, now: Millis) -> Stri
 /// Why no attempt has begun.
 fn unfenced_text(state: &State, case: &FenceCase, now: Millis) -> String {
     let (node, name) = (case.node, state.node_name(case.node));
-    let Some((device, _)) = state.devices_of(node).next() else {
+    if state.devices_of(node).next().is_none() {
         return format!("{name} is lost and has no fence device");
-    };
-    if let Some(level) = state.first_level(node, &case.incarnation) {
+    }
+    let helps = |level: &u32| state.level_helps(node, *level, &case.incarnation, now);
+    if let Some(level) = state.levels(node).into_iter().find(helps) {
         let by = state.level_name(node, level);
         let left = state.attempt_due(case, level).unwrap_or_default().saturating_sub(now).div_ceil(1000);
         if left > 0 {
@@ -480,9 +492,14 @@ fn unfenced_text(state: &State, case: &FenceCase, now: Millis) -> String {
         }
         return format!("{name} is lost; its fence by {by} is about to begin");
     }
+    let power = |(name, device): (&'_ str, &Device)| device.isolates.is_none().then(|| name.to_string());
+    let Some(power) = state.devices_of(node).find_map(power) else {
+        return cut_text(state, case, now);
+    };
     // Of several devices the first that cannot count: which levels there are, `convoke config show` says.
     let trusted = |name: &str| state.seen(name, node, &case.incarnation).is_some_and(|seen| seen.trusted);
-    let device = state.devices_of(node).map(|(name, _)| name).find(|name| !trusted(name)).unwrap_or(device);
+    let untrusted = |(name, device): &(&str, &Device)| device.isolates.is_none() && !trusted(name);
+    let device = state.devices_of(node).find(untrusted).map_or(power.as_str(), |(name, _)| name);
     match state.seen(device, node, &case.incarnation).map(|seen| &seen.power) {
         Some(Power::Unknown(error)) => {
             format!("{name} is lost, and {device} cannot count: {error}")
@@ -490,4 +507,26 @@ fn unfenced_text(state: &State, case: &FenceCase, now: Millis) -> String {
         Some(_) => format!("{name} is lost, and {device} cannot count: it read OFF while the node was heard"),
         None => format!("{name} is lost, and {device} never saw this life of it with power on"),
     }
+}
+
+/// The same where all of a node's devices only cut it off.
+fn cut_text(state: &State, case: &FenceCase, now: Millis) -> String {
+    let (node, name) = (case.node, state.node_name(case.node));
+    if let Some(isolation) = state.isolation(node) {
+        return format!(
+            "{name} is cut off by {} and may still run; none of its devices switches its power off",
+            isolation.devices
+        );
+    }
+    let by = state.fenced_by(node).unwrap_or_default();
+    if !state.isolation_ends(node, &case.incarnation) {
+        return format!("{name} is lost, and {by} would only cut it off, which is no proof for what waits");
+    }
+    let opening = state.levels(node).into_iter().find_map(|level| state.may_open(node, level, now));
+    if let Some(device) = opening {
+        return format!(
+            "{name} is lost, and {device} may be opening its way at this moment: it cannot cut it off now"
+        );
+    }
+    format!("{name} is lost, and {by} has not shown this life of it with its way open")
 }

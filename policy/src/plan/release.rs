@@ -52,9 +52,18 @@ impl Reason {
             Self::StopsFirst { unit: other, node } if state.copy_maintenance(other, *node).is_some() => {
                 maintenance_release(state, other, *node)
             }
+            Self::StopsFirst { node, .. } if state.isolation(*node).is_some() => {
+                format!("a boot of {0}, or proof that it is off: `convoke fence confirm {0}`", name(node))
+            }
             Self::StopsFirst { node, .. } if is_silent(*node) => {
                 format!(
                     "the return of {0}, a proof that it is off, or your word for that: `convoke fence confirm {0}`",
+                    name(node)
+                )
+            }
+            Self::WaitsForFence { node } if state.isolation(*node).is_some() => {
+                format!(
+                    "a fence by a power switch, a boot of {0}, or your word that it is off: `convoke fence confirm {0}`",
                     name(node)
                 )
             }
@@ -192,6 +201,9 @@ fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) ->
     match how {
         _ if contradicted => format!("a reboot of {name}, or its release of the unit"),
         _ if by_time => format!("that time, which passes by itself; or the return of {name}"),
+        _ if silent && state.isolation(id).is_some() => format!(
+            "a boot of {name}, or proof that it is off: a fence by a power switch, or your word (`convoke fence confirm {name}`)"
+        ),
         _ if silent => format!(
             "the return of {name}, or proof that it is off: a fence that succeeds, or your word (`convoke fence confirm \
              {name}`)"

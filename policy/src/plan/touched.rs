@@ -62,7 +62,13 @@ impl Touched {
             | Fact::StopStuck { unit, .. } => self.unit(unit),
             // Who waits for the word of all nodes is restless; whether a node takes units is compared at each plan, as far as
             // looks through its devices say so.
-            Fact::Surveyed { .. } | Fact::PowerObserved { .. } | Fact::SwitchedOn { .. } => {}
+            Fact::Surveyed { .. } => {}
+            // Units may rest on what an isolating device shows.
+            Fact::PowerObserved { node, device, .. } | Fact::SwitchedOn { node, device, .. } => {
+                if state.devices.get(device).is_some_and(|device| device.isolates.is_some()) {
+                    self.node(*node);
+                }
+            }
         }
     }
 
@@ -106,7 +112,9 @@ impl Touched {
             Decision::OpenCase { .. }
             | Decision::BeginAttempt { .. }
             | Decision::AbandonAttempt { .. }
-            | Decision::CancelCase { .. } => {}
+            | Decision::CancelCase { .. }
+            | Decision::BeginOpening { .. }
+            | Decision::AbandonOpening { .. } => {}
         }
     }
 

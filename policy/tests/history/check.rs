@@ -5,7 +5,7 @@ use policy::{
     Wish, apply, plan,
 };
 
-use super::World;
+use super::{World, fabric};
 
 /// A broken rule.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) fn never_twice(world: &World) -> Checked {
     for name in world.state.units.keys() {
         let mut running: Vec<_> =
             world.machines.iter().filter_map(|machine| Some((machine, machine.runs(name)?))).collect();
+        running.retain(|(machine, copy)| fabric::reaches(world, name, machine, copy));
         running.sort_by_key(|(_, copy)| copy.token);
         for pair in running.windows(2) {
             let [(here, earlier), (there, later)] = pair else { continue };
@@ -94,6 +95,8 @@ pub(crate) fn permits_end_by_evidence(before: &State, after: &State, entry: &Ent
                         permit.node == case.node
                             && permit.incarnation == case.incarnation
                             && *outcome == FenceOutcome::Off
+                            && (!before.level_isolates(case.node, case.level)
+                                || permit.terms.fencing == Fencing::Isolated)
                     })
                 }
                 Command::Wish(Wish::VouchFenced { node, incarnation, .. }) => {
@@ -354,7 +357,13 @@ pub(crate) fn converges(world: &World) -> Checked {
             && state.known_active(name).next().is_none()
         {
             let reasons = plan(state, world.now).reasons;
-            return broken("L1 converge", format!("{name} is not active: {:?}", reasons.get(name)));
+            let really =
+                world.machines.iter().filter_map(|machine| Some((&machine.name, machine.copies.get(name)?)));
+            let really: Vec<_> = really.collect();
+            return broken(
+                "L1 converge",
+                format!("{name} is not active: {:?}; it is on {really:?}", reasons.get(name)),
+            );
         }
         if unit.permits.values().any(|permit| matches!(permit.phase, Phase::Revoking(_) | Phase::Granted)) {
             return broken("L1 converge", format!("{name} is still on its way: {:?}", unit.permits));

@@ -17,6 +17,9 @@ impl World {
             }
             return self.harm_service(at);
         }
+        if self.fabric.is_some() && self.rng.percent(40) && self.silence_a_holder() {
+            return Ok(());
+        }
         if self.database.is_some() && self.rng.percent(45) {
             if self.rng.percent(20) {
                 self.site_failure();

@@ -2,7 +2,7 @@
 
 use policy::{Command, Decision, Fact, FenceOutcome, FencePhase, NodeId, Power, Presence, plan};
 
-use super::{Attempt, Checked, Mutation, World};
+use super::{Attempt, Checked, Mutation, World, fabric};
 
 impl World {
     /// The leader calls silent nodes lost, and proposes what it plans; or dies half way.
@@ -13,7 +13,8 @@ impl World {
             let executor = self.machines.iter().any(|machine| machine.id == look.executor && machine.heard());
             let target = self.machines.iter().find(|machine| machine.id == look.node);
             if let (true, Some(target)) = (executor, target) {
-                let power = if target.power { Power::On } else { Power::Off };
+                let on = if look.device == fabric::PORT { target.open } else { target.power };
+                let power = if on { Power::On } else { Power::Off };
                 let (node, incarnation, device) = (look.node, look.incarnation.clone(), look.device.clone());
                 let configured = self.state.configured;
                 let fact = Fact::PowerObserved { node, incarnation, device, configured, power };
@@ -23,6 +24,10 @@ impl World {
             }
         }
         for on in &planned.switch_on {
+            if on.device == fabric::PORT {
+                self.order_opening(on);
+                continue;
+            }
             let fact = Fact::SwitchedOn {
                 node: on.node,
                 device: on.device.clone(),
@@ -58,7 +63,10 @@ impl World {
                 }
                 _ => None,
             };
-            let outcome = self.try_apply(Command::Decision(decision), None)?;
+            let outcome = self.try_apply(Command::Decision(decision.clone()), None)?;
+            if outcome.is_ok() {
+                self.adopt_behind_port(&decision);
+            }
             if let (Ok(()), Some(attempt)) = (outcome, begun) {
                 self.attempts.push(attempt);
             }
@@ -88,6 +96,7 @@ impl World {
 
     /// Fence agents do their work, or not.
     pub(super) fn carry_out(&mut self) -> Checked {
+        self.open_ports()?;
         if self.attempts.is_empty() {
             return Ok(());
         }
@@ -113,7 +122,13 @@ impl World {
             7 => FenceOutcome::Unable("no agent".into()),
             _ => FenceOutcome::TimedOut("no answer".into()),
         };
+        let cuts = case.is_some_and(|case| self.state.level_isolates(case.node, case.level));
         match &outcome {
+            FenceOutcome::Off if cuts => self.cut_off(attempt.target),
+            FenceOutcome::TimedOut(_) if cuts => {
+                let by = self.now + self.rng.below(9_000) as u64;
+                self.cut_late(attempt.target, by);
+            }
             FenceOutcome::Off if self.liar && self.rng.percent(60) && !self.calm => {
                 self.note_lie(attempt.target)
             }

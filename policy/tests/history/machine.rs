@@ -88,6 +88,10 @@ pub(crate) struct Machine {
     pub(crate) deaf: bool,
     /// Its `Position=` fails.
     pub(crate) blind: bool,
+    /// Its port of the switch is open, or it is registered.
+    pub(crate) open: bool,
+    /// Each life has to be registered anew.
+    pub(crate) registers: bool,
 }
 
 impl Machine {
@@ -120,6 +124,8 @@ impl Machine {
             said_ready: None,
             deaf: false,
             blind: false,
+            open: true,
+            registers: false,
         }
     }
 
@@ -162,6 +168,7 @@ impl Machine {
         self.must_reboot = false;
         self.leaving = false;
         self.lease_until = 0;
+        self.open &= !self.registers;
     }
 
     pub(crate) fn begin_session(&mut self, session: u64, now: u64, lease: u64) {

@@ -126,7 +126,11 @@ pub(super) fn hands_are_off(before: &State, entry: &Entry) -> Checked {
         Decision::Elect { unit, election, .. } => copy(unit, Some(election.node)),
         Decision::OpenCase { node, because, .. } => copy(because, Some(*node)),
         Decision::BeginAttempt { case, .. } => before.cases.get(case).is_some_and(|case| of_node(&case.node)),
-        Decision::AdoptDefinition { .. } | Decision::AbandonAttempt { .. } | Decision::CancelCase { .. } => {
+        Decision::BeginOpening { node, .. } => of_node(node),
+        Decision::AdoptDefinition { .. }
+        | Decision::AbandonAttempt { .. }
+        | Decision::CancelCase { .. }
+        | Decision::AbandonOpening { .. } => {
             return Ok(());
         }
     };

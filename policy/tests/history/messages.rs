@@ -4,17 +4,22 @@ use policy::{Command, Fact, NodeId, Order, Presence, Refusal, UnitName, plan};
 
 use super::machine::Doing;
 use super::service::{Came, name};
-use super::{Checked, Mutation, Violation, World};
+use super::{Checked, Machine, Mutation, Violation, World};
 
 impl World {
     /// Any message, in any order; some twice, some never. What a session carries keeps its order.
     pub(super) fn deliver_fact(&mut self) -> Checked {
         if !self.reports.is_empty() && self.rng.percent(50) {
-            let (node, session, fact) = self.reports.remove(0);
-            let open = self
-                .machines
-                .iter()
-                .any(|m| m.id == node && m.connected && m.session == session && m.heard());
+            let of = |(node, session, _): &(NodeId, u64, Fact)| {
+                self.machines.iter().find(|m| m.id == *node && m.connected && m.session == *session)
+            };
+            // A cut delays what a session carries; only the end of the session loses it.
+            let Some(due) = self.reports.iter().position(|report| of(report).is_none_or(Machine::heard))
+            else {
+                return Ok(());
+            };
+            let open = self.reports.get(due).and_then(of).is_some();
+            let (.., fact) = self.reports.remove(due);
             return if open { self.fact(fact) } else { Ok(()) };
         }
         if self.facts.is_empty() {
@@ -176,6 +181,7 @@ impl World {
         for (_, node) in due {
             self.switch_off(node, "a late command");
         }
+        self.late_ports();
         Ok(())
     }
 
@@ -220,7 +226,7 @@ impl World {
                 let inventory = machine.inventory();
                 self.reports.push((node, session, inventory));
             }
-            Err(Refusal::Fenced) => machine.must_reboot = true,
+            Err(Refusal::Fenced | Refusal::Isolated) => machine.must_reboot = true,
             Err(_) => {}
         }
         Ok(())

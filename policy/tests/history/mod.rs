@@ -2,6 +2,7 @@
 
 mod check;
 mod definitions;
+mod fabric;
 mod faults;
 mod laws;
 mod lead;
@@ -23,6 +24,7 @@ use policy::{
 
 pub(crate) use check::{Checked, Violation};
 use definitions::{definitions, offer};
+pub(crate) use fabric::Fabric;
 use machine::Machine;
 pub(crate) use mutation::Mutation;
 use rng::Rng;
@@ -48,6 +50,8 @@ pub(crate) struct World {
     pub(crate) service: Option<Service>,
     /// The replicated database, in worlds that have one.
     pub(crate) database: Option<Database>,
+    /// The switch, in worlds that have one.
+    pub(crate) fabric: Option<Fabric>,
     /// The plan that is kept beside the state.
     pub(crate) kept: KeptPlan,
     /// How many plans it renewed, and how many of them in a part only.
@@ -113,6 +117,7 @@ impl World {
             story: Vec::new(),
             service: None,
             database: None,
+            fabric: None,
             kept: KeptPlan::default(),
             renewals: (0, 0),
             rng,
@@ -151,6 +156,7 @@ impl World {
             delay_ms: if topology.percent(10) { 1_000 } else { 0 },
             retries: u32::from(topology.percent(30)),
             at_once: 1 + u32::from(topology.percent(30)),
+            isolates: None,
         };
         let topology = &mut self.topology;
         let mut devices: BTreeMap<String, Device> = BTreeMap::new();
@@ -163,6 +169,12 @@ impl World {
             for feed in ["feed-1", "feed-2"] {
                 devices.insert(feed.into(), device(&self.machines, level, topology));
             }
+        }
+        if self.fabric.is_some() {
+            // Its level has to be its own.
+            devices.values_mut().for_each(|device| device.level += 1);
+            let port = device(&self.machines, 1, &mut self.topology);
+            devices.extend(self.port(port));
         }
         devices
     }
@@ -357,6 +369,9 @@ impl World {
     fn check_truth(&self) -> Checked {
         check::never_twice(self)?;
         self.check_service()?;
+        if self.broken.is_none() {
+            self.ports_are_heeded()?;
+        }
         check::contradictions_alarm(self)
     }
 

@@ -35,6 +35,10 @@ pub(crate) enum Mutation {
     NeverFenced,
     /// The plan that is kept beside the state is not told of releases.
     UntoldRelease,
+    /// P120: a cut ends whatever the node holds.
+    CutEndsAll,
+    /// P121: who was cut off is let in again before that life is over.
+    CutIsForgotten,
     /// S2: a loss voids what the node held.
     LossVoids,
     /// F16: whoever is lost was not live last.
@@ -110,6 +114,21 @@ impl World {
                     for unit in state.units.values_mut() {
                         unit.permits.retain(|_, permit| Some(permit.node) != target);
                     }
+                }
+            }
+            (Some(Mutation::CutEndsAll), Command::Fact(Fact::FenceReported { .. })) if accepted => {
+                for (id, node) in &state.nodes {
+                    let cut = node.life.as_ref().filter(|life| life.isolated.is_some());
+                    let Some(life) = cut else { continue };
+                    for unit in state.units.values_mut() {
+                        unit.permits
+                            .retain(|_, permit| permit.node != *id || permit.incarnation != life.incarnation);
+                    }
+                }
+            }
+            (Some(Mutation::CutIsForgotten), Command::Fact(Fact::FenceReported { .. })) if accepted => {
+                for life in state.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
+                    life.isolated = None;
                 }
             }
             (Some(Mutation::NoStopBudget), Command::Decision(Decision::Grant { unit, .. })) => {

@@ -26,6 +26,7 @@ fn device(targets: impl IntoIterator<Item = NodeId>) -> Device {
         delay_ms: 0,
         retries: 0,
         at_once: 1,
+        isolates: None,
     }
 }
 
@@ -150,6 +151,15 @@ impl World {
             let (name, keys) = word.split_once(',').unwrap_or((word, ""));
             for key in keys.split(',').filter(|key| !key.is_empty()) {
                 let (key, value) = key.split_once(':').ok_or("KEY:VALUE")?;
+                if key == "cuts" {
+                    shared.isolates = Some(match value {
+                        "after" => policy::Reconnect::AfterCut,
+                        "boot" => policy::Reconnect::AtBoot,
+                        "node" => policy::Reconnect::ByNode,
+                        other => return Err(format!("no way to connect {other}")),
+                    });
+                    continue;
+                }
                 let value: u32 = value.parse().map_err(|_| "no number")?;
                 match key {
                     "level" => shared.level = value,

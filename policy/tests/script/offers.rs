@@ -32,6 +32,7 @@ pub(super) fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("fencing", "none") => definition.fencing = Fencing::None,
             ("fencing", "lease") => definition.fencing = Fencing::Lease,
             ("fencing", "watchdog") => definition.fencing = Fencing::Watchdog,
+            ("fencing", "isolated") => definition.fencing = Fencing::Isolated,
             ("fencing", "required") => definition.fencing = Fencing::Required,
             ("quorumloss", "continue") => definition.on_quorum_loss = OnQuorumLoss::Continue,
             ("quorumloss", "stop") => definition.on_quorum_loss = OnQuorumLoss::Stop,

@@ -66,6 +66,17 @@ impl World {
             ["pull", "in", unit, "for", by] => {
                 Decision::PullIn { unit: Self::unit(unit), by: Self::unit(by) }
             }
+            ["open", name, "through", device, "by", executor] => {
+                let node = self.node(name)?;
+                let (executor, executor_incarnation) = self.executor(self.node(executor)?)?;
+                Decision::BeginOpening { node, device: (*device).into(), executor, executor_incarnation }
+            }
+            ["abandon", "opening", name, "through", device] => {
+                let node = self.node(name)?;
+                let debt = self.state.switched_off.get(&((*device).to_owned(), node));
+                let since = debt.map_or(0, |debt| debt.since);
+                Decision::AbandonOpening { node, device: (*device).into(), since }
+            }
             ["cancel", name] => Decision::CancelCase { case: self.case(self.node(name)?)?.0 },
             ["adopt", unit, "of", name] => {
                 let unit = Self::unit(unit);

@@ -60,6 +60,16 @@ impl World {
                 format!("abandon attempt {attempt} of {}", self.c(*case))
             }
             Decision::CancelCase { case } => format!("cancel {}", self.c(*case)),
+            Decision::BeginOpening { node, device, executor, .. } => {
+                format!(
+                    "open the way of {} through {device}, run on {}",
+                    self.name(*node),
+                    self.name(*executor)
+                )
+            }
+            Decision::AbandonOpening { node, device, .. } => {
+                format!("abandon the opening of {} through {device}", self.name(*node))
+            }
         }
     }
 
@@ -120,6 +130,7 @@ impl World {
                 format!("wants {wanted} nodes{}, of {}", with(others), names(nodes))
             }
             Flaw::Unfenced { nodes } => format!("nothing fences {}", names(nodes)),
+            Flaw::OnlyCutOff { nodes } => format!("{} can only be cut off", names(nodes)),
             Flaw::Unwatched { nodes } => format!("no watchdog on {}", names(nodes)),
         }
     }
@@ -226,6 +237,13 @@ impl World {
                 let by = by.as_ref().map_or(String::new(), |by| format!(" of {by}"));
                 format!("{node} is proven gone ({case}): {}{by}", self.evidence(*evidence))
             }
+            EventKind::NodeIsolated { case, devices, .. } => {
+                format!("{node} is cut off by {devices} ({}), and may still run", self.c(*case))
+            }
+            EventKind::OpeningBegan { device, executor } => {
+                format!("the way of {node} through {device} is being opened, run on {}", self.name(*executor))
+            }
+            EventKind::WayOpened { device } => format!("the way of {node} through {device} is open"),
             EventKind::FenceCancelled { case } => format!("{}: cancelled", self.c(*case)),
             EventKind::ProofContradicted { .. } => format!("ALERT {node} spoke after it was proven gone"),
             EventKind::DrillAsked { case, level, by } => {
@@ -315,6 +333,7 @@ impl World {
             Evidence::Reborn => "the machine has a new life".into(),
             Evidence::Expired => "its time is over".into(),
             Evidence::Vouched => "the word".into(),
+            Evidence::Isolated(case) => format!("{} says cut off", self.c(case)),
         }
     }
 
@@ -405,7 +424,9 @@ fn is_number(word: &str) -> bool {
 }
 
 fn presence(node: &Node) -> String {
-    let Some(Life { presence, gone, contradicted, inventory, incarnation, strays, .. }) = &node.life else {
+    let Some(Life { presence, gone, contradicted, inventory, incarnation, strays, isolated, .. }) =
+        &node.life
+    else {
         return "never heard".into();
     };
     let mut text = match presence {
@@ -417,6 +438,7 @@ fn presence(node: &Node) -> String {
         text += &format!(", gone ({})", class_text(gone.class));
     }
     for (shown, what) in [
+        (isolated.is_some(), ", cut off"),
         (contradicted.is_some(), ", contradicted"),
         (!inventory, ", without inventory"),
         (node.drained.is_some(), ", drained"),
@@ -437,6 +459,7 @@ fn class_text(class: Class) -> &'static str {
         Class::Released => "released",
         Class::Expired => "expired",
         Class::Word => "word",
+        Class::Isolated => "isolated",
     }
 }
 

@@ -54,6 +54,9 @@ pub(crate) enum Action {
     Observe(usize),
     Fence(usize, Outcome),
     Strike(usize),
+    /// An agent opens the way of a node that was cut off.
+    Open(usize, Outcome),
+    OpenLate(usize),
     /// The planner's whole plan is committed.
     Lead,
     /// Any one decision that `apply` takes.
@@ -85,6 +88,8 @@ pub(crate) enum Choice {
     Begin { case: u64, executor: Life },
     Abandon { case: u64 },
     Cancel { case: u64 },
+    BeginOpening { node: usize, executor: Life },
+    AbandonOpening { node: usize },
 }
 
 impl World {
@@ -151,7 +156,23 @@ impl World {
                 Decision::AbandonAttempt { case: policy::CaseId(case), attempt: attempt(case)? }
             }
             Choice::Cancel { case } => Decision::CancelCase { case: policy::CaseId(case) },
+            Choice::BeginOpening { node, executor } => Decision::BeginOpening {
+                node: node_id(node),
+                device: "pdu".into(),
+                executor: node_id(executor.node),
+                executor_incarnation: executor.incarnation(),
+            },
+            Choice::AbandonOpening { node } => Decision::AbandonOpening {
+                node: node_id(node),
+                device: "pdu".into(),
+                since: self.owed(node)?.since,
+            },
         })
+    }
+
+    /// What is owed to a node by the device.
+    fn owed(&self, node: usize) -> Option<&policy::SwitchedOff> {
+        self.state().switched_off.get(&("pdu".to_string(), node_id(node)))
     }
 
     /// Every decision that could be proposed at all, sensible or not; late ones for an ended life among them.
@@ -186,6 +207,13 @@ impl World {
             choices.extend(executor.map(|executor| Choice::Begin { case: id.0, executor }));
             choices.push(Choice::Abandon { case: id.0 });
             choices.push(Choice::Cancel { case: id.0 });
+        }
+        let ways = self.state().devices.values().any(|device| device.isolates.is_some());
+        for node in (0..NODES).filter(|node| ways && self.owed(*node).is_some()) {
+            let executor = (0..NODES).find(|other| *other != node && self.machines[*other].heard());
+            let executor = executor.and_then(|node| self.known_life(node));
+            choices.extend(executor.map(|executor| Choice::BeginOpening { node, executor }));
+            choices.push(Choice::AbandonOpening { node });
         }
         choices
     }
@@ -327,6 +355,31 @@ impl World {
             }
         }
         self.fence_agents(actions);
+        self.opening_agents(actions);
+    }
+
+    fn opening_agents(&self, actions: &mut Vec<Action>) {
+        for node in 0..NODES {
+            if self.opens_late[node] > 0 {
+                actions.push(Action::OpenLate(node));
+            }
+            let Some(debt) = self.owed(node).filter(|debt| debt.since != self.opened[node]) else { continue };
+            let Some(opening) = &debt.opening else { continue };
+            let able = self.machines.iter().any(|machine| {
+                let own: Incarnation = machine.life().incarnation();
+                node_id(machine.node) == opening.executor
+                    && machine.heard()
+                    && own == opening.executor_incarnation
+            });
+            // F24: as for a fence.
+            if !able || !self.leads() {
+                continue;
+            }
+            actions.push(Action::Open(node, Outcome::Off));
+            if self.has(Fault::Fence) {
+                actions.push(Action::Open(node, Outcome::TimedOut));
+            }
+        }
     }
 
     fn fence_agents(&self, actions: &mut Vec<Action>) {
@@ -443,6 +496,11 @@ impl std::fmt::Display for Action {
                 write!(f, "the fence agent against {} ends: {outcome:?}", name(node))
             }
             Self::Strike(node) => write!(f, "a late command of the device strikes {}", name(node)),
+            Self::Open(node, Outcome::TimedOut) => {
+                write!(f, "the agent that opens the way of {} hangs", name(node))
+            }
+            Self::Open(node, _) => write!(f, "an agent opens the way of {}", name(node)),
+            Self::OpenLate(node) => write!(f, "a late command of the device opens the way of {}", name(node)),
             Self::Lead => f.write_str("committed: the whole plan"),
             Self::Decide(choice) => match choice {
                 Choice::Grant { unit, life, adopt } => {
@@ -455,6 +513,10 @@ impl std::fmt::Display for Action {
                 Choice::Begin { executor, .. } => write!(f, "committed: {executor} begins a fence attempt"),
                 Choice::Abandon { .. } => f.write_str("committed: the fence attempt is given up"),
                 Choice::Cancel { .. } => f.write_str("committed: the fence is cancelled"),
+                Choice::BeginOpening { node, executor } => {
+                    write!(f, "committed: {executor} begins to open the way of {}", name(node))
+                }
+                Choice::AbandonOpening { .. } => f.write_str("committed: the opening is given up"),
             },
             Self::SetGoal(unit, true) => write!(f, "an operator starts {}", UNITS[*unit]),
             Self::SetGoal(unit, false) => write!(f, "an operator stops {}", UNITS[*unit]),

@@ -32,17 +32,17 @@ pub(crate) const ORDER: &str = "S4 order";
 pub(crate) const WORD: &str = "S6 the operator's word holds";
 pub(crate) const PLANS: &str = "nothing is planned that is refused";
 
-/// S1, of the machines and not of the state: no unit has processes on two of them.
+/// S1, of the machines and not of the state: no unit has processes on two of them that reach what it shares.
 pub(crate) fn never_twice(world: &World) -> bool {
     (0..UNITS.len()).all(|unit| {
-        let running = |machine: &&Machine| machine.power && machine.copies[unit].runs();
+        let running = |machine: &&Machine| machine.reaches() && machine.copies[unit].runs();
         world.machines.iter().filter(running).count() < 2
     })
 }
 
-/// S1: whatever may run by a permit, runs by one that is live in the state.
+/// S1: whatever may run by a permit, runs by one that is live in the state, or reaches nothing.
 pub(crate) fn nothing_without_a_permit(world: &World) -> bool {
-    world.machines.iter().filter(|machine| machine.power).all(|machine| {
+    world.machines.iter().filter(|machine| machine.reaches()).all(|machine| {
         machine.copies.iter().enumerate().all(|(unit, copy)| {
             if copy.token == 0 || !copy.may_run() {
                 return true;
@@ -68,7 +68,7 @@ pub(crate) fn judge(world: &World, before: &State, entry: &Entry) -> Option<Brea
                 return Some(Breach::Word);
             }
             let elsewhere = |machine: &&Machine| {
-                machine.power && node_id(machine.node) != *node && machine.copies[unit].may_run()
+                machine.reaches() && node_id(machine.node) != *node && machine.copies[unit].may_run()
             };
             if world.machines.iter().any(|machine| elsewhere(&machine)) {
                 return Some(Breach::Unproven);
@@ -113,6 +113,7 @@ pub(crate) const FENCES: &str = "a node is proven off";
 pub(crate) const RECOVERS: &str = "it runs elsewhere after a fence";
 pub(crate) const RETURNS: &str = "a fenced node is back";
 pub(crate) const EXPIRES: &str = "it runs elsewhere while a lost node is up";
+pub(crate) const OPENS: &str = "the way of a node that was cut off is opened";
 pub(crate) const ADOPTS: &str = "a copy that ran before is adopted";
 
 pub(crate) fn starts(world: &World) -> bool {
@@ -150,6 +151,10 @@ pub(crate) fn expires(world: &World) -> bool {
     let node = world.state().nodes.get(&node_id(0));
     let lost = node.is_some_and(|node| node.lost_since().is_some()) && world.machines[0].power;
     lost && world.machines[1..].iter().any(|machine| machine.copies[DB].runs())
+}
+
+pub(crate) fn opens(world: &World) -> bool {
+    world.opened[0] > 0 && !world.machines[0].shut
 }
 
 pub(crate) fn adopts(world: &World) -> bool {

@@ -1,10 +1,13 @@
 //! What is under way to the log: late, lost, said twice, in any order.
 
-use policy::{CaseId, Cause, Command, Fact, FenceOutcome, Incarnation, NodeId, Token, UnitName, Wish};
+use policy::{CaseId, Cause, Command, Fact, FenceOutcome, Incarnation, NodeId, Power, Token, UnitName, Wish};
 
 use super::machine::WATCHDOG_TICKS;
 use super::step::TICK_MS;
 use super::world::{NAMES, UNITS};
+
+/// Ticks after which no late command of a device strikes.
+pub(crate) const QUARANTINE_TICKS: u8 = 2;
 
 /// One life of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +65,7 @@ pub(crate) enum Letter {
     Lost { life: Life, session: u64, term: u64 },
     Fenced { case: u64, attempt: u32, outcome: Outcome },
     Vouched { life: Life },
+    Opened { node: usize, since: u64, on: bool },
     Armed { life: Life },
 }
 
@@ -121,6 +125,12 @@ impl Letter {
                 device: "dog".into(),
                 timeout_ms: u64::from(WATCHDOG_TICKS) * TICK_MS,
             },
+            Self::Opened { node, since, on } => Fact::SwitchedOn {
+                node: node_id(node),
+                device: "pdu".into(),
+                since,
+                power: if on { Power::On } else { Power::Unknown("no answer".into()) },
+            },
             Self::Vouched { life } => {
                 return Some(Command::Wish(Wish::VouchFenced {
                     node: node_id(life.node),
@@ -155,6 +165,10 @@ impl std::fmt::Display for Letter {
                 write!(f, "fence of case {case}, attempt {attempt}: {outcome:?}")
             }
             Self::Armed { life } => write!(f, "{life} has armed its watchdog"),
+            Self::Opened { node, on, .. } => {
+                let how = if on { "is open" } else { "may be open" };
+                write!(f, "the way of {} {how}", NAMES[node])
+            }
             Self::Vouched { life } => write!(f, "an operator's word that {life} is off"),
         }
     }

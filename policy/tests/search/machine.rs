@@ -64,6 +64,8 @@ pub(crate) struct Machine {
     /// Nothing but the units' own processes goes on.
     pub(crate) hung: bool,
     pub(crate) cut: bool,
+    /// Its way to what it shares with others is shut, by a device that only cuts off.
+    pub(crate) shut: bool,
     pub(crate) boots: u8,
     pub(crate) connected: bool,
     /// Its present session, or its last.
@@ -100,6 +102,7 @@ impl Machine {
             power: true,
             hung: false,
             cut: false,
+            shut: false,
             boots: 1,
             connected: false,
             session: 0,
@@ -126,9 +129,15 @@ impl Machine {
         self.alive() && !self.cut
     }
 
+    /// Whether its processes reach what they share with others (P120).
+    pub(crate) fn reaches(&self) -> bool {
+        self.power && !self.shut
+    }
+
     pub(crate) fn power_off(&mut self) {
         let before = self.clone();
-        *self = Self { cut: before.cut, boots: before.boots, power: false, ..Self::new(self.node) };
+        let (cut, shut, boots) = (before.cut, before.shut, before.boots);
+        *self = Self { cut, shut, boots, power: false, ..Self::new(self.node) };
         for (copy, before) in self.copies.iter_mut().zip(before.copies) {
             // What it was told of is kept on disk; /run is not.
             (copy.offered, copy.gated) = (before.offered, before.gated);

@@ -60,6 +60,8 @@ pub(crate) enum Rule {
     ProofOfOneLife,
     /// S2: a device counts only once it has shown this life with power on.
     SeenOn,
+    /// P123: a way that was cut is opened only once that life is over.
+    OpensForTheNext,
     /// F36: a word is for a life that is lost.
     WordForTheLost,
     /// F5: a loss names the session that fell silent.
@@ -112,6 +114,7 @@ struct Lent {
     budgets: BTreeMap<policy::NodeId, u64>,
     tenure: Option<policy::Tenure>,
     presence: BTreeMap<policy::NodeId, Presence>,
+    isolated: BTreeMap<policy::NodeId, policy::Isolation>,
     quarantine: BTreeMap<policy::NodeId, u64>,
     cases: BTreeMap<policy::CaseId, policy::FenceCase>,
     fencing: BTreeMap<Token, Fencing>,
@@ -163,6 +166,9 @@ impl Lent {
             }
             if let Some(presence) = self.presence.get(id) {
                 life.presence = presence.clone();
+            }
+            if let Some(isolated) = self.isolated.get(id) {
+                life.isolated = Some(isolated.clone());
             }
             if let Some(longest) = self.longest.get(id) {
                 life.chain.longest_ms = *longest;
@@ -289,6 +295,10 @@ fn lend(rule: Rule, state: &mut State, entry: &mut Entry, lent: &mut Lent) {
             for seen in state.observations.values_mut() {
                 seen.trusted = true;
             }
+        }
+        (Rule::OpensForTheNext, Command::Decision(Decision::BeginOpening { node, .. })) => {
+            let life = state.nodes.get_mut(node).and_then(|node| node.life.as_mut());
+            lent.isolated.extend(life.and_then(|life| Some((*node, life.isolated.take()?))));
         }
         (Rule::WordForTheLost, Command::Wish(Wish::VouchFenced { node, incarnation, .. })) => {
             let life = state.nodes.get_mut(node).and_then(|node| node.life.as_mut());

@@ -6,7 +6,7 @@ use policy::Fencing;
 
 use super::Search;
 use super::action::{Action, Choice};
-use super::check::{ADOPTS, DEPENDENT, EXPIRES, FENCES, MOVES, RECOVERS, RETURNS, STARTS};
+use super::check::{ADOPTS, DEPENDENT, EXPIRES, FENCES, MOVES, OPENS, RECOVERS, RETURNS, STARTS};
 use super::letter::{Letter, Outcome};
 use super::machine::{Doing, Machine};
 use super::world::{APP, DB, FAULTS, Fault, Held, NODES, Said, World};
@@ -29,6 +29,8 @@ pub(crate) struct Scene {
     pub(crate) app: bool,
     /// A machine whose plug is wired to nothing.
     pub(crate) wrong_plug: Option<usize>,
+    /// The device only cuts machines off.
+    pub(crate) isolates: bool,
     /// Changes the machines before anybody is heard.
     pub(crate) before: fn(&mut World),
     /// Leads to the first state.
@@ -50,6 +52,7 @@ const PLAIN: Scene = Scene {
     fencing: Fencing::Required,
     app: false,
     wrong_plug: None,
+    isolates: false,
     before: |_| {},
     prefix: settled,
     faults: &[],
@@ -88,6 +91,27 @@ pub(crate) static SCENES: &[Scene] = &[
         faults: &[(Fault::Fence, 1), (Fault::Boot, 1), (Fault::Elect, 1), (Fault::Wish, 1)],
         depth: 7,
         reaches: &[FENCES, MOVES, RECOVERS, RETURNS],
+        ..PLAIN
+    },
+    Scene {
+        name: "isolation",
+        prefix: |world, search| {
+            on_a(world, search);
+            world.carry_out(search, Action::Hang(A));
+            world.carry_out(search, Action::Tick { slow: false });
+            world.carry_out(search, Action::Lose(A));
+            let life = world.known_life(A).expect("a life");
+            world.carry_out(search, Action::Decide(Choice::Open { life }));
+            let case = world.state().cases.keys().next().expect("a case").0;
+            let executor = world.known_life(B).expect("a life");
+            world.carry_out(search, Action::Decide(Choice::Begin { case, executor }));
+            assert!(world.said.0.is_none(), "{:?}", world.said.0);
+        },
+        isolates: true,
+        fencing: Fencing::Isolated,
+        faults: &[(Fault::Fence, 1), (Fault::Boot, 1), (Fault::Power, 1)],
+        depth: 7,
+        reaches: &[EXPIRES, RETURNS, OPENS],
         ..PLAIN
     },
     Scene {
@@ -232,7 +256,7 @@ pub(crate) static SCENES: &[Scene] = &[
 impl World {
     pub(crate) fn begin(search: &Search) -> Self {
         let mut world = Self {
-            held: Arc::new(Held::new(Self::founded())),
+            held: Arc::new(Held::new(Self::founded(search.scene.isolates))),
             machines: [0, 1, 2].map(Machine::new),
             leader: B,
             answered: [0; NODES],
@@ -242,6 +266,8 @@ impl World {
             views: Vec::new(),
             done: Vec::new(),
             strikes: [false; NODES],
+            opened: [0; NODES],
+            opens_late: [0; NODES],
             left: [9; FAULTS],
             breach: None,
             said: Said::default(),

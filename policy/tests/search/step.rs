@@ -134,6 +134,11 @@ impl World {
             }
             Action::Observe(node) => self.observe(search, node),
             Action::Fence(node, outcome) => self.fence(search.scene, node, outcome),
+            Action::Open(node, outcome) => self.open(node, outcome),
+            Action::OpenLate(node) => {
+                self.opens_late[node] = 0;
+                self.machines[node].shut = false;
+            }
             Action::Lead => self.lead(broken),
             Action::Decide(choice) => {
                 if let Some(decision) = self.decision(choice) {
@@ -189,7 +194,7 @@ impl World {
             }
             Action::Strike(node) => {
                 self.strikes[node] = false;
-                self.machines[node].power_off();
+                self.end_by_device(search.scene, node);
             }
             Action::Twin(node, who) => {
                 self.spend(Fault::Twin);
@@ -224,6 +229,9 @@ impl World {
                 self.machines[node].tick();
                 self.answered[node] = 1;
             }
+        }
+        for left in &mut self.opens_late {
+            *left = left.saturating_sub(1);
         }
         if slow {
             self.spend(Fault::Slow);
@@ -261,7 +269,7 @@ impl World {
                 self.dismissed[node] = false;
                 self.post(inventory);
             }
-            Err(Refusal::Fenced) => self.machines[node].must_reboot = true,
+            Err(Refusal::Fenced | Refusal::Isolated) => self.machines[node].must_reboot = true,
             Err(_) => {}
         }
     }
@@ -358,7 +366,9 @@ impl World {
 
     fn observe(&mut self, search: &Search, node: usize) {
         let Some(life) = self.known_life(node) else { return };
-        let on = self.machines[node].power && search.scene.wrong_plug != Some(node);
+        let machine = &self.machines[node];
+        let shown = if search.scene.isolates { !machine.shut } else { machine.power };
+        let on = shown && search.scene.wrong_plug != Some(node);
         let fact = Fact::PowerObserved {
             configured: self.state().configured,
             node: node_id(node),
@@ -376,7 +386,7 @@ impl World {
         self.done.push((case, attempt));
         match outcome {
             Outcome::Off if scene.wrong_plug == Some(node) => {}
-            Outcome::Off => self.machines[node].power_off(),
+            Outcome::Off => self.end_by_device(scene, node),
             Outcome::Failed => self.spend(Fault::Fence),
             Outcome::TimedOut => {
                 self.spend(Fault::Fence);
@@ -384,6 +394,28 @@ impl World {
             }
         }
         self.post(Letter::Fenced { case, attempt, outcome });
+    }
+
+    fn end_by_device(&mut self, scene: &Scene, node: usize) {
+        if scene.isolates {
+            self.machines[node].shut = true;
+        } else {
+            self.machines[node].power_off();
+        }
+    }
+
+    fn open(&mut self, node: usize, outcome: Outcome) {
+        let debt = self.state().switched_off.get(&("pdu".to_string(), node_id(node)));
+        let Some(since) = debt.map(|debt| debt.since) else { return };
+        self.opened[node] = since;
+        let on = outcome == Outcome::Off;
+        if on {
+            self.machines[node].shut = false;
+        } else {
+            self.spend(Fault::Fence);
+            self.opens_late[node] = super::letter::QUARANTINE_TICKS;
+        }
+        self.post(Letter::Opened { node, since, on });
     }
 
     /// What the planner proposes is committed until nothing more is to do.
@@ -412,7 +444,7 @@ impl World {
     }
 
     /// Found and enrolled, with devices, before anybody was heard.
-    pub(crate) fn founded() -> policy::State {
+    pub(crate) fn founded(isolates: bool) -> policy::State {
         let mut state = policy::State::default();
         let wish = |wish: Wish, index: u64, state: &mut policy::State| {
             let entry = Entry { index, time: NOW, wall_ms: 0, origin: None, command: Command::Wish(wish) };
@@ -428,8 +460,8 @@ impl World {
             machine: "machine-a".into(),
         };
         wish(found, 1, &mut state);
-        let settings =
-            policy::Settings { detect_ms: 1_000, quarantine_ms: 2 * TICK_MS, ..policy::Settings::default() };
+        let quarantine_ms = u64::from(super::letter::QUARANTINE_TICKS) * TICK_MS;
+        let settings = policy::Settings { detect_ms: 1_000, quarantine_ms, ..policy::Settings::default() };
         let configure = |devices| Wish::Configure {
             settings: settings.clone(),
             devices,
@@ -465,6 +497,7 @@ impl World {
             delay_ms: 0,
             retries: 0,
             at_once: 1,
+            isolates: isolates.then_some(policy::Reconnect::AfterCut),
         };
         wish(configure([("pdu".to_string(), device)].into()), 4, &mut state);
         let began = Fact::TermBegan { term: 1, leader: node_id(1) };

@@ -92,6 +92,12 @@ impl World {
                 }
             }
         }
+        for (node, since) in self.opened.iter_mut().enumerate() {
+            let debt = self.held.state.switched_off.get(&("pdu".to_string(), node_id(node)));
+            let known = debt.is_some_and(|debt| debt.opening.is_some() && debt.since == *since);
+            // That it once was is remembered.
+            *since = if known { *since } else { u64::from(*since > 0) * u64::MAX };
+        }
         let cases = &self.held.state.cases;
         self.done.retain(|(case, _)| cases.get(&CaseId(*case)).is_some_and(policy::FenceCase::is_open));
     }
@@ -126,6 +132,7 @@ impl World {
                     numbers.index(revision);
                 }
                 Letter::Fenced { case, .. } => numbers.index(case),
+                Letter::Opened { since, .. } => numbers.index(since),
                 Letter::Vouched { .. } | Letter::Armed { .. } => {}
             }
         }
@@ -145,6 +152,7 @@ impl World {
         for (case, _) in &mut self.done {
             numbers.index(case);
         }
+        self.opened.iter_mut().for_each(|since| numbers.index(since));
     }
 }
 
@@ -191,6 +199,12 @@ impl Numbered for State {
             }
         }
         keys(&mut self.cases, |case: &mut CaseId| numbers.index(&mut case.0));
+        for life in self.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
+            life.isolated.iter_mut().for_each(|isolated| numbers.index(&mut isolated.case.0));
+        }
+        for debt in self.switched_off.values_mut().filter(|debt| debt.opening.is_some()) {
+            numbers.index(&mut debt.since);
+        }
     }
 
     fn read_numbers(&self, numbers: &mut Numbers) {
@@ -223,6 +237,10 @@ impl Numbered for State {
                 permit.next_terms.iter().for_each(|terms| read(terms.revision));
             }
         }
+        let isolated = self.nodes.values().filter_map(|node| node.life.as_ref()?.isolated.as_ref());
+        isolated.for_each(|isolated| read(isolated.case.0));
+        let opening = self.switched_off.values().filter(|debt| debt.opening.is_some());
+        opening.for_each(|debt| read(debt.since));
     }
 }
 
@@ -248,6 +266,7 @@ pub(crate) fn clean(state: &mut State) {
         life.since = NOW;
         life.chain.armed.iter_mut().for_each(|armed| armed.since = NOW);
         life.gone.iter_mut().for_each(|gone| gone.at = NOW);
+        life.isolated.iter_mut().for_each(|isolated| isolated.at = NOW);
     }
     for unit in state.units.values_mut() {
         unit.last_node = None;
@@ -268,6 +287,11 @@ pub(crate) fn clean(state: &mut State) {
     for seen in state.observations.values_mut() {
         seen.at = NOW;
     }
+    // What is owed is told apart by its number only while an agent is at it.
+    let ways = state.devices.values().any(|device| device.isolates.is_some());
+    for debt in state.switched_off.values_mut().filter(|debt| ways && debt.opening.is_none()) {
+        debt.since = 0;
+    }
 }
 
 /// Time goes on: everything lies further back.
@@ -285,6 +309,12 @@ pub(crate) fn age(state: &mut State, ms: u64) {
     }
     for unit in state.units.values_mut() {
         unit.failures.values_mut().for_each(|failures| back(&mut failures.last));
+    }
+    let ways = state.devices.values().any(|device| device.isolates.is_some());
+    for debt in state.switched_off.values_mut().filter(|_| ways) {
+        back(&mut debt.next_at);
+        back(&mut debt.settled_at);
+        debt.opening.iter_mut().for_each(|opening| back(&mut opening.since));
     }
     for case in state.cases.values_mut() {
         match &mut case.phase {

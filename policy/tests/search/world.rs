@@ -110,6 +110,10 @@ pub(crate) struct World {
     pub(crate) done: Vec<(u64, u32)>,
     /// Machines that a late command of their device may still switch off.
     pub(crate) strikes: [bool; NODES],
+    /// Openings that were carried out, by the index that began them.
+    pub(crate) opened: [u64; NODES],
+    /// Ticks in which a late command may still open a way.
+    pub(crate) opens_late: [u8; NODES],
     pub(crate) left: [u8; FAULTS],
     pub(crate) breach: Option<Breach>,
     /// What the last command came to; for people.

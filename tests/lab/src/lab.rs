@@ -20,6 +20,7 @@ use crate::net;
 use crate::node::Node;
 use crate::pdu::Pdu;
 use crate::place::{self, HOST, NodeRecord, Place, SERVICE, Wire, cache_dir, node_name};
+use crate::switch::Switch;
 use crate::watchdog::{self, WatchdogEvent};
 use crate::witness::Timeline;
 
@@ -211,6 +212,17 @@ impl Lab {
         Pdu::new(&self.place, feed)
     }
 
+    /// The managed switch of the data network. It is there once it is started.
+    #[must_use]
+    pub fn switch(&self) -> Switch {
+        Switch::new(&self.place)
+    }
+
+    /// All ports of the managed switch are open again.
+    pub fn open_ports(&self) -> Result<()> {
+        self.switch().restore()
+    }
+
     /// All outlets of all power strips have power again; nothing boots by it.
     pub fn restore_feeds(&self) {
         for feed in crate::pdu::feeds(&self.place) {
@@ -376,6 +388,7 @@ fn take_down(place: &Place) -> Result<()> {
         }
     };
     done(crate::pdu::end_all(place));
+    done(crate::switch::end(place));
     for i in 1..=place.count() {
         // The switches and watchdogs first, so that none of them powers a node on again.
         done(watchdog::end(place, i));

@@ -35,6 +35,8 @@ mod net;
 mod node;
 mod pdu;
 mod place;
+mod snmp;
+mod switch;
 mod watchdog;
 mod witness;
 
@@ -47,6 +49,7 @@ pub use layer::{ExtraFile, Layer};
 pub use node::Node;
 pub use pdu::{PDU_COMMUNITY, Pdu};
 pub use place::{cache_dir, remove_cache};
+pub use switch::Switch;
 pub use watchdog::WatchdogEvent;
 pub use witness::{BEAT, Gap, Overlap, Run, Timeline};
 
@@ -76,6 +79,11 @@ pub mod inner {
     /// Is the outlets of a power strip.
     pub fn pdu_hook(lab: &str, feed: usize) -> Result<()> {
         crate::pdu::hook(&Place::load(lab)?, feed)
+    }
+
+    /// Is the ports of the managed switch.
+    pub fn switch_hook(lab: &str) -> Result<()> {
+        crate::switch::hook(&Place::load(lab)?)
     }
 
     /// Is the watchdog of a node.

@@ -110,6 +110,8 @@ enum Verb {
     #[command(hide = true)]
     PduHook { name: String, feed: usize },
     #[command(hide = true)]
+    SwitchHook { name: String },
+    #[command(hide = true)]
     Watchdog { name: String, node: String },
     #[command(hide = true)]
     LateOff { name: String, node: String, seconds: u64 },
@@ -225,6 +227,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 println!("{answer}");
             }
         }
+        Verb::SwitchHook { name } => lab::inner::switch_hook(&name)?,
         Verb::PduHook { name, feed } => lab::inner::pdu_hook(&name, feed)?,
         Verb::Watchdog { name, node } => lab::inner::watchdog(&name, &node)?,
         Verb::LateOff { name, node, seconds } => lab::inner::late_off(&name, &node, seconds)?,

@@ -41,18 +41,23 @@ pub(crate) fn up(place: &Place) -> Result<()> {
         "table bridge {t} {{
   set isolated {{ typeof iifname; }}
   set cut {{ typeof iifname . oifname; }}
+  set shut {{ typeof iifname; }}
   set deaf {{ type ipv4_addr; }}
   chain forward {{ type filter hook forward priority 0;
     iifname @isolated drop
     oifname @isolated drop
+    iifname @shut drop
+    oifname @shut drop
     iifname . oifname @cut drop
   }}
   chain input {{ type filter hook input priority 0;
     iifname @isolated drop
+    iifname @shut drop
     ip daddr @deaf drop
   }}
   chain output {{ type filter hook output priority 0;
     oifname @isolated drop
+    oifname @shut drop
     ip saddr @deaf drop
   }}
 }}\n"

@@ -4,18 +4,16 @@
 //! boots when the first of them has it again. The objects are those of an APC rPDU, as `fence_apc_snmp` wants them.
 
 use std::fs;
-use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::clock::wait_until;
-use crate::host::{call, put};
+use crate::host::put;
 use crate::machine;
 use crate::net;
 use crate::place::{PDU, Place, Wire, node_name};
+use crate::snmp;
 
 /// Who may read and write.
 pub const PDU_COMMUNITY: &str = "private";
@@ -51,60 +49,13 @@ impl Pdu {
     /// Starts it. All its outlets are on, unless it was there before.
     pub fn start(&self) -> Result<()> {
         let (dir, address) = (folder(&self.place, self.feed), self.address());
-        fs::create_dir_all(dir.join("persist"))?;
-        net::set(&self.place, "deaf", std::slice::from_ref(&address), false)?;
-        call(
-            "ip",
-            &["address", "replace", &format!("{address}/24"), "dev", &self.place.bridge(Wire::Management)],
-        )?;
         let (program, lab) = (self.place.record.program.display(), &self.place.record.name);
-        let configuration = dir.join("conf");
-        put(
-            &configuration,
-            format!(
-                "rwcommunity {PDU_COMMUNITY}\nsysobjectid {APC_RPDU}\nsysdescr power strip {0}\n\
-                 pass_persist {OUTLETS} {program} pdu-hook {lab} {0}\n",
-                self.feed
-            ),
-        )?;
-        let process = self.process();
-        if process.pid().is_some() {
-            return Ok(());
-        }
-        let persist = format!("SNMP_PERSISTENT_DIR={}", dir.join("persist").display());
-        let (configuration, endpoint) = (configuration.display().to_string(), format!("udp:{address}:161"));
-        // Without the built-in tables of interfaces: nothing that is set here may reach the host's own.
-        let tables = "-smux,ifTable,ifXTable,interface,interfaces";
-        process.start(
-            &dir.join("log"),
-            &[
-                "env",
-                "MIBS=",
-                &persist,
-                "snmpd",
-                "-f",
-                "-Lo",
-                "-C",
-                "-c",
-                &configuration,
-                "-I",
-                tables,
-                &endpoint,
-            ],
-        )?;
-        let answers = || {
-            let state = format!("{STATE}1");
-            let ask = ["-v1", "-c", PDU_COMMUNITY, "-t", "1", "-r", "0", address.as_str(), state.as_str()];
-            call("snmpget", &ask).is_ok()
-        };
-        let up = wait_until(Duration::from_secs(10), Duration::from_millis(50), answers);
-        ensure!(
-            up,
-            "power strip {} does not answer\n{}",
-            self.feed,
-            fs::read_to_string(dir.join("log")).unwrap_or_default()
+        let configuration = format!(
+            "rwcommunity {PDU_COMMUNITY}\nsysobjectid {APC_RPDU}\nsysdescr power strip {0}\n\
+             pass_persist {OUTLETS} {program} pdu-hook {lab} {0}\n",
+            self.feed
         );
-        Ok(())
+        snmp::start(&self.place, &self.process(), &dir, (&address, &format!("{STATE}1")), &configuration)
     }
 
     /// Its own network card dies; the outlets stay as they are.
@@ -153,36 +104,13 @@ fn outlet(place: &Place, feed: usize, node: usize) -> PathBuf {
     folder(place, feed).join(format!("{}.off", node_name(node)))
 }
 
-/// The outlets of one strip, in the words of net-snmp's `pass_persist` on standard input and output, until that ends.
+/// The outlets of one strip, until net-snmp ends.
 pub(crate) fn hook(place: &Place, feed: usize) -> Result<()> {
-    let mut lines = std::io::stdin().lock().lines();
-    let mut next = || lines.next().transpose();
-    while let Some(command) = next()? {
-        let mut word = || next().map(Option::unwrap_or_default);
-        let answer = match command.trim().to_ascii_lowercase().as_str() {
-            "" => break,
-            "ping" => "PONG".to_owned(),
-            "get" => found(place, feed, word()?.trim()),
-            "getnext" => {
-                let after = number(&word()?);
-                let object = objects(place).into_iter().find(|object| number(object) > after);
-                object.map_or("NONE".to_owned(), |object| found(place, feed, &object))
-            }
-            "set" => {
-                let (object, value) = (word()?, word()?);
-                set(place, feed, object.trim(), value.trim()).unwrap_or("wrong-value").to_owned()
-            }
-            _ => "NONE".to_owned(),
-        };
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{answer}")?;
-        out.flush()?;
-    }
-    Ok(())
-}
-
-fn number(object: &str) -> Vec<u32> {
-    object.trim().split('.').filter_map(|part| part.parse().ok()).collect()
+    snmp::serve(
+        || objects(place),
+        |object| found(place, feed, object),
+        |object, value| set(place, feed, object, value),
+    )
 }
 
 fn objects(place: &Place) -> Vec<String> {

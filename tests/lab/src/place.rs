@@ -204,6 +204,8 @@ pub(crate) const NODE: usize = 10;
 pub(crate) const BMC: usize = 100;
 /// Power strip `k` is at this + `k`, in the management network.
 pub(crate) const PDU: usize = 200;
+/// The managed switch, in the management network.
+pub(crate) const SWITCH: usize = 220;
 /// Addresses for services start here, in the data network.
 pub(crate) const SERVICE: usize = 200;
 pub(crate) const HOST: usize = 254;

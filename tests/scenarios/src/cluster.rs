@@ -285,6 +285,7 @@ impl Cluster {
     pub fn settle(&self) -> Result<()> {
         self.lab.heal_all()?;
         self.lab.restore_feeds();
+        self.lab.open_ports()?;
         let _ = std::fs::remove_file(self.lab.shared().join("fence_bad"));
         for node in self.lab.nodes() {
             let bmc = self.lab.bmc(node.index());
@@ -302,7 +303,8 @@ impl Cluster {
         self.wait_for("the cluster is whole", Duration::from_secs(90), || {
             let now = self.overview()?;
             // A life whose end was "proven" has to end before the node counts again.
-            let ended: Vec<_> = now.nodes.iter().filter(|n| n.state == "fenced").collect();
+            let ended: Vec<_> =
+                now.nodes.iter().filter(|n| ["fenced", "cut-off"].contains(&n.state.as_str())).collect();
             if !ended.is_empty() && !std::mem::replace(&mut restarted, true) {
                 for node in ended {
                     self.node(self.number(&node.name)).reset()?;

@@ -89,6 +89,7 @@ pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
         delay_ms: 0,
         retries: 0,
         at_once: 1,
+        isolates: None,
     };
     let configure = Wish::Configure {
         settings: plan.settings,

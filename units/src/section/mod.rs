@@ -109,6 +109,8 @@ pub enum Replicas {
 pub enum Fencing {
     /// Verified off, a new incarnation, the node's own release, or an operator's word.
     Required,
+    /// Also: the node is cut off from all that the unit shares with others.
+    Isolated,
     /// Also: the self-fencing time has passed.
     Watchdog,
     /// Also: the lease with its stop budget has ended.

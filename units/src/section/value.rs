@@ -36,10 +36,11 @@ impl FromValue for Replicas {
 }
 
 impl FromValue for Fencing {
-    const TAKES: &'static str = "`required`, `watchdog`, `lease` or `none`";
+    const TAKES: &'static str = "`required`, `isolated`, `watchdog`, `lease` or `none`";
     fn from_value(text: &str) -> Option<Fencing> {
         Some(match text {
             "required" => Fencing::Required,
+            "isolated" => Fencing::Isolated,
             "watchdog" => Fencing::Watchdog,
             "lease" => Fencing::Lease,
             "none" => Fencing::None,

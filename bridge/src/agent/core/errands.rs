@@ -41,7 +41,13 @@ impl Agent {
             }
         }
         for order in switch_on {
-            if self.errands.switch_on.insert(switch_key(&order)) {
+            let key = switch_key(&order);
+            // The order comes anew with another session, and may come late: a second run would open a way that the cluster
+            // knows to be open, and may rely on shutting.
+            if order.once && !self.errands.once.insert(key.clone()) {
+                continue;
+            }
+            if self.errands.switch_on.insert(key) {
                 self.actions.push(Action::SwitchOn(Box::new(order)));
             }
         }
@@ -89,7 +95,10 @@ impl Agent {
                 power,
             }),
             // As for a fence.
-            None => drop(self.errands.switch_on.remove(&switch_key(order))),
+            None => {
+                self.errands.switch_on.remove(&switch_key(order));
+                self.errands.once.remove(&switch_key(order));
+            }
         }
     }
 }

@@ -208,6 +208,7 @@ fn placed(name: &Spanned<impl AsRef<str>>, table: &DeTable<'_>) -> Placed {
                 device.given.agent = text(value).unwrap_or_default();
                 device.spans.insert(Spot::Agent, value.span());
             }
+            ("isolates", _) => device.given.isolates = text(value),
             ("options", Some(inner)) => {
                 device.given.options = options(&mut device.spans, &Table::Options, inner)
             }

@@ -17,6 +17,13 @@ use crate::fence_agents::usable_name as usable_agent;
 use crate::join::usable_name;
 
 /// Deadline of one call of an agent where none is given: `fence_ipmilan` gives up by itself after 20 s, twice.
+/// How a device that cuts nodes off lets them in again, in the document's words.
+pub(super) const RECONNECT: [(&str, policy::Reconnect); 3] = [
+    ("after-cut", policy::Reconnect::AfterCut),
+    ("at-boot", policy::Reconnect::AtBoot),
+    ("by-node", policy::Reconnect::ByNode),
+];
+
 const TIMEOUT_MS: Millis = 60_000;
 const TIMEOUT_RANGE: std::ops::RangeInclusive<Millis> = 1_000..=600_000;
 /// The same limits as the cluster's own.
@@ -35,7 +42,7 @@ const AT_ONCE_RANGE: std::ops::RangeInclusive<u32> = 1..=1_000;
 
 const TOP: &str = "the document has `detect`, `quarantine`, `starts_per_node`, `starts_per_cluster`, `after_fence`, tables \
                    `[fence.NAME]` and tables `[node.NAME]`";
-const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets`, `timeout`, `level`, `delay`, `retries` and \
+const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets`, `timeout`, `level`, `delay`, `retries`, `isolates` and \
                      `at_once`";
 
 type Table<'t> = DeTable<'t>;
@@ -227,6 +234,7 @@ impl<'a> Reader<'a> {
             delay_ms: 0,
             retries: 0,
             at_once: 1,
+            isolates: None,
         };
         for (key, value) in table {
             match key.get_ref().as_ref() {
@@ -235,6 +243,7 @@ impl<'a> Reader<'a> {
                 "level" => device.level = self.count(value, LEVEL_RANGE).unwrap_or(device.level),
                 "delay" => device.delay_ms = self.span(value, DELAY_RANGE).unwrap_or(0),
                 "retries" => device.retries = self.count(value, RETRIES_RANGE).unwrap_or(0),
+                "isolates" => device.isolates = self.isolates(value),
                 "at_once" => device.at_once = self.count(value, AT_ONCE_RANGE).unwrap_or(1),
                 "options" => {
                     if let Some(table) = self.table(value, "`options`") {
@@ -267,7 +276,20 @@ impl<'a> Reader<'a> {
             self.wrong(place.clone(), "this device has no `targets`", help);
         }
         device.agent = agent?;
+        device.isolates = device.isolates.or_else(|| fence_agents::known_to_isolate(&device.agent));
         Some(device)
+    }
+
+    /// That a device only cuts its targets off, and how they are let in again.
+    fn isolates(&mut self, value: &Value<'_>) -> Option<policy::Reconnect> {
+        let text = self.string(value)?;
+        let known = RECONNECT.iter().find(|(word, _)| *word == text).map(|(_, how)| *how);
+        if known.is_none() {
+            let help = "it is `after-cut` (what a fence has cut is switched on again), `at-boot` (each boot of a node is let in \
+                        by another one) or `by-node` (each boot registers itself)";
+            self.wrong(value.span(), "this does not say how a node is let in again", help);
+        }
+        known
     }
 
     fn agent(&mut self, value: &Value<'_>) -> Option<String> {
@@ -364,6 +386,17 @@ impl<'a> Reader<'a> {
         for (name, device) in devices {
             for node in device.targets.keys() {
                 let other = *first.entry((*node, device.level)).or_insert(name);
+                let cuts = |name: &str| devices.get(name).is_some_and(|device| device.isolates.is_some());
+                if cuts(other) != cuts(name) && told.insert(name) {
+                    let place = place_of(table.get_ref(), name).unwrap_or(0..0);
+                    let message = format!(
+                        "`{other}` and `{name}` are of one level, and one of them only cuts nodes off"
+                    );
+                    let help = "give each a `level` of its own: together they prove no more than the cut, and the power switch is \
+                                worth more alone";
+                    self.wrong(place, &message, help);
+                    continue;
+                }
                 // Once for each device: the other nodes read the same.
                 if other == name || says(other) || says(name) || !told.insert(name) {
                     continue;

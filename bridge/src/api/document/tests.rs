@@ -194,3 +194,48 @@ fn a_difference_is_shown_under_its_heading() {
     assert_eq!(diff(WHOLE, &new), expected);
     assert_eq!(diff(WHOLE, WHOLE), "");
 }
+
+#[test]
+fn a_device_that_only_cuts_off_says_how_it_lets_in_again() {
+    use policy::Reconnect::{AfterCut, AtBoot, ByNode};
+    let device = |agent: &str, said: &str| {
+        format!("[fence.a]\nagent = \"{agent}\"\ntargets = {{ n1 = {{ plug = \"x\" }} }}\n{said}")
+    };
+    for (agent, said, isolates) in [
+        ("fence_apc_snmp", "", None),
+        ("fence_ifmib", "", Some(AfterCut)),
+        ("fence_scsi", "", Some(ByNode)),
+        ("fence_x", "isolates = \"at-boot\"\n", Some(AtBoot)),
+        ("fence_x", "isolates = \"by-node\"\n", Some(ByNode)),
+        ("fence_ifmib", "isolates = \"at-boot\"\n", Some(AtBoot)),
+    ] {
+        let document = read(&device(agent, said)).expect("a good document");
+        assert_eq!(document.devices["a"].isolates, isolates, "{agent} {said}");
+        let shown = render(&document.settle(&nodes()));
+        assert!(shown.contains(said), "{shown}");
+        assert_eq!(
+            shown.contains("isolates"),
+            !said.is_empty(),
+            "what is known of an agent is not said: {shown}"
+        );
+        assert_eq!(read(&shown).expect("shown").settle(&nodes()), document.settle(&nodes()));
+        let warned = document.warnings.iter().any(|warning| warning.message.contains("leaves it running"));
+        assert_eq!(
+            warned,
+            agent == "fence_ifmib" || agent == "fence_scsi",
+            "{agent}: {:?}",
+            document.warnings
+        );
+    }
+    let findings = read(&device("fence_x", "isolates = \"yes\"\n")).expect_err("no way to let in");
+    assert!(findings[0].message.contains("how a node is let in again"), "{}", findings[0]);
+}
+
+#[test]
+fn what_switches_power_and_what_cuts_off_are_no_level() {
+    let text = "[fence.port]\nagent = \"fence_ifmib\"\ntargets = { n1 = { plug = \"x\" } }\n\
+                [fence.pdu]\nagent = \"fence_apc_snmp\"\ntargets = { n1 = { plug = \"db\" } }\n";
+    let findings = read(text).expect_err("one level");
+    assert!(findings[0].message.contains("of one level, and one of them only cuts"), "{}", findings[0]);
+    read(&format!("{text}level = 2\n")).expect("two levels");
+}

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use policy::{AfterFence, Device, Millis, NodeId};
 
 use super::Settled;
+use super::read::RECONNECT;
+use crate::fence_agents;
 
 /// The document, in one spelling: equal settings give equal texts.
 #[must_use]
@@ -26,8 +28,18 @@ pub fn render(settled: &Settled) -> String {
         let _ = writeln!(out, "after_fence = \"on\"");
     }
     for (device, found) in &settled.devices {
-        let Device { agent, options, secrets, targets, timeout_ms, level, delay_ms, retries, at_once } =
-            found;
+        let Device {
+            agent,
+            options,
+            secrets,
+            targets,
+            timeout_ms,
+            level,
+            delay_ms,
+            retries,
+            at_once,
+            isolates,
+        } = found;
         let _ = writeln!(out, "\n[fence.{}]", key(device));
         let _ = writeln!(out, "agent = {}", quoted(agent));
         let targets: BTreeMap<String, String> =
@@ -47,6 +59,10 @@ pub fn render(settled: &Settled) -> String {
             if number != usual {
                 let _ = writeln!(out, "{key} = {number}");
             }
+        }
+        let isolates = isolates.filter(|how| fence_agents::known_to_isolate(agent) != Some(*how));
+        if let Some((word, _)) = RECONNECT.iter().find(|(_, how)| isolates == Some(*how)) {
+            let _ = writeln!(out, "isolates = {}", quoted(word));
         }
         if *delay_ms > 0 {
             let _ = writeln!(out, "delay = {}", quoted(&span(*delay_ms)));

@@ -284,12 +284,37 @@ impl View<'_> {
         // A witness has the files perhaps, but never a permit: nothing waits for it.
         let runs = |node: &Node| node.role.runs_units() && node.in_session().is_some();
         for (id, node) in self.state.nodes.iter().filter(|(_, node)| runs(node)) {
-            let needs = |definition: &policy::Definition| definition.fencing == Fencing::Required;
+            let needs = |definition: &policy::Definition| {
+                matches!(definition.fencing, Fencing::Required | Fencing::Isolated)
+            };
             let offers = node.offers.iter().filter(|(_, offer)| offer.present);
             let unit = offers.map(|(name, _)| name).find(|name| {
                 self.state.units.get(*name).and_then(policy::Unit::definition).is_some_and(needs)
             });
             let Some(unit) = unit else { continue };
+            let only_cut = {
+                let mut devices = self.state.devices_of(*id).peekable();
+                devices.peek().is_some() && devices.all(|(_, device)| device.isolates.is_some())
+            };
+            let strict =
+                node.offers.iter().filter(|(_, offer)| offer.present).map(|(name, _)| name).find(|name| {
+                    let definition = self.state.units.get(*name).and_then(policy::Unit::definition);
+                    definition.is_some_and(|definition| definition.fencing == Fencing::Required)
+                });
+            if let Some(unit) = strict.filter(|_| only_cut) {
+                found.push(warning(
+                    format!(
+                        "{} can only be cut off ({}), and {unit} has Fencing=required: if it is lost, {unit} waits for a person",
+                        node.name,
+                        self.state.fenced_by(*id).unwrap_or_default()
+                    ),
+                    format!(
+                        "add a power switch for {}; or say Fencing=isolated, if all that {unit} shares with others lies behind \
+                         what is cut",
+                        node.name
+                    ),
+                ));
+            }
             match self.fencing(*id, node) {
                 ("none", _) => found.push(warning(
                     format!("{} has no fence device: if it is lost, {unit} waits for a person", node.name),

@@ -130,6 +130,7 @@ fn keys(definition: &Definition) -> Keys {
             Fencing::None => "none",
             Fencing::Lease => "lease",
             Fencing::Watchdog => "watchdog",
+            Fencing::Isolated => "isolated",
             Fencing::Required => "required",
         }
         .to_owned(),

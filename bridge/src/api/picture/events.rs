@@ -45,6 +45,11 @@ fn fence_step(state: &State, kind: &EventKind) -> Option<FenceStep> {
         EventKind::FenceProven { case: Some(case), evidence, .. } => {
             FenceStep { result: Some(proof(*evidence).to_owned()), ..step(*case) }
         }
+        EventKind::NodeIsolated { case, devices, .. } => FenceStep {
+            device: Some(devices.clone()),
+            result: Some("it was seen cut off, and may have run on".to_owned()),
+            ..step(*case)
+        },
         EventKind::DrillPassed { case, device, .. } => FenceStep {
             device: Some(device.clone()),
             result: Some("the drill passed: its power was seen off".to_owned()),
@@ -111,6 +116,9 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::DrillEnded { .. } => "fence-drill-ended",
         EventKind::WatchdogArmed { .. } => "watchdog-armed",
         EventKind::WatchdogDisarmed { .. } => "watchdog-disarmed",
+        EventKind::NodeIsolated { .. } => "fence-isolated",
+        EventKind::OpeningBegan { .. } => "fence-opening",
+        EventKind::WayOpened { .. } => "fence-opened",
         EventKind::SwitchedOn { .. } => "switched-on",
         EventKind::NotSwitchedOn { .. } => "not-switched-on",
         EventKind::LeftOff { .. } => "left-off",
@@ -248,6 +256,12 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::Voided { token, evidence: Evidence::Expired } => {
             format!("{unit}: does not count on {node} any more: {} (permit {token})", expired(state, event))
         }
+        EventKind::Voided { token, evidence: Evidence::Isolated(_) } => {
+            format!(
+                "{unit}: does not count on {node} any more: it is cut off from all that the unit shares (Fencing=isolated) \
+                 (permit {token})"
+            )
+        }
         EventKind::Voided { token, evidence } => {
             format!("{unit}: cannot be running on {node}: {} (permit {token})", proof(*evidence))
         }
@@ -262,6 +276,15 @@ pub fn sentence(state: &State, event: &Event) -> String {
             Some(by) => format!("{node} is off by the word of {by}"),
             None => format!("{node} is proven gone after {after_ms} ms: {}", proof(*evidence)),
         },
+        EventKind::NodeIsolated { devices, after_ms, .. } => {
+            format!(
+                "{node} is cut off by {devices} after {after_ms} ms; it may still run, and gets nothing more before it boots"
+            )
+        }
+        EventKind::OpeningBegan { device, executor } => {
+            format!("{}: began to let {node} in again by {device}", name(*executor))
+        }
+        EventKind::WayOpened { device } => format!("{node} is let in again by {device}"),
         EventKind::FenceCancelled { .. } => format!("{node} need not be fenced any more"),
         EventKind::ProofContradicted { .. } => {
             format!("{node} spoke after it was proven off: its units may have run twice")
@@ -340,5 +363,6 @@ fn proof(evidence: Evidence) -> &'static str {
         Evidence::Reborn => "the machine has booted again",
         Evidence::Expired => "its time has passed",
         Evidence::Vouched => "an operator gave their word",
+        Evidence::Isolated(_) => "it was cut off",
     }
 }

@@ -45,13 +45,17 @@ impl View<'_> {
         let name = self.state.node_name(case.node);
         let ago = |at: policy::Millis| self.now.saturating_sub(at) / 1000;
         let (state, text) = match &case.phase {
+            FencePhase::Proven { class: Class::Isolated, at } => {
+                let by = self.state.level_name(case.node, case.level);
+                ("isolated", format!("{name} was cut off by {by} {} s ago; it may have run on", ago(*at)))
+            }
             FencePhase::Proven { class, at } => {
                 let how = match class {
                     Class::Off => "its power was seen off",
                     Class::Reborn => "it booted again",
                     Class::Word => "by an operator's word",
                     Class::Expired => "its time to stop has passed",
-                    Class::Released => "it had released everything",
+                    Class::Released | Class::Isolated => "it had released everything",
                 };
                 ("proven", format!("{name} was proven gone {} s ago: {how}", ago(*at)))
             }

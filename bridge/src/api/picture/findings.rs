@@ -29,7 +29,8 @@ impl View<'_> {
     /// of its own, whatever the number of units that it concerns.
     pub(super) fn pressing_flaws(&self, flaws: &[Finding]) -> Vec<AlarmLine> {
         let pressing = flaws.iter().filter(|finding| {
-            finding.is_pressing(self.state) && !matches!(finding.flaw, Flaw::Unfenced { .. })
+            finding.is_pressing(self.state)
+                && !matches!(finding.flaw, Flaw::Unfenced { .. } | Flaw::OnlyCutOff { .. })
         });
         let line = |finding: &Finding| {
             let severity = if finding.flaw.prevents() { "alert" } else { "warning" };
@@ -214,6 +215,19 @@ impl View<'_> {
                         "it has Fencing=required, and nothing can fence {nodes}: lost there, it waits for a person"
                     ),
                     format!("add a device for {nodes} with `convoke config apply FILE`"),
+                )
+            }
+            Flaw::OnlyCutOff { nodes } => {
+                let nodes = self.nodes_of(nodes);
+                (
+                    "only-cut-off",
+                    format!(
+                        "it has Fencing=required, and all that fences {nodes} only cuts off: lost there, it waits for a person"
+                    ),
+                    format!(
+                        "add a power switch for {nodes} with `convoke config apply FILE`; or say Fencing=isolated, if all that \
+                         the unit shares with others lies behind what those devices cut"
+                    ),
                 )
             }
             Flaw::Unwatched { nodes } => {

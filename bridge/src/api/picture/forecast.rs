@@ -97,7 +97,7 @@ impl View<'_> {
             let heard = then.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
             let left = self.state.copy_maintenance(name, permit.node).is_some();
             let (state, fact) = match permit.terms.fencing {
-                policy::Fencing::Required if left && heard => {
+                policy::Fencing::Required | policy::Fencing::Isolated if left && heard => {
                     (Some("active"), format!("{node} lets it run when its lease ends: it is in maintenance"))
                 }
                 _ => lease_end(permit, heard, &node),
@@ -236,6 +236,7 @@ fn step(state: &State, event: &Event, now: Millis) -> Option<StepLine> {
         }
         EventKind::DrillPassed { .. } => format!("see {node} off, as the drill wants"),
         EventKind::DrillCancelled { why, .. } => format!("give up the drill of {node}: {why}"),
+        EventKind::NodeIsolated { devices, .. } => format!("have {node} cut off by {devices}"),
         EventKind::FenceProven { .. } => format!("take {node} for proven off"),
         EventKind::FenceCancelled { .. } => format!("give up the fence of {node}, which nothing waits for"),
         _ => return None,

@@ -60,6 +60,7 @@ impl View<'_> {
                 let running = |case: &policy::FenceCase| matches!(case.phase, FencePhase::Running { .. });
                 match self.state.open_case(id) {
                     Some((_, case)) if running(case) => "fencing",
+                    _ if life.isolated.is_some() => "cut-off",
                     _ => "lost",
                 }
             }
@@ -80,6 +81,7 @@ impl View<'_> {
         matches!(life.presence, Presence::Lost { .. })
             && life.gone.is_none()
             && life.strays.is_empty()
+            && life.isolated.is_none()
             && self.state.open_case(id).is_none()
             && !self.state.units.values().any(|unit| unit.permit_on(id).is_some())
             && self.state.history.iter().rev().find(presence).is_some_and(orderly)
@@ -111,6 +113,9 @@ impl View<'_> {
                 )
             }
             Some(Power::On) => ("ready", None),
+            Some(Power::Off) if self.state.devices.get(device).is_some_and(|one| one.isolates.is_some()) => {
+                ("unready", Some("it read that the node is cut off, while it was heard".to_owned()))
+            }
             Some(Power::Off) => ("unready", Some("it read OFF while the node was running".to_owned())),
             Some(Power::Unknown(error)) => ("unready", Some(error.clone())),
         }
@@ -122,6 +127,7 @@ impl View<'_> {
                 Class::Off => "fenced",
                 Class::Word => "declared-off",
                 Class::Reborn => "rebooted",
+                Class::Isolated => "cut-off",
                 Class::Released | Class::Expired => "gone",
             }
             .to_owned(),
@@ -153,6 +159,7 @@ impl View<'_> {
             DeviceLine {
                 name: name.to_owned(),
                 level: device.level,
+                isolates: device.isolates.is_some(),
                 state: state.to_owned(),
                 error,
                 asked_s: seen.map(|seen| self.now.saturating_sub(seen.at) / 1000),

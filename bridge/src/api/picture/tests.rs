@@ -56,6 +56,7 @@ fn node(id: u64) -> Node {
             strays: BTreeSet::new(),
             gone: None,
             contradicted: None,
+            isolated: None,
             stop_budget_ms: 0,
             lingering: BTreeMap::new(),
             chain: policy::Chain::unknown(),
@@ -105,6 +106,7 @@ fn state() -> State {
             delay_ms: 0,
             retries: 0,
             at_once: 1,
+            isolates: None,
         };
         state.devices.insert(format!("bmc-n{id}"), device);
         let seen =

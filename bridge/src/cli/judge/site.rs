@@ -23,7 +23,8 @@ pub(in crate::cli) fn off(picture: &Overview) -> Verdict {
                 .to_owned(),
         );
     }
-    let is_silent = |node: &&NodeLine| matches!(node.state.as_str(), "lost" | "unknown" | "fencing");
+    let is_silent =
+        |node: &&NodeLine| matches!(node.state.as_str(), "lost" | "cut-off" | "unknown" | "fencing");
     let silent: Vec<&NodeLine> = picture.nodes.iter().filter(is_silent).collect();
     let stops =
         |copy: &CopyLine| copy.state == "stopping" && !silent.iter().any(|node| node.name == copy.node);

@@ -1,13 +1,16 @@
 //! Fence agents: all of them in a line each, and one of them with its options.
 
 use crate::cli::out::{Row, Style, Tone};
-use crate::fence_agents::{Installed, Kind, Metadata, Parameter, useless};
+use crate::fence_agents::{Installed, Kind, Metadata, Parameter, isolates, known_to_isolate, useless};
 
 /// All agents of the machine.
 pub(in crate::cli) fn agents(installed: &[Installed], style: Style) -> String {
     let row = |agent: &Installed| {
         let (tone, text) = match &agent.look {
             Ok(metadata) => match useless(&agent.name, metadata) {
+                None if isolates(&agent.name, metadata) => {
+                    (Tone::Mind, format!("{}; it cuts off, for units with Fencing=isolated", metadata.short))
+                }
                 None => (Tone::Plain, metadata.short.clone()),
                 Some(why) => (Tone::Mind, format!("{}; {why}", metadata.short)),
             },
@@ -38,15 +41,19 @@ pub(in crate::cli) fn agent(name: &str, metadata: &Metadata, notes: &[&str], sty
     out.push('\n');
     out.push_str(&style.paragraph("  actions  ", &" ".repeat(11), &actions.join(", ")));
     let verdict = match useless(name, metadata) {
+        None if isolates(name, metadata) => {
+            "for units with Fencing=isolated: it cuts a node off, which may still run".to_owned()
+        }
         None => "yes: its `off` can be confirmed by its `status`".to_owned(),
         Some(why) => format!("no: {why}"),
     };
     out.push_str(&style.paragraph("  usable   ", &" ".repeat(11), &verdict));
-    if let Some(on) = metadata.action("on").filter(|on| on.automatic) {
+    // What is known to open only what a fence has cut has a note of its own.
+    let after_cut = known_to_isolate(name) == Some(policy::Reconnect::AfterCut);
+    if let Some(on) = metadata.action("on").filter(|on| on.automatic && !after_cut) {
         let how = if on.on_target { ", run on the node itself, lets" } else { " lets" };
-        let text = format!(
-            "It cuts a node off and leaves it running. Its `on`{how} the node back in: that is left to you."
-        );
+        let text =
+            format!("It cuts a node off and leaves it running. Its `on`{how} the node in, in each boot.");
         out.push_str(&style.paragraph("  note     ", &" ".repeat(11), &text));
     }
     for note in notes {
@@ -154,7 +161,7 @@ also fence_old_switch
   actions  on, off, metadata
   usable   no: it cannot prove a node off: it has no `status`
   note     It cuts a node off and leaves it running. Its `on`, run on the node
-           itself, lets the node back in: that is left to you.
+           itself, lets the node in, in each boot.
 ";
         let text = agent("fence_fabric", &metadata(FABRIC), &[], STYLE);
         assert!(text.ends_with(end), "{text}");

@@ -271,6 +271,7 @@ fn device_rows(node: &NodeLine) -> Vec<Row> {
             true => format!("{} (level {})", device.name, device.level),
             false => device.name.clone(),
         };
+        let name = if device.isolates { format!("{name}, only cuts off") } else { name };
         let cells = [(tone(&device.state), device.state.clone()), (Tone::Plain, name)];
         Row { cells: whose.into_iter().chain(cells).collect(), notes: device.error.iter().cloned().collect() }
     };

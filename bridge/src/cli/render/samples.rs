@@ -32,7 +32,14 @@ pub(in crate::cli) fn node(name: &str) -> NodeLine {
 
 /// A device that works.
 pub(in crate::cli) fn device(name: &str, level: u32) -> DeviceLine {
-    DeviceLine { name: name.to_owned(), level, state: "ready".to_owned(), error: None, asked_s: Some(4) }
+    DeviceLine {
+        name: name.to_owned(),
+        level,
+        isolates: false,
+        state: "ready".to_owned(),
+        error: None,
+        asked_s: Some(4),
+    }
 }
 
 /// A copy with this permit.

@@ -226,3 +226,54 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     let powered = Event::Powered { order: Box::new(old), power: Power::On };
     assert_eq!(lab.hear(powered), "", "what was seen under the old settings counts no more");
 }
+
+/// P123: a way is opened once for each decision that says so, however often the order comes.
+#[test]
+fn an_opening_is_never_run_twice_for_one_decision() {
+    let mut lab = lab();
+    let call = crate::session::message::AgentCall {
+        device: "port".into(),
+        agent: "fence_ifmib".into(),
+        options: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        timeout_ms: 1_000,
+        at_once: 1,
+        configured: 1,
+        node: NodeId(2),
+        node_name: "n2".into(),
+    };
+    let opening =
+        |since, once| crate::session::message::SwitchOnOrder { since, failures: 0, once, call: call.clone() };
+    let order = |lab: &mut Lab, switch_on: &[crate::session::message::SwitchOnOrder]| {
+        lab.index += 1;
+        let view = NodeView {
+            index: lab.index,
+            permits: Vec::new(),
+            units: BTreeSet::new(),
+            survey: 0,
+            stop: BTreeSet::new(),
+            stops_before: BTreeMap::new(),
+            assembly: BTreeMap::new(),
+            ranks: BTreeMap::new(),
+            ended: None,
+        };
+        let switch_on = switch_on.to_vec();
+        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on });
+        lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
+    };
+    let first = opening(7, true);
+    assert_eq!(order(&mut lab, std::slice::from_ref(&first)), "switch on n2 by port");
+    let done = Event::SwitchedOn { order: Box::new(first.clone()), power: Some(Power::On) };
+    assert!(lab.hear(done).starts_with("send SwitchedOn"));
+    order(&mut lab, &[]);
+    assert_eq!(order(&mut lab, std::slice::from_ref(&first)), "", "a late order of what was done");
+    let second = opening(9, true);
+    assert_eq!(order(&mut lab, std::slice::from_ref(&second)), "switch on n2 by port");
+    lab.hear(Event::SwitchedOn { order: Box::new(second.clone()), power: None });
+    assert_eq!(order(&mut lab, std::slice::from_ref(&second)), "switch on n2 by port", "it was not begun");
+    // Power is given back until it is there: its order may come anew.
+    let power = opening(11, false);
+    assert_eq!(order(&mut lab, std::slice::from_ref(&power)), "switch on n2 by port");
+    order(&mut lab, &[]);
+    assert_eq!(order(&mut lab, std::slice::from_ref(&power)), "switch on n2 by port");
+}

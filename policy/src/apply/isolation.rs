@@ -1,0 +1,225 @@
+//! Nodes that are cut off, and how their way is opened again. Clauses P120 to P126 of `docs/policy.md`.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::command::{Device, Reconnect};
+use crate::event::{EventKind, Severity};
+use crate::evidence::{Class, Evidence};
+use crate::fence::{Opening, Phase, Power, SwitchedOff};
+use crate::isolation::Isolation;
+use crate::name::{CaseId, Incarnation, Millis, NodeId};
+use crate::refusal::Refusal;
+
+use super::{Step, stale};
+
+/// Wait after the n-th failure to open a way, in milliseconds, and after each later one: units wait for it, so that it is
+/// never given up.
+const OPEN_MS: [Millis; 4] = [5_000, 10_000, 20_000, 40_000];
+/// Failures that are told one by one; after them the alarm stands.
+const TOLD: u32 = 5;
+
+impl Step<'_> {
+    /// The level that runs has cut its node off: the case is over, and with it the permits that take that (P120).
+    ///
+    /// One that returned meanwhile is not cut off from anything by this: it is heard, and keeps what it has.
+    pub(super) fn isolate(&mut self, id: CaseId) -> Result<(), Refusal> {
+        let at = self.time;
+        let case = self.case(id)?;
+        let (node, incarnation, level, because) =
+            (case.node, case.incarnation.clone(), case.level, case.because.clone());
+        let after_ms = at.saturating_sub(case.opened_at);
+        let lost = self.life(node, &incarnation).is_ok() && self.node(node)?.lost_since().is_some();
+        if !lost || case.drill().is_some() {
+            let name = self.state.node_name(node);
+            self.fail_attempt(id, &format!("{name} was heard again before it was seen cut off"), false);
+            return Ok(());
+        }
+        let devices = self.state.level_name(node, level);
+        let executor = match &case.phase {
+            Phase::Running { executor, .. } => Some(self.state.node_name(*executor)),
+            _ => None,
+        };
+        let evidence = Evidence::Isolated(id);
+        self.life_mut(node, &incarnation)?.isolated =
+            Some(Isolation { case: id, devices: devices.clone(), at });
+        let kind = EventKind::NodeIsolated { case: id, devices: devices.clone(), after_ms };
+        self.record(Severity::Warning, Some(node), None, kind);
+        let voided = self.void_held(node, &incarnation, evidence);
+        self.note_isolation(node, &incarnation, (devices, executor, because), &voided);
+        if let Some(case) = self.state.cases.get_mut(&id) {
+            case.phase = Phase::Proven { class: Class::Isolated, at };
+            case.voided = voided;
+        }
+        self.power_comes_back(node, Class::Isolated, level);
+        Ok(())
+    }
+
+    /// A new life of a node is not known to the devices that it registers with.
+    pub(super) fn is_to_register(&mut self, id: NodeId) {
+        let registers =
+            |device: &Device| matches!(device.isolates, Some(Reconnect::AtBoot | Reconnect::ByNode));
+        let devices = self.state.devices_of(id).filter(|(_, device)| registers(device));
+        let devices: Vec<String> = devices.map(|(name, _)| name.into()).collect();
+        for device in devices {
+            let since = self.index;
+            let debt = self.state.switched_off.entry((device, id)).or_default();
+            // An agent that may still be under way has registered, if at all, the life before; what it says does not count.
+            *debt = SwitchedOff {
+                opening: debt.opening.take(),
+                settled_at: debt.settled_at,
+                ..SwitchedOff::since(since)
+            };
+        }
+    }
+
+    /// What is put in force has nodes register that are heard already. What a device was asked before says nothing of it as it
+    /// is now.
+    pub(super) fn are_to_register(&mut self, renewed: &BTreeSet<String>) {
+        let targets = renewed.iter().filter_map(|name| self.state.devices.get(name));
+        let nodes: BTreeSet<NodeId> = targets.flat_map(|device| device.targets.keys().copied()).collect();
+        for id in nodes {
+            let lives = self.state.nodes.get(&id).is_some_and(|node| node.life.is_some());
+            if lives {
+                self.is_to_register(id);
+            }
+        }
+    }
+
+    /// Why the devices of a node cannot change now: what they have cut, or are opening, would be forgotten (P124).
+    pub(super) fn devices_are_needed(&self, id: NodeId) -> Result<(), Refusal> {
+        let name = self.state.node_name(id);
+        if let Some(isolation) = self.state.isolation(id) {
+            let why = format!(
+                "{name} is cut off by {}, which opens its way again; its devices cannot change before {name} boots, or \
+                 your word that it is off (`convoke fence confirm {name}`)",
+                isolation.devices
+            );
+            return Err(Refusal::Impossible(why));
+        }
+        let unsettled = |debt: &SwitchedOff| debt.opening.is_some() || debt.settled_at > self.time;
+        let opening = self.state.switched_off.iter().find(|((_, node), debt)| *node == id && unsettled(debt));
+        match opening {
+            None => Ok(()),
+            Some(((device, _), _)) => Err(Refusal::Impossible(format!(
+                "the way of {name} through {device} is being opened, or may be; its devices cannot change before that is over"
+            ))),
+        }
+    }
+
+    /// An opening is committed before its agent runs: no device is relied on to cut what may be opened meanwhile (P123).
+    pub(super) fn begin_opening(
+        &mut self,
+        id: NodeId,
+        name: &str,
+        executor: NodeId,
+        executor_incarnation: &Incarnation,
+    ) -> Result<(), Refusal> {
+        let device = self.state.devices.get(name).filter(|device| device.targets.contains_key(&id));
+        let device = device.ok_or_else(|| stale("no such device fences this node"))?;
+        if device.isolates.is_none() {
+            return Err(stale("the device switches power"));
+        }
+        if let Some(why) = self.state.stays_cut(id, device, executor, self.time) {
+            return Err(Refusal::Unsafe(why));
+        }
+        self.state.may_touch_node(id)?;
+        let life = self.node(executor)?.in_session();
+        if life.is_none_or(|life| life.incarnation != *executor_incarnation) {
+            return Err(Refusal::NotInSession(executor));
+        }
+        let (index, time) = (self.index, self.time);
+        let debt = self.state.switched_off.get_mut(&(name.to_string(), id));
+        let debt = debt.ok_or_else(|| stale("nothing is to be opened there"))?;
+        if debt.opening.is_some() || debt.next_at > time {
+            return Err(stale("no opening is due"));
+        }
+        debt.since = index;
+        let executor_incarnation = executor_incarnation.clone();
+        debt.opening = Some(Opening { executor, executor_incarnation, since: time });
+        self.record(
+            Severity::Info,
+            Some(id),
+            None,
+            EventKind::OpeningBegan { device: name.into(), executor },
+        );
+        Ok(())
+    }
+
+    /// How an opening went, in its own executor's words. What did not end well may still strike (P123).
+    pub(super) fn opened(&mut self, id: NodeId, name: &str, power: &Power) -> Result<(), Refusal> {
+        let key = (name.to_string(), id);
+        match power {
+            Power::On => {
+                self.state.switched_off.remove(&key);
+                // What was seen while it was cut is over: it is looked at anew.
+                if self.state.observations.get(&key).is_some_and(|seen| seen.power != Power::On) {
+                    self.state.observations.remove(&key);
+                }
+                let kind = EventKind::WayOpened { device: name.into() };
+                self.record(Severity::Info, Some(id), None, kind);
+            }
+            Power::Off => self.opening_failed(id, name, "it said on, and then its status said off", 0),
+            Power::Unknown(error) => self.opening_failed(id, name, error, 0),
+        }
+        Ok(())
+    }
+
+    /// Nobody will say how it ended (F24).
+    pub(super) fn abandon_opening(&mut self, id: NodeId, name: &str, since: u64) -> Result<(), Refusal> {
+        let debt = self.state.switched_off.get(&(name.to_string(), id));
+        let opening = debt.and_then(|debt| debt.opening.as_ref());
+        let opening = opening.ok_or_else(|| stale("nothing is being opened there"))?;
+        if debt.is_none_or(|debt| debt.since != since) {
+            return Err(stale("a later opening is under way"));
+        }
+        let device = self.state.devices.get(name).ok_or_else(|| stale("no such device"))?;
+        // Its executor may have been let run it at the very last moment.
+        let late = device.timeout_ms.saturating_mul(2);
+        let due = self.state.opening_ends(device, opening);
+        if due.is_none_or(|at| at > self.time) {
+            return Err(Refusal::Unsafe("its agent may still run".to_string()));
+        }
+        let executor = self.state.node_name(opening.executor);
+        self.opening_failed(id, name, &format!("{executor} ran the agent and never said how it ended"), late);
+        Ok(())
+    }
+
+    fn opening_failed(&mut self, id: NodeId, name: &str, why: &str, late: Millis) {
+        let quarantine = self.state.settings.quarantine_ms.saturating_add(late);
+        let settled_at = self.time.saturating_add(quarantine);
+        let Some(debt) = self.state.switched_off.get_mut(&(name.to_string(), id)) else { return };
+        let wait = OPEN_MS.get(debt.failures as usize).or(OPEN_MS.last()).copied().unwrap_or_default();
+        debt.failures = debt.failures.saturating_add(1);
+        debt.opening = None;
+        debt.next_at = self.time.saturating_add(wait);
+        debt.settled_at = debt.settled_at.max(settled_at);
+        if debt.failures <= TOLD {
+            let kind = EventKind::NotSwitchedOn { device: name.into(), why: why.into(), again: true };
+            self.record(Severity::Warning, Some(id), None, kind);
+        }
+    }
+
+    /// Whether an attempt through a level proves anything, and nothing opens meanwhile what it cuts.
+    pub(super) fn may_isolate(
+        &self,
+        node: NodeId,
+        incarnation: &Incarnation,
+        level: u32,
+    ) -> Result<(), Refusal> {
+        if !self.state.level_isolates(node, level) {
+            return Ok(());
+        }
+        if !self.state.isolation_ends(node, incarnation) {
+            return Err(stale("to cut it off would end nothing"));
+        }
+        match self.state.may_open(node, level, self.time) {
+            None => Ok(()),
+            Some(device) => {
+                Err(Refusal::Unsafe(format!("{device} may be opening the node's way at this moment")))
+            }
+        }
+    }
+}
