@@ -1,5 +1,5 @@
 # What people and CI type. Everything that a machine needs is installed by the targets themselves.
-.PHONY: help setup build deb demo demo-shell demo-clean test check scenarios bench soak mutants clean
+.PHONY: help setup build deb demo demo-shell demo-clean test check lints documentation units simulated scenarios bench soak mutants clean
 
 CARGO ?= cargo
 DEB = target/debian/convoke.deb
@@ -39,15 +39,23 @@ demo-shell:
 demo-clean:
 	@target/release/demo clean
 
-check:
+check: lints documentation units simulated
+
+lints:
 	@echo '== format'
 	@$(CARGO) fmt --all --check
 	@echo '== lints'
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+documentation:
 	@echo '== documentation'
 	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+
+units:
 	@echo '== units, scripts and random histories'
 	@$(CARGO) test --quiet
+
+simulated:
 	@echo '== simulated clusters'
 	@$(CARGO) test --release --quiet -p sim
 
