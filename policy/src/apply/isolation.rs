@@ -38,10 +38,8 @@ impl Step<'_> {
             return Ok(());
         }
         let devices = self.state.level_name(node, level);
-        let executor = match &case.phase {
-            Phase::Running { executor, .. } => Some(self.state.node_name(*executor)),
-            _ => None,
-        };
+        let running = if let Phase::Running { executor, .. } = &case.phase { Some(*executor) } else { None };
+        let executor = running.map(|executor| self.state.node_name(executor));
         let evidence = Evidence::Isolated(id);
         self.life_mut(node, &incarnation)?.isolated =
             Some(Isolation { case: id, devices: devices.clone(), at });
