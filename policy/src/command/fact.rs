@@ -278,7 +278,7 @@ pub enum Fact {
         node: NodeId,
         /// Through which device.
         device: String,
-        /// After which attempt ([`SwitchedOff::since`](crate::SwitchedOff::since)).
+        /// After which attempt (`SwitchedOff::since`).
         since: u64,
         /// What its status said afterwards.
         power: Power,

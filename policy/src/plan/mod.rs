@@ -77,7 +77,7 @@ pub struct SwitchOn {
     pub node: NodeId,
     /// Who runs the agent.
     pub executor: NodeId,
-    /// After which attempt ([`SwitchedOff::since`](crate::SwitchedOff::since)).
+    /// After which attempt (`SwitchedOff::since`).
     pub since: u64,
     /// How often it failed before: each try is another one.
     pub failures: u32,
