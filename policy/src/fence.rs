@@ -143,9 +143,9 @@ pub struct SwitchedOff {
     /// nothing may rest on that device meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opening: Option<Opening>,
-    /// Until when one whose end is not known may still open it.
+    /// A new life is to be registered as well, once that agent has ended: it was let run for the one before.
     #[serde(default)]
-    pub settled_at: Millis,
+    pub again: bool,
 }
 
 impl SwitchedOff {

@@ -64,8 +64,9 @@ impl State {
     pub(crate) fn may_open(&self, node: NodeId, level: u32, now: Millis) -> Option<&str> {
         let mut devices = self.level(node, level).map(|(name, _)| name);
         devices.find(|name| {
-            let debt = self.switched_off.get(&((*name).to_string(), node));
-            debt.is_some_and(|debt| debt.opening.is_some() || debt.settled_at > now)
+            let key = ((*name).to_string(), node);
+            let opening = self.switched_off.get(&key).is_some_and(|debt| debt.opening.is_some());
+            opening || self.late_openings.get(&key).is_some_and(|until| *until > now)
         })
     }
 
@@ -114,6 +115,21 @@ impl State {
         }
     }
 
+    /// Whether a life is known that must not reach what its node shares: it was cut off, or spoke after it was proven gone.
+    pub(crate) fn life_stays_cut(&self, id: NodeId) -> Option<String> {
+        let node = self.nodes.get(&id)?;
+        let name = &node.name;
+        if self.isolation(id).is_some() {
+            return Some(format!("{name} is cut off, and nobody has proven that this life of it is over"));
+        }
+        let spoke = node.life.as_ref().is_some_and(|life| life.contradicted.is_some() && life.gone.is_none());
+        spoke.then(|| {
+            format!(
+                "{name} spoke after it was proven gone, and nobody has proven since that this life is over"
+            )
+        })
+    }
+
     /// Why a node's way may not be opened again through a device, by that executor (P123).
     pub(crate) fn stays_cut(
         &self,
@@ -125,8 +141,8 @@ impl State {
         let node = self.nodes.get(&id)?;
         let name = &node.name;
         let reconnect = device.isolates?;
-        if self.isolation(id).is_some() {
-            return Some(format!("{name} is cut off, and nobody has proven that this life of it is over"));
+        if let Some(why) = self.life_stays_cut(id) {
+            return Some(why);
         }
         if self.open_case(id).is_some() {
             return Some(format!("{name} is being fenced"));
@@ -153,17 +169,20 @@ impl State {
         None
     }
 
-    /// When an opening whose end nobody told counts as over: long past the deadlines of its calls, and when its executor is
-    /// heard, or the life that ran it is over. One that is paused may run its agent at any later moment (F24).
+    /// Whether the agent of an opening has died with the life that ran it.
+    pub(crate) fn opener_is_over(&self, opening: &Opening) -> bool {
+        let life = self.nodes.get(&opening.executor).and_then(|node| node.life.as_ref());
+        life.is_none_or(|life| life.incarnation != opening.executor_incarnation || life.gone.is_some())
+    }
+
+    /// When an opening whose end nobody told counts as over: when the life that ran it is, or long past the deadlines of its
+    /// calls, when its executor is heard. One that is paused may run its agent at any later moment (F24).
     pub(crate) fn opening_ends(&self, device: &Device, opening: &Opening) -> Option<Millis> {
-        let node = self.nodes.get(&opening.executor);
-        let life = node.and_then(|node| node.life.as_ref());
-        let silent = life.is_some_and(|life| {
-            life.incarnation == opening.executor_incarnation
-                && life.gone.is_none()
-                && node.and_then(Node::in_session).is_none()
-        });
+        if self.opener_is_over(opening) {
+            return Some(opening.since);
+        }
+        self.nodes.get(&opening.executor).and_then(Node::in_session)?;
         let calls = device.timeout_ms.saturating_mul(2).saturating_add(self.settings.quarantine_ms);
-        (!silent).then(|| opening.since.saturating_add(calls))
+        Some(opening.since.saturating_add(calls))
     }
 }

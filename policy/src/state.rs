@@ -138,6 +138,10 @@ pub struct State {
     /// What is to have its power back after a fence, by device and node.
     #[serde(default, with = "pairs")]
     pub switched_off: BTreeMap<(String, NodeId), SwitchedOff>,
+    /// Until when an agent of which nobody knows how it ended may still open a node's way, by device and node. Kept apart from
+    /// what is to be opened: a later opening that ends well takes nothing back of an earlier one.
+    #[serde(default)]
+    pub late_openings: BTreeMap<(String, NodeId), Millis>,
     /// Fence cases, closed ones of the present incarnations among them.
     pub cases: BTreeMap<CaseId, FenceCase>,
     /// The last drill of each level of each node.
@@ -191,6 +195,7 @@ impl Default for State {
             configured: 0,
             observations: BTreeMap::new(),
             switched_off: BTreeMap::new(),
+            late_openings: BTreeMap::new(),
             cases: BTreeMap::new(),
             drills: BTreeMap::new(),
             tokens: BTreeMap::new(),

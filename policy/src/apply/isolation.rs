@@ -64,12 +64,12 @@ impl Step<'_> {
         for device in devices {
             let since = self.index;
             let debt = self.state.switched_off.entry((device, id)).or_default();
-            // An agent that may still be under way has registered, if at all, the life before; what it says does not count.
-            *debt = SwitchedOff {
-                opening: debt.opening.take(),
-                settled_at: debt.settled_at,
-                ..SwitchedOff::since(since)
-            };
+            // An agent that is under way has registered, if at all, the life before: its end is awaited, and then comes another.
+            if debt.opening.is_some() {
+                debt.again = true;
+            } else {
+                *debt = SwitchedOff::since(since);
+            }
         }
     }
 
@@ -97,13 +97,42 @@ impl Step<'_> {
             );
             return Err(Refusal::Impossible(why));
         }
-        let unsettled = |debt: &SwitchedOff| debt.opening.is_some() || debt.settled_at > self.time;
-        let opening = self.state.switched_off.iter().find(|((_, node), debt)| *node == id && unsettled(debt));
-        match opening {
+        match self.way_being_opened(id) {
             None => Ok(()),
-            Some(((device, _), _)) => Err(Refusal::Impossible(format!(
-                "the way of {name} through {device} is being opened, or may be; its devices cannot change before that is over"
+            Some((device, executor)) => Err(Refusal::Impossible(format!(
+                "{executor} is letting {name} in through {device}, and the devices of {name} cannot change meanwhile: try again in a \
+                 moment; what ends that is the word of {executor}, its boot, or `convoke fence confirm {executor}`"
             ))),
+        }
+    }
+
+    /// Through which device a node's way is being opened at this moment, and by whom.
+    pub(super) fn way_being_opened(&self, id: NodeId) -> Option<(String, String)> {
+        self.state.switched_off.iter().filter(|((_, node), _)| *node == id).find_map(|((device, _), debt)| {
+            let opening = debt.opening.as_ref()?;
+            Some((device.clone(), self.state.node_name(opening.executor)))
+        })
+    }
+
+    /// A plug may have become another node's, or another device's: what may still be opened through it may be anybody's way now.
+    pub(super) fn late_openings_may_be_elsewhere(&mut self) {
+        let now = self.time;
+        self.state.late_openings.retain(|_, until| *until > now);
+        let Some(latest) = self.state.late_openings.values().copied().max() else { return };
+        for (name, device) in self.state.devices.iter().filter(|(_, device)| device.isolates.is_some()) {
+            for id in device.targets.keys() {
+                self.state.late_openings.insert((name.clone(), *id), latest);
+            }
+        }
+    }
+
+    /// What is shut and will be opened by nobody is told.
+    pub(super) fn left_shut(&mut self, id: NodeId, name: &str, why: &str) {
+        let cuts =
+            self.state.devices.get(name).is_some_and(|device| device.isolates == Some(Reconnect::AfterCut));
+        if cuts {
+            let kind = EventKind::NotSwitchedOn { device: name.into(), why: why.into(), again: false };
+            self.record(Severity::Warning, Some(id), None, kind);
         }
     }
 
@@ -151,7 +180,7 @@ impl Step<'_> {
         let key = (name.to_string(), id);
         match power {
             Power::On => {
-                self.state.switched_off.remove(&key);
+                self.opening_ended(&key, None);
                 // What was seen while it was cut is over: it is looked at anew.
                 if self.state.observations.get(&key).is_some_and(|seen| seen.power != Power::On) {
                     self.state.observations.remove(&key);
@@ -174,8 +203,9 @@ impl Step<'_> {
             return Err(stale("a later opening is under way"));
         }
         let device = self.state.devices.get(name).ok_or_else(|| stale("no such device"))?;
-        // Its executor may have been let run it at the very last moment.
-        let late = device.timeout_ms.saturating_mul(2);
+        // Its executor may have been let run it at the very last moment, if it lives.
+        let over = self.state.opener_is_over(opening);
+        let late = if over { 0 } else { device.timeout_ms.saturating_mul(2) };
         let due = self.state.opening_ends(device, opening);
         if due.is_none_or(|at| at > self.time) {
             return Err(Refusal::Unsafe("its agent may still run".to_string()));
@@ -187,16 +217,35 @@ impl Step<'_> {
 
     fn opening_failed(&mut self, id: NodeId, name: &str, why: &str, late: Millis) {
         let quarantine = self.state.settings.quarantine_ms.saturating_add(late);
-        let settled_at = self.time.saturating_add(quarantine);
-        let Some(debt) = self.state.switched_off.get_mut(&(name.to_string(), id)) else { return };
-        let wait = OPEN_MS.get(debt.failures as usize).or(OPEN_MS.last()).copied().unwrap_or_default();
-        debt.failures = debt.failures.saturating_add(1);
-        debt.opening = None;
-        debt.next_at = self.time.saturating_add(wait);
-        debt.settled_at = debt.settled_at.max(settled_at);
-        if debt.failures <= TOLD {
+        let (now, until) = (self.time, self.time.saturating_add(quarantine));
+        let key = (name.to_string(), id);
+        self.state.late_openings.retain(|_, until| *until > now);
+        let late = self.state.late_openings.entry(key.clone()).or_default();
+        *late = (*late).max(until);
+        let Some(debt) = self.state.switched_off.get(&key) else { return };
+        let failures = debt.failures.saturating_add(1);
+        self.opening_ended(&key, Some(failures));
+        if failures <= TOLD {
             let kind = EventKind::NotSwitchedOn { device: name.into(), why: why.into(), again: true };
             self.record(Severity::Warning, Some(id), None, kind);
+        }
+    }
+
+    /// An opening is over, and is to be tried again after so many failures, or for another life.
+    fn opening_ended(&mut self, key: &(String, NodeId), failures: Option<u32>) {
+        let (now, since) = (self.time, self.index);
+        let Some(debt) = self.state.switched_off.get_mut(key) else { return };
+        match failures {
+            // For another life nothing has failed yet.
+            _ if debt.again => *debt = SwitchedOff::since(since),
+            None => drop(self.state.switched_off.remove(key)),
+            Some(failures) => {
+                let wait =
+                    OPEN_MS.get(debt.failures as usize).or(OPEN_MS.last()).copied().unwrap_or_default();
+                debt.failures = failures;
+                debt.opening = None;
+                debt.next_at = now.saturating_add(wait);
+            }
         }
     }
 

@@ -83,7 +83,7 @@ impl Step<'_> {
             let debt = self.state.switched_off.entry((device, node)).or_default();
             // P123: an agent that may be opening a way is not forgotten.
             if debt.opening.is_none() {
-                *debt = SwitchedOff { settled_at: debt.settled_at, ..SwitchedOff::since(self.index) };
+                *debt = SwitchedOff::since(self.index);
             }
         }
     }

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::command::{AfterFence, Device, Settings, Wish};
 use crate::event::{EventKind, Severity};
@@ -129,6 +130,13 @@ impl Step<'_> {
             );
             return Err(Refusal::Impossible(why));
         }
+        if let Some((device, executor)) = self.way_being_opened(id) {
+            let why = format!(
+                "{executor} is letting {name} in through {device}; try again in a moment, or, if {executor} is gone, after \
+                 `convoke fence confirm {executor}`"
+            );
+            return Err(Refusal::Impossible(why));
+        }
         if let Some((unit, member)) = self.state.live_last(id) {
             let remedy = match (member.ended, node.in_session()) {
                 (None, None) => format!("see that its power is off, then `convoke fence confirm {name}`"),
@@ -154,12 +162,20 @@ impl Step<'_> {
             );
             return Err(Refusal::Impossible(why));
         }
+        let owed =
+            self.state.switched_off.keys().filter(|(_, node)| *node == id).map(|(device, _)| device.clone());
+        let left = format!("{name} was taken out of the cluster, and its way stays shut");
+        for device in owed.collect::<Vec<_>>() {
+            self.left_shut(id, &device, &left);
+        }
         self.state.nodes.remove(&id);
         self.state.cases.retain(|_, case| case.node != id);
         self.state.drills.remove(&id);
         self.state.alarms.retain(|kind, _| kind.node() != Some(id));
         self.state.observations.retain(|(_, node), _| *node != id);
         self.state.switched_off.retain(|(_, node), _| *node != id);
+        // Its plug may be given to another.
+        self.late_openings_may_be_elsewhere();
         for device in self.state.devices.values_mut() {
             device.targets.remove(&id);
         }
@@ -367,14 +383,23 @@ impl Step<'_> {
             !renewed.contains(name)
                 && devices.get(name).is_some_and(|device| device.targets.contains_key(node))
         });
-        self.state.switched_off.retain(|(name, node), _| {
+        let kept = |name: &String, node: &NodeId| {
             devices.get(name).is_some_and(|device| device.targets.contains_key(node))
-        });
+        };
+        let dropped = self.state.switched_off.keys().filter(|(name, node)| !kept(name, node)).cloned();
+        for (device, id) in dropped.collect::<Vec<_>>() {
+            self.left_shut(id, &device, "it was taken out of the settings, and what it has shut stays shut");
+        }
+        self.state.switched_off.retain(|(name, node), _| kept(name, node));
         self.state.alarms.retain(|kind, _| !matches!(kind, crate::state::AlarmKind::WrongPlug(_, _)));
         let stay_off = self.state.settings.after_fence == AfterFence::On;
         self.state.settings = settings.clone();
+        let same = self.state.devices == *devices;
         self.state.devices.clone_from(devices);
         self.state.configured = self.index;
+        if !same {
+            self.late_openings_may_be_elsewhere();
+        }
         self.are_to_register(&renewed);
         if stay_off && settings.after_fence == AfterFence::Off {
             self.nodes_stay_off();

@@ -53,11 +53,12 @@ pub enum Reconnect {
 impl Device {
     /// Whether both ask the same plugs in the same way, and differ at most in when and how often.
     pub(crate) fn asks_as(&self, other: &Self) -> bool {
-        let Self { agent, options, secrets, targets, .. } = self;
+        let Self { agent, options, secrets, targets, isolates, .. } = self;
         *agent == other.agent
             && *options == other.options
             && *secrets == other.secrets
             && *targets == other.targets
+            && *isolates == other.isolates
     }
 }
 

@@ -90,7 +90,10 @@ impl Planner<'_> {
         let cut = permit.zip(self.state.units.get(unit)).is_some_and(|(permit, unit)| {
             self.state.takes_isolation(unit, permit) && self.state.isolation(id).is_none()
         });
-        let ends = |level: &u32| cut || !self.state.level_isolates(id, *level);
+        let ends = |level: &u32| {
+            !self.state.level_isolates(id, *level)
+                || (cut && self.state.may_open(id, *level, self.now).is_none())
+        };
         let from = |first: u32| {
             let mut levels = self.state.levels(id).into_iter().filter(|level| *level >= first && ends(level));
             levels.any(|level| self.state.level_counts(id, level, &life.incarnation))
@@ -122,8 +125,8 @@ impl Planner<'_> {
             return;
         }
         // One that may still be opened can be cut later.
-        let node = self.state.switched_off.iter().filter(|((_, node), _)| *node == case.node);
-        let settled = node.map(|(_, debt)| debt.settled_at).filter(|at| *at > self.now).min();
+        let late = self.state.late_openings.iter().filter(|((_, node), _)| *node == case.node);
+        let settled = late.map(|(_, until)| *until).filter(|at| *at > self.now).min();
         settled.into_iter().for_each(|at| self.wake(at));
         let Some(level) = self.state.next_level(case, self.now) else { return };
         let Some(due) = self.state.attempt_due(case, level) else { return };
@@ -185,9 +188,14 @@ impl Planner<'_> {
             }
             for target in device.targets.keys() {
                 let Some(life) = self.state.nodes.get(target).and_then(Node::in_session) else { continue };
-                // It is about to be let in: that it is not yet says nothing. One that fails is looked at, and told of.
+                // It is about to be let in: that it is not yet says nothing. One that fails, or that nobody tells of, is looked at.
                 let debt = self.state.switched_off.get(&(name.clone(), *target));
-                if device.isolates.is_some() && debt.is_some_and(|debt| debt.failures == 0) {
+                let soon = debt.is_some_and(|debt| {
+                    let silent = |id: &NodeId| self.state.nodes.get(id).and_then(Node::in_session).is_none();
+                    debt.failures == 0
+                        && debt.opening.as_ref().is_none_or(|opening| !silent(&opening.executor))
+                });
+                if device.isolates.is_some() && soon {
                     continue;
                 }
                 let seen = self.state.observations.get(&(name.clone(), *target));
@@ -221,6 +229,13 @@ impl Planner<'_> {
                 Some(at) => self.wake(at),
                 None => {}
             }
+            // Nobody else's life, and nothing that was found out since, is what it was decided for.
+            let executor = self.state.nodes.get(&opening.executor).and_then(Node::in_session);
+            if executor.is_none_or(|life| life.incarnation != opening.executor_incarnation)
+                || self.state.life_stays_cut(node).is_some()
+            {
+                return;
+            }
             self.plan.switch_on.push(SwitchOn {
                 device: name.clone(),
                 node,
@@ -240,6 +255,7 @@ impl Planner<'_> {
         if self.state.is_busy(name, device)
             || self.is_used(name)
             || self.state.node_maintenance(node).is_some()
+            || self.wanted_off.contains_key(&node)
         {
             return;
         }

@@ -47,6 +47,7 @@ struct Stance {
     id: NodeId,
     accepts: Result<(), Refusal>,
     awaits_observation: bool,
+    not_connected: bool,
 }
 
 impl KeptPlan {
@@ -134,7 +135,7 @@ impl KeptPlan {
         let meet = planner.entangled;
         let restless = planner.unrest.iter().filter_map(|name| ground.sequence.island(name)).collect();
         ground.restless = restless;
-        ground.stances = hosts.iter().map(Stance::of).collect();
+        ground.stances = hosts.iter().map(|host| Stance::of(state, host)).collect();
         self.ground = (!meet).then_some(ground);
         true
     }
@@ -165,7 +166,7 @@ impl Ground {
             };
         }
         for (stance, host) in self.stances.iter().zip(hosts) {
-            if !touched.nodes.contains(&host.id) && *stance == Stance::of(host) {
+            if !touched.nodes.contains(&host.id) && *stance == Stance::of(state, host) {
                 continue;
             }
             let strays = host.node.life.iter().flat_map(|life| &life.strays);
@@ -177,8 +178,9 @@ impl Ground {
 }
 
 impl Stance {
-    fn of(host: &Host<'_>) -> Self {
+    fn of(state: &State, host: &Host<'_>) -> Self {
         let (id, accepts) = (host.id, host.accepts.clone());
-        Self { id, accepts, awaits_observation: host.awaits_observation }
+        let not_connected = state.not_connected(id).is_some();
+        Self { id, accepts, awaits_observation: host.awaits_observation, not_connected }
     }
 }

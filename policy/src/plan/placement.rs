@@ -270,6 +270,9 @@ impl<'a> Planner<'a> {
         if *awaits_observation {
             return Some(alloc::format!("the fence device of {} was not looked at yet", node.name));
         }
+        if let Err(why) = self.state.fencing_ground(id, definition) {
+            return Some(why);
+        }
         let strangers: Vec<&UnitName> = self.state.strangers(name).collect();
         if let Some(why) = self.crowd(&strangers, id, node).or_else(|| self.room.lack(id, node, definition)) {
             return Some(why);

@@ -313,9 +313,10 @@ pub(crate) fn age(state: &mut State, ms: u64) {
     let ways = state.devices.values().any(|device| device.isolates.is_some());
     for debt in state.switched_off.values_mut().filter(|_| ways) {
         back(&mut debt.next_at);
-        back(&mut debt.settled_at);
         debt.opening.iter_mut().for_each(|opening| back(&mut opening.since));
     }
+    state.late_openings.values_mut().for_each(back);
+    state.late_openings.retain(|_, until| *until > NOW);
     for case in state.cases.values_mut() {
         match &mut case.phase {
             FencePhase::Running { since, .. } => back(since),
