@@ -16,6 +16,22 @@ const OTHER: &str = "99999999-eae4-11f1-9c2b-9eccf376dae0";
 const NONE: &str = "00000000-0000-0000-0000-000000000000";
 const MADE: &str = "rabbit@n1/1795840162490440394/-576460752303423279/1";
 
+// How a server ends that does not come up, after the line that says why.
+const NO_INNODB: &str = "[ERROR] InnoDB: Plugin initialization aborted with error Generic error\n\
+    [ERROR] Plugin 'InnoDB' registration as a STORAGE ENGINE failed.\n\
+    [ERROR] Unknown/unsupported storage engine: InnoDB\n[ERROR] Aborting";
+const NO_ARIA: &str = "[ERROR] Plugin 'Aria' registration as a STORAGE ENGINE failed.\n\
+    [ERROR] Failed to initialize plugins.\n[ERROR] Aborting";
+// Why, as real servers said it: of a log and of an Aria log of which half came; of data that another server has; and of a full
+// disk, of a file of somebody else, and of a setting.
+const HALF_A_LOG: &str = "InnoDB: Missing FILE_CHECKPOINT(22704208) at 22704208";
+const HALF_OF_ARIA: &str = "mariadbd: Aria engine: log data error";
+const LOCKED: &str = "InnoDB: Unable to lock ./ibdata1 error: 11";
+const FULL: &str = "InnoDB: preallocating 12582912 bytes for file ./ibtmp1 failed with error 28";
+const SHUT: &str = "InnoDB: Operating system error number 13 in a file operation.";
+const SET: &str =
+    "InnoDB: Data file './ibdata1' uses page size 16384, but the innodb_page_size start-up parameter is 8192";
+
 /// The environment of a start.
 type Start = &'static [(&'static str, &'static str)];
 
@@ -151,8 +167,11 @@ fn galera_says_of_every_directory_what_its_data_is_worth() {
     fs::create_dir(copied.path("data/.sst")).expect("made");
     let gone = with(Some(grastate(UUID, 60, 1)), &none);
     fs::remove_file(gone.path("data/ibdata1")).expect("removed");
-    let locked = with(running(), &none);
-    locked.recovers(Err("InnoDB: Unable to lock ./ibdata1 error: 11"));
+    let broken = |state: Option<String>, why: &str, end: &str| {
+        let machine = member(state.as_deref());
+        machine.recovers(Err(&format!("{why}\n{end}")));
+        machine
+    };
     let mute = with(running(), &none);
     mute.put("answers/mariadbd", "[Note] skipping position recovery\n");
     let fresh = Machine::new();
@@ -197,7 +216,27 @@ fn galera_says_of_every_directory_what_its_data_is_worth() {
         ("wiped", fresh, is("empty"), false),
         ("no directory", Machine::new(), Err("there is no directory"), false),
         ("files of somebody else", strange, Err("no ibdata1"), false),
-        ("recovery fails", locked, Err("Unable to lock ./ibdata1"), true),
+        ("its copy was ended by force", broken(None, HALF_A_LOG, NO_INNODB), is("unusable"), true),
+        ("the same, of Aria", broken(None, HALF_OF_ARIA, NO_ARIA), is("unusable"), true),
+        (
+            "asked for all data, half came",
+            broken(Some(String::new()), HALF_A_LOG, NO_INNODB),
+            is("unusable"),
+            true,
+        ),
+        ("broken, with a history", broken(running(), HALF_A_LOG, NO_INNODB), Err(HALF_A_LOG), true),
+        ("Aria broken, with a history", broken(running(), HALF_OF_ARIA, NO_ARIA), Err(HALF_OF_ARIA), true),
+        ("another server has it", broken(running(), LOCKED, NO_INNODB), Err(LOCKED), true),
+        ("another server has it, and no word", broken(None, LOCKED, NO_INNODB), Err(LOCKED), true),
+        ("no room, and no word", broken(None, FULL, NO_INNODB), Err(FULL), true),
+        ("not its own, and no word", broken(None, SHUT, NO_INNODB), Err(SHUT), true),
+        ("a bad setting, and no word", broken(None, SET, NO_INNODB), Err(SET), true),
+        (
+            "something else, and no word",
+            broken(None, "unknown variable", "[ERROR] Aborting"),
+            Err("unknown variable"),
+            true,
+        ),
         ("Galera is not configured", mute, Err("wsrep_on"), true),
         ("no number", with(Some(format!("uuid: {UUID}\nseqno: many\n")), &none), Err("seqno in"), false),
     ];
@@ -449,6 +488,59 @@ fn galera_is_prepared_for_the_start_that_was_given_and_for_no_other() {
         assert_eq!(left, safe.map(|safe| grastate(UUID, 7, safe)), "{environment:?}");
         assert_eq!(machine.path("data/gvwstate.dat").exists(), !starts, "{environment:?}");
     }
+}
+
+#[test]
+fn galera_removes_what_no_server_starts_on_by_the_word_for_a_resync_and_nothing_else() {
+    const ALL: [&str; 5] = [".hidden", "grastate.dat", "ibdata1", "lost+found", "mysql"];
+    // Without `grastate.dat`, and with nothing.
+    let (anew, nothing) = ([ALL[0], ALL[2], ALL[3], ALL[4]], ["lost+found"]);
+    let removed = |why: &str| {
+        format!("is removed, to be copied anew, for the server does not start on it: [ERROR] {why}")
+    };
+    let kept = |why: &str| format!("its data is left as it is: [ERROR] {why}");
+    let rows: [(&str, Option<(&str, &str)>, &[&str], String); 9] = [
+        ("resync", None, &anew, String::new()),
+        ("resync", Some((HALF_A_LOG, NO_INNODB)), &nothing, removed(HALF_A_LOG)),
+        ("resync", Some((HALF_OF_ARIA, NO_ARIA)), &nothing, removed(HALF_OF_ARIA)),
+        ("resync", Some((LOCKED, NO_INNODB)), &ALL, "another server has the data open".into()),
+        ("resync", Some((FULL, NO_INNODB)), &ALL, kept(FULL)),
+        ("resync", Some((SHUT, NO_INNODB)), &ALL, kept(SHUT)),
+        ("resync", Some((SET, NO_INNODB)), &ALL, kept(SET)),
+        ("resync", Some(("unknown variable", "[ERROR] Aborting")), &ALL, kept("unknown variable")),
+        // Nobody has given that word.
+        ("join", Some((HALF_A_LOG, NO_INNODB)), &ALL, String::new()),
+    ];
+    for (start, fails, left, says) in rows {
+        let machine = member(Some(&grastate(UUID, 7, 0)));
+        machine.put("data/.hidden", "x");
+        fs::create_dir(machine.path("data/lost+found")).expect("made");
+        // The directory by a name of its own, and another beside it.
+        std::os::unix::fs::symlink(machine.path("data"), machine.path("link")).expect("a link");
+        machine.put("beside", "x");
+        if let Some((why, end)) = fails {
+            machine.recovers(Err(&format!("{why}\n{end}")));
+        }
+        let link = machine.path("link").display().to_string();
+        let out = machine.run("galera-prepare", &[&link], &[("CONVOKE_START", start)]);
+        let (said, row) = (text(&out.stderr), format!("{start} {fails:?}"));
+        assert!(said.contains(&says) && said.is_empty() == says.is_empty(), "{row}: {said}");
+        assert!(said.lines().count() <= 1, "{row}: {said}");
+        assert_eq!(out.status.success(), start == "join" || left != ALL, "{row}: {said}");
+        let entries = fs::read_dir(machine.path("data")).expect("the directory");
+        let mut found: Vec<_> =
+            entries.map(|entry| entry.expect("read").file_name().into_string().expect("a name")).collect();
+        found.sort_unstable();
+        assert_eq!(found, left, "{row}");
+        assert!(machine.path("link").exists() && machine.path("beside").exists(), "{row}");
+        assert_eq!(machine.calls().contains("mariadbd "), start == "resync", "{row}");
+    }
+    // A member that was wiped has nothing to open.
+    let machine = Machine::new();
+    fs::create_dir_all(machine.path("data/lost+found")).expect("made");
+    let data = machine.path("data").display().to_string();
+    assert!(machine.run("galera-prepare", &[&data], &[("CONVOKE_START", "resync")]).status.success());
+    assert_eq!(machine.calls(), "");
 }
 
 #[test]

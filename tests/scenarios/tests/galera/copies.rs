@@ -11,6 +11,26 @@ use super::{ALL, GALERA, UP, all_synced, ledger, sql, up, whole, written};
 const BALLAST: &str = "CREATE TABLE IF NOT EXISTS ledger.ballast (id INT AUTO_INCREMENT PRIMARY KEY, b LONGBLOB); \
      INSERT INTO ledger.ballast (b) SELECT RANDOM_BYTES(1024) FROM ledger.seq_1_to_1000";
 
+/// Makes a copy for n3 slow. However a part ends, the next has the whole link and the recipe's own bounds; what n3 has of its data
+/// is left as it is.
+struct Slowed<'c>(&'c Cluster);
+
+impl Slowed<'_> {
+    fn to(c: &Cluster, kbit: u32) -> Result<Slowed<'_>> {
+        let slowed = Slowed(c);
+        c.node(3).slow_link(Some(kbit))?;
+        Ok(slowed)
+    }
+}
+
+impl Drop for Slowed<'_> {
+    fn drop(&mut self) {
+        // A node that is down by now has lost the limit with its power, and keeps the bound.
+        let _ = self.0.node(3).slow_link(None);
+        let _ = self.0.run(3, &format!("rm -f {BOUNDED} && systemctl daemon-reload"));
+    }
+}
+
 pub(crate) fn half_copied(c: &Cluster) -> Result<()> {
     up(c)?;
     written(c, 20)?;
@@ -19,7 +39,7 @@ pub(crate) fn half_copied(c: &Cluster) -> Result<()> {
     }
     c.ok(3, &format!("systemctl stop {}", GALERA.unit))?;
     c.ok(3, "find /var/lib/mysql -mindepth 1 -delete")?;
-    c.node(3).slow_link(Some(50_000))?;
+    let _slowed = Slowed::to(c, 50_000)?;
     GALERA.start(c)?;
     c.wait_for("n3 copies", UP, || {
         Ok((c.run(3, "test -e /var/lib/mysql/sst_in_progress -a -e /var/lib/mysql/ibdata1")?.code == 0)
@@ -88,7 +108,7 @@ pub(crate) fn long_copy(c: &Cluster) -> Result<()> {
     let kbit = u32::try_from((bytes - cache) * 8 / 1000 / COPY.as_secs())?;
     c.ok(3, &format!("systemctl stop {}", GALERA.unit))?;
     c.ok(3, "find /var/lib/mysql -mindepth 1 -delete")?;
-    c.node(3).slow_link(Some(kbit))?;
+    let slowed = Slowed::to(c, kbit)?;
     say(&format!("    {} MB at {kbit} kbit/s", (bytes - cache) / 1_000_000));
 
     // With such a bound the start is ended in its midst; and the server then hears no SIGTERM.
@@ -112,6 +132,6 @@ pub(crate) fn long_copy(c: &Cluster) -> Result<()> {
     let took = begun.elapsed();
     say(&format!("    the copy took {took:.0?}"));
     ensure!(took > BOUND * 2, "a copy of {took:?} shows nothing");
-    c.node(3).slow_link(None)?;
+    drop(slowed);
     whole(c)
 }
