@@ -112,7 +112,8 @@ impl State {
 
     /// Whether a level counts and would end something now: one that only cuts the node off may not, and proves nothing
     /// while something may open what it cuts.
-    pub(crate) fn level_helps(&self, node: NodeId, level: u32, life: &Incarnation, now: Millis) -> bool {
+    #[must_use]
+    pub fn level_helps(&self, node: NodeId, level: u32, life: &Incarnation, now: Millis) -> bool {
         self.level_counts(node, level, life)
             && (!self.level_isolates(node, level)
                 || (self.isolation_ends(node, life) && self.may_open(node, level, now).is_none()))
