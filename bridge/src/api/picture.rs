@@ -22,6 +22,7 @@ pub use events::sentence;
 pub use forecast::{BY, forecast};
 pub use reasons::remedy;
 mod units;
+mod ways;
 
 use policy::{Millis, NodeId, Plan, Refusal, State, UnitName};
 

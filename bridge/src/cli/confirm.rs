@@ -5,23 +5,47 @@ use std::io::{BufRead, IsTerminal};
 use super::bus::Bus;
 use super::exit::{Code, Failure};
 use super::out::{self, Style};
-use crate::api::model::{NodeLine, Overview};
+use crate::api::model::{FenceLine, NodeLine, Overview};
 
 pub(super) async fn confirm(bus: &Bus, name: &str, verified: bool) -> Result<(), Failure> {
     let picture = bus.confirmed().await?;
     let node = find(&picture, name)?;
     let incarnation = vouchable(node)?;
+    let cut = is_cut_off(&picture, node);
     if !verified {
         out::print(&explanation(node, &incarnation, &picture, Style::of_stdout()));
         ask(
             name,
-            "confirm that it is off",
+            if cut { "confirm that it is off, or has booted since" } else { "confirm that it is off" },
             "--yes-i-have-verified-it-is-off, once it has switched the power off itself",
         )?;
     }
     bus.0.fence_confirm(name, &incarnation).await?;
-    out::say(&format!("{name} is taken for off on your word; what waited for it goes on"));
+    let opened = if cut { "its way is opened, and " } else { "" };
+    out::say(&format!("{name} is taken for off on your word; {opened}what waited for it goes on"));
     Ok(())
+}
+
+/// Whether its present life was cut off, which it keeps to while more is tried against it.
+pub(super) fn is_cut_off(picture: &Overview, node: &NodeLine) -> bool {
+    node.state == "cut-off" || (node.state == "fencing" && cut_of(picture, node).is_some())
+}
+
+fn cut_of<'a>(picture: &'a Overview, node: &NodeLine) -> Option<&'a FenceLine> {
+    let of_this_life = |fence: &&FenceLine| {
+        fence.node == node.name
+            && fence.state == "isolated"
+            && node.incarnation.as_ref() == Some(&fence.incarnation)
+    };
+    picture.fences_closed.iter().rfind(of_this_life)
+}
+
+/// What ends a life that was cut off. A node whose way to the cluster is cut too boots unheard.
+pub(super) fn end_of_cut(name: &str) -> String {
+    format!(
+        "a boot of {name} that is heard, which opens its way; where its way to the cluster is cut too: see that it is off or \
+         has booted since, then `convoke fence confirm {name}`"
+    )
 }
 
 pub(super) fn find<'a>(picture: &'a Overview, name: &str) -> Result<&'a NodeLine, Failure> {
@@ -48,26 +72,39 @@ fn vouchable(node: &NodeLine) -> Result<String, Failure> {
 
 fn explanation(node: &NodeLine, incarnation: &str, picture: &Overview, style: Style) -> String {
     let name = &node.name;
-    let mut out = format!("{name} is {}. You are about to give your word that it is off.\n\n", node.state);
+    let cut = is_cut_off(picture, node);
+    let word = if cut { "off, or has booted since" } else { "off" };
+    let mut out = format!("{name} is {}. You are about to give your word that it is {word}.\n\n", node.state);
     let mut say = |text: String| out.push_str(&style.paragraph("  ", "    ", &text));
     say(format!("incarnation {incarnation}"));
     for fence in picture.fences.iter().filter(|fence| fence.node == *name) {
+        say(fence.text.clone());
+    }
+    if let Some(fence) = cut_of(picture, node).filter(|_| cut) {
         say(fence.text.clone());
     }
     if node.units.is_empty() {
         say("It holds no unit.".to_owned());
     } else {
         say(format!("It may still run: {}", node.units.join(", ")));
-        say("What of this is to run starts elsewhere at once. If the node is not off, it runs twice, and data that only \
-             one may write can be destroyed."
+        let unless = if cut { "neither is off nor has booted" } else { "is not off" };
+        say(format!(
+            "What of this is to run starts elsewhere at once. If the node {unless}, it runs twice, and data that only one may \
+             write can be destroyed."
+        ));
+    }
+    if cut {
+        say("Its way is opened at your word. What it ran when it was cut off, and runs still, writes again from then on."
             .to_owned());
     }
     out.push('\n');
-    out.push_str(&style.paragraph(
-        "",
-        "",
-        "Look at the machine: pull its plug, or see that its power is off. That it does not answer proves nothing.",
-    ));
+    let look = if cut {
+        "Look at the machine: pull its plug, or see that its power is off, or that it has booted since it was cut off. That it \
+         does not answer proves nothing."
+    } else {
+        "Look at the machine: pull its plug, or see that its power is off. That it does not answer proves nothing."
+    };
+    out.push_str(&style.paragraph("", "", look));
     out
 }
 
@@ -119,5 +156,29 @@ mod tests {
         for part in ["n1 is lost", "boot-n1", "db.service", "twice", "proves nothing"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(!text.contains("booted"), "{text}");
+    }
+
+    #[test]
+    fn of_a_node_that_is_cut_off_a_boot_is_as_good_as_its_power() {
+        let mut picture = samples::picture();
+        let mut node = NodeLine { state: "cut-off".to_owned(), ..samples::node("n1") };
+        // Wide enough that no sentence is broken.
+        let style = Style { width: 400, colour: false };
+        let text = explanation(&node, "boot-n1", &picture, style);
+        for part in
+            ["word that it is off, or has booted since.", "Its way is opened", "booted since it was cut off"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        // While a power switch is tried it is called otherwise.
+        node.state = "fencing".to_owned();
+        assert!(!is_cut_off(&picture, &node));
+        picture.fences_closed = vec![samples::cut("n1")];
+        assert!(is_cut_off(&picture, &node));
+        assert!(explanation(&node, "boot-n1", &picture, style).contains("n1 was cut off by port"));
+        // Its next life is not.
+        node.incarnation = Some("boot-later".to_owned());
+        assert!(!is_cut_off(&picture, &node));
     }
 }

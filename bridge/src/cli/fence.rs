@@ -43,11 +43,14 @@ fn explain(picture: &Overview, node: &NodeLine) -> FenceWhy {
     let name = &node.name;
     let open = picture.fences.iter().find(|fence| fence.node == *name);
     let (text, release) = match open {
-        Some(fence) => during(name, fence),
+        Some(fence) => during(picture, node, fence),
         None => otherwise(picture, node),
     };
     let means = match (node.fencing.as_str(), &node.device) {
         (_, None) => "nothing can fence it: it has no fence device".to_owned(),
+        ("ready", Some(device)) if node.devices.iter().all(|device| device.isolates) => {
+            format!("it can only be cut off, by {device}")
+        }
         ("ready", Some(device)) => format!("it can be fenced by {device}"),
         (_, Some(device)) => match &node.fencing_error {
             Some(error) => format!("it could not be fenced now: {error} ({device})"),
@@ -66,7 +69,8 @@ fn explain(picture: &Overview, node: &NodeLine) -> FenceWhy {
     }
 }
 
-fn during(name: &str, fence: &FenceLine) -> (String, String) {
+fn during(picture: &Overview, node: &NodeLine, fence: &FenceLine) -> (String, String) {
+    let name = &node.name;
     if fence.drill {
         let release = match fence.state.as_str() {
             "running" => "the end of the attempt: an agent may be switching it off at this moment".to_owned(),
@@ -74,9 +78,13 @@ fn during(name: &str, fence: &FenceLine) -> (String, String) {
         };
         return (format!("{} ({})", fence.text, fence.because), release);
     }
-    let release = format!(
-        "a fence that succeeds, the return of {name}, or your word that it is off: `convoke fence confirm {name}`"
-    );
+    let release = match confirm::is_cut_off(picture, node) {
+        // That life is over for the cluster: only its next one returns.
+        true => format!("a fence by a power switch; or {}", confirm::end_of_cut(name)),
+        false => format!(
+            "a fence that succeeds, the return of {name}, or your word that it is off: `convoke fence confirm {name}`"
+        ),
+    };
     (format!("{}; {} waits for it", fence.text, fence.because), release)
 }
 
@@ -95,10 +103,7 @@ fn otherwise(picture: &Overview, node: &NodeLine) -> (String, String) {
                 true => String::new(),
                 false => format!("; it may still run {}", node.units.join(", ")),
             };
-            let release = format!(
-                "the boot of {name}, which opens its way again; or your word that it is off: `convoke fence confirm {name}`"
-            );
-            (text + &runs, release)
+            (text + &runs, confirm::end_of_cut(name))
         }
         "lost" if node.units.is_empty() => (
             format!("{name} is lost, and is not known to run anything: nothing waits for it"),
@@ -332,5 +337,33 @@ mod tests {
         picture.fences.clear();
         picture.nodes[0].state = "lost".to_owned();
         assert!(explain(&picture, &picture.nodes[0]).text.contains("nothing waits for any of it"));
+    }
+
+    #[test]
+    fn why_offers_no_return_of_a_life_that_was_cut_off() {
+        let mut picture = samples::picture();
+        picture.nodes[0].state = "cut-off".to_owned();
+        picture.fences_closed = vec![samples::cut("n1")];
+        let cut = explain(&picture, &picture.nodes[0]);
+        assert!(cut.text.starts_with("n1 was cut off by port") && cut.text.contains("db.service"), "{cut:?}");
+        assert!(cut.release.starts_with("a boot of n1 that is heard"), "{cut:?}");
+        assert!(cut.release.contains("`convoke fence confirm n1`"), "{cut:?}");
+        let fence = FenceLine { state: "wanted".to_owned(), ..samples::cut("n1") };
+        picture.fences = vec![FenceLine { case: 7, text: "n1 is cut off".to_owned(), ..fence }];
+        for state in ["cut-off", "fencing"] {
+            picture.nodes[0].state = state.to_owned();
+            let release = explain(&picture, &picture.nodes[0]).release;
+            assert!(release.contains("a boot of n1 that is heard"), "{state}: {release}");
+            assert!(!release.contains("the return of n1"), "{state}: {release}");
+        }
+        picture.nodes[0].state = "lost".to_owned();
+        assert!(explain(&picture, &picture.nodes[0]).release.contains("the return of n1"));
+    }
+
+    #[test]
+    fn what_only_cuts_is_not_called_a_fence() {
+        let mut picture = samples::picture();
+        picture.nodes[0].devices[0].isolates = true;
+        assert_eq!(explain(&picture, &picture.nodes[0]).means, "it can only be cut off, by bmc-n1");
     }
 }

@@ -16,7 +16,6 @@ use crate::fence_agents;
 use crate::fence_agents::usable_name as usable_agent;
 use crate::join::usable_name;
 
-/// Deadline of one call of an agent where none is given: `fence_ipmilan` gives up by itself after 20 s, twice.
 /// How a device that cuts nodes off lets them in again, in the document's words.
 pub(super) const RECONNECT: [(&str, policy::Reconnect); 3] = [
     ("after-cut", policy::Reconnect::AfterCut),
@@ -24,6 +23,7 @@ pub(super) const RECONNECT: [(&str, policy::Reconnect); 3] = [
     ("by-node", policy::Reconnect::ByNode),
 ];
 
+/// Deadline of one call of an agent where none is given: `fence_ipmilan` gives up by itself after 20 s, twice.
 const TIMEOUT_MS: Millis = 60_000;
 const TIMEOUT_RANGE: std::ops::RangeInclusive<Millis> = 1_000..=600_000;
 /// The same limits as the cluster's own.

@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    AlarmKind, EventKind, FencePhase, Fencing, Finding, Node, NodeId, Reason, Scope, UnitName, Wanted,
+    AlarmKind, EventKind, FenceCase, FencePhase, Fencing, Finding, Node, NodeId, Reason, Scope, UnitName,
+    Wanted,
 };
 
 use super::View;
+use super::ways;
 use crate::api::model::AlarmLine;
 
 /// How long it is shown that units may have run twice: until somebody who was asleep has seen it.
@@ -22,6 +24,7 @@ impl View<'_> {
         alarms.extend(self.fences_in_trouble());
         alarms.extend(self.contradicted_lately());
         alarms.extend(self.lost_nodes());
+        alarms.extend(self.shut_ways());
         alarms.extend(self.strays());
         alarms.extend(self.units_in_trouble());
         alarms.extend(self.pressing_flaws(flaws));
@@ -58,12 +61,28 @@ impl View<'_> {
                     "check address, plug and login of {device} with its agent, then `convoke config apply`"
                 );
                 let lost = self.state.nodes.get(node).is_some_and(|node| node.lost_since().is_some());
-                match self.ready_level(*node) {
+                let ready = self.ready_levels(*node);
+                let cuts = |level: u32| self.state.level_isolates(*node, level);
+                // One that only cuts it off is named where there is no better one.
+                let best = ready.iter().find(|level| !cuts(**level)).or(ready.first()).copied();
+                match best {
                     // Too late for this life of it; what there is to do stands beside its loss.
                     None if lost => warning(text, format!("{check} as soon as {} is back", name(node))),
+                    Some(level) if cuts(level) => warning(
+                        text,
+                        format!(
+                            "{check}; until then {} can only be cut off, by {}: no proof for units without Fencing=isolated",
+                            name(node),
+                            self.state.level_name(*node, level)
+                        ),
+                    ),
                     Some(level) => warning(
                         text,
-                        format!("{check}; until then {} is fenced by {level} alone", name(node)),
+                        format!(
+                            "{check}; until then {} is fenced by {} alone",
+                            name(node),
+                            self.state.level_name(*node, level)
+                        ),
                     ),
                     None => alert(
                         text,
@@ -140,41 +159,51 @@ impl View<'_> {
         for case in self.state.cases.values().filter(|case| case.is_open()) {
             // A drill is in nobody's way, and tells how it ended.
             let Some(because) = case.because.unit() else { continue };
-            let ready = self
-                .state
-                .nodes
-                .get(&case.node)
-                .is_some_and(|node| self.fencing(case.node, node).0 == "ready");
             let troubled = match case.phase {
                 FencePhase::Failed { .. } => true,
-                FencePhase::Wanted => !ready,
+                // Without a level that would end something of what waits, no attempt ever begins (P120).
+                FencePhase::Wanted => self.state.next_level(case, self.now).is_none(),
                 _ => false,
             };
             if troubled {
-                let name = self.state.node_name(case.node);
                 let text = Reason::WaitsForFence { node: case.node }.text(self.state, because, self.now);
-                let by_hand = format!("switch {name} off by hand and type `convoke fence confirm {name}`");
-                let alone = self.state.copy_maintenance(because, case.node);
-                let acts =
-                    |scope| format!("`{}` lets the cluster act", self.state.maintenance_release(&scope));
-                // A device that never saw this life with power on proves nothing of it, mended or not.
-                let counts = self.state.first_level(case.node, &case.incarnation).is_some();
-                let remedy = alone.map(acts).unwrap_or_else(|| match self.state.fenced_by(case.node) {
-                    Some(_) if counts => {
-                        let level =
-                            case.level.max(self.state.levels(case.node).first().copied().unwrap_or(1));
-                        let device = self.state.level_name(case.node, level);
-                        format!("mend {device}, start {name} again, or {by_hand}")
-                    }
-                    Some(_) => {
-                        format!("start {name} again, or {by_hand}: no device can prove it off any more")
-                    }
-                    None => format!("start {name} again, or {by_hand}"),
-                });
+                let remedy = self.fence_remedy(case, because);
                 found.push(alert(format!("{text}; {because} waits for it"), remedy));
             }
         }
         found
+    }
+
+    fn fence_remedy(&self, case: &FenceCase, because: &UnitName) -> String {
+        if let Some(scope) = self.state.copy_maintenance(because, case.node) {
+            return format!("`{}` lets the cluster act", self.state.maintenance_release(&scope));
+        }
+        let name = self.state.node_name(case.node);
+        let cut = self.state.isolation(case.node).is_some();
+        // With a retry left the next one is the level that failed, as long as that helps. What is passed over proves nothing,
+        // mended or not: it never saw this life with power on, or would only cut it off.
+        let tried = FenceCase { retries_left: 1, ..case.clone() };
+        if let Some(level) = self.state.next_level(&tried, self.now) {
+            let device = self.state.level_name(case.node, level);
+            return match cut {
+                true => format!("mend {device}; or {}", ways::end_of_cut(&name)),
+                false => format!("mend {device}, start {name} again, or {}", off_by_hand(&name)),
+            };
+        }
+        let mut devices = self.state.devices_of(case.node).peekable();
+        let none = devices.peek().is_none();
+        let only_cut = devices.all(|(_, device)| device.isolates.is_some());
+        match (none, only_cut) {
+            _ if cut => ways::end_of_cut(&name),
+            (true, _) => format!("start {name} again, or {}", off_by_hand(&name)),
+            (false, true) => format!(
+                "start {name} again, or see that it is off, or has booted since, and type `convoke fence confirm {name}`; \
+                 with a power switch the next loss of {name} needs nobody"
+            ),
+            (false, false) => {
+                format!("start {name} again, or {}: no device can prove it off any more", off_by_hand(&name))
+            }
+        }
     }
 
     fn lost_nodes(&self) -> Vec<AlarmLine> {
@@ -183,6 +212,9 @@ impl View<'_> {
             // With a case open, the case says more.
             if self.state.open_case(*id).is_some() {
                 return None;
+            }
+            if let Some(told) = self.cut_off(*id, node) {
+                return Some(told);
             }
             let ago = self.now.saturating_sub(since) / 1000;
             if self.is_away(*id, node) {
@@ -349,10 +381,14 @@ impl View<'_> {
     }
 }
 
+fn off_by_hand(name: &str) -> String {
+    format!("switch {name} off by hand and type `convoke fence confirm {name}`")
+}
+
 fn alert(text: String, remedy: String) -> AlarmLine {
     AlarmLine { severity: "alert".to_owned(), text, remedy }
 }
 
-fn warning(text: String, remedy: String) -> AlarmLine {
+pub(super) fn warning(text: String, remedy: String) -> AlarmLine {
     AlarmLine { severity: "warning".to_owned(), text, remedy }
 }

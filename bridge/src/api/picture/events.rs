@@ -313,7 +313,12 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::SwitchedOn { device } => format!("{node} has its power back by {device}"),
         EventKind::NotSwitchedOn { device, why, again } => {
             let then = if *again { "it is tried again" } else { "nobody tries it any more" };
-            format!("{device} did not switch {node} on again: {why}; {then}")
+            // What it is now says what it was then, but for a device that was taken out since.
+            let is_way = state.devices.get(device).is_some_and(|device| device.isolates.is_some());
+            match is_way {
+                true => format!("{device} did not open the way of {node}: {why}; {then}"),
+                false => format!("{device} did not switch {node} on again: {why}; {then}"),
+            }
         }
         EventKind::LeftOff { times } => {
             format!("{node} is not switched on again: it was fenced {times} times within half an hour")

@@ -90,7 +90,7 @@ impl View<'_> {
     /// Whether the node could be fenced if it were lost now, and what a device of its first level showed if not.
     pub(super) fn fencing(&self, id: NodeId, node: &Node) -> (&'static str, Option<String>) {
         let Some(first) = self.state.levels(id).first().copied() else { return ("none", None) };
-        if self.ready_level(id).is_some() {
+        if !self.ready_levels(id).is_empty() {
             return ("ready", None);
         }
         let looks = self.state.level(id, first).map(|(device, _)| self.look(id, node, device));
@@ -168,12 +168,12 @@ impl View<'_> {
         .collect()
     }
 
-    /// The devices by which a node could be fenced if it were lost now.
-    pub(super) fn ready_level(&self, id: NodeId) -> Option<String> {
-        let node = self.state.nodes.get(&id)?;
+    /// The levels by which a node could be fenced if it were lost now, or cut off.
+    pub(super) fn ready_levels(&self, id: NodeId) -> Vec<u32> {
+        let Some(node) = self.state.nodes.get(&id) else { return Vec::new() };
         let ready = |level: &u32| {
             self.state.level(id, *level).all(|(device, _)| self.look(id, node, device).0 == "ready")
         };
-        self.state.levels(id).into_iter().find(ready).map(|level| self.state.level_name(id, level))
+        self.state.levels(id).into_iter().filter(ready).collect()
     }
 }

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     Adopted, Alarm, AlarmKind, CaseId, Cause, Class, Definition, Device, Event, EventKind, Evidence,
-    FenceCase, FencePhase, Gone, Hold, Incarnation, Life, MoveWish, Node, Observation, Offer, Permit, Phase,
-    Power, Presence, Replicas, Role, Severity, StopReason, Terms, Token, Unit, Wanted, plan,
+    FenceCase, FencePhase, Fencing, Gone, Hold, Incarnation, Isolation, Life, MoveWish, Node, Observation,
+    Offer, Permit, Phase, Power, Presence, Reconnect, Replicas, Role, Severity, StopReason, SwitchedOff,
+    Terms, Token, Unit, Wanted, plan,
 };
 
 use super::*;
@@ -141,6 +142,12 @@ fn unit_line(state: &State) -> UnitLine {
 fn lose(state: &mut State, id: u64) {
     let life = state.nodes.get_mut(&NodeId(id)).and_then(|node| node.life.as_mut()).expect("a life");
     life.presence = Presence::Lost { since: NOW - 5_000 };
+}
+
+/// A switch's port has cut off what is lost.
+fn cut(state: &mut State, id: u64) {
+    let life = state.nodes.get_mut(&NodeId(id)).and_then(|node| node.life.as_mut()).expect("a life");
+    life.isolated = Some(Isolation { case: CaseId(6), devices: "port".to_owned(), at: NOW - 4_000 });
 }
 
 fn case(id: u64, phase: FencePhase) -> FenceCase {

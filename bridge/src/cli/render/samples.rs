@@ -1,7 +1,8 @@
 //! Pictures to show and to judge.
 
 use crate::api::model::{
-    AssemblyLine, CopyLine, DataLine, DeviceLine, FindingLine, FormationLine, NodeLine, Overview, UnitLine,
+    AssemblyLine, CopyLine, DataLine, DeviceLine, FenceLine, FindingLine, FormationLine, NodeLine, Overview,
+    UnitLine,
 };
 
 /// A voter that is online, with a device that works.
@@ -39,6 +40,23 @@ pub(in crate::cli) fn device(name: &str, level: u32) -> DeviceLine {
         state: "ready".to_owned(),
         error: None,
         asked_s: Some(4),
+    }
+}
+
+/// The case by which this life of a node was cut off.
+pub(in crate::cli) fn cut(name: &str) -> FenceLine {
+    FenceLine {
+        node: name.to_owned(),
+        incarnation: format!("boot-{name}"),
+        state: "isolated".to_owned(),
+        device: Some("port".to_owned()),
+        attempts: 1,
+        error: None,
+        next_in_s: None,
+        because: "db.service".to_owned(),
+        drill: false,
+        case: 6,
+        text: format!("{name} was cut off by port 4 s ago; it may have run on"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How fence devices and cases are shown.
 
 use super::*;
+use crate::api::model::AlarmLine;
 
 /// The state with a switch behind the controllers, which saw n1.
 fn with_switch() -> State {
@@ -15,6 +16,21 @@ fn with_switch() -> State {
 fn saw(state: &mut State, device: &str, power: Power) {
     let seen = Observation { incarnation: incarnation(1), power, at: NOW, trusted: true, misses: 0 };
     state.observations.insert((device.to_owned(), NodeId(1)), seen);
+}
+
+/// The state with a port in the place of n1's controller, which saw its way open.
+fn with_port() -> State {
+    let mut state = state();
+    let mut port = state.devices.remove("bmc-n1").expect("known");
+    port.isolates = Some(Reconnect::AfterCut);
+    state.devices.insert("port".to_owned(), port);
+    saw(&mut state, "port", Power::On);
+    state
+}
+
+/// A case of which nothing was tried yet.
+fn untried(id: u64) -> FenceCase {
+    FenceCase { attempts: 0, level: 0, rounds: 0, ..case(id, FencePhase::Wanted) }
 }
 
 #[test]
@@ -76,4 +92,114 @@ fn a_failing_fence_shows_device_error_and_next_attempt() {
     assert_eq!(fence.incarnation, "boot-1");
     assert!(fence.text.contains("by bmc-n1 failed (Connection timed out)"), "{}", fence.text);
     assert_eq!(picture.alarms[0].severity, "alert");
+}
+
+#[test]
+fn what_only_cuts_a_node_off_hides_no_wait_for_a_person() {
+    let mut state = with_port();
+    lose(&mut state, 1);
+    state.cases.insert(CaseId(7), untried(1));
+    let waits = |alarm: &AlarmLine| alarm.text.ends_with("db.service waits for it");
+    let told = |state: &State| show(state).alarms.into_iter().find(waits);
+    let alarm = told(&state).expect("db.service asks for more than a cut");
+    assert_eq!(alarm.severity, "alert");
+    assert_eq!(
+        alarm.text,
+        "n1 is lost, and port would only cut it off, which is no proof for what waits; db.service waits for it"
+    );
+    assert!(
+        alarm.remedy.contains("off, or has booted since, and type `convoke fence confirm n1`"),
+        "{alarm:?}"
+    );
+    // What is passed over is not to be mended for this.
+    let phase = FencePhase::Failed { error: "no route".to_owned(), next_at: NOW + 5_000 };
+    state.cases.insert(CaseId(7), case(1, phase));
+    let alarm = told(&state).expect("it failed");
+    assert!(!alarm.remedy.contains("mend") && alarm.remedy.contains("fence confirm n1"), "{alarm:?}");
+    // Where a cut would end something, it is tried, and mended.
+    let unit = state.units.get_mut(&UnitName::from(DB)).expect("known");
+    unit.adopted.as_mut().expect("in force").definition.fencing = Fencing::Isolated;
+    unit.permits.get_mut(&Token(9)).expect("held").terms.fencing = Fencing::Isolated;
+    let alarm = told(&state).expect("it failed");
+    assert!(alarm.remedy.starts_with("mend port"), "{alarm:?}");
+    state.cases.insert(CaseId(7), untried(1));
+    assert_eq!(told(&state), None);
+    // Once it is cut off, no second cut ends anything.
+    cut(&mut state, 1);
+    let alarm = told(&state).expect("it waits for a person");
+    assert!(alarm.text.starts_with("n1 is cut off by port and may still run"), "{alarm:?}");
+    assert!(alarm.remedy.starts_with("boot n1") && alarm.remedy.contains("fence confirm n1"), "{alarm:?}");
+}
+
+#[test]
+fn a_level_that_only_cuts_is_named_as_what_it_is() {
+    let mut state = with_port();
+    let mut strip = state.devices["bmc-n2"].clone();
+    strip.targets = [(NodeId(1), BTreeMap::new())].into();
+    strip.level = 2;
+    state.devices.insert("pdu".to_owned(), strip);
+    let alarm = Alarm { wall_ms: 0, detail: "no route".to_owned() };
+    state.alarms.insert(AlarmKind::WrongPlug(NodeId(1), "pdu".to_owned()), alarm);
+    let remedy = |state: &State| {
+        let alarms = show(state).alarms;
+        alarms.into_iter().find(|alarm| alarm.text.contains("no route")).expect("it stands").remedy
+    };
+    assert!(remedy(&state).contains("until then n1 can only be cut off, by port"), "{}", remedy(&state));
+    let mut controller = state.devices["pdu"].clone();
+    controller.level = 3;
+    state.devices.insert("bmc-n1".to_owned(), controller);
+    assert!(remedy(&state).ends_with("until then n1 is fenced by bmc-n1 alone"), "{}", remedy(&state));
+}
+
+#[test]
+fn a_node_that_is_cut_off_is_not_merely_lost() {
+    let mut state = with_port();
+    lose(&mut state, 1);
+    cut(&mut state, 1);
+    let told =
+        |state: &State| show(state).alarms.into_iter().find(|alarm| alarm.text.contains("n1 was cut off"));
+    let alarm = told(&state).expect("it is cut off");
+    assert_eq!(alarm.text, "n1 was cut off by port 4 s ago and may still run");
+    assert!(alarm.remedy.starts_with("boot n1: once it is heard"), "{alarm:?}");
+    assert!(alarm.remedy.ends_with("or has booted since, and type `convoke fence confirm n1`"), "{alarm:?}");
+    assert!(!alarm.remedy.contains("leave"), "{alarm:?}");
+    // Proven over, it is fenced as any other.
+    let life = state.nodes.get_mut(&NodeId(1)).and_then(|node| node.life.as_mut()).expect("a life");
+    life.gone = Some(Gone { class: Class::Word, at: NOW });
+    assert_eq!(told(&state), None);
+}
+
+#[test]
+fn a_way_that_does_not_open_is_told_of_a_node_that_is_not_heard() {
+    let mut state = with_port();
+    lose(&mut state, 1);
+    cut(&mut state, 1);
+    let fail = |state: &mut State, failures| {
+        let debt = SwitchedOff { failures, ..SwitchedOff::default() };
+        state.switched_off.insert(("port".to_owned(), NodeId(1)), debt);
+    };
+    let told =
+        |state: &State| show(state).alarms.into_iter().find(|alarm| alarm.text.contains("did not open"));
+    fail(&mut state, 2);
+    assert_eq!(told(&state), None, "a way that is to stay shut");
+    let life = state.nodes.get_mut(&NodeId(1)).and_then(|node| node.life.as_mut()).expect("a life");
+    life.gone = Some(Gone { class: Class::Word, at: NOW });
+    let alarm = told(&state).expect("it failed");
+    assert!(
+        alarm.text.starts_with("port did not open the way of n1: it failed 2 times, and is tried again"),
+        "{alarm:?}"
+    );
+    assert_eq!(alarm.remedy, "mend port, or open the way of n1 by hand");
+    let kind =
+        EventKind::NotSwitchedOn { device: "port".to_owned(), why: "no route".to_owned(), again: true };
+    state.history.push_back(event(1, Some(1), None, kind));
+    fail(&mut state, 1);
+    let alarm = told(&state).expect("it failed");
+    assert!(alarm.text.contains("it failed once (no route), and is tried again"), "{alarm:?}");
+    fail(&mut state, 0);
+    assert_eq!(told(&state), None, "nothing failed yet");
+    // A feed that has no power is no way.
+    fail(&mut state, 1);
+    state.devices.get_mut("port").expect("known").isolates = None;
+    assert_eq!(told(&state), None);
 }

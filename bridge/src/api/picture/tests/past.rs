@@ -93,6 +93,17 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
 }
 
 #[test]
+fn an_opening_that_failed_is_not_called_a_power_that_stays_off() {
+    let mut state = state();
+    let kind =
+        EventKind::NotSwitchedOn { device: "bmc-n1".to_owned(), why: "no route".to_owned(), again: true };
+    let failed = event(1, Some(1), None, kind);
+    assert_eq!(sentence(&state, &failed), "bmc-n1 did not switch n1 on again: no route; it is tried again");
+    state.devices.get_mut("bmc-n1").expect("known").isolates = Some(Reconnect::AfterCut);
+    assert_eq!(sentence(&state, &failed), "bmc-n1 did not open the way of n1: no route; it is tried again");
+}
+
+#[test]
 fn units_that_may_have_run_twice_are_shown_for_a_day() {
     let mut state = state();
     state.history.push_back(Event {

@@ -29,6 +29,8 @@ fn each_state_of_a_node_has_its_word() {
     assert_eq!(life(&|life| life.gone = Some(Gone { class: Class::Off, at: 1 })), "fenced");
     let mut state = state();
     lose(&mut state, 3);
+    cut(&mut state, 3);
+    assert_eq!(node_line(&state, "n3").state, "cut-off");
     let phase = FencePhase::Running { executor: NodeId(1), executor_incarnation: incarnation(1), since: 1 };
     state.cases.insert(CaseId(7), case(3, phase));
     assert_eq!(node_line(&state, "n3").state, "fencing");
