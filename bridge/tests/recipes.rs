@@ -499,7 +499,9 @@ fn galera_removes_what_no_server_starts_on_by_the_word_for_a_resync_and_nothing_
         format!("is removed, to be copied anew, for the server does not start on it: [ERROR] {why}")
     };
     let kept = |why: &str| format!("its data is left as it is: [ERROR] {why}");
-    let rows: [(&str, Option<(&str, &str)>, &[&str], String); 9] = [
+    /// Which start, how recovery fails, what is left, what is said.
+    type Row<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a [&'a str], String);
+    let rows: [Row<'_>; 9] = [
         ("resync", None, &anew, String::new()),
         ("resync", Some((HALF_A_LOG, NO_INNODB)), &nothing, removed(HALF_A_LOG)),
         ("resync", Some((HALF_OF_ARIA, NO_ARIA)), &nothing, removed(HALF_OF_ARIA)),

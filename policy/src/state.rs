@@ -140,7 +140,7 @@ pub struct State {
     pub switched_off: BTreeMap<(String, NodeId), SwitchedOff>,
     /// Until when an agent of which nobody knows how it ended may still open a node's way, by device and node. Kept apart from
     /// what is to be opened: a later opening that ends well takes nothing back of an earlier one.
-    #[serde(default)]
+    #[serde(default, with = "pairs")]
     pub late_openings: BTreeMap<(String, NodeId), Millis>,
     /// Fence cases, closed ones of the present incarnations among them.
     pub cases: BTreeMap<CaseId, FenceCase>,
