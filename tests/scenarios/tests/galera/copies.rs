@@ -117,7 +117,7 @@ pub(crate) fn long_copy(c: &Cluster) -> Result<()> {
     c.ok(3, "systemctl daemon-reload")?;
     let index = c.overview()?.index;
     GALERA.start(c)?;
-    c.wait_for("the start is killed", BOUND * 3, || {
+    c.wait_for("the start is killed", BOUND * 8, || {
         let ended = GALERA.events(c, index, "unit-released")?;
         Ok(ended.iter().any(|event| event.text.contains("timed out")).then_some(()))
     })?;
