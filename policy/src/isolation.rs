@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Device, Reconnect};
 use crate::definition::{Definition, Fencing};
-use crate::fence::{Opening, Power};
+use crate::fence::{Opening, Power, SwitchedOff};
 use crate::name::{CaseId, Incarnation, Millis, NodeId};
 use crate::node::{Life, Node};
 use crate::permit::Permit;
@@ -27,6 +27,9 @@ pub struct Isolation {
     pub devices: String,
     /// When.
     pub at: Millis,
+    /// When that life spoke last: a word that it is off is not taken for a while (F36).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Millis>,
 }
 
 impl State {
@@ -80,12 +83,16 @@ impl State {
         let alone = !self.nodes.iter().any(|(other, node)| *other != id && node.in_session().is_some());
         for (name, device) in self.devices_of(id) {
             let Some(reconnect) = device.isolates else { continue };
-            if self.switched_off.contains_key(&(name.to_string(), id)) {
-                return Some(match reconnect {
+            if let Some(debt) = self.switched_off.get(&(name.to_string(), id)) {
+                let text = match reconnect {
                     Reconnect::AfterCut => format!("{name} has cut {} off, and is not on again", node.name),
                     Reconnect::AtBoot | Reconnect::ByNode => {
                         format!("{} is not registered with {name} yet", node.name)
                     }
+                };
+                return Some(match self.silent_opener(debt) {
+                    Some(executor) => format!("{text}: {executor}, which was to do that, is silent"),
+                    None => text,
                 });
             }
             let on = |life: &Life| {
@@ -167,6 +174,22 @@ impl State {
             });
         }
         None
+    }
+
+    /// Who was to open a way, and is silent: nobody else does before it is heard or proven over.
+    #[must_use]
+    pub fn silent_opener(&self, debt: &SwitchedOff) -> Option<String> {
+        let opening = debt.opening.as_ref().filter(|opening| !self.opener_is_over(opening))?;
+        let node = self.nodes.get(&opening.executor)?;
+        node.in_session().is_none().then(|| node.name.clone())
+    }
+
+    /// What ends a life that was cut off, as people bring it about. Where its way to the cluster is cut too, it boots unheard.
+    pub(crate) fn end_of_cut(&self, id: NodeId) -> String {
+        let name = self.node_name(id);
+        format!(
+            "a boot of {name} that is heard, or your word that it is off or has booted since: `convoke fence confirm {name}`"
+        )
     }
 
     /// Whether the agent of an opening has died with the life that ran it.

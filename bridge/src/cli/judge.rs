@@ -8,6 +8,7 @@ mod site;
 pub(super) use assembly::assembled;
 pub(super) use site::{Progress, Way, off, on};
 
+use super::confirm;
 use crate::api::model::{CopyLine, FenceLine, Overview, UnitLine};
 
 /// What a picture says of a wish.
@@ -155,10 +156,11 @@ pub(super) fn drained(picture: &Overview, name: &str, before: &[String]) -> Verd
         return Pending(fence.text.clone());
     }
     if matches!(node.state.as_str(), "lost" | "cut-off" | "unknown" | "fencing") {
-        return Stalled(
-            format!("{name} is {} and may still run {}", node.state, node.units.join(", ")),
-            format!("start it again, or switch it off and type `convoke fence confirm {name}`"),
-        );
+        let end = match confirm::is_cut_off(picture, node) {
+            true => confirm::end_of_cut(name),
+            false => format!("start it again, or switch it off and type `convoke fence confirm {name}`"),
+        };
+        return Stalled(format!("{name} is {} and may still run {}", node.state, node.units.join(", ")), end);
     }
     // Nothing but a word ends that.
     let kept = |name: &&String| find(picture, name).is_some_and(|unit| unit.maintenance);

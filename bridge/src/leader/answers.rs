@@ -106,6 +106,7 @@ impl Core {
             | Fact::NodeHeard { .. }
             | Fact::IdentityShared { .. }
             | Fact::NodeLost { .. }
+            | Fact::CutOffHeard { .. }
             | Fact::ProofContradicted { .. } => false,
         }
     }
@@ -237,8 +238,10 @@ impl Core {
                         self.propose(Command::Fact(fact), None, Ticket::Note);
                         Denial::RebootNow { why: "this node was fenced, and is not off".to_owned() }
                     }
-                    // Nobody lied, and its time is over all the same.
+                    // Nobody lied, and its time is over all the same. Nobody is to vouch that it is off meanwhile (F36).
                     Refusal::Isolated => {
+                        let fact = Fact::CutOffHeard { node, incarnation, term };
+                        self.propose(Command::Fact(fact), None, Ticket::Note);
                         Denial::RebootNow { why: "this node was cut off, and others have gone on".to_owned() }
                     }
                     Refusal::WrongIncarnation => {

@@ -217,7 +217,8 @@ impl Step<'_> {
         incarnation: &Incarnation,
         by: &str,
     ) -> Result<(), Refusal> {
-        let contradicted = self.life(id, incarnation)?.contradicted;
+        let life = self.life(id, incarnation)?;
+        let heard = life.contradicted.max(life.isolated.as_ref().and_then(|isolation| isolation.heard_at));
         let name = self.state.node_name(id);
         let Some(lost) = self.node(id)?.lost_since() else {
             let why = format!("{name} is not lost: it was heard, or is proven gone already");
@@ -225,7 +226,7 @@ impl Step<'_> {
         };
         // The loss was committed more than one lease after the last answer; one more makes two.
         let lease = self.state.settings.lease_ms();
-        let spoke = contradicted.map_or(0, |at| at.saturating_add(lease).saturating_add(lease));
+        let spoke = heard.map_or(0, |at| at.saturating_add(lease).saturating_add(lease));
         let from = lost.saturating_add(lease).max(spoke);
         if from > self.time {
             let wait = from.saturating_sub(self.time);

@@ -42,7 +42,7 @@ impl Step<'_> {
         let executor = running.map(|executor| self.state.node_name(executor));
         let evidence = Evidence::Isolated(id);
         self.life_mut(node, &incarnation)?.isolated =
-            Some(Isolation { case: id, devices: devices.clone(), at });
+            Some(Isolation { case: id, devices: devices.clone(), at, heard_at: None });
         let kind = EventKind::NodeIsolated { case: id, devices: devices.clone(), after_ms };
         self.record(Severity::Warning, Some(node), None, kind);
         let voided = self.void_held(node, &incarnation, evidence);
@@ -52,6 +52,25 @@ impl Step<'_> {
             case.voided = voided;
         }
         self.power_comes_back(node, Class::Isolated, level);
+        Ok(())
+    }
+
+    /// A life that was cut off spoke. Once in a lease is enough to know that it is not silent.
+    pub(super) fn cut_off_heard(
+        &mut self,
+        id: NodeId,
+        incarnation: &Incarnation,
+        term: u64,
+    ) -> Result<(), Refusal> {
+        self.same_term(term)?;
+        let (time, lease) = (self.time, self.state.settings.lease_ms());
+        let life = self.life_mut(id, incarnation)?;
+        let isolation = life.isolated.as_mut().filter(|_| life.gone.is_none());
+        let isolation = isolation.ok_or_else(|| stale("the incarnation is not cut off"))?;
+        if isolation.heard_at.is_some_and(|at| at.saturating_add(lease) > time) {
+            return Err(stale("known already"));
+        }
+        isolation.heard_at = Some(time);
         Ok(())
     }
 
@@ -91,9 +110,9 @@ impl Step<'_> {
         let name = self.state.node_name(id);
         if let Some(isolation) = self.state.isolation(id) {
             let why = format!(
-                "{name} is cut off by {}, which opens its way again; its devices cannot change before {name} boots, or \
-                 your word that it is off (`convoke fence confirm {name}`)",
-                isolation.devices
+                "{name} is cut off by {}, which opens its way again, and its devices cannot change meanwhile: what ends that is {}",
+                isolation.devices,
+                self.state.end_of_cut(id)
             );
             return Err(Refusal::Impossible(why));
         }

@@ -168,6 +168,8 @@ impl Step<'_> {
             Fact::SwitchedOn { node, device, since, power } => self.switched_on(*node, device, *since, power),
             // F4
             Fact::FenceReported { case, attempt, outcome } => self.fence_reported(*case, *attempt, outcome),
+            // F36
+            Fact::CutOffHeard { node, incarnation, term } => self.cut_off_heard(*node, incarnation, *term),
             // F18
             Fact::ProofContradicted { node, incarnation, term } => {
                 self.proof_contradicted(*node, incarnation, *term)

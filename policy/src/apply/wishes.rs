@@ -114,8 +114,9 @@ impl Step<'_> {
         }
         if let Some(isolation) = self.state.isolation(id) {
             let why = format!(
-                "{name} was cut off by {}, and may still run; boot it, or vouch that it is off (`convoke fence confirm {name}`)",
-                isolation.devices
+                "{name} was cut off by {}, and may still run; what ends that is {}",
+                isolation.devices,
+                self.state.end_of_cut(id)
             );
             return Err(Refusal::Impossible(why));
         }

@@ -316,6 +316,15 @@ pub enum Fact {
         /// How.
         outcome: FenceOutcome,
     },
+    /// An incarnation that was cut off spoke, and got no session: it is not silent (F36).
+    CutOffHeard {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Leader's term.
+        term: u64,
+    },
     /// An incarnation that was proven gone answered a nonce issued after the proof (F18).
     ProofContradicted {
         /// Who.

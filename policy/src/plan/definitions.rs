@@ -52,6 +52,7 @@ impl<'a> Planner<'a> {
             Err(refusal) => self.because(name, Reason::NotAdopted(refusal.to_string())),
         }
     }
+
     /// Takes back grants that were weighed with a definition which this plan changes: the entry that changes it comes first,
     /// and with it the next plan.
     pub(super) fn leave_to_the_next_plan(&mut self) {

@@ -25,6 +25,8 @@ pub(super) struct Host<'a> {
     pub(super) accepts: Result<(), Refusal>,
     /// It takes nothing before its fence devices were looked at.
     pub(super) awaits_observation: bool,
+    /// One of its isolating devices has not shown its way open.
+    pub(super) not_connected: bool,
     /// It has not said, in its present life, what runs on it.
     silent: bool,
 }
@@ -71,12 +73,16 @@ impl<'a> Host<'a> {
     /// All nodes, in their order.
     pub(super) fn all(state: &'a State, now: Millis) -> Vec<Self> {
         let unlooked = unlooked(state);
+        // Few nodes have such a device, and each is asked of all of its devices.
+        let cutting = state.devices.values().filter(|device| device.isolates.is_some());
+        let cut: BTreeSet<NodeId> = cutting.flat_map(|device| device.targets.keys().copied()).collect();
         let silent = |life: &Life| life.gone.is_none() && !life.inventory;
         let hosts = state.nodes.iter().map(|(id, node)| Self {
             id: *id,
             node,
             accepts: state.node_accepts(*id, node, now),
             awaits_observation: unlooked.contains(id),
+            not_connected: cut.contains(id) && state.not_connected(*id).is_some(),
             silent: node.life.as_ref().is_none_or(silent),
         });
         hosts.collect()

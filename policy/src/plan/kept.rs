@@ -135,7 +135,7 @@ impl KeptPlan {
         let meet = planner.entangled;
         let restless = planner.unrest.iter().filter_map(|name| ground.sequence.island(name)).collect();
         ground.restless = restless;
-        ground.stances = hosts.iter().map(|host| Stance::of(state, host)).collect();
+        ground.stances = hosts.iter().map(Stance::of).collect();
         self.ground = (!meet).then_some(ground);
         true
     }
@@ -166,7 +166,7 @@ impl Ground {
             };
         }
         for (stance, host) in self.stances.iter().zip(hosts) {
-            if !touched.nodes.contains(&host.id) && *stance == Stance::of(state, host) {
+            if !touched.nodes.contains(&host.id) && *stance == Stance::of(host) {
                 continue;
             }
             let strays = host.node.life.iter().flat_map(|life| &life.strays);
@@ -178,9 +178,8 @@ impl Ground {
 }
 
 impl Stance {
-    fn of(state: &State, host: &Host<'_>) -> Self {
-        let (id, accepts) = (host.id, host.accepts.clone());
-        let not_connected = state.not_connected(id).is_some();
-        Self { id, accepts, awaits_observation: host.awaits_observation, not_connected }
+    fn of(host: &Host<'_>) -> Self {
+        let Host { id, awaits_observation, not_connected, .. } = *host;
+        Self { id, accepts: host.accepts.clone(), awaits_observation, not_connected }
     }
 }

@@ -53,7 +53,7 @@ impl Reason {
                 maintenance_release(state, other, *node)
             }
             Self::StopsFirst { node, .. } if state.isolation(*node).is_some() => {
-                format!("a boot of {0}, or proof that it is off: `convoke fence confirm {0}`", name(node))
+                state.end_of_cut(*node)
             }
             Self::StopsFirst { node, .. } if is_silent(*node) => {
                 format!(
@@ -62,10 +62,7 @@ impl Reason {
                 )
             }
             Self::WaitsForFence { node } if state.isolation(*node).is_some() => {
-                format!(
-                    "a fence by a power switch, a boot of {0}, or your word that it is off: `convoke fence confirm {0}`",
-                    name(node)
-                )
+                format!("a fence by a power switch, {}", state.end_of_cut(*node))
             }
             Self::WaitsForFence { node } => {
                 format!(
@@ -201,9 +198,9 @@ fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) ->
     match how {
         _ if contradicted => format!("a reboot of {name}, or its release of the unit"),
         _ if by_time => format!("that time, which passes by itself; or the return of {name}"),
-        _ if silent && state.isolation(id).is_some() => format!(
-            "a boot of {name}, or proof that it is off: a fence by a power switch, or your word (`convoke fence confirm {name}`)"
-        ),
+        _ if silent && state.isolation(id).is_some() => {
+            format!("a fence by a power switch, {}", state.end_of_cut(id))
+        }
         _ if silent => format!(
             "the return of {name}, or proof that it is off: a fence that succeeds, or your word (`convoke fence confirm \
              {name}`)"

@@ -62,7 +62,7 @@ impl Touched {
             | Fact::StopStuck { unit, .. } => self.unit(unit),
             // Who waits for the word of all nodes is restless; whether a node takes units is compared at each plan, as far as
             // looks through its devices say so.
-            Fact::Surveyed { .. } => {}
+            Fact::Surveyed { .. } | Fact::CutOffHeard { .. } => {}
             // Units may rest on what an isolating device shows.
             Fact::PowerObserved { node, device, .. } | Fact::SwitchedOn { node, device, .. } => {
                 if state.devices.get(device).is_some_and(|device| device.isolates.is_some()) {

@@ -217,6 +217,10 @@ impl World {
             term,
         };
         let outcome = self.try_apply(Command::Fact(hello), None)?;
+        if let (Err(Refusal::Isolated), Some(machine)) = (&outcome, self.machines.get(at)) {
+            let incarnation = machine.incarnation();
+            self.fact(Fact::CutOffHeard { node, incarnation, term })?;
+        }
         let (now, lease) = (self.now, self.state.settings.lease_ms());
         let Some(machine) = self.machines.get_mut(at) else { return Ok(()) };
         match outcome {

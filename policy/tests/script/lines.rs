@@ -97,6 +97,10 @@ impl World {
                 self.switch(name, device, rest, true)?
             }
             ["fence", name, rest @ ..] => self.fence(name, rest)?,
+            ["speaks", name] => {
+                let (node, incarnation, term) = (self.node(name)?, self.incarnation(name), self.term);
+                self.fact(Fact::CutOffHeard { node, incarnation, term })
+            }
             ["contradict", name] => {
                 let (node, incarnation, term) = (self.node(name)?, self.incarnation(name), self.term);
                 self.fact(Fact::ProofContradicted { node, incarnation, term })

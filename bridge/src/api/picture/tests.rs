@@ -147,7 +147,8 @@ fn lose(state: &mut State, id: u64) {
 /// A switch's port has cut off what is lost.
 fn cut(state: &mut State, id: u64) {
     let life = state.nodes.get_mut(&NodeId(id)).and_then(|node| node.life.as_mut()).expect("a life");
-    life.isolated = Some(Isolation { case: CaseId(6), devices: "port".to_owned(), at: NOW - 4_000 });
+    life.isolated =
+        Some(Isolation { case: CaseId(6), devices: "port".to_owned(), at: NOW - 4_000, heard_at: None });
 }
 
 fn case(id: u64, phase: FencePhase) -> FenceCase {

@@ -40,6 +40,18 @@ impl View<'_> {
     pub(super) fn shut_ways(&self) -> Vec<AlarmLine> {
         let line = |((device, id), debt): (&(String, NodeId), &SwitchedOff)| {
             let reconnect = self.state.devices.get(device)?.isolates?;
+            if let Some(executor) = self.state.silent_opener(debt) {
+                let name = self.state.node_name(*id);
+                return Some(warning(
+                    format!(
+                        "{executor} was to open the way of {name} through {device}, and is silent: nobody else does, for its agent \
+                         may still run"
+                    ),
+                    format!(
+                        "start {executor} again, or see that it is off and type `convoke fence confirm {executor}`"
+                    ),
+                ));
+            }
             // What is cut is not to be opened: what failed before is of no interest then.
             if debt.failures == 0 || self.state.isolation(*id).is_some() {
                 return None;

@@ -198,6 +198,17 @@ fn a_way_that_does_not_open_is_told_of_a_node_that_is_not_heard() {
     assert!(alarm.text.contains("it failed once (no route), and is tried again"), "{alarm:?}");
     fail(&mut state, 0);
     assert_eq!(told(&state), None, "nothing failed yet");
+    // Whoever was to open it is silent, and nobody else may meanwhile.
+    lose(&mut state, 2);
+    let executor = state.nodes.get(&NodeId(2)).and_then(|node| node.life.as_ref()).expect("a life");
+    let executor_incarnation = executor.incarnation.clone();
+    let opening = policy::Opening { executor: NodeId(2), executor_incarnation, since: NOW };
+    let debt = SwitchedOff { opening: Some(opening), ..SwitchedOff::default() };
+    state.switched_off.insert(("port".to_owned(), NodeId(1)), debt);
+    let alarms = show(&state).alarms;
+    let alarm =
+        alarms.iter().find(|alarm| alarm.text.starts_with("n2 was to open the way of n1 through port"));
+    assert!(alarm.expect("it waits for n2").remedy.contains("`convoke fence confirm n2`"), "{alarms:?}");
     // A feed that has no power is no way.
     fail(&mut state, 1);
     state.devices.get_mut("port").expect("known").isolates = None;
