@@ -166,12 +166,10 @@ fn a_circle_of_stops_is_cut_and_everybody_stops() {
     assert!(lab.agent.units.values().all(|unit| unit.held.is_none()));
 }
 
-#[test]
-fn an_errand_is_run_once_and_a_look_not_again_at_once() {
-    let mut lab = lab();
-    let call = crate::session::message::AgentCall {
-        device: "bmc".into(),
-        agent: "fence_ipmilan".into(),
+fn agent_call(device: &str, agent: &str) -> crate::session::message::AgentCall {
+    crate::session::message::AgentCall {
+        device: device.into(),
+        agent: agent.into(),
         options: BTreeMap::new(),
         secrets: BTreeMap::new(),
         timeout_ms: 1_000,
@@ -179,7 +177,29 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
         configured: 1,
         node: NodeId(2),
         node_name: "n2".into(),
-    };
+    }
+}
+
+/// The next view, of a node that holds nothing.
+fn nothing_held(lab: &mut Lab) -> NodeView {
+    lab.index += 1;
+    NodeView {
+        index: lab.index,
+        permits: Vec::new(),
+        units: BTreeSet::new(),
+        survey: 0,
+        stop: BTreeSet::new(),
+        stops_before: BTreeMap::new(),
+        assembly: BTreeMap::new(),
+        ranks: BTreeMap::new(),
+        ended: None,
+    }
+}
+
+#[test]
+fn an_errand_is_run_once_and_a_look_not_again_at_once() {
+    let mut lab = lab();
+    let call = agent_call("bmc", "fence_ipmilan");
     let fence = crate::session::message::FenceOrder {
         case: policy::CaseId(4),
         attempt: 1,
@@ -188,18 +208,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     let mut look = crate::session::message::LookOrder { incarnation: "i".into(), call };
     let old = look.clone();
     let order = |lab: &mut Lab, look: &crate::session::message::LookOrder| {
-        lab.index += 1;
-        let view = NodeView {
-            index: lab.index,
-            permits: Vec::new(),
-            units: BTreeSet::new(),
-            survey: 0,
-            stop: BTreeSet::new(),
-            stops_before: BTreeMap::new(),
-            assembly: BTreeMap::new(),
-            ranks: BTreeMap::new(),
-            ended: None,
-        };
+        let view = nothing_held(lab);
         let orders = Box::new(Orders {
             view,
             fences: vec![fence.clone()],
@@ -231,32 +240,11 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
 #[test]
 fn an_opening_is_never_run_twice_for_one_decision() {
     let mut lab = lab();
-    let call = crate::session::message::AgentCall {
-        device: "port".into(),
-        agent: "fence_ifmib".into(),
-        options: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        timeout_ms: 1_000,
-        at_once: 1,
-        configured: 1,
-        node: NodeId(2),
-        node_name: "n2".into(),
-    };
+    let call = agent_call("port", "fence_ifmib");
     let opening =
         |since, once| crate::session::message::SwitchOnOrder { since, failures: 0, once, call: call.clone() };
     let order = |lab: &mut Lab, switch_on: &[crate::session::message::SwitchOnOrder]| {
-        lab.index += 1;
-        let view = NodeView {
-            index: lab.index,
-            permits: Vec::new(),
-            units: BTreeSet::new(),
-            survey: 0,
-            stop: BTreeSet::new(),
-            stops_before: BTreeMap::new(),
-            assembly: BTreeMap::new(),
-            ranks: BTreeMap::new(),
-            ended: None,
-        };
+        let view = nothing_held(lab);
         let switch_on = switch_on.to_vec();
         let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on });
         lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
