@@ -128,9 +128,10 @@ impl Paths {
         self.run_dir().join("env")
     }
 
-    /// The environment file of one unit.
+    /// The environment file of one unit. systemd takes `EnvironmentFile=` for a pattern, in which a backslash is no part
+    /// of the name.
     pub fn env(&self, unit: &str) -> PathBuf {
-        self.env_dir().join(unit)
+        self.env_dir().join(unit.replace('\\', ""))
     }
 
     /// The highest released token of each unit and the highest state seen (F2).
@@ -174,6 +175,15 @@ mod tests {
         assert_eq!(
             Paths::default().permit(r"foo@a\x2db.service"),
             Path::new(r"/run/convoke/permits/foo@a\x2db.service")
+        );
+    }
+
+    #[test]
+    fn the_environment_of_a_unit_is_found_where_systemd_looks_for_it() {
+        // Its pattern is `/run/convoke/env/%n`.
+        assert_eq!(
+            Paths::default().env(r"foo@a\x2db.service"),
+            Path::new("/run/convoke/env/foo@ax2db.service")
         );
     }
 

@@ -82,6 +82,23 @@ async fn fall_silent(node: &mut Node) {
     settle(move || lease.left().is_none()).await;
 }
 
+/// With its lease an agent drops its orders (F8); the leader may not have seen that the lease ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ends_within_a_session_has_all_told_anew() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut node = Node::first(dir.path()).await;
+    node.opened().await;
+    node.report(inventory(&node)).await;
+    wish(&node, 1, start()).await.expect("recorded");
+    let granted = node.permit().await;
+    let lease = node.lease.clone();
+    settle(move || lease.left().is_some()).await;
+    node.lease.end();
+    node.opened().await;
+    assert_eq!(node.permit().await.token, granted.token);
+    assert!(node.lease.left().is_some());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_of_one_node_grants_and_is_released() {
     let dir = tempfile::tempdir().expect("scratch directory");

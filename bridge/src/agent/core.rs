@@ -337,6 +337,8 @@ impl Agent {
                 for unit in self.units.values_mut() {
                     unit.watched = false;
                     unit.run = super::decide::Run::Unknown;
+                    // What a look over that connection still shows says nothing, and its watch has ended with it.
+                    unit.op.take_if(|op| op.kind == OpKind::Look);
                 }
             }
             _ => {}

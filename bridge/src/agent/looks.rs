@@ -44,13 +44,22 @@ async fn one_look(systemd: &Systemd, unit: &str) -> Result<(Look, bool), Error> 
             look.partners_gone = partners_gone(systemd, &look.reading).await;
         }
         if let Err(still) = systemd.gone(unit, &look.remembered).await {
+            if matches!(still.why, Left::Unknown(_)) {
+                unless_lost(systemd).await?;
+                settled = false;
+            }
             // A start that waits at its gate is no copy: without a permit the gate refuses it.
             let waits = matches!(&still.why, Left::Job(job) if job.kind == Some(JobKind::Start));
-            settled = !matches!(&still.why, Left::Job(job) if job.kind.is_none());
+            settled &= !matches!(&still.why, Left::Job(job) if job.kind.is_none());
             look.left = (!waits || still.part != unit).then(|| still.to_string());
         }
     }
     Ok((look, settled))
+}
+
+/// Whether PID 1 still answers: what could not be read while its connection broke says nothing of a unit.
+pub(super) async fn unless_lost(systemd: &Systemd) -> Result<(), Error> {
+    systemd.manager_state().await.map(drop)
 }
 
 async fn partners_gone(systemd: &Systemd, reading: &Reading) -> Vec<String> {

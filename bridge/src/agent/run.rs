@@ -252,6 +252,7 @@ impl Shell {
             let (ends_ms, leased) = (self.lease.ends_ms(), self.lease.left().is_some());
             let now = Now { boot_ms: boottime_ms(), mono: tasks::monotonic(), leased, ends_ms };
             self.blocked = false;
+            tracing::trace!(leased, ?event, "heard");
             let actions = self.agent.handle(event, &now);
             // Before a permit file is written, and after a unit was seen gone.
             self.watchdog.protect(self.agent.protects());
@@ -262,6 +263,7 @@ impl Shell {
                     let _ = done.send(());
                     return;
                 }
+                tracing::trace!(?action, "does");
                 self.perform(action).await;
             }
             if self.blocked {

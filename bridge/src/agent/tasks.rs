@@ -14,7 +14,7 @@ use units::systemd::{Cgroups, Error, JobKind, Left, Reading, Remembered, StillTh
 
 use super::chain;
 use super::event::{End, Event, Failure, IfStuck, Look, OpId, Stop};
-use super::looks::look;
+use super::looks::{look, unless_lost};
 use super::offer::gate_faults;
 use super::reconcile::is_trigger;
 use super::remains;
@@ -79,6 +79,11 @@ impl Task {
                     gone.filter(|_| look.reading.active_state.is_down() && look.left.is_none())
                 {
                     look.left = self.nothing_left(program, remains::LIMIT).await.err();
+                    if look.left.is_some()
+                        && let Err(error) = unless_lost(&self.hands.systemd).await
+                    {
+                        return failed(&error);
+                    }
                 }
                 self.hands.pulse.felt();
                 End::Looked(Box::new(look))

@@ -230,6 +230,8 @@ impl Client {
             beat,
             // A third of the lease leaves time to find another path before it ends.
             patience: Duration::from_millis(lease_ms * 3 / 10),
+            told: false,
+            trusted: false,
         };
         let opened = FromSession::Opened { session, detect: Duration::from_millis(detect_ms) };
         if self.setup.agent.send(opened).await.is_err() {

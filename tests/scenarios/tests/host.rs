@@ -91,6 +91,11 @@ fn bus_and_manager(c: &Cluster) -> Result<()> {
         ("the bus", "systemctl restart dbus.service"),
         ("PID 1", "systemctl daemon-reexec"),
         ("a reload", "systemctl daemon-reload"),
+        // As an upgrade of systemd does it: units are being looked at when the connection breaks.
+        (
+            "a reload and PID 1",
+            "for i in 1 2 3; do sleep 1; systemctl daemon-reload; systemctl daemon-reexec; done",
+        ),
         ("the journal", "systemctl restart systemd-journald"),
     ] {
         for i in 1..=3 {

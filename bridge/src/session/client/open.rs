@@ -27,6 +27,10 @@ pub(super) struct Open {
     pub(super) beat: Duration,
     /// Unanswered for so long, the path has stalled.
     pub(super) patience: Duration,
+    /// The agent has orders of this session.
+    pub(super) told: bool,
+    /// And has had a lease since it got them.
+    pub(super) trusted: bool,
 }
 
 impl Open {
@@ -95,13 +99,26 @@ impl Client {
         let told = match down {
             Down::Beaten { nonce, lease_ms, next_in_ms } => {
                 if let Some(sent) = open.beats.get(&nonce) {
+                    let lapsed = self.setup.lease.left().is_none();
                     self.extend(sent.saturating_add(lease_ms));
+                    // With its lease the agent dropped its orders (F8), and the leader, which has seen no end of it, tells
+                    // only what has changed: all is told anew in another session.
+                    if lapsed && open.trusted {
+                        info!("the lease had ended within the session: another is opened");
+                        self.target = Some(open.leader);
+                        return Some(End::Again);
+                    }
+                    open.trusted |= open.told;
                 }
                 open.beats.retain(|other, _| *other > nonce);
                 open.next_beat = Instant::now() + Duration::from_millis(next_in_ms).min(open.beat * 2);
                 return None;
             }
-            Down::State(orders) => FromSession::Orders { session: self.session, orders },
+            Down::State(orders) => {
+                open.told = true;
+                open.trusted |= self.setup.lease.left().is_some();
+                FromSession::Orders { session: self.session, orders }
+            }
             Down::FactTaken { number, outcome } => FromSession::FactTaken { number, outcome },
             Down::Answer { number, reply } => {
                 if let Some(pending) = self.pending.remove(&number) {

@@ -160,3 +160,23 @@ fn a_unit_that_runs_is_told_though_it_is_looked_at_again() {
     let told = "send observed new.service running";
     assert!(first.contains(told) || second.contains(told), "nobody is told: {first}; {second}");
 }
+
+/// What could not be read while PID 1 went away would count as running, and its watch has ended as well.
+#[test]
+fn a_look_whose_connection_was_lost_says_nothing() {
+    let mut lab = lab();
+    let changed = Signal::UnitChanged { unit: "db.service".into(), active_state: None, sub_state: None };
+    assert_eq!(lab.hear(Event::Signal(changed)), "look db.service");
+    let name = UnitName::from("db.service");
+    let op = lab.agent.units[&name].op.map(|op| op.id).expect("a look");
+    lab.hear(Event::Signal(Signal::Disconnected));
+    let mut seen = look("db.service", down());
+    seen.left = Some("its state cannot be read".to_owned());
+    let end = End::Looked(Box::new(seen));
+    assert_eq!(lab.hear(Event::Done { op, unit: name, end }), "");
+    assert_eq!(*lab.run("db.service"), Run::Unknown);
+    assert_eq!(lab.hear(Event::Connected), "look db.service");
+    let watches =
+        |action: &Action| matches!(action, Action::Begin { work: Work::Look { watch, .. }, .. } if *watch);
+    assert!(lab.done.last().is_some_and(watches), "{:?}", lab.done.last());
+}
