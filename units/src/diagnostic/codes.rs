@@ -50,7 +50,7 @@ codes! {
     NearMissHeader "U0006" "A header looks like `[X-Convoke]` but is not it.",
         "Write exactly `[X-Convoke]`. The unit is kept shut meanwhile, because somebody meant it to be a cluster unit.";
     Unreadable "U0007" "A file or directory of a unit cannot be read.",
-        "Look at its permissions and at the disk. The gates of the last good run are kept meanwhile.";
+        "Look at what it is (a regular file of up to 4 MiB is read), at its permissions and at the disk. The gates of the last good run are kept meanwhile.";
     TypeWide "U0010" "`[X-Convoke]` stands in a drop-in for every unit of a type, such as `service.d/`.",
         "Move the section to drop-ins of the units that are meant: `NAME.d/`, or `PREFIX-.service.d/` for a family.";
     NoUnitFile "U0011" "There is a section for a unit that has no unit file on this node.",

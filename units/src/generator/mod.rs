@@ -11,7 +11,7 @@ pub use gated::Gated;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Code, Severity};
 use crate::gate::{self, GATE_FILE, Kind, MEMBER_FILE, Needs};
 use crate::load::{Catalog, hides_permit, is_protected, key, stays_ungated, unkey};
 use crate::name::UnitName;
@@ -124,7 +124,8 @@ pub fn render(root: &Path) -> Output {
         }
     }
     for diagnostic in catalog.units.values().flat_map(|u| &u.diagnostics).chain(&catalog.loose) {
-        if diagnostic.severity == Severity::Error {
+        // What cannot be read is told below.
+        if diagnostic.severity == Severity::Error && diagnostic.code != Code::Unreadable {
             output.log.push(format!("{}: {}", diagnostic.code, diagnostic.message));
         }
     }

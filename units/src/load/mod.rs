@@ -154,6 +154,8 @@ impl Catalog {
 fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
     let id = view.id.clone();
     let mut found: Vec<Diagnostic> = view.own_texts().flat_map(|t| t.diagnostics.clone()).collect();
+    // What it says may be what matters.
+    found.extend(view.unread.iter().map(|fault| unreadable(fault)));
     let (section, parsed) = section::read(&id, view.own_texts());
     found.extend(parsed);
     let exclusive = section.exclusive();
@@ -247,11 +249,16 @@ fn type_wide(view: &View) -> Vec<Diagnostic> {
     .collect()
 }
 
+fn unreadable(fault: &str) -> Diagnostic {
+    let help = "look at what it is, at its permissions and at the disk; the gates of the last good run stay";
+    Diagnostic::error(Code::Unreadable, None, format!("cannot read {fault}")).help(help)
+}
+
 /// Findings that belong to no single cluster unit.
 fn loose(index: &Index) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for fault in index.root.faults() {
-        found.push(Diagnostic::error(Code::Unreadable, None, format!("cannot read {fault}")));
+        found.push(unreadable(&fault));
     }
     for kind in crate::name::TYPES {
         for dropin in index.type_wide(kind) {
