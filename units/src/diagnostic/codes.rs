@@ -40,7 +40,7 @@ codes! {
     InvalidHeader "U0001" "A section header has no closing bracket or holds characters that systemd refuses.",
         "Write the header as `[Name]` on a line of its own. systemd refuses a unit file with such a line, and in a drop-in drops everything after it.";
     NotUtf8 "U0002" "A line is not valid UTF-8.",
-        "Save the file as UTF-8. systemd stops reading the file at this line.";
+        "Save the file as UTF-8. systemd stops reading the file at this line; of a file in UTF-16 it reads nothing.";
     LineTooLong "U0003" "A line, with its continuations, is longer than the 1 MiB that systemd reads.",
         "Shorten it. systemd stops reading the file at this line.";
     OutsideSection "U0004" "An assignment stands before the first section header.",
