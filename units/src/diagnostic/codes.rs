@@ -114,13 +114,13 @@ codes! {
     PulledInUngated "U0047" "A refused start of an exclusive unit still starts a service that it requires.",
         "Give that service an `[X-Convoke]` section too if it must not run on the wrong node.";
     TriggerOnly "U0048" "A timer, path or socket is a cluster unit, but not the service that it starts.",
-        "Give the service the section as well: by hand it starts on any node.";
+        "By hand that starts on any node. Behind a socket, give it the section instead: an enabled socket belongs to its service and starts with it. Behind a timer, let both belong to a target that has the section, see TIMERS in convoke.unit(5).";
     TemplateMember "U0049" "A unit belongs to a template, but to no certain instance of it.",
         "Give it an `[X-Convoke]` section of its own. It is NOT gated until then.";
     Automounted "U0050" "An automount unit starts a mount that is a cluster unit.",
         "Remove the automount: each access asks the cluster, and waits for its answer.";
     EndsByItself "U0051" "A service with `Type=oneshot` is over when its work is done, which the cluster takes for a failure.",
-        "Add `RemainAfterExit=yes`, so that it counts as active from then on; else it is tried on one node after another.";
+        "Add `RemainAfterExit=yes`, so that it counts as active from then on; else it is tried on one node after another. One that a timer is to start again and again has no section of its own, see U0059.";
     BadAssembly "U0052" "`Assembly=` lacks a key that it cannot work without, or stands beside one that it does not go with.",
         "A clustered service is a service of several replicas with `Position=` and `StartAlone=`; `GatherThen=best` needs `GatherWaitSec=`.";
     NotAssembled "U0053" "A key of a clustered service's boot-up stands without `Assembly=`.",
@@ -133,6 +133,10 @@ codes! {
         "Name the program of the check in `CheckExec=`, or remove the time.";
     NeedsNeighbour "U0058" "A cluster unit needs another, of which there is one copy, on its own node, and may be placed on others.",
         "Say `SameNodeAs=` of it in `[X-Convoke]` too: systemd's own `Requires=`, `BindsTo=` and `Slice=` are about one node, and each start elsewhere fails.";
+    NeverTriggered "U0059" "A service behind a timer or path has a section of its own, so that the timer never starts it.",
+        "A cluster unit runs when a person or the cluster starts it, and a timer is neither. Take the section out of both, and let them belong to a target that has it: see TIMERS in convoke.unit(5).";
+    TriggerApart "U0060" "A socket or path and the service that it starts are both cluster units, and may be placed on two nodes.",
+        "Take the section out of the socket: enabled, it belongs to its service and starts with it. Or say `SameNodeAs=` and `After=` of it in the section of the service: systemd passes nothing from node to node, and refuses a socket whose service is active without it.";
 }
 
 impl fmt::Display for Code {

@@ -12,6 +12,7 @@ mod index;
 mod members;
 mod quadlet;
 mod root;
+mod triggers;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,11 +137,19 @@ impl Catalog {
                 || UnitName::parse(name).and_then(|n| n.template()).is_some_and(|t| managed.contains(&t))
         };
         let is_single = |name: &str| owners.get(name).is_some_and(|owner: &Owner| owner.exclusive);
+        let is_own = |name: &str| {
+            owners.contains_key(name)
+                || UnitName::parse(name).and_then(|n| n.template()).is_some_and(|t| owners.contains_key(&t))
+        };
+        let sections: BTreeMap<String, Section> =
+            units.iter().filter_map(|(id, unit)| Some((id.clone(), unit.section.clone()?))).collect();
         for unit in units.values_mut() {
             let mut found = hazards::neighbours(&index, &graph, &boot, unit, is_managed);
             if let Some(view) = views.get(&unit.id) {
                 found.extend(hazards::lonely(&graph, view, unit, is_single));
+                found.extend(triggers::started(&graph, view, unit, is_own));
             }
+            found.extend(triggers::starting(&graph, &views, unit, &sections, is_managed));
             unit.diagnostics.extend(found);
             if has_errors(&unit.diagnostics) {
                 unit.section = None;
@@ -168,7 +177,6 @@ fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
         found.push(Diagnostic::error(Code::UnitType, view.claim().cloned(), message));
     } else {
         found.extend(hazards::gating(view, exclusive, hides_permit(view)));
-        found.extend(hazards::ending(view));
         let programs: Vec<_> = section.programs().map(|(key, program)| (key, program.path.clone())).collect();
         found.extend(hazards::programs(index, view, &programs));
     }
