@@ -276,12 +276,13 @@ impl Reader {
 
     /// systemd reads nothing of such a file. Whoever wrote our section into it is told so, and the unit is kept shut.
     fn wide(&mut self, text: &str) {
-        let span = Span::file(self.text.source.file.clone());
+        let file = &self.text.source.file;
+        let message = format!("`{file}` is UTF-16: systemd reads nothing of it");
+        let span = Span::file(file.clone());
         if text.lines().any(|line| claims(line.trim())) {
             self.text.headers.push(Header { name: String::new(), claims: true, span: span.clone() });
         }
-        let found = Diagnostic::error(Code::NotUtf8, span, "the file is UTF-16: systemd reads nothing of it");
-        self.text.diagnostics.push(found.help("save it as UTF-8"));
+        self.text.diagnostics.push(Diagnostic::error(Code::NotUtf8, span, message).help("save it as UTF-8"));
     }
 
     fn too_long(&mut self, logical: &Logical) {
