@@ -26,6 +26,11 @@ pub fn verify(root: &Path, names: &[String]) -> Vec<Diagnostic> {
                 );
             }
             None => {
+                let unread = crate::load::unread(root, name);
+                if !unread.is_empty() {
+                    found.extend(unread);
+                    continue;
+                }
                 let message =
                     format!("`{name}` is no cluster unit: it has no `[X-Convoke]` section on this node");
                 let help = format!(

@@ -139,8 +139,18 @@ fn what_is_no_file_is_named_and_waited_for_by_nobody() {
         ])
     );
     // What it says may forbid what the rest allows.
-    let web = units::unit(&node.path("root"), "web.service").unwrap();
+    let unit = |name: &str| units::unit(&node.path("root"), name);
+    let web = unit("web.service").unwrap();
     assert!(web.section.is_none() && web.gated, "{web:?}");
+    // What it says may be the section itself: where the unit had one, the unit stays and names the file.
+    assert_eq!(unit("db.service"), None);
+    node.put("root/var/lib/convoke/gated", "db.service\n");
+    let db = unit("db.service").unwrap();
+    let errors: Vec<_> = db.diagnostics.iter().filter(|d| d.severity == units::Severity::Error).collect();
+    assert!(db.section.is_none() && db.gated && errors.len() == 1, "{db:?}");
+    assert_eq!(units::verify::verify(&node.path("root"), &["db.service".to_owned()])[0], *errors[0]);
+    let other = units::verify::verify(&node.path("root"), &["other.service".to_owned()]);
+    assert!(other.len() == 1 && other[0].message.contains("other.service.d/pipe.conf"), "{other:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Code, Severity};
 use crate::gate::{self, GATE_FILE, Kind, MEMBER_FILE, Needs};
-use crate::load::{Catalog, hides_permit, is_protected, key, stays_ungated, unkey};
+use crate::load::{Catalog, hides_permit, is_protected, key, known, stays_ungated, unkey};
 use crate::name::UnitName;
 use crate::section::assembly;
 use crate::text::SECTION;
@@ -72,11 +72,7 @@ impl Output {
 /// The complete output for a root directory.
 pub fn render(root: &Path) -> Output {
     let catalog = Catalog::read(root);
-    let mut known = Gated::default();
-    for list in [GATED_LIST, GATED_COPY] {
-        let text = catalog.index.root.read(list).unwrap_or_default();
-        known.join(Gated::parse(&String::from_utf8_lossy(&text)));
-    }
+    let known = known(&catalog.index);
     let mut output = Output { complete: true, ..Output::default() };
     let mut owns: BTreeMap<String, String> = BTreeMap::new();
     for name in catalog.units.keys().chain(&known.units) {

@@ -27,6 +27,7 @@ pub(crate) use view::View;
 
 use crate::diagnostic::{Code, Diagnostic, has_errors};
 use crate::gate::{Kind, gate_unit};
+use crate::generator::{GATED_COPY, GATED_LIST, Gated};
 use crate::name::UnitName;
 use crate::section::{self, Section};
 use boot::Held;
@@ -87,6 +88,22 @@ pub fn id(root: &Path, name: &str) -> String {
     Index::scan(root).id(name)
 }
 
+/// What of a unit's own files cannot be read, whether it is a cluster unit or not.
+pub(crate) fn unread(root: &Path, name: &str) -> Vec<Diagnostic> {
+    let index = Index::scan(root);
+    View::of(&index, &index.id(name)).unread.iter().map(|fault| unreadable(fault)).collect()
+}
+
+/// The units that this node was ever told of (F12).
+pub(crate) fn known(index: &Index) -> Gated {
+    let mut known = Gated::default();
+    for list in [GATED_LIST, GATED_COPY] {
+        let text = index.root.read(list).unwrap_or_default();
+        known.join(Gated::parse(&String::from_utf8_lossy(&text)));
+    }
+    known
+}
+
 /// All that one reading of a node's files says.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -112,7 +129,9 @@ impl Catalog {
         let graph = Graph::of(&index, &views);
         let boot = Boot::read(&index);
         let mut units = BTreeMap::new();
-        for view in views.values().filter(|v| v.claim().is_some()) {
+        // What cannot be read may be what made it a cluster unit: where it was one, it still is, and says what is wrong.
+        let doubtful = |view: &View| !view.unread.is_empty() && known(&index).units.contains(&view.id);
+        for view in views.values().filter(|view| view.claim().is_some() || doubtful(view)) {
             units.insert(view.id.clone(), cluster_unit(&index, &boot, view));
         }
         let owners = units
@@ -229,7 +248,11 @@ fn naming(index: &Index, boot: &Boot, view: &View) -> Vec<Diagnostic> {
         let message = format!("the cluster unit `{id}` is masked on this node by `{mask}`");
         let help = format!("nothing starts it here; `systemctl unmask {id}` if this node is to run it");
         found.push(Diagnostic::warning(Code::Masked, view.claim().cloned(), message).help(help));
-    } else if view.fragment.is_none() && !boot.fstab.contains_key(id) && !id.ends_with(".slice") {
+    } else if view.fragment.is_none()
+        && view.unread.is_empty()
+        && !boot.fstab.contains_key(id)
+        && !id.ends_with(".slice")
+    {
         let message = format!("there is a section for `{id}`, but no such unit on this node");
         let help = "install the unit, or correct the name of the drop-in's directory";
         found.push(Diagnostic::error(Code::NoUnitFile, view.claim().cloned(), message).help(help));
