@@ -148,11 +148,7 @@ async fn ask(bus: &Bus, verb: Verb, json: bool) -> Result<(), Failure> {
                 "{node} is out of the cluster; before it can join again, remove /var/lib/convoke there"
             ))
         }
-        Verb::Forget { unit } => {
-            let unit = act::full(&unit)?;
-            bus.0.forget(&unit).await?;
-            done(&format!("{unit} is forgotten"))
-        }
+        Verb::Forget { units } => act::forget(bus, &units).await,
         Verb::Adopt { unit, from, yes } => adopt::adopt(bus, &unit, &from, yes).await,
         Verb::Assemble { unit, said, yes, wait } => assemble::assemble(bus, &unit, &said, yes, &wait).await,
         Verb::ResetFailed { units, node } => act::reset_failed(bus, &units, node.as_deref()).await,

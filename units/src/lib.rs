@@ -19,6 +19,7 @@ pub mod gate;
 pub mod generator;
 pub mod load;
 pub mod name;
+pub mod read;
 pub mod section;
 pub mod systemd;
 pub mod text;

@@ -90,6 +90,10 @@ impl UnitText {
             section: None,
             ended: false,
         };
+        if let Some(text) = utf16(bytes) {
+            reader.wide(&text);
+            return reader.text;
+        }
         let mut joined: Option<Logical> = None;
         for (number, line) in raw.iter().enumerate() {
             let line = if number == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
@@ -270,6 +274,17 @@ impl Reader {
         self.text.diagnostics.push(Diagnostic::error(Code::NearMissHeader, span, message).help(help));
     }
 
+    /// systemd reads nothing of such a file. Whoever wrote our section into it is told so, and the unit is kept shut.
+    fn wide(&mut self, text: &str) {
+        let file = &self.text.source.file;
+        let message = format!("`{file}` is UTF-16: systemd reads nothing of it");
+        let span = Span::file(file.clone());
+        if text.lines().any(|line| claims(line.trim())) {
+            self.text.headers.push(Header { name: String::new(), claims: true, span: span.clone() });
+        }
+        self.text.diagnostics.push(Diagnostic::error(Code::NotUtf8, span, message).help("save it as UTF-8"));
+    }
+
     fn too_long(&mut self, logical: &Logical) {
         let mut span = Span::file(self.text.source.file.clone());
         span.line = logical.pieces[0].line as u32 + 1;
@@ -285,6 +300,18 @@ impl Reader {
         }
         self.ended = true;
     }
+}
+
+/// The text of a file that begins with the byte order mark of UTF-16, as some editors and shells write it.
+fn utf16(bytes: &[u8]) -> Option<String> {
+    let little = match bytes {
+        [0xff, 0xfe, ..] => true,
+        [0xfe, 0xff, ..] => false,
+        _ => return None,
+    };
+    let pairs = bytes.chunks_exact(2).skip(1).filter_map(|pair| <[u8; 2]>::try_from(pair).ok());
+    let units = pairs.map(|pair| if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) });
+    Some(String::from_utf16_lossy(&units.collect::<Vec<u16>>()))
 }
 
 /// Whether a header line is `[X-Convoke]` or was plainly meant to be it.

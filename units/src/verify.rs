@@ -26,6 +26,11 @@ pub fn verify(root: &Path, names: &[String]) -> Vec<Diagnostic> {
                 );
             }
             None => {
+                let unread = crate::load::unread(root, name);
+                if !unread.is_empty() {
+                    found.extend(unread);
+                    continue;
+                }
                 let message =
                     format!("`{name}` is no cluster unit: it has no `[X-Convoke]` section on this node");
                 let help = format!(
@@ -37,6 +42,11 @@ pub fn verify(root: &Path, names: &[String]) -> Vec<Diagnostic> {
     }
     found.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| (&a.span, a.code).cmp(&(&b.span, b.code))));
     // A drop-in that applies to several units says the same of each.
-    found.dedup();
-    found
+    let mut told: Vec<Diagnostic> = Vec::new();
+    for finding in found {
+        if !told.contains(&finding) {
+            told.push(finding);
+        }
+    }
+    told
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::gate::OUR_PREFIX;
 use crate::generator::{LAST_GOOD, LAST_GOOD_KEPT};
+use crate::read;
 
 /// Why files could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +72,7 @@ pub fn read_back(dir: &Path) -> Result<BTreeMap<PathBuf, String>, WriteError> {
             for name in names(&inside)? {
                 if name.to_str().is_some_and(|n| n.starts_with(OUR_PREFIX) && n.ends_with(".conf")) {
                     let path = inside.join(&name);
-                    let text = fs::read_to_string(&path)
+                    let text = read::text(&path)
                         .map_err(|source| WriteError::Read { path: path.clone(), source })?;
                     out.insert(Path::new(&unit).join(&name), text);
                 }

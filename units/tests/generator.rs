@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -107,6 +108,49 @@ fn what_cannot_be_read_keeps_the_gates_of_the_last_good_run() {
     let told = node.reload();
     assert!(node.gate("db.service").is_some(), "{told:?}");
     assert!(node.gate("web.service").is_some(), "nothing is taken away by an incomplete reading");
+}
+
+#[test]
+fn what_is_no_file_is_named_and_waited_for_by_nobody() {
+    let node = Node::new();
+    node.put("root/etc/systemd/system/db.service", SECTION);
+    node.put("root/etc/systemd/system/web.service.d/convoke.conf", "[X-Convoke]\n");
+    node.put("root/usr/lib/systemd/system/web.service", "[Service]\nExecStart=/bin/true\n");
+    node.reload();
+    node.put("root/etc/systemd/system/web.service.d/long.conf", &"#\n".repeat(4 << 20));
+    for pipe in ["db.service", "web.service.d/pipe.conf", "other.service.d/pipe.conf"] {
+        let path = node.path("root/etc/systemd/system").join(pipe);
+        let _ = fs::remove_file(&path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    }
+    let told = node.reload();
+    assert!(node.gate("db.service").is_some() && node.gate("web.service").is_some(), "{told:?}");
+    let found = units::verify::verify(&node.path("root"), &[]);
+    let unread = found.iter().filter(|d| d.code == units::Code::Unreadable).map(|d| d.message.as_str());
+    assert_eq!(
+        unread.collect::<BTreeSet<_>>(),
+        BTreeSet::from([
+            "cannot read /etc/systemd/system/db.service: it is not a regular file",
+            "cannot read /etc/systemd/system/other.service.d/pipe.conf: it is not a regular file",
+            "cannot read /etc/systemd/system/web.service.d/long.conf: it is longer than 4 MiB",
+            "cannot read /etc/systemd/system/web.service.d/pipe.conf: it is not a regular file",
+        ])
+    );
+    // What it says may forbid what the rest allows.
+    let unit = |name: &str| units::unit(&node.path("root"), name);
+    let web = unit("web.service").unwrap();
+    assert!(web.section.is_none() && web.gated, "{web:?}");
+    // What it says may be the section itself: where the unit had one, the unit stays and names the file.
+    assert_eq!(unit("db.service"), None);
+    node.put("root/var/lib/convoke/gated", "db.service\n");
+    let db = unit("db.service").unwrap();
+    let errors: Vec<_> = db.diagnostics.iter().filter(|d| d.severity == units::Severity::Error).collect();
+    assert!(db.section.is_none() && db.gated && errors.len() == 1, "{db:?}");
+    assert_eq!(units::verify::verify(&node.path("root"), &["db.service".to_owned()])[0], *errors[0]);
+    let other = units::verify::verify(&node.path("root"), &["other.service".to_owned()]);
+    assert!(other.len() == 1 && other[0].message.contains("other.service.d/pipe.conf"), "{other:?}");
 }
 
 #[test]

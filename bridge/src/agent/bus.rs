@@ -19,7 +19,7 @@ const FOLDERS: [&str; 5] = [
 pub(super) fn name_that_starts(root: &Path, units: &[String]) -> Option<String> {
     let files = FOLDERS.iter().filter_map(|folder| fs::read_dir(root.join(folder)).ok()).flatten().flatten();
     files.map(|entry| entry.path()).find_map(|path| {
-        let text = fs::read_to_string(&path).ok()?;
+        let text = units::read::text(&path).ok()?;
         let of =
             |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.trim().strip_prefix('='));
         let service = of("SystemdService")?.trim();

@@ -81,7 +81,7 @@ async fn members_stop(systemd: &Systemd, members: &[String]) -> u64 {
 pub(super) fn load_gated(paths: &Paths) -> Gated {
     let mut gated = Gated::default();
     for list in [paths.gated(), paths.gated_copy()] {
-        let text = fs::read(list).unwrap_or_default();
+        let text = units::read::file(&list).unwrap_or_default();
         gated.join(Gated::parse(&String::from_utf8_lossy(&text)));
     }
     gated

@@ -113,6 +113,18 @@ pub(super) async fn reset_failed(bus: &Bus, names: &[String], on: Option<&str>) 
     failures.end()
 }
 
+/// One that is still offered leaves the others to be forgotten.
+pub(super) async fn forget(bus: &Bus, units: &[String]) -> Result<(), Failure> {
+    let mut failures = Failures::default();
+    for unit in all(units)? {
+        match bus.0.forget(&unit).await {
+            Ok(_) => out::say(&format!("{unit} is forgotten")),
+            Err(error) => failures.add(error.into()),
+        }
+    }
+    failures.end()
+}
+
 fn forgiven(node: &NodeLine) -> String {
     let name = &node.name;
     if node.left_off {

@@ -173,10 +173,11 @@ pub(super) enum Verb {
         /// The node; it must be down, and proven so if it held units
         node: String,
     },
-    /// Forget a unit that no node offers any more
+    /// Forget units that no node offers any more
     Forget {
-        /// The unit
-        unit: String,
+        /// The units
+        #[arg(required = true)]
+        units: Vec<String>,
     },
     /// Choose whose definition of a unit holds, where the nodes differ
     ///

@@ -190,7 +190,7 @@ fn copy(root: &Path, files: &[UnitFile]) -> Result<Vec<Written>, Failure> {
     let mut there = Vec::new();
     for file in files {
         let path = root.join(UNITS).join(&file.below);
-        let old = match fs::read_to_string(&path) {
+        let old = match units::read::text(&path) {
             Ok(old) => Some(old),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(&path, &error)),

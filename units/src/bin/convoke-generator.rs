@@ -59,7 +59,7 @@ fn main() {
 fn first_pass(in_root: &dyn Fn(&str) -> PathBuf) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     for list in [GATED_LIST, GATED_COPY] {
-        let list = fs::read(in_root(list)).unwrap_or_default();
+        let list = units::read::file(&in_root(list)).unwrap_or_default();
         files.extend(generator::render_known(&String::from_utf8_lossy(&list)));
     }
     for memory in [LAST_GOOD_KEPT, LAST_GOOD] {

@@ -40,7 +40,7 @@ codes! {
     InvalidHeader "U0001" "A section header has no closing bracket or holds characters that systemd refuses.",
         "Write the header as `[Name]` on a line of its own. systemd refuses a unit file with such a line, and in a drop-in drops everything after it.";
     NotUtf8 "U0002" "A line is not valid UTF-8.",
-        "Save the file as UTF-8. systemd stops reading the file at this line.";
+        "Save the file as UTF-8. systemd stops reading the file at this line; of a file in UTF-16 it reads nothing.";
     LineTooLong "U0003" "A line, with its continuations, is longer than the 1 MiB that systemd reads.",
         "Shorten it. systemd stops reading the file at this line.";
     OutsideSection "U0004" "An assignment stands before the first section header.",
@@ -50,7 +50,7 @@ codes! {
     NearMissHeader "U0006" "A header looks like `[X-Convoke]` but is not it.",
         "Write exactly `[X-Convoke]`. The unit is kept shut meanwhile, because somebody meant it to be a cluster unit.";
     Unreadable "U0007" "A file or directory of a unit cannot be read.",
-        "Look at its permissions and at the disk. The gates of the last good run are kept meanwhile.";
+        "Look at what it is (a regular file of up to 4 MiB is read), at its permissions and at the disk. The gates of the last good run are kept meanwhile.";
     TypeWide "U0010" "`[X-Convoke]` stands in a drop-in for every unit of a type, such as `service.d/`.",
         "Move the section to drop-ins of the units that are meant: `NAME.d/`, or `PREFIX-.service.d/` for a family.";
     NoUnitFile "U0011" "There is a section for a unit that has no unit file on this node.",
@@ -114,13 +114,13 @@ codes! {
     PulledInUngated "U0047" "A refused start of an exclusive unit still starts a service that it requires.",
         "Give that service an `[X-Convoke]` section too if it must not run on the wrong node.";
     TriggerOnly "U0048" "A timer, path or socket is a cluster unit, but not the service that it starts.",
-        "Give the service the section as well: by hand it starts on any node.";
+        "By hand that starts on any node. Behind a socket, give it the section instead: an enabled socket belongs to its service and starts with it. Behind a timer, let both belong to a target that has the section, see TIMERS in convoke.unit(5).";
     TemplateMember "U0049" "A unit belongs to a template, but to no certain instance of it.",
         "Give it an `[X-Convoke]` section of its own. It is NOT gated until then.";
     Automounted "U0050" "An automount unit starts a mount that is a cluster unit.",
         "Remove the automount: each access asks the cluster, and waits for its answer.";
     EndsByItself "U0051" "A service with `Type=oneshot` is over when its work is done, which the cluster takes for a failure.",
-        "Add `RemainAfterExit=yes`, so that it counts as active from then on; else it is tried on one node after another.";
+        "Add `RemainAfterExit=yes`, so that it counts as active from then on; else it is tried on one node after another. One that a timer is to start again and again has no section of its own, see U0059.";
     BadAssembly "U0052" "`Assembly=` lacks a key that it cannot work without, or stands beside one that it does not go with.",
         "A clustered service is a service of several replicas with `Position=` and `StartAlone=`; `GatherThen=best` needs `GatherWaitSec=`.";
     NotAssembled "U0053" "A key of a clustered service's boot-up stands without `Assembly=`.",
@@ -133,6 +133,10 @@ codes! {
         "Name the program of the check in `CheckExec=`, or remove the time.";
     NeedsNeighbour "U0058" "A cluster unit needs another, of which there is one copy, on its own node, and may be placed on others.",
         "Say `SameNodeAs=` of it in `[X-Convoke]` too: systemd's own `Requires=`, `BindsTo=` and `Slice=` are about one node, and each start elsewhere fails.";
+    NeverTriggered "U0059" "A service behind a timer or path has a section of its own, so that the timer never starts it.",
+        "A cluster unit runs when a person or the cluster starts it, and a timer is neither. Take the section out of both, and let them belong to a target that has it: see TIMERS in convoke.unit(5).";
+    TriggerApart "U0060" "A socket or path and the service that it starts are both cluster units, and may be placed on two nodes.",
+        "Take the section out of the socket: enabled, it belongs to its service and starts with it. Or say `SameNodeAs=` and `After=` of it in the section of the service: systemd passes nothing from node to node, and refuses a socket whose service is active without it.";
 }
 
 impl fmt::Display for Code {

@@ -11,9 +11,9 @@ pub use gated::Gated;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Code, Severity};
 use crate::gate::{self, GATE_FILE, Kind, MEMBER_FILE, Needs};
-use crate::load::{Catalog, hides_permit, is_protected, key, stays_ungated, unkey};
+use crate::load::{Catalog, hides_permit, is_protected, key, known, stays_ungated, unkey};
 use crate::name::UnitName;
 use crate::section::assembly;
 use crate::text::SECTION;
@@ -72,11 +72,7 @@ impl Output {
 /// The complete output for a root directory.
 pub fn render(root: &Path) -> Output {
     let catalog = Catalog::read(root);
-    let mut known = Gated::default();
-    for list in [GATED_LIST, GATED_COPY] {
-        let text = catalog.index.root.read(list).unwrap_or_default();
-        known.join(Gated::parse(&String::from_utf8_lossy(&text)));
-    }
+    let known = known(&catalog.index);
     let mut output = Output { complete: true, ..Output::default() };
     let mut owns: BTreeMap<String, String> = BTreeMap::new();
     for name in catalog.units.keys().chain(&known.units) {
@@ -124,7 +120,8 @@ pub fn render(root: &Path) -> Output {
         }
     }
     for diagnostic in catalog.units.values().flat_map(|u| &u.diagnostics).chain(&catalog.loose) {
-        if diagnostic.severity == Severity::Error {
+        // What cannot be read is told below.
+        if diagnostic.severity == Severity::Error && diagnostic.code != Code::Unreadable {
             output.log.push(format!("{}: {}", diagnostic.code, diagnostic.message));
         }
     }

@@ -56,20 +56,6 @@ pub(crate) fn stopping(view: &View) -> Vec<Diagnostic> {
     found
 }
 
-/// What would have failed for the cluster although it did its work.
-pub(crate) fn ending(view: &View) -> Option<Diagnostic> {
-    let oneshot = view.last("Service", "Type").filter(|v| v.text == "oneshot")?;
-    if view.last("Service", "RemainAfterExit").is_some_and(|v| is_yes(&v.text)) {
-        return None;
-    }
-    let message = format!(
-        "`{}` is over as soon as it has done its work: the cluster takes that for a failure",
-        view.id
-    );
-    let found = Diagnostic::warning(Code::EndsByItself, oneshot.span(), message);
-    Some(found.help("add `RemainAfterExit=yes` if it is to count as active from then on"))
-}
-
 /// Programs of a clustered service that this node does not have.
 pub(crate) fn programs(index: &Index, view: &View, programs: &[(&'static str, String)]) -> Vec<Diagnostic> {
     let missing = programs.iter().filter(|(_, path)| !index.root.is_program(path));
@@ -180,11 +166,6 @@ pub(crate) fn neighbours(
     for edge in graph.from(&own) {
         let to = unkey(&edge.to);
         match edge.via {
-            Via::Triggers if !is_managed(&to) => {
-                let message = format!("`{id}` is a cluster unit, but `{to}`, which it starts, is not");
-                let help = format!("give `{to}` a section too; by hand it starts on any node");
-                found.push(Diagnostic::hint(Code::TriggerOnly, edge.span, message).help(help));
-            }
             Via::Requires | Via::BindsTo
                 if exclusive
                     && to.ends_with(".service")
@@ -278,7 +259,7 @@ pub(crate) fn held_back(id: &str, held: &Held, claim: Option<&Span>) -> Diagnost
     }
 }
 
-fn is_yes(text: &str) -> bool {
+pub(crate) fn is_yes(text: &str) -> bool {
     ["1", "yes", "y", "true", "t", "on"].iter().any(|y| text.eq_ignore_ascii_case(y))
 }
 

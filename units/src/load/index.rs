@@ -162,7 +162,10 @@ impl Index {
                 if alias {
                     Some(Entry::Alias(base.to_owned()))
                 } else {
-                    self.root.resolve(path).map(Entry::Fragment)
+                    let real = self.root.resolve(path)?;
+                    // What cannot be read is told by the name that the unit has here.
+                    let known = if self.root.is_file(&real) { real } else { path.to_owned() };
+                    Some(Entry::Fragment(known))
                 }
             }
         }

@@ -12,6 +12,7 @@ mod index;
 mod members;
 mod quadlet;
 mod root;
+mod triggers;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ pub(crate) use view::View;
 
 use crate::diagnostic::{Code, Diagnostic, has_errors};
 use crate::gate::{Kind, gate_unit};
+use crate::generator::{GATED_COPY, GATED_LIST, Gated};
 use crate::name::UnitName;
 use crate::section::{self, Section};
 use boot::Held;
@@ -86,6 +88,22 @@ pub fn id(root: &Path, name: &str) -> String {
     Index::scan(root).id(name)
 }
 
+/// What of a unit's own files cannot be read, whether it is a cluster unit or not.
+pub(crate) fn unread(root: &Path, name: &str) -> Vec<Diagnostic> {
+    let index = Index::scan(root);
+    View::of(&index, &index.id(name)).unread.iter().map(|fault| unreadable(fault)).collect()
+}
+
+/// The units that this node was ever told of (F12).
+pub(crate) fn known(index: &Index) -> Gated {
+    let mut known = Gated::default();
+    for list in [GATED_LIST, GATED_COPY] {
+        let text = index.root.read(list).unwrap_or_default();
+        known.join(Gated::parse(&String::from_utf8_lossy(&text)));
+    }
+    known
+}
+
 /// All that one reading of a node's files says.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -111,7 +129,9 @@ impl Catalog {
         let graph = Graph::of(&index, &views);
         let boot = Boot::read(&index);
         let mut units = BTreeMap::new();
-        for view in views.values().filter(|v| v.claim().is_some()) {
+        // What cannot be read may be what made it a cluster unit: where it was one, it still is, and says what is wrong.
+        let doubtful = |view: &View| !view.unread.is_empty() && known(&index).units.contains(&view.id);
+        for view in views.values().filter(|view| view.claim().is_some() || doubtful(view)) {
             units.insert(view.id.clone(), cluster_unit(&index, &boot, view));
         }
         let owners = units
@@ -136,11 +156,19 @@ impl Catalog {
                 || UnitName::parse(name).and_then(|n| n.template()).is_some_and(|t| managed.contains(&t))
         };
         let is_single = |name: &str| owners.get(name).is_some_and(|owner: &Owner| owner.exclusive);
+        let is_own = |name: &str| {
+            owners.contains_key(name)
+                || UnitName::parse(name).and_then(|n| n.template()).is_some_and(|t| owners.contains_key(&t))
+        };
+        let sections: BTreeMap<String, Section> =
+            units.iter().filter_map(|(id, unit)| Some((id.clone(), unit.section.clone()?))).collect();
         for unit in units.values_mut() {
             let mut found = hazards::neighbours(&index, &graph, &boot, unit, is_managed);
             if let Some(view) = views.get(&unit.id) {
                 found.extend(hazards::lonely(&graph, view, unit, is_single));
+                found.extend(triggers::started(&graph, view, unit, is_own));
             }
+            found.extend(triggers::starting(&graph, &views, unit, &sections, is_managed));
             unit.diagnostics.extend(found);
             if has_errors(&unit.diagnostics) {
                 unit.section = None;
@@ -154,6 +182,8 @@ impl Catalog {
 fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
     let id = view.id.clone();
     let mut found: Vec<Diagnostic> = view.own_texts().flat_map(|t| t.diagnostics.clone()).collect();
+    // What it says may be what matters.
+    found.extend(view.unread.iter().map(|fault| unreadable(fault)));
     let (section, parsed) = section::read(&id, view.own_texts());
     found.extend(parsed);
     let exclusive = section.exclusive();
@@ -166,7 +196,6 @@ fn cluster_unit(index: &Index, boot: &Boot, view: &View) -> ClusterUnit {
         found.push(Diagnostic::error(Code::UnitType, view.claim().cloned(), message));
     } else {
         found.extend(hazards::gating(view, exclusive, hides_permit(view)));
-        found.extend(hazards::ending(view));
         let programs: Vec<_> = section.programs().map(|(key, program)| (key, program.path.clone())).collect();
         found.extend(hazards::programs(index, view, &programs));
     }
@@ -219,7 +248,11 @@ fn naming(index: &Index, boot: &Boot, view: &View) -> Vec<Diagnostic> {
         let message = format!("the cluster unit `{id}` is masked on this node by `{mask}`");
         let help = format!("nothing starts it here; `systemctl unmask {id}` if this node is to run it");
         found.push(Diagnostic::warning(Code::Masked, view.claim().cloned(), message).help(help));
-    } else if view.fragment.is_none() && !boot.fstab.contains_key(id) && !id.ends_with(".slice") {
+    } else if view.fragment.is_none()
+        && view.unread.is_empty()
+        && !boot.fstab.contains_key(id)
+        && !id.ends_with(".slice")
+    {
         let message = format!("there is a section for `{id}`, but no such unit on this node");
         let help = "install the unit, or correct the name of the drop-in's directory";
         found.push(Diagnostic::error(Code::NoUnitFile, view.claim().cloned(), message).help(help));
@@ -247,11 +280,16 @@ fn type_wide(view: &View) -> Vec<Diagnostic> {
     .collect()
 }
 
+fn unreadable(fault: &str) -> Diagnostic {
+    let help = "look at what it is, at its permissions and at the disk; the gates of the last good run stay";
+    Diagnostic::error(Code::Unreadable, None, format!("cannot read {fault}")).help(help)
+}
+
 /// Findings that belong to no single cluster unit.
 fn loose(index: &Index) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for fault in index.root.faults() {
-        found.push(Diagnostic::error(Code::Unreadable, None, format!("cannot read {fault}")));
+        found.push(unreadable(&fault));
     }
     for kind in crate::name::TYPES {
         for dropin in index.type_wide(kind) {

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::read;
 use crate::text::UnitText;
 
 /// Bound on links in one path, as the kernel has it.
@@ -21,7 +22,8 @@ const LINKS_MAX: usize = 40;
 pub(crate) struct Root {
     path: PathBuf,
     texts: RefCell<BTreeMap<String, Rc<UnitText>>>,
-    faults: RefCell<Vec<String>>,
+    /// What the system said, by path.
+    faults: RefCell<BTreeMap<String, String>>,
 }
 
 /// What a directory holds under one name.
@@ -44,12 +46,17 @@ impl Root {
 
     /// What could not be read, apart from what does not exist.
     pub(crate) fn faults(&self) -> Vec<String> {
-        self.faults.borrow().clone()
+        self.faults.borrow().iter().map(|(path, said)| format!("{path}: {said}")).collect()
+    }
+
+    /// The same of one path.
+    pub(crate) fn fault_of(&self, path: &str) -> Option<String> {
+        self.faults.borrow().get(path).map(|said| format!("{path}: {said}"))
     }
 
     fn fault(&self, path: &str, error: &io::Error) {
         if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::NotADirectory {
-            self.faults.borrow_mut().push(format!("{path}: {error}"));
+            self.faults.borrow_mut().insert(path.to_owned(), error.to_string());
         }
     }
 
@@ -144,13 +151,18 @@ impl Root {
         if real == "/dev/null" {
             return Some(Vec::new());
         }
-        match fs::read(self.host(&real)) {
+        match read::file(&self.host(&real)) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
                 self.fault(path, &error);
                 None
             }
         }
+    }
+
+    /// Whether a path without links is a regular file.
+    pub(crate) fn is_file(&self, real: &str) -> bool {
+        fs::metadata(self.host(real)).is_ok_and(|found| found.is_file())
     }
 
     /// Whether a path leads to a file that may be executed.

@@ -16,15 +16,25 @@ pub(crate) struct View {
     pub(crate) dropins: Vec<(DropIn, Rc<UnitText>)>,
     /// The file or link that masks the unit.
     pub(crate) mask: Option<String>,
+    /// Those of its own files that cannot be read, with what the system said.
+    pub(crate) unread: Vec<String>,
 }
 
 impl View {
     /// What applies to the unit of this real name.
     pub(crate) fn of(index: &Index, id: &str) -> View {
-        let fragment = index.fragment(id).and_then(|path| index.root.text(&path));
-        let read = |d: DropIn| index.root.text(&d.path).map(|text| (d, text));
-        let dropins = index.dropins(id).into_iter().filter_map(read).collect();
-        View { id: id.to_owned(), fragment, dropins, mask: index.mask(id) }
+        let path = index.fragment(id);
+        let fragment = path.as_ref().and_then(|path| index.root.text(path));
+        let mut unread: Vec<String> = path.iter().filter_map(|path| index.root.fault_of(path)).collect();
+        let mut dropins = Vec::new();
+        for dropin in index.dropins(id) {
+            match index.root.text(&dropin.path) {
+                Some(text) => dropins.push((dropin, text)),
+                None if dropin.type_wide => {}
+                None => unread.extend(index.root.fault_of(&dropin.path)),
+            }
+        }
+        View { id: id.to_owned(), fragment, dropins, mask: index.mask(id), unread }
     }
 
     /// All texts in order of application.

@@ -114,6 +114,24 @@ fn bytes_that_are_not_utf8_end_the_file() {
 }
 
 #[test]
+fn a_file_in_utf16_says_nothing_but_claims_its_unit() {
+    for (bytes, claims) in [("[X-Convoke]\r\nReplicas=1\r\n", true), ("[Unit]\n", false), ("", false)]
+        .into_iter()
+        .flat_map(|(text, claims)| {
+            let units = || std::iter::once('\u{feff}').chain(text.chars()).map(|c| c as u16);
+            let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+            let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+            [(little, claims), (big, claims)]
+        })
+    {
+        let text = UnitText::parse("f", &bytes);
+        assert_eq!(codes(&text), [Code::NotUtf8], "{bytes:?}");
+        assert_eq!(text.claim().is_some(), claims, "{bytes:?}");
+        assert!(text.assignments.is_empty() && text.diagnostics[0].render().contains("--> f\n"));
+    }
+}
+
+#[test]
 fn headers_that_were_meant_to_be_ours_claim_the_unit() {
     for (header, claims, code) in [
         ("[X-Convoke]", true, None),

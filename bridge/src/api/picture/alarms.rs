@@ -58,7 +58,7 @@ impl View<'_> {
                 let text =
                     format!("fence device {device} does not see {} as running: {}", name(node), alarm.detail);
                 let check = format!(
-                    "check address, plug and login of {device} with its agent, then `convoke config apply`"
+                    "check address, plug, login and options of {device} with its agent, then `convoke config apply`"
                 );
                 let lost = self.state.nodes.get(node).is_some_and(|node| node.lost_since().is_some());
                 let ready = self.ready_levels(*node);
