@@ -86,6 +86,10 @@ struct Running {
 async fn start(paths: &Paths, chain: &Chain) -> anyhow::Result<Running> {
     let config = Config::load(paths)?;
     let Some(enrolled) = identity::load(paths)? else {
+        let file = paths.identity_file();
+        if paths.store_file().exists() || !agent::ends_with_lease(paths).is_empty() {
+            anyhow::bail!("`{}` is missing: {}", file.display(), identity::remedy(&paths.identity_dir()));
+        }
         anyhow::bail!(
             "this machine is in no cluster; make one with `convoke init`, or join one with `convoke join TOKEN`"
         );

@@ -175,11 +175,12 @@ pub enum IdentityError {
     },
 }
 
-fn remedy(identity_dir: &std::path::Path) -> String {
+/// What helps a node whose files here are lost.
+pub(crate) fn remedy(identity_dir: &std::path::Path) -> String {
     let state = identity_dir.parent().unwrap_or(identity_dir);
     format!(
-        "restore `{0}` as a whole from this node's backup, or stop convoked, move `{0}` away, remove the node from \
-         the cluster on another node and join again with a new token",
+        "stop convoked, move `{0}` away, remove the node from the cluster on another node (`convoke leave NODE`) and join \
+         again with a new token; a backup of it must not be put back",
         state.display()
     )
 }

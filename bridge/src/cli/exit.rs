@@ -141,10 +141,11 @@ fn removed(text: String) -> Failure {
 
 /// Nobody has the name on the bus.
 pub(super) fn not_running() -> Failure {
-    let enrolled = crate::paths::Paths::default().identity_file().exists();
+    let paths = crate::paths::Paths::default();
+    let enrolled = paths.identity_file().exists() || paths.store_file().exists();
     let failure = Failure::new(Code::NoQuorum, "convoked is not running on this node");
     if enrolled || !rustix::process::geteuid().is_root() {
-        failure.hint("see `systemctl status convoked`; start it with `systemctl enable --now convoked`")
+        failure.hint("`journalctl -u convoked` says why it ended, if it did; `systemctl enable --now convoked` starts it")
     } else {
         failure.hint(
             "this machine is in no cluster: `convoke init` makes one, `convoke join TOKEN` joins one that there is",

@@ -20,6 +20,7 @@ fn the_machine_under_the_daemon() -> Result<()> {
         scenario.part("steps of the daemon's clock", clock_steps);
         scenario.part("a full disk under the leader's store", full_disk);
         scenario.part("a full disk under a unit that a lease guards", full_disk_and_lease);
+        scenario.part("the identity is gone under a unit that a lease guards", lost_identity_and_lease);
         scenario.part("a node without room for permits says so, and the unit runs elsewhere", full_run);
         scenario.part("systemctl stop convoked leaves replicas, and start takes them over", replicas_stay);
         scenario.part("a voter whose store is put back to an earlier time takes no part", put_back);
@@ -252,7 +253,7 @@ fn full_disk(c: &Cluster) -> Result<()> {
 }
 
 /// The daemon cannot even start, and the unit has to stop all the same: others count on its lease.
-fn full_disk_and_lease(c: &Cluster) -> Result<()> {
+fn leased_unit_stops(c: &Cluster, home: usize, spoil: &str, mend: &str) -> Result<()> {
     let unit = "witness@leased.service";
     c.install(
         &UnitFile::new(unit)
@@ -261,14 +262,12 @@ fn full_disk_and_lease(c: &Cluster) -> Result<()> {
             .key("OnQuorumLoss=stop")
             .service("TimeoutStopSec=1"),
     )?;
-    let home = c.follower(&[])?;
     let asked = c.follower(&[home])?;
     let name = c.node(home).name();
-    small_disk(c, home)?;
     c.run_unit(unit, home)?;
     c.bmc_faults(home, &[Fault::FailOff])?;
     c.mute(home);
-    c.ok(home, "dd if=/dev/zero of=/var/lib/convoke/filler bs=64k 2>/dev/null; true")?;
+    c.ok(home, spoil)?;
     let then = Moment::now();
     c.kill_daemon(home)?;
     let beat = c.wait_for("it runs elsewhere", LATE, || {
@@ -279,11 +278,25 @@ fn full_disk_and_lease(c: &Cluster) -> Result<()> {
     ensure!(beat.node != name, "it runs on {name}");
     std::thread::sleep(S(2));
     c.never_twice(unit)?;
-    c.ok(home, "rm -f /var/lib/convoke/filler")?;
+    c.ok(home, mend)?;
     whole(c)?;
-    own_disk(c, home)?;
     c.ok(asked, &format!("convoke stop {unit}"))?;
     c.never_twice(unit)
+}
+
+fn full_disk_and_lease(c: &Cluster) -> Result<()> {
+    let home = c.follower(&[])?;
+    small_disk(c, home)?;
+    let filler = "/var/lib/convoke/filler";
+    let fill = format!("dd if=/dev/zero of={filler} bs=64k 2>/dev/null; true");
+    leased_unit_stops(c, home, &fill, &format!("rm -f {filler}"))?;
+    own_disk(c, home)
+}
+
+fn lost_identity_and_lease(c: &Cluster) -> Result<()> {
+    let identity = "/var/lib/convoke/identity/identity.toml";
+    let back = format!("mv /root/identity.toml {identity} && systemctl start --no-block convoked");
+    leased_unit_stops(c, c.follower(&[])?, &format!("mv {identity} /root/"), &back)
 }
 
 /// Where no permit can be written nothing starts, and that is told.
