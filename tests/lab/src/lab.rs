@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::bmc::{self, Bmc, PowerEvent};
+use crate::bmc::{self, Bmc};
 use crate::cgroup::Groups;
+use crate::hook::{self, PowerEvent};
 use crate::host::{Lock, own_program, put, remove_tree, say};
 use crate::image::{Image, Suite};
 use crate::layer::{ExtraFile, Layer};
@@ -233,7 +234,7 @@ impl Lab {
     /// Commands that reached the power switches, oldest first.
     #[must_use]
     pub fn power_events(&self) -> Vec<PowerEvent> {
-        bmc::events(&self.place)
+        hook::events(&self.place)
     }
 
     /// Boots all nodes at once and waits until all have finished.

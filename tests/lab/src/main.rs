@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use lab::{Fault, Image, Lab, Options, Suite};
+use lab::{Fault, Image, Lab, Options, Protocol, Suite};
 
 #[derive(Parser)]
 #[command(name = "lab", about = "Real systemd nodes on this machine", disable_help_subcommand = true)]
@@ -102,6 +102,7 @@ enum Verb {
     Keep { name: String, node: String },
     #[command(hide = true)]
     BmcHook {
+        by: Protocol,
         name: String,
         node: String,
         #[arg(trailing_var_arg = true)]
@@ -129,7 +130,7 @@ fn main() -> ExitCode {
     let hook = matches!(cli.verb, Verb::BmcHook { .. });
     match run(cli) {
         Ok(code) => code,
-        // The simulator reads what a hook says on its standard output.
+        // The controller reads what a hook says on its standard output.
         Err(e) if hook => {
             println!("{e:#}");
             ExitCode::FAILURE
@@ -221,8 +222,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Selftest { suite, cycles } => return selftest::run(suite, cycles),
         Verb::Hold { name, panic } => selftest::hold(&name, panic)?,
         Verb::Keep { name, node } => lab::inner::keep(&name, &node)?,
-        Verb::BmcHook { name, node, args } => {
-            let answer = lab::inner::bmc_hook(&name, &node, &args)?;
+        Verb::BmcHook { by, name, node, args } => {
+            let answer = lab::inner::bmc_hook(by, &name, &node, &args)?;
             if !answer.is_empty() {
                 println!("{answer}");
             }
