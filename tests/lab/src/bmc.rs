@@ -1,6 +1,6 @@
 //! The power switches: one real IPMI simulator per node, whose hook is this package's own program.
 //!
-//! What an agent makes of its answers is for the tests to see.
+//! What an agent makes of its answers is for the tests to see. The other protocol of the same controller is in `redfish`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use crate::host::{put, remove_tree};
 use crate::net;
 use crate::node::Node;
 use crate::place::{BMC, Place, Wire, node_name};
+use crate::redfish;
 
 /// Login of every power switch.
 pub const BMC_USER: &str = "fence";
@@ -61,22 +62,20 @@ impl Bmc {
     /// Takes its own power away, as when node and switch hang on one feed. Cut first: a dead device refuses nothing.
     pub fn stop(&self) -> Result<()> {
         self.cut(true)?;
+        redfish::end(&self.place, self.index)?;
         self.process().end()
     }
 
-    /// Gives it power again.
+    /// Gives it power again: it speaks what it spoke before.
     pub fn start(&self) -> Result<()> {
         start(&self.place, self.index)?;
+        redfish::start_again(&self.place, self.index)?;
         self.cut(false)
     }
 
     /// Runs `fence_ipmilan` with an action inside a node, with the parameters on standard input as a cluster does.
     pub fn agent(&self, on: &Node, action: &str) -> Result<crate::exec::Output> {
-        let mut text = format!("action={action}\n");
-        for (name, value) in self.agent_parameters() {
-            text.push_str(&format!("{name}={value}\n"));
-        }
-        on.feed("PYTHONWARNINGS=ignore fence_ipmilan", text.as_bytes())
+        on.fence("fence_ipmilan", action, &self.agent_parameters())
     }
 
     fn process(&self) -> crate::host::Started {

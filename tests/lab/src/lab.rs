@@ -21,6 +21,7 @@ use crate::net;
 use crate::node::Node;
 use crate::pdu::Pdu;
 use crate::place::{self, HOST, NodeRecord, Place, SERVICE, Wire, cache_dir, node_name};
+use crate::redfish::{self, Redfish};
 use crate::switch::Switch;
 use crate::watchdog::{self, WatchdogEvent};
 use crate::witness::Timeline;
@@ -199,6 +200,12 @@ impl Lab {
     #[must_use]
     pub fn bmc(&self, i: usize) -> Bmc {
         bmc::bmc(&self.place, self.node(i).index())
+    }
+
+    /// The Redfish service of node `i`'s controller. It is there once it is started.
+    #[must_use]
+    pub fn redfish(&self, i: usize) -> Redfish {
+        Redfish::new(&self.place, self.node(i).index())
     }
 
     /// What happened to the watchdog of node `i`, oldest first.
@@ -394,6 +401,7 @@ fn take_down(place: &Place) -> Result<()> {
         // The switches and watchdogs first, so that none of them powers a node on again.
         done(watchdog::end(place, i));
         done(place.started(&format!("bmc-{}", node_name(i))).end());
+        done(redfish::end(place, i));
         done(place.started(&format!("late-off-{}", node_name(i))).end());
     }
     for i in 1..=place.count() {

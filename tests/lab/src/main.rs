@@ -64,6 +64,8 @@ enum Verb {
     Heal { node: Option<String>, other: Option<String> },
     /// Make a node's power switch misbehave, or `ok`
     Bmc { node: String, faults: Vec<String> },
+    /// Start a node's Redfish service, make it misbehave, or `ok`
+    Redfish { node: String, faults: Vec<String> },
     /// Print what the witness saw
     Witness {
         #[arg(default_value = "witness")]
@@ -203,9 +205,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Bmc { node, faults } => {
             let lab = attached()?;
-            let faults: Vec<Fault> =
-                faults.iter().filter(|w| *w != "ok").map(|w| w.parse()).collect::<Result<_>>()?;
-            lab.bmc(lab.named(&node)?.index()).set_faults(&faults)?;
+            lab.bmc(lab.named(&node)?.index()).set_faults(&named(&faults)?)?;
+        }
+        Verb::Redfish { node, faults } => {
+            let lab = attached()?;
+            let redfish = lab.redfish(lab.named(&node)?.index());
+            redfish.start()?;
+            redfish.set_faults(&named(&faults)?)?;
+            println!("https://{}{}", redfish.address(), redfish.systems_uri());
         }
         Verb::Witness { unit } => witness(&attached()?, &unit)?,
         Verb::Journal { node, unit } => println!("{}", attached()?.named(&node)?.journal(&unit)?),
@@ -234,6 +241,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::LateOff { name, node, seconds } => lab::inner::late_off(&name, &node, seconds)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn named(faults: &[String]) -> Result<Vec<Fault>> {
+    faults.iter().filter(|word| *word != "ok").map(|word| word.parse()).collect()
 }
 
 fn status(lab: &Lab) -> Result<()> {
