@@ -341,16 +341,16 @@ fn power(ended: Called) -> Power {
     }
 }
 
-/// The last line that the agent wrote, without control characters, secrets and time stamps' noise.
+/// The last line with which the agent says what went wrong, without control characters, secrets and what differs from call to call.
 fn words(end: &TransientEnd, call: &AgentCall) -> String {
     let stderr = String::from_utf8_lossy(&end.stderr);
     let stdout = String::from_utf8_lossy(&end.stdout);
-    // The agents' library ends with a hint that is for a person at a keyboard.
-    let tells = |line: &&str| !line.is_empty() && !line.starts_with("Please use '-h'");
-    let last = |text: &str| text.lines().map(str::trim).rfind(tells).map(str::to_owned);
+    // The agents' library puts the time before each line, and ends with a hint that is for a person at a keyboard.
+    let message =
+        |line: &str| line.split_once(" ERROR: ").map_or(line, |(_, message)| message).trim().to_owned();
+    let tells = |line: &String| !line.is_empty() && !line.starts_with("Please use '-h'");
+    let last = |text: &str| text.lines().map(message).rfind(tells);
     let Some(line) = last(&stderr).or_else(|| last(&stdout)) else { return String::new() };
-    // The agents' library puts the time before each line; the same failure must read the same at every look.
-    let line = line.split_once(" ERROR: ").map_or(line.as_str(), |(_, message)| message);
     let mut line: String = line.chars().filter(|c| !c.is_control()).collect();
     let hidden = call.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
     let read = call.secrets.values().filter_map(|path| secret(Path::new(path)).ok());
@@ -358,7 +358,17 @@ fn words(end: &TransientEnd, call: &AgentCall) -> String {
         line = line.replace(&value, "***");
     }
     // Not before: half a password would be none that is known.
-    format!(": {}", line.chars().take(WORDS_MAX).collect::<String>())
+    format!(": {}", without_addresses(&line).chars().take(WORDS_MAX).collect::<String>())
+}
+
+/// Without the place of Python's objects, as ` at 0x7fbe01662610`: the same failure must read the same at every look.
+fn without_addresses(line: &str) -> String {
+    let mut parts = line.split(" at 0x");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+    }
+    text
 }
 
 fn is_secret(name: &str) -> bool {

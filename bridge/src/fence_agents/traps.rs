@@ -109,7 +109,7 @@ const TRAPS: &[Trap] = &[
     Trap {
         about: |agent| agent == "fence_redfish",
         note: "It waits for ever for a controller that does not answer; only the device's `timeout` ends it. A self-signed \
-               certificate needs `ssl_insecure = \"1\"`.",
+               certificate needs `ssl_insecure = \"1\"`. A wrong password reads like a wrong `systems_uri`: `Unable to get PowerState`.",
         check: None,
     },
     Trap {

@@ -77,6 +77,15 @@ impl Node {
         self.feed_for(line, input, PATIENCE)
     }
 
+    /// Runs a fence agent with an action, its parameters on standard input as a cluster gives them.
+    pub(crate) fn fence(&self, agent: &str, action: &str, parameters: &[(&str, String)]) -> Result<Output> {
+        let mut text = format!("action={action}\n");
+        for (name, value) in parameters {
+            text.push_str(&format!("{name}={value}\n"));
+        }
+        self.feed(&format!("PYTHONWARNINGS=ignore {agent}"), text.as_bytes())
+    }
+
     fn feed_for(&self, line: &str, input: &[u8], limit: Duration) -> Result<Output> {
         // Its own process group, so that a late one can be killed with its children.
         let mut child = self

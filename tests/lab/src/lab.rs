@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::bmc::{self, Bmc, PowerEvent};
+use crate::bmc::{self, Bmc};
 use crate::cgroup::Groups;
+use crate::hook::{self, PowerEvent};
 use crate::host::{Lock, own_program, put, remove_tree, say};
 use crate::image::{Image, Suite};
 use crate::layer::{ExtraFile, Layer};
@@ -20,6 +21,7 @@ use crate::net;
 use crate::node::Node;
 use crate::pdu::Pdu;
 use crate::place::{self, HOST, NodeRecord, Place, SERVICE, Wire, cache_dir, node_name};
+use crate::redfish::{self, Redfish};
 use crate::switch::Switch;
 use crate::watchdog::{self, WatchdogEvent};
 use crate::witness::Timeline;
@@ -200,6 +202,12 @@ impl Lab {
         bmc::bmc(&self.place, self.node(i).index())
     }
 
+    /// The Redfish service of node `i`'s controller. It is there once it is started.
+    #[must_use]
+    pub fn redfish(&self, i: usize) -> Redfish {
+        Redfish::new(&self.place, self.node(i).index())
+    }
+
     /// What happened to the watchdog of node `i`, oldest first.
     #[must_use]
     pub fn watchdog_events(&self, i: usize) -> Vec<WatchdogEvent> {
@@ -233,7 +241,7 @@ impl Lab {
     /// Commands that reached the power switches, oldest first.
     #[must_use]
     pub fn power_events(&self) -> Vec<PowerEvent> {
-        bmc::events(&self.place)
+        hook::events(&self.place)
     }
 
     /// Boots all nodes at once and waits until all have finished.
@@ -393,6 +401,7 @@ fn take_down(place: &Place) -> Result<()> {
         // The switches and watchdogs first, so that none of them powers a node on again.
         done(watchdog::end(place, i));
         done(place.started(&format!("bmc-{}", node_name(i))).end());
+        done(redfish::end(place, i));
         done(place.started(&format!("late-off-{}", node_name(i))).end());
     }
     for i in 1..=place.count() {

@@ -26,6 +26,7 @@ mod cgroup;
 mod clock;
 mod cuts;
 mod exec;
+mod hook;
 mod host;
 mod image;
 mod lab;
@@ -35,20 +36,23 @@ mod net;
 mod node;
 mod pdu;
 mod place;
+mod redfish;
 mod snmp;
 mod switch;
 mod watchdog;
 mod witness;
 
-pub use bmc::{BMC_PASSWORD, BMC_USER, Bmc, Fault, PowerEvent};
+pub use bmc::{BMC_PASSWORD, BMC_USER, Bmc};
 pub use clock::{now_ns, wait_until};
 pub use exec::Output;
+pub use hook::{Fault, PowerEvent, Protocol};
 pub use image::{Image, Suite};
 pub use lab::{Lab, Options};
 pub use layer::{ExtraFile, Layer};
 pub use node::Node;
 pub use pdu::{PDU_COMMUNITY, Pdu};
 pub use place::{cache_dir, remove_cache};
+pub use redfish::Redfish;
 pub use switch::Switch;
 pub use watchdog::WatchdogEvent;
 pub use witness::{BEAT, Gap, Overlap, Run, Timeline};
@@ -57,6 +61,7 @@ pub use witness::{BEAT, Gap, Overlap, Run, Timeline};
 pub mod inner {
     use anyhow::Result;
 
+    use crate::hook::Protocol;
     use crate::place::Place;
 
     fn at(lab: &str, node: &str) -> Result<(Place, usize)> {
@@ -70,10 +75,10 @@ pub mod inner {
         crate::machine::keep(&place, i)
     }
 
-    /// Answers a question or does a command of a node's IPMI simulator.
-    pub fn bmc_hook(lab: &str, node: &str, args: &[String]) -> Result<String> {
+    /// Answers a question or does a command of a node's controller.
+    pub fn bmc_hook(by: Protocol, lab: &str, node: &str, args: &[String]) -> Result<String> {
         let (place, i) = at(lab, node)?;
-        crate::bmc::hook(&place, i, args)
+        crate::hook::hook(&place, i, by, args)
     }
 
     /// Is the outlets of a power strip.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use lab::{Fault, Image, Lab, Options, Suite};
+use lab::{Fault, Image, Lab, Options, Protocol, Suite};
 
 #[derive(Parser)]
 #[command(name = "lab", about = "Real systemd nodes on this machine", disable_help_subcommand = true)]
@@ -64,6 +64,8 @@ enum Verb {
     Heal { node: Option<String>, other: Option<String> },
     /// Make a node's power switch misbehave, or `ok`
     Bmc { node: String, faults: Vec<String> },
+    /// Start a node's Redfish service, make it misbehave, or `ok`
+    Redfish { node: String, faults: Vec<String> },
     /// Print what the witness saw
     Witness {
         #[arg(default_value = "witness")]
@@ -102,6 +104,7 @@ enum Verb {
     Keep { name: String, node: String },
     #[command(hide = true)]
     BmcHook {
+        by: Protocol,
         name: String,
         node: String,
         #[arg(trailing_var_arg = true)]
@@ -129,7 +132,7 @@ fn main() -> ExitCode {
     let hook = matches!(cli.verb, Verb::BmcHook { .. });
     match run(cli) {
         Ok(code) => code,
-        // The simulator reads what a hook says on its standard output.
+        // The controller reads what a hook says on its standard output.
         Err(e) if hook => {
             println!("{e:#}");
             ExitCode::FAILURE
@@ -202,9 +205,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Bmc { node, faults } => {
             let lab = attached()?;
-            let faults: Vec<Fault> =
-                faults.iter().filter(|w| *w != "ok").map(|w| w.parse()).collect::<Result<_>>()?;
-            lab.bmc(lab.named(&node)?.index()).set_faults(&faults)?;
+            lab.bmc(lab.named(&node)?.index()).set_faults(&named(&faults)?)?;
+        }
+        Verb::Redfish { node, faults } => {
+            let lab = attached()?;
+            let redfish = lab.redfish(lab.named(&node)?.index());
+            redfish.start()?;
+            redfish.set_faults(&named(&faults)?)?;
+            println!("https://{}{}", redfish.address(), redfish.systems_uri());
         }
         Verb::Witness { unit } => witness(&attached()?, &unit)?,
         Verb::Journal { node, unit } => println!("{}", attached()?.named(&node)?.journal(&unit)?),
@@ -221,8 +229,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Selftest { suite, cycles } => return selftest::run(suite, cycles),
         Verb::Hold { name, panic } => selftest::hold(&name, panic)?,
         Verb::Keep { name, node } => lab::inner::keep(&name, &node)?,
-        Verb::BmcHook { name, node, args } => {
-            let answer = lab::inner::bmc_hook(&name, &node, &args)?;
+        Verb::BmcHook { by, name, node, args } => {
+            let answer = lab::inner::bmc_hook(by, &name, &node, &args)?;
             if !answer.is_empty() {
                 println!("{answer}");
             }
@@ -233,6 +241,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::LateOff { name, node, seconds } => lab::inner::late_off(&name, &node, seconds)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn named(faults: &[String]) -> Result<Vec<Fault>> {
+    faults.iter().filter(|word| *word != "ok").map(|word| word.parse()).collect()
 }
 
 fn status(lab: &Lab) -> Result<()> {

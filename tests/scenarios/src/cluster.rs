@@ -290,6 +290,7 @@ impl Cluster {
         for node in self.lab.nodes() {
             let bmc = self.lab.bmc(node.index());
             bmc.set_faults(&[])?;
+            self.lab.redfish(node.index()).set_faults(&[])?;
             bmc.start()?;
             if node.is_on() {
                 node.thaw()?;

@@ -132,7 +132,16 @@ fn off_is_proven_only_by_a_status_that_says_off() {
             failed("bmc said off, but there is no status: the agent did not end within 60000 ms"),
         ),
         (
-            ran(Outcome::Exited(1), "2026 ERROR: Failed: unable to connect\n\nPlease use '-h' for usage\n"),
+            ran(
+                Outcome::Exited(1),
+                "2026-11-29 17:38:12,343 ERROR: Failed: <HTTPSConnection object at 0x7fbe01662610>: Connection refused\n\n\
+                 2026-11-29 17:38:12,351 ERROR: Please use '-h' for usage\n\n",
+            ),
+            None,
+            failed("bmc: off exited with status 1: Failed: <HTTPSConnection object>: Connection refused"),
+        ),
+        (
+            ran(Outcome::Exited(1), "Failed: unable to connect\n\nPlease use '-h' for usage\n"),
             None,
             failed("bmc: off exited with status 1: Failed: unable to connect"),
         ),

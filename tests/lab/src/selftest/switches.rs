@@ -74,6 +74,48 @@ pub(super) fn switches(checks: &mut Checks, suite: Suite, lab: &Lab) {
         agent("status", 0)?;
         Ok(String::new())
     });
+    // Debian 13 has each agent in a package of its own, and the nodes have one of them.
+    if suite == Suite::Bookworm {
+        checks.check(
+            suite,
+            "fence_redfish in a node: a service that is honest, refuses, and dies with its controller",
+            || {
+                let redfish = lab.redfish(3);
+                let agent = |action: &str, code: i32| -> Result<()> {
+                    let out = redfish.agent(&n2, action)?;
+                    ensure!(
+                        out.code == code,
+                        "{action}: {} instead of {code}\n{}{}",
+                        out.code,
+                        out.stdout,
+                        out.stderr
+                    );
+                    Ok(())
+                };
+                let begin = Instant::now();
+                redfish.start()?;
+                let mut note = format!("started in {} ms", ms(begin));
+                agent("status", 0)?;
+                redfish.set_faults(&[Fault::FailOff])?;
+                agent("off\npower_timeout=2", 1)?;
+                ensure!(n3.is_on(), "n3 is off");
+                redfish.set_faults(&[])?;
+                let begin = Instant::now();
+                agent("off", 0)?;
+                note += &format!(", off {} ms", ms(begin));
+                ensure!(!n3.is_on(), "n3 is on");
+                agent("status", 2)?;
+                bmc.stop()?;
+                bmc.start()?;
+                agent("on", 0)?;
+                ensure!(n3.is_on(), "n3 is off");
+                n3.wait_running(Duration::from_secs(30))?;
+                redfish.stop()?;
+                agent("status", 1)?;
+                Ok(note)
+            },
+        );
+    }
     checks.check(suite, "fence_bad: honest, failing, lying", || {
         let bad = |action: &str, mode: &str| -> Result<i32> {
             let mut text = format!("action={action}\nplug=n3\nmode={mode}\n");
