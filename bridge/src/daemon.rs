@@ -239,7 +239,7 @@ async fn end(
         {
             warn!(%error, "the log has not come to rest yet");
         }
-        notify::ready();
+        notify::ready().await;
         notify::feed(pulse.clone()).await;
     };
     // A signal is heard, and a failure seen, from the first moment on.
