@@ -18,6 +18,7 @@ use policy::{NodeId, Wish};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
+use units::systemd::journal::Journal;
 
 use crate::agent::{self, AgentCommand};
 use crate::api::dbus;
@@ -37,17 +38,19 @@ use crate::watchdog::Watchdog;
 /// cluster unit of the node is ordered after that, and a cluster without a quorum does not come to rest.
 const RECOVERY: Duration = Duration::from_secs(2);
 
-/// Runs the daemon until it is told to stop. Returns an error where it cannot start, or cannot go on.
+/// Runs the daemon until it is told to stop. Returns an error where it cannot start, or cannot go on. What concerns a unit
+/// is told to the `journal` too.
 ///
 /// # Errors
 /// With the whole chain of causes; each names what to do.
-pub async fn run(paths: Paths) -> anyhow::Result<()> {
+pub async fn run(paths: Paths, journal: Option<Journal>) -> anyhow::Result<()> {
     // First of all, whatever else fails: a watchdog that an earlier daemon left running is fed by this one from here on.
     let chain = Chain::begin(&paths)?;
-    let Running { consensus, core, agent, pulse, commands } = match start(&paths, &chain).await {
+    let started = start(&paths, &chain, journal.clone()).await;
+    let Running { consensus, core, agent, pulse, commands } = match started {
         Ok(running) => running,
         Err(error) => {
-            guard::keep_lease(&paths, &chain, &error).await;
+            guard::keep_lease(&paths, &chain, journal, &error).await;
             return Err(error);
         }
     };
@@ -83,7 +86,7 @@ struct Running {
 }
 
 /// Starts the parts. The agent comes last: where this fails, nobody watches over the units yet.
-async fn start(paths: &Paths, chain: &Chain) -> anyhow::Result<Running> {
+async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow::Result<Running> {
     let config = Config::load(paths)?;
     let Some(enrolled) = identity::load(paths)? else {
         let file = paths.identity_file();
@@ -188,6 +191,7 @@ async fn start(paths: &Paths, chain: &Chain) -> anyhow::Result<Running> {
         root: paths.root().to_owned(),
         watchdog: chain.watchdog.clone(),
         device: Some(config.watchdog.clone()),
+        journal,
     };
     let agent = tokio::spawn(agent::run(setup, prepared));
     tokio::spawn(dbus::serve(dbus::Api {
@@ -239,7 +243,7 @@ async fn end(
         {
             warn!(%error, "the log has not come to rest yet");
         }
-        notify::ready();
+        notify::ready().await;
         notify::feed(pulse.clone()).await;
     };
     // A signal is heard, and a failure seen, from the first moment on.

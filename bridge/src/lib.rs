@@ -14,6 +14,7 @@ pub mod init;
 pub mod join;
 mod last_end;
 pub mod leader;
+pub mod log;
 pub mod net;
 pub mod ocf;
 pub mod paths;

@@ -81,6 +81,8 @@ pub struct AgentSetup {
     pub watchdog: Watchdog,
     /// Which device that is; none where the settings cannot be read, and then none is armed anew.
     pub device: Option<Setting>,
+    /// Takes what is to be read in a unit's log.
+    pub journal: Option<Journal>,
 }
 
 /// Runs the agent until it is told to end, or the session's task has gone.
@@ -116,7 +118,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         to_session: setup.to_session,
         asker: setup.asker,
         executor,
-        journal: Journal::start().inspect_err(|error| tracing::error!(%error, "no journal for units")).ok(),
+        journal: setup.journal,
         systemd: Some(systemd),
         events,
         pending: VecDeque::from([Event::Connected]),

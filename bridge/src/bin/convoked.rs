@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use bridge::config::Config;
-use bridge::daemon;
 use bridge::paths::Paths;
+use bridge::{daemon, log};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use units::systemd::journal::Journal;
 
 /// Convoke's daemon: drives this node's cluster units, and takes part in the cluster's decisions.
 ///
@@ -20,13 +19,15 @@ struct Arguments {}
 fn main() -> ExitCode {
     Arguments::parse();
     let paths = Paths::default();
-    log(&paths);
+    // Without a thread for it there is none for the runtime either, and the daemon ends.
+    let journal = Journal::start().ok();
+    log::begin(filter(&paths), journal.as_ref());
     // One worker: a second one is woken, and sent to sleep again, for nearly every frame, which was a fifth of what an idle
     // daemon costs. What may take long, a large plan or the disk, gets a thread of its own where it is called.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(daemon::run(paths));
+            let outcome = runtime.block_on(daemon::run(paths, journal.clone()));
             // A forecast that is being made, or a read of a slow disk, is no reason to hold up the next daemon: nobody keeps
             // this node's lease meanwhile.
             runtime.shutdown_background();
@@ -34,24 +35,21 @@ fn main() -> ExitCode {
         }
         Err(error) => Err(error.into()),
     };
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    log::end(journal.as_ref());
+    code
 }
 
-/// To the journal where there is one, to standard error otherwise.
-fn log(paths: &Paths) {
+/// What is logged: what `convoke.toml` says, or `CONVOKE_LOG`.
+fn filter(paths: &Paths) -> EnvFilter {
     let level = Config::load(paths).map_or("info", |config| config.log.word());
-    let filter = EnvFilter::try_from_env("CONVOKE_LOG").unwrap_or_else(|_| {
+    EnvFilter::try_from_env("CONVOKE_LOG").unwrap_or_else(|_| {
         EnvFilter::new(format!("warn,openraft=error,bridge={level},units={level},consensus={level}"))
-    });
-    let registry = tracing_subscriber::registry().with(filter);
-    match tracing_journald::layer().ok().filter(|_| libsystemd::logging::connected_to_journal()) {
-        Some(journal) => registry.with(journal).init(),
-        None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init(),
-    }
+    })
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use units::systemd::journal::{self, Kind, Line, Priority};
+use units::systemd::journal::{Journal, Kind, Line, Priority};
 use units::systemd::{Link, SystemState, Systemd};
 
 use super::exit::Code;
@@ -23,6 +23,8 @@ const SOCKET_LIMIT: Duration = Duration::from_secs(2);
 const SOCKET_PAUSE: Duration = Duration::from_millis(50);
 /// PID 1 is asked before anything else can be known, and may be busy.
 const MANAGER_LIMIT: Duration = Duration::from_millis(500);
+/// How long journald may take to take a line. The unit's start job waits meanwhile.
+const JOURNAL_LIMIT: Duration = Duration::from_millis(500);
 const ANSWER_MAX: u64 = 64 * 1024;
 
 #[derive(Serialize)]
@@ -84,7 +86,10 @@ fn decided(unit: &str, why: &str, remedy: &str) -> ExitCode {
         fields: Vec::new(),
     };
     // Without journald the line above is all there is.
-    let _ = journal::tell(&line);
+    if let Ok(journal) = Journal::start() {
+        journal.tell(line);
+        journal.flush(JOURNAL_LIMIT);
+    }
     Code::Failed.into()
 }
 

@@ -11,6 +11,7 @@ use policy::NodeId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tracing::error;
+use units::systemd::journal::Journal;
 
 use super::{Chain, notify};
 use crate::agent::{self, AgentCommand, Shutdown, Snapshot};
@@ -28,7 +29,12 @@ const MORE: Duration = Duration::from_secs(60);
 const MORE_LOOKS: usize = 300;
 
 /// Applies `OnQuorumLoss=` if the lease has ended and anything is left to be stopped; comes back when that is done.
-pub(super) async fn keep_lease(paths: &Paths, chain: &Chain, obstacle: &anyhow::Error) {
+pub(super) async fn keep_lease(
+    paths: &Paths,
+    chain: &Chain,
+    journal: Option<Journal>,
+    obstacle: &anyhow::Error,
+) {
     let (lease, ending) = match agent::boot_id(paths) {
         Ok(_) => {
             let lease = chain.lease.clone();
@@ -73,6 +79,7 @@ pub(super) async fn keep_lease(paths: &Paths, chain: &Chain, obstacle: &anyhow::
         root: paths.root().to_owned(),
         watchdog: chain.watchdog.clone(),
         device: None,
+        journal,
     };
     let agent = tokio::spawn(agent::run(setup, prepared));
     for round in 0_usize.. {

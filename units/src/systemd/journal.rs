@@ -3,14 +3,12 @@
 //! `OBJECT_SYSTEMD_UNIT=` from root makes `systemctl status X` and `journalctl -u X` show the line; the message id
 //! lets `journalctl -x` explain it. [`Journal`] is for a daemon: it never waits for journald.
 
+mod queue;
+
 use std::io;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::thread;
 
 pub use libsystemd::logging::Priority;
-
-/// Lines that wait for journald before more are dropped (and counted in our own log).
-const LINES_WAITING: usize = 256;
+pub use queue::{Entry, Journal};
 
 /// What kind of line it is. Each kind has a fixed id, to be explained in the message catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,55 +78,25 @@ pub struct Line {
     pub fields: Vec<(String, String)>,
 }
 
-/// Writes one line to journald and waits for it. Only for short-lived programs; a daemon uses [`Journal`].
+impl From<Line> for Entry {
+    fn from(line: Line) -> Self {
+        let mut fields = vec![
+            ("SYSLOG_IDENTIFIER".to_owned(), "convoke".to_owned()),
+            ("MESSAGE_ID".to_owned(), line.kind.id().to_owned()),
+            ("OBJECT_SYSTEMD_UNIT".to_owned(), line.unit.clone()),
+            ("CONVOKE_UNIT".to_owned(), line.unit),
+        ];
+        fields.extend(line.fields);
+        Self { priority: line.priority, message: line.message, fields }
+    }
+}
+
+/// Writes one line to journald and waits for it, however long it hangs: where that matters, use [`Journal`].
 ///
 /// # Errors
 /// When journald's socket cannot be written to.
 pub fn tell(line: &Line) -> io::Result<()> {
-    libsystemd::logging::journal_send(line.priority, &line.message, fields_of(line).into_iter())
-        .map_err(|error| io::Error::other(error.to_string()))
-}
-
-fn fields_of(line: &Line) -> Vec<(&str, &str)> {
-    let mut fields = vec![
-        ("SYSLOG_IDENTIFIER", "convoke"),
-        ("MESSAGE_ID", line.kind.id()),
-        ("OBJECT_SYSTEMD_UNIT", line.unit.as_str()),
-        ("CONVOKE_UNIT", line.unit.as_str()),
-    ];
-    fields.extend(line.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    fields
-}
-
-/// A thread that talks to journald for others, who never wait.
-#[derive(Debug, Clone)]
-pub struct Journal {
-    lines: SyncSender<Line>,
-}
-
-impl Journal {
-    /// Starts the thread; it ends with the last clone of the handle.
-    ///
-    /// # Errors
-    /// When no thread can be made.
-    pub fn start() -> io::Result<Self> {
-        let (lines, waiting) = sync_channel::<Line>(LINES_WAITING);
-        thread::Builder::new().name("journal".to_owned()).spawn(move || {
-            for line in waiting {
-                if let Err(error) = tell(&line) {
-                    tracing::warn!(unit = line.unit, message = line.message, %error, "journald did not take a line");
-                }
-            }
-        })?;
-        Ok(Self { lines })
-    }
-
-    /// Hands the line over; drops it, and says so in our own log, when journald is far behind.
-    pub fn tell(&self, line: Line) {
-        if let Err(TrySendError::Full(line) | TrySendError::Disconnected(line)) = self.lines.try_send(line) {
-            tracing::warn!(unit = line.unit, message = line.message, "dropped a line for the journal");
-        }
-    }
+    queue::send(&Entry::from(line.clone()))
 }
 
 #[cfg(test)]
@@ -157,9 +125,11 @@ mod tests {
             message: "held".into(),
             fields: vec![("CONVOKE_NODE".into(), "n1".into())],
         };
-        let fields = fields_of(&line);
-        assert!(fields.contains(&("OBJECT_SYSTEMD_UNIT", "db.service")));
-        assert!(fields.contains(&("MESSAGE_ID", Kind::StartRefused.id())));
-        assert!(fields.contains(&("CONVOKE_NODE", "n1")));
+        let entry = Entry::from(line);
+        assert_eq!(entry.message, "held");
+        let has = |name: &str, value: &str| entry.fields.contains(&(name.to_owned(), value.to_owned()));
+        assert!(has("OBJECT_SYSTEMD_UNIT", "db.service"));
+        assert!(has("MESSAGE_ID", Kind::StartRefused.id()));
+        assert!(has("CONVOKE_NODE", "n1"));
     }
 }
