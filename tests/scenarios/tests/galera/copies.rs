@@ -37,7 +37,7 @@ pub(crate) fn half_copied(c: &Cluster) -> Result<()> {
     for _ in 0..20 {
         sql(c, 1, BALLAST)?;
     }
-    c.ok(3, &format!("systemctl stop {}", GALERA.unit))?;
+    GALERA.stop_on(c, 3)?;
     c.ok(3, "find /var/lib/mysql -mindepth 1 -delete")?;
     let _slowed = Slowed::to(c, 50_000)?;
     GALERA.start(c)?;
@@ -59,7 +59,7 @@ pub(crate) fn half_copied(c: &Cluster) -> Result<()> {
 
 /// Takes n3 out, has the others write, and lets it back in; what its transfer script says of that.
 fn rejoined(c: &Cluster, lose: &str) -> Result<String> {
-    c.ok(3, &format!("systemctl stop {}", GALERA.unit))?;
+    GALERA.stop_on(c, 3)?;
     c.ok(3, lose)?;
     written(c, 20)?;
     let since = c.ok(3, "date +%s")?;
@@ -106,7 +106,7 @@ pub(crate) fn long_copy(c: &Cluster) -> Result<()> {
     // The ring buffer of write sets stays where it is.
     let cache: u64 = c.ok(1, "stat --format=%s /var/lib/mysql/galera.cache")?.trim().parse()?;
     let kbit = u32::try_from((bytes - cache) * 8 / 1000 / COPY.as_secs())?;
-    c.ok(3, &format!("systemctl stop {}", GALERA.unit))?;
+    GALERA.stop_on(c, 3)?;
     c.ok(3, "find /var/lib/mysql -mindepth 1 -delete")?;
     let slowed = Slowed::to(c, kbit)?;
     say(&format!("    {} MB at {kbit} kbit/s", (bytes - cache) / 1_000_000));

@@ -145,7 +145,7 @@ fn wiped(c: &Cluster) -> Result<()> {
     up(c)?;
     written(c, 20)?;
     ledger().rest(c)?;
-    c.ok(2, &format!("systemctl stop {}", RABBITMQ.unit))?;
+    RABBITMQ.stop_on(c, 2)?;
     c.ok(2, "find /var/lib/rabbitmq/mnesia -mindepth 1 -delete")?;
     RABBITMQ.start(c)?;
     whole(c)?;
@@ -201,7 +201,7 @@ fn checked(c: &Cluster, i: usize) -> Result<String> {
 
 /// n2 is stopped and spoilt, its next start fails with the sentence in its journal, and once it is mended it comes back.
 fn spoilt(c: &Cluster, spoil: &str, sentence: &str, mend: &str) -> Result<()> {
-    c.ok(2, &format!("systemctl stop {}", RABBITMQ.unit))?;
+    RABBITMQ.stop_on(c, 2)?;
     c.ok(2, spoil)?;
     let since = c.ok(2, "date +%s")?;
     let index = c.overview()?.index;
