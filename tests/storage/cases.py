@@ -19,7 +19,8 @@ class Takeover:
 
     def __init__(self, cluster, victim, old):
         self.cluster, self.journal, self.victim, self.old = cluster, cluster.journal, victim, old
-        self.others = [one for one in cluster.nodes if one is not victim]
+        self.other = next(one for one in cluster.nodes if one is not victim)
+        self.boot_id = cluster.boot_id(victim)
         self.lost_at = time.monotonic()
         self.new = self.began = None
 
@@ -30,28 +31,31 @@ class Takeover:
             lambda: [one for one in self.journal.told(after=self.lost_at, disk="guarded", outcome="written") if one.node != self.victim.name],
             STEP_S,
         )
-        self.new, self.began = told[0].life, told[0].at
+        self.new, self.began = told[0].run, told[0].at
         say(f"first record of {told[0].node} acknowledged, {self.began - self.lost_at:.1f} s after the loss", self.began)
         until(
             f"{RECORDS} records of the new writer",
-            lambda: len(self.journal.told(life=self.new, disk="guarded", outcome="written")) >= RECORDS,
+            lambda: len(self.journal.told(run=self.new, disk="guarded", outcome="written")) >= RECORDS,
             STEP_S,
         )
         return told[0].node
 
     def wait_refused(self, after):
-        """The old copy has tried to write the guarded disk, and was told that it may not; and it has written the other one."""
-        refused = until(
-            f"a write of {self.victim.name} is refused",
-            lambda: [one for one in self.journal.told(after=after, life=self.old, disk="guarded") if one.outcome != "written"],
-            STEP_S,
-            0.2,
-        )[0]
-        say(f"a write of {self.victim.name} is refused with {refused.outcome} (record {refused.number})", refused.at)
+        """The old copy has tried to write the guarded disk, and was told that it may not."""
+        refused = until(f"a write of {self.victim.name} is refused", lambda: self.refused(after), STEP_S, 0.2)[0]
+        say(f"a write of {self.victim.name} is refused with {refused.outcome} (its record {refused.number})", refused.at)
+
+    def refused(self, after):
+        return [one for one in self.journal.told(after, run=self.old, disk="guarded") if one.outcome != "written"]
+
+    def wait_late(self, after):
+        """It goes on and on, and the disk that nobody guards takes what it writes."""
+        until(f"{RECORDS} writes of the old copy are refused", lambda: len(self.refused(after)) >= RECORDS, STEP_S, 0.2)
+        until("the unguarded disk has late records", lambda: self.journal.late("unguarded", self.old, self.new), STEP_S)
 
     def judge(self):
         """No write of the old copy lies behind the new one's first. The unguarded disk shows that one would have been seen."""
-        of_old = self.journal.told(after=self.began, life=self.old, disk="guarded")
+        of_old = self.journal.told(after=self.began, run=self.old, disk="guarded")
         written = [one for one in of_old if one.outcome == "written"]
         outcomes = {one.outcome: sum(1 for other in of_old if other.outcome == one.outcome) for one in of_old}
         say(f"the old copy told of {len(of_old)} writes to the guarded disk after the new one began: {outcomes}")
@@ -65,26 +69,27 @@ class Takeover:
         check(control, f"without a fence they would be seen: the unguarded disk has {len(control)} late records, and {len(spoiled)} of the new copy's are overwritten")
 
     def registered(self):
-        return self.cluster.keys(self.others[0])
+        return self.cluster.keys(self.other)
 
 
 def registers_first(cluster):
     """Nodes register before the unit starts, and without that it does not start."""
     first, bare = cluster.nodes
-    for node in cluster.nodes:
-        cluster.find_disks(node)
-    say("both nodes see both disks")
+    for machine in cluster.machines:
+        cluster.find_disks(machine)
+    say("all see both disks")
     check(cluster.keys(first) == set(), "the guarded disk has no key at first")
     cluster.log_out(bare)
     say(f"{bare.name} is without its disks")
     said = cluster.configure_fencing()
     check("Fencing=isolated" in said, "`config apply` warns that the device only cuts nodes off", said)
     applied = time.monotonic()
-    cluster.wait_ready([first.name])
-    say(f"{first.name} is ready, {time.monotonic() - applied:.1f} s after `config apply`")
-    check(cluster.keys(first) == {first.name}, f"{first.name} has registered and {bare.name} has not, before any unit was asked for", str(cluster.keys(first)))
+    able = [first.name, cluster.store.name]
+    cluster.wait_ready(able)
+    say(f"{' and '.join(able)} are ready, {time.monotonic() - applied:.1f} s after `config apply`")
+    check(cluster.keys(first) == set(able), f"they have registered and {bare.name} has not, before any unit was asked for", str(cluster.keys(first)))
 
-    cluster.start_on(first.name)
+    cluster.start_on(first.name, first)
     say(f"{UNIT} writes on {first.name}")
     said = first.try_shell(f"convoke move --timeout 20s {UNIT} {bare.name}")[1]
     say(f"a move to {bare.name} says: {' '.join(said.split())}")
@@ -94,37 +99,42 @@ def registers_first(cluster):
     cluster.log_in(bare)
     cluster.wait_ready([bare.name])
     say(f"{bare.name} has its disks, and is ready {time.monotonic() - begun:.1f} s later")
-    check(cluster.keys(first) == set(names(cluster.nodes)), "both have registered", str(cluster.keys(first)))
+    check(cluster.keys(first) == set(names(cluster.machines)), "all have registered", str(cluster.keys(first)))
 
 
 def paused(cluster):
     """A machine stops between two instructions, is fenced, and goes on: its clock, its lease and its watchdog know nothing of it."""
-    victim = cluster.nodes[0]
-    old = cluster.start_on(victim.name, cluster.nodes[1])
+    victim, by = cluster.nodes
+    loss = Takeover(cluster, victim, cluster.start_on(victim.name, by))
     victim.pause()
-    loss = Takeover(cluster, victim, old)
     say(f"{victim.name} is paused")
     loss.wait_elsewhere()
     check(victim.name not in loss.registered(), f"the key of {victim.name} is gone from the disk", str(loss.registered()))
+    # Where nobody can tell it that it is over, it has nothing but its own clock.
+    victim.cut(LAN)
     went_on = time.monotonic()
     victim.go_on()
     say(f"{victim.name} goes on, after {went_on - loss.lost_at:.1f} s")
     loss.wait_refused(went_on)
-    return_of(cluster, loss)
+    loss.wait_late(went_on)
     loss.judge()
+    victim.mend(LAN)
+    say(f"{victim.name} reaches the cluster again")
+    return_of(cluster, loss)
 
 
 def cut_off(cluster):
     """A node that loses the cluster's network and keeps that of its disks, and whose writer does not stop when it is told to."""
-    victim = cluster.nodes[0]
-    old = cluster.start_on(victim.name, cluster.nodes[1])
+    victim, by = cluster.nodes
+    old = cluster.start_on(victim.name, by)
     victim.shell("touch /run/stubborn")
-    victim.cut(LAN)
     loss = Takeover(cluster, victim, old)
+    victim.cut(LAN)
     say(f"{victim.name} is cut off from the cluster; it still reaches its disks")
     loss.wait_refused(loss.lost_at)
     loss.wait_elsewhere()
     check(victim.name not in loss.registered(), f"the key of {victim.name} is gone from the disk", str(loss.registered()))
+    loss.wait_late(loss.lost_at)
     reads = victim.try_shell("dd if=/dev/shared/guarded of=/dev/null bs=512 count=1 iflag=direct status=none")[0]
     say(f"it {'still reads' if reads == 0 else 'does not read'} the disk")
     loss.judge()
@@ -135,12 +145,12 @@ def cut_off(cluster):
 
 def return_of(cluster, loss):
     """The life that was cut off ends by itself; the next one registers anew, and may run units again."""
-    victim, by = loss.victim, loss.others[0]
+    victim, by = loss.victim, loss.other
     begun = time.monotonic()
 
     def booted():
         try:
-            return cluster.life(victim, 20) != loss.old
+            return cluster.boot_id(victim, 20) != loss.boot_id
         except (Failed, OSError, ValueError):
             return False
 
@@ -148,13 +158,13 @@ def return_of(cluster, loss):
     say(f"{victim.name} has booted by itself, {time.monotonic() - begun:.1f} s later")
     cluster.wait_ready([victim.name], by, STEP_S)
     say(f"{victim.name} is ready again, {time.monotonic() - begun:.1f} s after it was let go")
-    check(cluster.keys(by) == set(names(cluster.nodes)), "its next life has registered", str(cluster.keys(by)))
+    check(cluster.keys(by) == set(names(cluster.machines)), "its next life has registered", str(cluster.keys(by)))
 
 
 def comes_back(cluster):
     """Where it was cut off twice, it is started and writes."""
-    node, by = cluster.nodes[0], cluster.nodes[1]
+    node, by = cluster.nodes
     check(cluster.runs_on(by) != [node.name], f"it runs elsewhere at first, not on {node.name}")
-    life = cluster.start_on(node.name, by)
-    told = cluster.journal.told(life=life, disk="guarded")
-    check(all(one.outcome == "written" for one in told), f"{node.name} writes in this life, and nothing is refused: {len(told)} records", str(told[:3]))
+    run = cluster.start_on(node.name, by)
+    told = cluster.journal.told(run=run, disk="guarded")
+    check(all(one.outcome == "written" for one in told), f"{node.name} writes, and nothing of it is refused: {len(told)} records", str(told[:3]))

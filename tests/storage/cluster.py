@@ -1,6 +1,7 @@
-"""Two nodes of Convoke with disks that they share, and a witness that serves them."""
+"""Two nodes of Convoke that may run the unit, and a witness that serves the disks which all three share."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class Cluster:
     def __init__(self, room, journal, package):
         self.room, self.journal, self.package = room, journal, package
         self.nodes = [Machine(room, f"n{i}", i, [LAN, SAN], journal=journal) for i in (1, 2)]
-        # A witness: the two nodes keep the quorum with it when one of them is lost. It has no initiator, so that it can run no agent of these disks.
+        # Nodes and witness keep the quorum when one is lost. It reaches the disks as they do: only who does can fence by them, or say of another node
+        # that it could be.
         self.store = Machine(room, "store", 9, [LAN, SAN], disks=journal.disks.items())
         self.machines = [self.store, *self.nodes]
 
@@ -59,15 +61,15 @@ class Cluster:
     def make_disk(self, machine):
         files = {"/etc/hosts": "127.0.0.1 localhost\n" + "".join(f"{one.address(LAN)} {one.name}\n" for one in self.machines)}
         if machine is self.store:
-            nodes = " ".join(initiator(one.name) for one in self.nodes)
+            nodes = " ".join(initiator(one.name) for one in self.machines)
             files["/usr/local/sbin/serve-disks"] = file("serve-disks")
             files["/etc/default/serve-disks"] = f"TARGET={TARGET}\nINITIATORS={nodes}\n"
             files["/etc/systemd/system/serve-disks.service"] = file("serve-disks.service")
         else:
             files["/usr/local/sbin/journal-writer"] = file("journal-writer")
             files[f"/etc/systemd/system/{UNIT}"] = file(UNIT)
-            files["/etc/udev/rules.d/60-shared.rules"] = file("60-shared.rules")
-            files["/etc/iscsi/initiatorname.iscsi"] = f"InitiatorName={initiator(machine.name)}\n"
+        files["/etc/udev/rules.d/60-shared.rules"] = file("60-shared.rules")
+        files["/etc/iscsi/initiatorname.iscsi"] = f"InitiatorName={initiator(machine.name)}\n"
         machine.make_disk(files, self.package)
 
     def serve_disks(self):
@@ -102,7 +104,7 @@ class Cluster:
         return self.nodes[0].shell("convoke config apply -", stdin=text.encode())
 
     def configure_fencing(self):
-        targets = ", ".join(f'{one.name} = {{ plug = "{one.name}", key = "{key(one.number)}" }}' for one in self.nodes)
+        targets = ", ".join(f'{one.name} = {{ plug = "{one.name}", key = "{key(one.number)}" }}' for one in self.machines)
         return self.configure(
             f'detect = "{DETECT_S}s"\nquarantine = "{QUARANTINE_S}s"\n\n'
             f'[fence.disk]\nagent = "fence_scsi"\ntargets = {{ {targets} }}\n'
@@ -137,28 +139,24 @@ class Cluster:
         """The keys that the disk itself has, as the target lists them."""
         code, text = by.try_shell(f"sg_persist -n -i -k -d {DEVICE}", 60)
         found = {word.removeprefix("0x") for word in text.split() if word.startswith("0x")}
-        return {one.name for one in self.nodes if key(one.number) in found}
+        return {one.name for one in self.machines if key(one.number) in found}
 
-    def life(self, node, limit_s=60):
-        return node.shell("cat /proc/sys/kernel/random/boot_id", limit_s)[:8]
+    def boot_id(self, node, limit_s=LOOK_S):
+        return node.shell("cat /proc/sys/kernel/random/boot_id", limit_s).strip()
 
     def wait_ready(self, names, by=None, limit_s=STEP_S):
         for name in names:
-            until(f"{name} is ready; `convoke fence` says\n{self.fence_text(by)}", lambda: self.is_ready(name, by), limit_s)
+            until(f"{name} is ready (`convoke fence` says why not)", lambda: self.is_ready(name, by), limit_s)
 
-    def fence_text(self, by=None):
-        return (by or self.nodes[0]).try_shell("convoke fence", 60)[1]
-
-    def start_on(self, name, by=None):
-        """Has the unit run there; wherever it is now."""
-        by = by or self.nodes[0]
+    def start_on(self, name, by):
+        """Has the unit run there, wherever it is now, and write; says which run of it that is."""
         if not self.runs_on(by):
             by.try_shell(f"convoke start {UNIT}")
         if self.runs_on(by) != [name]:
             by.shell(f"convoke move {UNIT} {name}")
-        life = self.life(self.node(name))
-        until(f"the unit writes on {name}", lambda: self.journal.told(life=life, disk="guarded", outcome="written"), STEP_S)
-        return life
+        begun = time.monotonic()
+        look = lambda: self.journal.told(begun, node=name, disk="guarded", outcome="written")  # noqa: E731
+        return until(f"{UNIT} has written a few records on {name}", lambda: look()[2:], STEP_S)[0].run
 
     def save(self):
         """What a person wants to see of a run that failed."""

@@ -16,7 +16,7 @@ class Told:
 
     at: float
     node: str
-    life: str
+    run: str
     number: int
     disk: str
     place: int
@@ -29,7 +29,7 @@ class Found:
 
     place: int
     node: str
-    life: str
+    run: str
     number: int
 
 
@@ -55,8 +55,8 @@ class Journal:
             for line in lines:
                 words = line.split()
                 if len(words) == 6:
-                    node, life, number, disk, place, outcome = words
-                    self.heard.append(Told(time.monotonic(), node, life, int(number), disk, int(place), outcome))
+                    node, run, number, disk, place, outcome = words
+                    self.heard.append(Told(time.monotonic(), node, run, int(number), disk, int(place), outcome))
 
     def told(self, after=0.0, **which):
         """What was told after a moment, with these values."""
@@ -67,21 +67,21 @@ class Journal:
         with open(self.disks[disk], "rb") as file:
             place = 0
             while words := file.read(SECTOR).rstrip(b"\0").decode().split():
-                node, life, number = words
-                records.append(Found(place, node, life, int(number)))
+                node, run, number = words
+                records.append(Found(place, node, run, int(number)))
                 place += 1
         return records
 
     def late(self, disk, old, new):
-        """Records of a life that lie at or behind the first one of a life that came after it."""
+        """Records of a run that lie at or behind the first one of a run that came after it."""
         records = self.found(disk)
-        began = [one.place for one in self.heard if one.life == new and one.disk == disk and one.outcome == "written"]
+        began = [one.place for one in self.heard if one.run == new and one.disk == disk and one.outcome == "written"]
         if not began:
             return []
-        return [one for one in records if one.life == old and one.place >= min(began)]
+        return [one for one in records if one.run == old and one.place >= min(began)]
 
-    def lost(self, disk, life):
-        """Records that a life was told are written, and that are not there."""
-        there = {(one.place, one.number) for one in self.found(disk) if one.life == life}
-        acknowledged = [one for one in list(self.heard) if one.life == life and one.disk == disk and one.outcome == "written"]
+    def lost(self, disk, run):
+        """Records that a run was told are written, and that are not there."""
+        there = {(one.place, one.number) for one in self.found(disk) if one.run == run}
+        acknowledged = [one for one in list(self.heard) if one.run == run and one.disk == disk and one.outcome == "written"]
         return [one for one in acknowledged if (one.place, one.number) not in there]
