@@ -35,8 +35,8 @@ class Cluster:
     def __init__(self, room, journal, package):
         self.room, self.journal, self.package = room, journal, package
         self.nodes = [Machine(room, f"n{i}", i, [LAN, SAN], journal=journal) for i in (1, 2)]
-        # Nodes and witness keep the quorum when one is lost. It reaches the disks as they do: only who does can fence by them, or say of another node
-        # that it could be.
+        # With the witness there is a quorum when a node is lost. It reaches the disks as they do: only who does can fence by
+        # them, or say of another node that it could be fenced.
         self.store = Machine(room, "store", 9, [LAN, SAN], disks=journal.disks.items())
         self.machines = [self.store, *self.nodes]
 
@@ -155,8 +155,11 @@ class Cluster:
         if self.runs_on(by) != [name]:
             by.shell(f"convoke move {UNIT} {name}")
         begun = time.monotonic()
-        look = lambda: self.journal.told(begun, node=name, disk="guarded", outcome="written")  # noqa: E731
-        return until(f"{UNIT} has written a few records on {name}", lambda: look()[2:], STEP_S)[0].run
+
+        def written():
+            return self.journal.told(begun, node=name, disk="guarded", outcome="written")
+
+        return until(f"{UNIT} has written a few records on {name}", lambda: written()[2:], STEP_S)[0].run
 
     def save(self):
         """What a person wants to see of a run that failed."""

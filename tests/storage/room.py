@@ -1,7 +1,7 @@
 """Emulated machines on two networks of their own.
 
-Everything is in one network namespace: cables and bridges end with it, and no address of the host is taken. What the emulator needs is in its root file
-system (`image`). Each machine dies with the suite, however that ends.
+Everything is in one network namespace: cables and bridges end with it, and no address of the host is taken. What the
+emulator needs is in its root file system (`image`). Each machine dies with the suite, however that ends.
 """
 
 import base64
