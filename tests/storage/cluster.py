@@ -1,8 +1,9 @@
 """Two nodes of Convoke that may run the unit, and a witness that serves the disks which all three share."""
 
 import json
+import queue
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from report import Failed, say, until
@@ -44,9 +45,22 @@ class Cluster:
         return next(one for one in self.nodes if one.name == name)
 
     def together(self, work, machines):
-        """The same on several machines at once."""
-        with ThreadPoolExecutor(len(machines)) as pool:
-            return list(pool.map(work, machines))
+        """The same on several machines at once; the first failure is the result."""
+        ended = queue.SimpleQueue()
+
+        def one(machine):
+            try:
+                work(machine)
+                ended.put(None)
+            except Exception as failed:
+                ended.put(failed)
+
+        for machine in machines:
+            # Nobody waits for it when the suite is interrupted.
+            threading.Thread(target=one, args=(machine,), daemon=True).start()
+        for _ in machines:
+            if failed := ended.get():
+                raise failed
 
     # How it is made.
 
