@@ -1,5 +1,5 @@
 # What people and CI type. Everything that a machine needs is installed by the targets themselves.
-.PHONY: help setup build deb demo demo-shell demo-clean test check lints documentation units simulated scenarios bench soak mutants clean
+.PHONY: help setup build deb demo demo-shell demo-clean test check lints documentation units simulated scenarios test-storage bench soak mutants clean
 
 CARGO ?= cargo
 DEB = target/debian/convoke.deb
@@ -11,6 +11,7 @@ help:
 	@echo 'make test         format, lints, docs, units, scripts, simulated clusters, and the scenarios on real nodes'
 	@echo 'make check        the part of `make test` that needs no nodes'
 	@echo 'make scenarios    the part that does; S=failover for one topic, S="galera postgresql rabbitmq stack" for those of real servers'
+	@echo 'make test-storage fence_scsi and SCSI-3 reservations on emulated machines; slow, and no part of `make test`'
 	@echo 'make bench        the scenarios that measure, judged by the goals themselves'
 	@echo 'make soak         simulated clusters, seed after seed; tests/sim/README.md says how'
 	@echo 'make mutants      whether the scripts of policy notice each change of it; F="plan/order.rs room.rs" for other files'
@@ -65,6 +66,12 @@ scenarios: setup deb
 	@CONVOKE_DEB=$(CURDIR)/$(DEB) tests/scenarios/all $(S)
 
 test: check scenarios
+
+# Emulated machines with SCSI disks, which the nodes of the lab have not; tests/storage/README.md says what is shown.
+test-storage: deb
+	@tests/storage/setup
+	@echo '== disks with reservations, on emulated machines'
+	@CONVOKE_DEB=$(CURDIR)/$(DEB) tests/storage/run
 
 # The scenarios that measure, judged by the goals themselves; docs/measurements.md says what they showed.
 bench:

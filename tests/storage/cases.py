@@ -1,0 +1,177 @@
+"""What is to be shown. Each case begins with the cluster that the one before has left: whole, the unit running."""
+
+import time
+
+from cluster import UNIT
+from report import Failed, check, say, until
+from room import LAN, STEP_S
+
+# So many records of the new writer come before the old one may go on: there is something to be overwritten.
+RECORDS = 10
+
+
+class Takeover:
+    """The moments of one loss, all by the clock of the host."""
+
+    def __init__(self, cluster, victim, old):
+        self.cluster, self.journal, self.victim, self.old = cluster, cluster.journal, victim, old
+        self.other = next(one for one in cluster.nodes if one is not victim)
+        self.boot_id = cluster.boot_id(victim)
+        self.lost_at = time.monotonic()
+        self.new = self.began = None
+
+    def wait_elsewhere(self):
+        """The other node writes, and has written for a while."""
+        told = until(
+            f"the unit writes on {self.other.name}",
+            lambda: self.journal.told(self.lost_at, node=self.other.name, disk="guarded", outcome="written"),
+            STEP_S,
+        )
+        self.new, self.began = told[0].run, told[0].at
+        say(f"first record of {told[0].node} acknowledged, {self.began - self.lost_at:.1f} s after the loss", self.began)
+        until(
+            f"{RECORDS} records of the new writer",
+            lambda: len(self.journal.told(run=self.new, disk="guarded", outcome="written")) >= RECORDS,
+            STEP_S,
+        )
+
+    def wait_refused(self, after):
+        """The old copy has tried to write the guarded disk, and was told that it may not."""
+        refused = until(f"a write of {self.victim.name} is refused", lambda: self.refused(after), STEP_S, 0.2)[0]
+        say(f"a write of {self.victim.name} is refused with {refused.outcome} (its record {refused.number})", refused.at)
+
+    def refused(self, after):
+        return [one for one in self.journal.told(after, run=self.old, disk="guarded") if one.outcome != "written"]
+
+    def wait_late(self, after):
+        """It goes on and on, and the disk that nobody guards takes what it writes."""
+        until(f"{RECORDS} writes of the old copy are refused", lambda: len(self.refused(after)) >= RECORDS, STEP_S, 0.2)
+        until("the unguarded disk has late records", lambda: self.journal.late("unguarded", self.old, self.new), STEP_S)
+
+    def judge(self):
+        """No write of the old copy lies behind the new one's first. The unguarded disk shows that one would have been seen."""
+        of_old = self.journal.told(after=self.began, run=self.old, disk="guarded")
+        written = [one for one in of_old if one.outcome == "written"]
+        outcomes = {one.outcome: sum(1 for other in of_old if other.outcome == one.outcome) for one in of_old}
+        say(f"the old copy told of {len(of_old)} writes to the guarded disk after the new one began: {outcomes}")
+        late, control = self.journal.late("guarded", self.old, self.new), self.journal.late("unguarded", self.old, self.new)
+        check(of_old, f"the old copy on {self.victim.name} went on and tried to write")
+        check(not written, "none of its writes was acknowledged after the new copy began", str(written[:3]))
+        check(not late, "no record of it lies at or behind the first one of the new copy", str(late[:3]))
+        lost = self.journal.lost("guarded", self.new)
+        check(not lost, "every record that the new copy was told is written is there", str(lost[:3]))
+        spoiled = self.journal.lost("unguarded", self.new)
+        seen = f"the unguarded disk has {len(control)} late records, and {len(spoiled)} of the new copy's are overwritten"
+        check(control, f"without a fence they would be seen: {seen}")
+
+    def check_key_gone(self):
+        keys = self.cluster.keys(self.other)
+        check(self.victim.name not in keys, f"the key of {self.victim.name} is gone from the disk", str(keys))
+
+
+def registers_first(cluster):
+    """Nodes register before the unit starts, and without that it does not start."""
+    first, bare = cluster.nodes
+    for machine in cluster.machines:
+        cluster.find_disks(machine)
+    say("all see both disks")
+    check(cluster.keys(first) == set(), "the guarded disk has no key at first")
+    cluster.log_out(bare)
+    say(f"{bare.name} is without its disks")
+    said = cluster.configure_fencing()
+    check("Fencing=isolated" in said, "`config apply` warns that the device only cuts nodes off", said)
+    applied = time.monotonic()
+    able = [first.name, cluster.store.name]
+    cluster.wait_ready(able)
+    say(f"{' and '.join(able)} are ready, {time.monotonic() - applied:.1f} s after `config apply`")
+    keys = cluster.keys(first)
+    check(keys == set(able), f"they have registered and {bare.name} has not, before any unit was asked for", str(keys))
+
+    cluster.start_on(first.name, first)
+    say(f"{UNIT} writes on {first.name}")
+    said = first.try_shell(f"convoke move --timeout 20s {UNIT} {bare.name}")[1]
+    say(f"a move to {bare.name} says: {' '.join(said.split())}")
+    stays = cluster.runs_on() == [first.name] and not cluster.journal.told(node=bare.name)
+    check(stays, f"it does not run on {bare.name}, which has not registered")
+
+    begun = time.monotonic()
+    cluster.log_in(bare)
+    cluster.wait_ready([bare.name])
+    say(f"{bare.name} has its disks, and is ready {time.monotonic() - begun:.1f} s later")
+    check_all_registered(cluster, first)
+    until(f"{UNIT} moves to {bare.name}, as it was asked to", lambda: cluster.runs_on() == [bare.name], STEP_S)
+    say(f"{UNIT} has moved there by itself, as it was asked to")
+
+
+def check_all_registered(cluster, by):
+    keys = cluster.keys(by)
+    check(keys == {one.name for one in cluster.machines}, "all have registered", str(keys))
+
+
+def paused(cluster):
+    """A machine stops between two instructions, is fenced, and goes on: its clock, its lease and its watchdog know nothing of it."""
+    victim, by = cluster.nodes
+    loss = Takeover(cluster, victim, cluster.start_on(victim.name, by))
+    victim.pause()
+    say(f"{victim.name} is paused")
+    loss.wait_elsewhere()
+    loss.check_key_gone()
+    # Where nobody can tell it that it is over, it has nothing but its own clock.
+    victim.cut(LAN)
+    went_on = time.monotonic()
+    victim.go_on()
+    say(f"{victim.name} goes on, after {went_on - loss.lost_at:.1f} s")
+    loss.wait_refused(went_on)
+    loss.wait_late(went_on)
+    loss.judge()
+    victim.mend(LAN)
+    say(f"{victim.name} reaches the cluster again")
+    return_of(cluster, loss)
+
+
+def cut_off(cluster):
+    """A node that loses the cluster's network and keeps that of its disks, and whose writer does not stop when it is told to."""
+    victim, by = cluster.nodes
+    old = cluster.start_on(victim.name, by)
+    victim.shell("touch /run/stubborn")
+    loss = Takeover(cluster, victim, old)
+    victim.cut(LAN)
+    say(f"{victim.name} is cut off from the cluster; it still reaches its disks")
+    loss.wait_refused(loss.lost_at)
+    loss.wait_elsewhere()
+    loss.check_key_gone()
+    loss.wait_late(loss.lost_at)
+    reads = victim.try_shell("dd if=/dev/shared/guarded of=/dev/null bs=512 count=1 iflag=direct status=none")[0]
+    say(f"it {'still reads' if reads == 0 else 'does not read'} the disk")
+    loss.judge()
+    victim.mend(LAN)
+    say(f"{victim.name} has its network again")
+    return_of(cluster, loss)
+
+
+def return_of(cluster, loss):
+    """The life that was cut off ends by itself; the next one registers anew, and may run units again."""
+    victim, by = loss.victim, loss.other
+    begun = time.monotonic()
+
+    def booted():
+        try:
+            return cluster.boot_id(victim, 20) != loss.boot_id
+        except (Failed, OSError, ValueError):
+            return False
+
+    until(f"{victim.name} boots by itself", booted, STEP_S)
+    say(f"{victim.name} has booted by itself, {time.monotonic() - begun:.1f} s later")
+    cluster.wait_ready([victim.name], by, STEP_S)
+    say(f"{victim.name} is ready again, {time.monotonic() - begun:.1f} s after it was let go")
+    check_all_registered(cluster, by)
+
+
+def comes_back(cluster):
+    """Where it was cut off twice, it is started and writes."""
+    node, by = cluster.nodes
+    check(cluster.runs_on(by) != [node.name], f"it runs elsewhere at first, not on {node.name}")
+    run = cluster.start_on(node.name, by)
+    told = cluster.journal.told(run=run, disk="guarded")
+    refused = [one for one in told if one.outcome != "written"]
+    check(told and not refused, f"{node.name} writes, and nothing of it is refused: {len(told)} records", str(refused[:3]))

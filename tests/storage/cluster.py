@@ -1,0 +1,193 @@
+"""Two nodes of Convoke that may run the unit, and a witness that serves the disks which all three share."""
+
+import json
+import queue
+import threading
+import time
+from pathlib import Path
+
+from report import Failed, say, until
+from room import LAN, SAN, STEP_S, Machine
+
+FILES = Path(__file__).parent / "files"
+TARGET = "iqn.2026-11.example.convoke:disks"
+UNIT = "journal.service"
+DEVICE = "/dev/shared/guarded"
+# An emulated machine on a busy host may stall for seconds; that is not to be taken for a loss.
+DETECT_S = 20
+QUARANTINE_S = 10
+LOOK_S = 60
+
+
+def initiator(node):
+    return f"iqn.2026-11.example.convoke:{node}"
+
+
+def key(number):
+    """The reservation key of a node. Without one fence_scsi asks corosync, which is not there."""
+    return f"c0de000{number}"
+
+
+def file(name):
+    return (FILES / name).read_text()
+
+
+class Cluster:
+    def __init__(self, room, journal, package):
+        self.room, self.journal, self.package = room, journal, package
+        self.nodes = [Machine(room, f"n{i}", i, [LAN, SAN], journal=journal) for i in (1, 2)]
+        # With the witness there is a quorum when a node is lost. It reaches the disks as they do: only who does can fence by
+        # them, or say of another node that it could be fenced.
+        self.store = Machine(room, "store", 9, [LAN, SAN], disks=journal.disks.items())
+        self.machines = [self.store, *self.nodes]
+
+    def node(self, name):
+        return next(one for one in self.nodes if one.name == name)
+
+    def together(self, work, machines):
+        """The same on several machines at once; the first failure is the result."""
+        ended = queue.SimpleQueue()
+
+        def one(machine):
+            try:
+                work(machine)
+                ended.put(None)
+            except Exception as failed:
+                ended.put(failed)
+
+        for machine in machines:
+            # Nobody waits for it when the suite is interrupted.
+            threading.Thread(target=one, args=(machine,), daemon=True).start()
+        for _ in machines:
+            if failed := ended.get():
+                raise failed
+
+    # How it is made.
+
+    def boot(self):
+        self.together(self.make_disk, self.machines)
+        say(f"disks are made, with {Path(self.package).name} installed")
+        for machine in self.machines:
+            machine.power_on()
+        self.together(Machine.wait_up, self.machines)
+        say("all machines have booted")
+
+    def make_disk(self, machine):
+        files = {"/etc/hosts": "127.0.0.1 localhost\n" + "".join(f"{one.address(LAN)} {one.name}\n" for one in self.machines)}
+        if machine is self.store:
+            nodes = " ".join(initiator(one.name) for one in self.machines)
+            files["/usr/local/sbin/serve-disks"] = file("serve-disks")
+            files["/etc/default/serve-disks"] = f"TARGET={TARGET}\nINITIATORS={nodes}\n"
+            files["/etc/systemd/system/serve-disks.service"] = file("serve-disks.service")
+        else:
+            files["/usr/local/sbin/journal-writer"] = file("journal-writer")
+            files[f"/etc/systemd/system/{UNIT}"] = file(UNIT)
+        files["/etc/udev/rules.d/60-shared.rules"] = file("60-shared.rules")
+        files["/etc/iscsi/initiatorname.iscsi"] = f"InitiatorName={initiator(machine.name)}\n"
+        machine.make_disk(files, self.package)
+
+    def serve_disks(self):
+        self.store.shell("systemctl start serve-disks")
+        say(f"store serves {' and '.join(self.journal.disks)} by iSCSI at {self.store.address(SAN)}")
+
+    def find_disks(self, node):
+        """Its disks appear, and will in each boot."""
+        found = f"iscsiadm -m discovery -t sendtargets -p {self.store.address(SAN)}"
+        node.shell(f"{found} && iscsiadm -m node -o update -n node.startup -v automatic")
+        self.log_in(node)
+
+    def log_in(self, node):
+        node.shell("iscsiadm -m node -l")
+        for disk in self.journal.disks:
+            node.shell(f"udevadm settle; for i in {{1..60}}; do test -b /dev/shared/{disk} && exit; sleep 1; done; exit 1")
+
+    def log_out(self, node):
+        node.shell("iscsiadm -m node -u && udevadm settle && test ! -e /dev/shared/guarded")
+
+    def form(self):
+        """By the commands of the manual, over the one network alone."""
+        first = self.nodes[0]
+        first.shell(f"convoke init --name storage --address {first.address(LAN)}")
+        self.configure(f'detect = "{DETECT_S}s"\n')
+        for machine, role in [(self.nodes[1], ""), (self.store, "--role witness")]:
+            token = next(line for line in first.shell("convoke token").split() if line.startswith("convoke1:"))
+            machine.shell(f"convoke join {role} --address {machine.address(LAN)} -", stdin=token.encode())
+            say(f"{machine.name} has joined")
+
+    def configure(self, text):
+        return self.nodes[0].shell("convoke config apply -", stdin=text.encode())
+
+    def configure_fencing(self):
+        targets = ", ".join(f'{one.name} = {{ plug = "{one.name}", key = "{key(one.number)}" }}' for one in self.machines)
+        return self.configure(
+            f'detect = "{DETECT_S}s"\nquarantine = "{QUARANTINE_S}s"\n\n'
+            f'[fence.disk]\nagent = "fence_scsi"\ntargets = {{ {targets} }}\n'
+            f'options = {{ devices = "{DEVICE}" }}\ntimeout = "60s"\n'
+        )
+
+    # What it says.
+
+    def status(self, by=None):
+        """The cluster as one of its nodes sees it; nothing if that cannot say."""
+        code, text = (by or self.nodes[0]).try_shell("convoke status --json", LOOK_S)
+        try:
+            return json.loads(text)
+        except ValueError:
+            return None
+
+    def node_status(self, name, by=None):
+        status = self.status(by) or {"nodes": []}
+        return next((one for one in status["nodes"] if one["name"] == name), None)
+
+    def is_ready(self, name, by=None):
+        """Whether its device has shown its way open, in its present life."""
+        node = self.node_status(name, by)
+        return bool(node) and node["state"] == "online" and [one["state"] for one in node["devices"]] == ["ready"]
+
+    def runs_on(self, by=None):
+        status = self.status(by) or {"units": []}
+        copies = [copy for unit in status["units"] if unit["name"] == UNIT for copy in unit["copies"]]
+        return [copy["node"] for copy in copies if copy["state"] == "active"]
+
+    def keys(self, by):
+        """The keys that the disk itself has, as the target lists them."""
+        code, text = by.try_shell(f"sg_persist -n -i -k -d {DEVICE}", 60)
+        found = {word.removeprefix("0x") for word in text.split() if word.startswith("0x")}
+        return {one.name for one in self.machines if key(one.number) in found}
+
+    def boot_id(self, node, limit_s=LOOK_S):
+        return node.shell("cat /proc/sys/kernel/random/boot_id", limit_s).strip()
+
+    def wait_ready(self, names, by=None, limit_s=STEP_S):
+        for name in names:
+            until(f"{name} is ready (`convoke fence` says why not)", lambda: self.is_ready(name, by), limit_s)
+
+    def start_on(self, name, by):
+        """Has the unit run there, wherever it is now, and write; says which run of it that is."""
+        if not self.runs_on(by):
+            by.try_shell(f"convoke start {UNIT}")
+        if self.runs_on(by) != [name]:
+            by.shell(f"convoke move {UNIT} {name}")
+        begun = time.monotonic()
+
+        def written():
+            return self.journal.told(begun, node=name, disk="guarded", outcome="written")
+
+        return until(f"{UNIT} has written a few records on {name}", lambda: written()[2:], STEP_S)[0].run
+
+    def save(self):
+        """What a person wants to see of a run that failed."""
+        for node in self.machines:
+            if node.process is None:
+                continue
+            for name, script in [
+                ("status", "convoke status; convoke fence; convoke events -n 200; iscsiadm -m session"),
+                ("journal", "journalctl --no-pager -o short-precise -n 3000"),
+            ]:
+                try:
+                    text = node.try_shell(script, 60)[1]
+                except (Failed, OSError) as failed:
+                    text = str(failed)
+                (self.room.logs / f"{node.name}.{name}").write_text(text)
+        heard = "".join(f"{one}\n" for one in self.journal.heard)
+        (self.room.logs / "writes").write_text(heard)
