@@ -332,6 +332,12 @@ fn forgotten(c: &Cluster) -> Result<()> {
     c.ok(1, &format!("convoke start {unit}"))?;
     c.ok(1, &format!("convoke stop {unit}"))?;
     c.everywhere(&format!("rm -r /etc/systemd/system/{unit}.d && systemctl daemon-reload"))?;
+    // A start that is asked for earlier is granted on a node that offers it still.
+    let gone =
+        format!("journalctl --boot --no-pager --quiet --grep='section is gone .*convoke forget {unit}'");
+    for i in 1..=3 {
+        c.wait_for(&format!("n{i} has read its files"), LATE, || c.ok(i, &gone).map(Some))?;
+    }
     for i in 1..=3 {
         ensure!(
             !c.run(i, &format!("systemctl start {unit}"))?.ok(),
