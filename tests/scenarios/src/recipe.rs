@@ -42,16 +42,15 @@ impl Recipe {
     /// Stops the copy on one node by hand, and waits until the node has read its data: whoever changes that earlier meets the
     /// program that reads it.
     pub fn stop_on(&self, c: &Cluster, i: usize) -> Result<()> {
+        let since = c.ok(i, "date +%s.%N")?;
         c.ok(i, &format!("systemctl stop {}", self.unit))?;
-        let name = c.node(i).name();
-        c.wait_for(&format!("{name} says how its data stands"), UP, || {
-            let why = c.ok(i, &format!("convoke why {}", self.unit))?;
-            let said = |line: &str| {
-                line.trim_start().starts_with(&name) && !line.contains("not heard") && !line.contains(" was ")
-            };
-            ensure!(why.lines().any(said), "{why}");
-            Ok(Some(()))
-        })
+        let read = format!(
+            "journalctl --boot --no-pager --quiet --since=@{} --grep='Finished convoke-probe-.*position of {}'",
+            since.trim(),
+            self.unit
+        );
+        c.wait_for("its Position= has looked", UP, || c.ok(i, &read).map(Some))?;
+        Ok(())
     }
 
     /// Gives the operator's word as soon as it can be taken: `--from n1`, `--without n3`, `--resync n2`.
