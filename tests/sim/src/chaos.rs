@@ -15,7 +15,7 @@ impl World {
         let at = self.rng.below(count as u64) as usize;
         let other = (at + 1 + self.rng.below(count as u64 - 1) as usize) % count;
         let unit: UnitName = {
-            let names: Vec<_> = self.shape.units.keys().cloned().collect();
+            let names: Vec<_> = self.units.keys().cloned().collect();
             self.rng.pick(&names).clone()
         };
         match self.rng.below(21) {

@@ -9,72 +9,38 @@ mod chaos;
 mod clock;
 mod daemon;
 mod flaw;
-mod judge;
 mod ledger;
-mod loss;
 mod machine;
 mod net;
 mod operator;
 mod panics;
 mod power;
 mod rng;
-mod shape;
 mod shell;
-mod site;
 mod wire;
 mod world;
 
 pub use flaw::Flaw;
-pub use loss::Loss;
 pub use world::Outcome;
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::thread;
 
-use rng::Rng;
-use shape::Shape;
-use world::World;
-
-/// Runs one seed to its end.
+/// Runs one seed to its end, on a thread of its own: what the C library's stand-ins answer depends on the thread.
 #[must_use]
 pub fn run(seed: u64, flaw: Option<Flaw>, verbose: bool) -> Outcome {
-    let outcome = apart(seed, move |root| {
-        let mut rng = Rng::new(seed);
-        let shape = Shape::drawn(&mut rng);
-        World::new(seed, rng, shape, flaw, root, verbose).run(seed)
-    });
-    match outcome {
-        Ok(outcome) => outcome,
-        Err(panic) => Outcome { seed, broken: Some(panic), trace: 0, simulated_ms: 0 },
-    }
-}
-
-/// So many machines without a vote lose their power at one moment, behind so many fence devices of which each takes
-/// `at_once` of them at a time.
-#[must_use]
-pub fn lose(seed: u64, members: usize, devices: usize, at_once: u32) -> Loss {
-    let loss = apart(seed, move |root| {
-        let shape = Shape::wide(members, devices, at_once);
-        World::new(seed, Rng::new(seed), shape, None, root, false).lose_members()
-    });
-    match loss {
-        Ok(loss) => loss,
-        Err(panic) => Loss { broken: Some(panic), ..Loss::default() },
-    }
-}
-
-/// On a thread of its own: what the C library's stand-ins answer depends on the thread. A panic is its error.
-fn apart<T: Send + 'static>(seed: u64, body: impl FnOnce(&Path) -> T + Send + 'static) -> Result<T, String> {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let root = scratch.path().to_owned();
     let running = thread::Builder::new().stack_size(8 << 20).spawn(move || {
         panics::keep();
         clock::begin(seed);
-        std::panic::catch_unwind(AssertUnwindSafe(|| body(&root)))
-            .map_err(|_| panics::take().unwrap_or_default())
+        let world = || world::World::new(seed, flaw, &root, verbose).run(seed);
+        std::panic::catch_unwind(AssertUnwindSafe(world)).map_err(|_| panics::take().unwrap_or_default())
     });
-    running.expect("a thread").join().expect("its panics are caught")
+    match running.expect("a thread").join().expect("its panics are caught") {
+        Ok(outcome) => outcome,
+        Err(panic) => Outcome { seed, broken: Some(panic), trace: 0, simulated_ms: 0 },
+    }
 }
 
 /// The line that replays a failure.

@@ -156,11 +156,6 @@ impl Net {
         }
     }
 
-    /// Whether no cable is cut.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.lock().cut.is_empty()
-    }
-
     /// Whether bytes pass both ways.
     pub(crate) fn is_open(&self, a: usize, b: usize) -> bool {
         let cables = self.lock();

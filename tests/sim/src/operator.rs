@@ -40,29 +40,18 @@ impl Formed {
     }
 }
 
-/// A machine that joins.
-pub(crate) struct Joins {
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) role: Role,
-}
-
 /// What is to be formed.
 pub(crate) struct Plan {
-    /// All machines but the first.
-    pub(crate) machines: Vec<Joins>,
+    /// Name and address of every other machine.
+    pub(crate) machines: Vec<(String, String)>,
     pub(crate) settings: Settings,
-    /// The machines behind each fence device.
-    pub(crate) devices: BTreeMap<String, Vec<usize>>,
-    /// How many nodes each device may be fencing at a time.
-    pub(crate) at_once: u32,
     pub(crate) units: Vec<UnitName>,
 }
 
-/// Enrols the other machines, configures the fence devices, and asks for every unit.
+/// Enrols the other machines, configures the fence device, and asks for every unit.
 pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
     let mut number = 0;
-    for (at, Joins { name, address, role }) in plan.machines.iter().enumerate() {
+    for (at, (name, address)) in plan.machines.iter().enumerate() {
         let token = format!("token of {name}");
         let issue = Wish::IssueToken {
             id: token.clone(),
@@ -77,7 +66,7 @@ pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
             name: name.clone(),
             addresses: vec![address.clone()],
             machine: format!("machine of {name}"),
-            role: Some(*role),
+            role: Some(Role::Voter),
         };
         let request = Request::Enroll { attempt: format!("attempt of {name}"), wish: enroll };
         let node = loop {
@@ -88,23 +77,26 @@ pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
         };
         formed.lock().0.insert(at + 1, node.0);
     }
-    let mut nodes = formed.joined();
-    nodes.insert(0, bridge::init::FIRST_NODE);
-    let device = |machines: &Vec<usize>| Device {
+    let mut targets = BTreeMap::from([(NodeId(bridge::init::FIRST_NODE), plug(0))]);
+    targets.extend(formed.joined().into_iter().map(|(at, node)| (NodeId(node), plug(at))));
+    let device = Device {
         agent: "fence_sim".to_owned(),
         options: BTreeMap::new(),
         secrets: BTreeMap::new(),
-        targets: machines.iter().map(|at| (NodeId(nodes[at]), plug(*at))).collect(),
+        targets,
         timeout_ms: 3_000,
         level: 1,
         delay_ms: 0,
         retries: 0,
-        at_once: plan.at_once,
+        at_once: 1,
         isolates: None,
     };
-    let devices = plan.devices.iter().map(|(name, machines)| (name.clone(), device(machines))).collect();
-    let configure =
-        Wish::Configure { settings: plan.settings, devices, attributes: BTreeMap::new(), by: BY.to_owned() };
+    let configure = Wish::Configure {
+        settings: plan.settings,
+        devices: BTreeMap::from([("switch".to_owned(), device)]),
+        attributes: BTreeMap::new(),
+        by: BY.to_owned(),
+    };
     insist(&asker, "founder", &mut number, configure).await;
     for unit in plan.units {
         insist(&asker, "founder", &mut number, goal(&unit, Wanted::Started)).await;

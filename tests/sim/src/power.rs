@@ -1,6 +1,5 @@
-//! The fence devices: a plug for each machine, and their moods.
+//! The fence device: one switch with a plug for each machine, and its moods.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ pub(crate) enum Mood {
     Hangs,
 }
 
-/// The devices. Clones are the same.
+/// The device. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Switch(Arc<Mutex<Inner>>);
 
@@ -35,43 +34,14 @@ struct Inner {
     /// Machines to be switched off by the world, and when.
     due: Vec<(u64, usize)>,
     now: u64,
-    /// Attempts that each device carries, and the most it ever did.
-    loads: BTreeMap<String, Load>,
-    /// Attempts that each machine took.
-    attempts: Vec<usize>,
     flaw: Option<Flaw>,
     rng: Rng,
 }
 
-#[derive(Default)]
-struct Load {
-    now: usize,
-    most: usize,
-}
-
-/// An attempt that a device carries, until it ends or its executor dies.
-struct Carried(Switch, String);
-
-impl Drop for Carried {
-    fn drop(&mut self) {
-        if let Some(load) = self.0.lock().loads.get_mut(&self.1) {
-            load.now -= 1;
-        }
-    }
-}
-
 impl Switch {
     pub(crate) fn new(machines: usize, flaw: Option<Flaw>, rng: Rng) -> Self {
-        let inner = Inner {
-            mood: Mood::Works,
-            plugs: vec![false; machines],
-            due: Vec::new(),
-            now: 0,
-            loads: BTreeMap::new(),
-            attempts: vec![0; machines],
-            flaw,
-            rng,
-        };
+        let inner =
+            Inner { mood: Mood::Works, plugs: vec![false; machines], due: Vec::new(), now: 0, flaw, rng };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -85,25 +55,6 @@ impl Switch {
 
     pub(crate) fn set_plug(&self, machine: usize, on: bool) {
         self.lock().plugs[machine] = on;
-    }
-
-    /// How many attempts each device carried at a time, at the most.
-    pub(crate) fn most_at_once(&self) -> BTreeMap<String, usize> {
-        self.lock().loads.iter().map(|(device, load)| (device.clone(), load.most)).collect()
-    }
-
-    /// How many attempts a machine took.
-    pub(crate) fn attempts(&self, machine: usize) -> usize {
-        self.lock().attempts[machine]
-    }
-
-    fn carry(&self, device: &str, machine: usize) -> Carried {
-        let mut inner = self.lock();
-        inner.attempts[machine] += 1;
-        let load = inner.loads.entry(device.to_owned()).or_default();
-        load.now += 1;
-        load.most = load.most.max(load.now);
-        Carried(self.clone(), device.to_owned())
     }
 
     /// The machines that lose their power now.
@@ -131,7 +82,6 @@ impl Switch {
         }
         let call = order.calls.first()?;
         let machine = plug(call)?;
-        let _carried = self.carry(&call.device, machine);
         let (pause, mood, flaw) = {
             let mut inner = self.lock();
             (inner.rng.between(50, 400), inner.mood, inner.flaw)
