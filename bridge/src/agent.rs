@@ -47,7 +47,7 @@ pub use floors::Floors;
 pub use gate::{Answer as GateReply, GateId};
 pub use incarnation::{IncarnationError, boot_id, incarnation};
 pub use offer::Found;
-pub use permit::{Environment, Permit as PermitFile, Starts, ends_with_lease, rests_on_watchdog};
+pub use permit::{Environment, Permit as PermitFile, Starts, any_left, ends_with_lease, rests_on_watchdog};
 pub use prepare::{PrepareError, Prepared, prepare};
 pub use probe::{Finding, Question};
 pub use run::{AgentSetup, run};

@@ -90,7 +90,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
     let config = Config::load(paths)?;
     let Some(enrolled) = identity::load(paths)? else {
         let file = paths.identity_file();
-        if paths.store_file().exists() || !agent::ends_with_lease(paths).is_empty() {
+        if paths.store_file().exists() || agent::any_left(paths) {
             anyhow::bail!("`{}` is missing: {}", file.display(), identity::remedy(&paths.identity_dir()));
         }
         anyhow::bail!(

@@ -11,6 +11,7 @@ mod helpers;
 mod installed;
 mod metadata;
 mod plugs;
+mod said;
 mod traps;
 
 pub use ask::{AskError, LIMIT, ask};
@@ -23,3 +24,4 @@ pub use plugs::{Plug, is_listed, list, missing_plug};
 pub use traps::{isolates, known_to_isolate, notes, proves_off, says_that_it_isolates, traps, useless};
 
 pub(crate) use given::{present, says_what_to_do};
+pub(crate) use said::said;

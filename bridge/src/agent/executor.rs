@@ -341,34 +341,16 @@ fn power(ended: Called) -> Power {
     }
 }
 
-/// The last line with which the agent says what went wrong, without control characters, secrets and what differs from call to call.
+/// What the agent says went wrong, without secrets.
 fn words(end: &TransientEnd, call: &AgentCall) -> String {
-    let stderr = String::from_utf8_lossy(&end.stderr);
-    let stdout = String::from_utf8_lossy(&end.stdout);
-    // The agents' library puts the time before each line, and ends with a hint that is for a person at a keyboard.
-    let message =
-        |line: &str| line.split_once(" ERROR: ").map_or(line, |(_, message)| message).trim().to_owned();
-    let tells = |line: &String| !line.is_empty() && !line.starts_with("Please use '-h'");
-    let last = |text: &str| text.lines().map(message).rfind(tells);
-    let Some(line) = last(&stderr).or_else(|| last(&stdout)) else { return String::new() };
-    let mut line: String = line.chars().filter(|c| !c.is_control()).collect();
+    let Some(mut said) = fence_agents::said(&end.stderr, &end.stdout) else { return String::new() };
     let hidden = call.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
     let read = call.secrets.values().filter_map(|path| secret(Path::new(path)).ok());
     for value in hidden.chain(read).filter(|value| !value.is_empty()) {
-        line = line.replace(&value, "***");
+        said = said.replace(&value, "***");
     }
     // Not before: half a password would be none that is known.
-    format!(": {}", without_addresses(&line).chars().take(WORDS_MAX).collect::<String>())
-}
-
-/// Without the place of Python's objects, as ` at 0x7fbe01662610`: the same failure must read the same at every look.
-fn without_addresses(line: &str) -> String {
-    let mut parts = line.split(" at 0x");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        text.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
-    }
-    text
+    format!(": {}", said.chars().take(WORDS_MAX).collect::<String>())
 }
 
 fn is_secret(name: &str) -> bool {

@@ -45,7 +45,7 @@ async fn one_look(systemd: &Systemd, unit: &str) -> Result<(Look, bool), Error> 
         }
         if let Err(still) = systemd.gone(unit, &look.remembered).await {
             if matches!(still.why, Left::Unknown(_)) {
-                unless_lost(systemd).await?;
+                still_answers(systemd).await?;
                 settled = false;
             }
             // A start that waits at its gate is no copy: without a permit the gate refuses it.
@@ -58,7 +58,7 @@ async fn one_look(systemd: &Systemd, unit: &str) -> Result<(Look, bool), Error> 
 }
 
 /// Whether PID 1 still answers: what could not be read while its connection broke says nothing of a unit.
-pub(super) async fn unless_lost(systemd: &Systemd) -> Result<(), Error> {
+pub(super) async fn still_answers(systemd: &Systemd) -> Result<(), Error> {
     systemd.manager_state().await.map(drop)
 }
 

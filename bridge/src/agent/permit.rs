@@ -214,24 +214,32 @@ fn load_from(dir: &Path) -> io::Result<Vec<(UnitName, Option<Permit>)>> {
     Ok(found)
 }
 
+/// What an earlier daemon left of permits, wherever they lie.
+fn left(paths: &Paths) -> impl Iterator<Item = (UnitName, Option<Permit>)> {
+    let all = [load(paths), load_spent(paths), load_releasing(paths)];
+    all.into_iter().flat_map(Result::unwrap_or_default)
+}
+
+/// Whether any unit runs here, or may, under a permit of an earlier daemon.
+#[must_use]
+pub fn any_left(paths: &Paths) -> bool {
+    left(paths).next().is_some()
+}
+
 /// Units that run here, or may, under a permit of an earlier daemon, and may not go on without a lease.
 #[must_use]
 pub fn ends_with_lease(paths: &Paths) -> Vec<UnitName> {
     let ends = |permit: &Permit| {
         permit.terms.on_quorum_loss != OnQuorumLoss::Continue && !permit.outlasts_the_lease()
     };
-    let all = [load(paths), load_spent(paths), load_releasing(paths)];
-    let permits = all.into_iter().flat_map(Result::unwrap_or_default);
-    permits.filter(|(_, permit)| permit.as_ref().is_some_and(ends)).map(|(unit, _)| unit).collect()
+    left(paths).filter(|(_, permit)| permit.as_ref().is_some_and(ends)).map(|(unit, _)| unit).collect()
 }
 
 /// What rests on this node's watchdog by the permits of an earlier daemon, as the agent says it: how long what must stop at
 /// the end of a lease may take for it; none if nothing rests on it (F17).
 #[must_use]
 pub fn rests_on_watchdog(paths: &Paths) -> Option<u64> {
-    let all = [load(paths), load_spent(paths), load_releasing(paths)];
-    let permits: Vec<Permit> =
-        all.into_iter().flat_map(Result::unwrap_or_default).filter_map(|(_, permit)| permit).collect();
+    let permits: Vec<Permit> = left(paths).filter_map(|(_, permit)| permit).collect();
     let stops = |permit: &&Permit| permit.terms.on_quorum_loss != OnQuorumLoss::Continue;
     let sum = |sum: u64, permit: &Permit| sum.saturating_add(permit.terms.stop_budget_ms);
     let rests = permits.iter().any(|permit| permit.terms.fencing == Fencing::Watchdog);

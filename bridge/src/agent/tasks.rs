@@ -14,7 +14,7 @@ use units::systemd::{Cgroups, Error, JobKind, Left, Reading, Remembered, StillTh
 
 use super::chain;
 use super::event::{End, Event, Failure, IfStuck, Look, OpId, Stop};
-use super::looks::{look, unless_lost};
+use super::looks::{look, still_answers};
 use super::offer::gate_faults;
 use super::reconcile::is_trigger;
 use super::remains;
@@ -80,7 +80,7 @@ impl Task {
                 {
                     look.left = self.nothing_left(program, remains::LIMIT).await.err();
                     if look.left.is_some()
-                        && let Err(error) = unless_lost(&self.hands.systemd).await
+                        && let Err(error) = still_answers(&self.hands.systemd).await
                     {
                         return failed(&error);
                     }

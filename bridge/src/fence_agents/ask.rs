@@ -191,13 +191,8 @@ async fn end(child: &mut Group) {
 }
 
 fn last_words(stderr: &[u8], stdout: &[u8]) -> String {
-    let last = |bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes);
-        text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
-    };
-    let Some(line) = last(stderr).or_else(|| last(stdout)) else { return String::new() };
-    let line: String = line.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
-    format!(": {line}")
+    let said = super::said::said(stderr, stdout);
+    said.map(|said| format!(": {}", said.chars().take(WORDS_MAX).collect::<String>())).unwrap_or_default()
 }
 
 #[cfg(test)]

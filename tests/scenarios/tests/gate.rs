@@ -54,6 +54,7 @@ const ROWS: &[(u32, &str, Work)] = &[
     (68, "a service with RootDirectory= starts, and is refused", files::root_directory),
     (71, "a connection to a socket undoes no stop", callers::socket),
     (72, "a call on the bus undoes no stop", callers::bus),
+    (73, "a unit with a backslash in its name finds its token", files::backslash),
 ];
 
 #[test]

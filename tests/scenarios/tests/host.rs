@@ -7,6 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 use lab::Fault;
 use scenarios::{Cluster, Moment, Plan, Process, UnitFile, run, say};
 
+/// What must stop at the end of a lease.
+mod host {
+    pub(crate) mod leases;
+}
+
+use host::leases;
+
 const UNIT: &str = "witness.service";
 const REPLICA: &str = "witness@replica.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -17,11 +24,11 @@ fn the_machine_under_the_daemon() -> Result<()> {
     run("host", Plan::three(), |scenario| {
         scenario.part("a node that is paused for longer than its lease goes on", paused);
         scenario.part("the bus is restarted, and PID 1 executes itself anew", bus_and_manager);
-        scenario.part("journald hangs: nobody waits for it, and leases end in time", journald_hangs);
+        scenario.part("journald hangs: nobody waits for it, and leases end in time", leases::journald_hangs);
         scenario.part("steps of the daemon's clock", clock_steps);
         scenario.part("a full disk under the leader's store", full_disk);
-        scenario.part("a full disk under a unit that a lease guards", full_disk_and_lease);
-        scenario.part("the identity is gone under a unit that a lease guards", lost_identity_and_lease);
+        scenario.part("a full disk under a unit that a lease guards", leases::full_disk);
+        scenario.part("the identity is gone under a unit that a lease guards", leases::lost_identity);
         scenario.part("a node without room for permits says so, and the unit runs elsewhere", full_run);
         scenario.part("systemctl stop convoked leaves replicas, and start takes them over", replicas_stay);
         scenario.part("a voter whose store is put back to an earlier time takes no part", put_back);
@@ -118,74 +125,6 @@ fn bus_and_manager(c: &Cluster) -> Result<()> {
     let then = Moment::now();
     c.next_life(UNIT, then, S(5))?;
     c.never_twice(UNIT)
-}
-
-/// Fills the socket of journald, so that whoever sends to it waits. Fails if it can still be sent to.
-const FLOOD: &str = "for i in $(seq 1 600); do printf 'PRIORITY=6\\nMESSAGE=flood\\n' | timeout 1 logger --journald || break; \
-                     done; ! printf 'MESSAGE=full\\n' | timeout 1 logger --journald";
-
-fn signal_journald(c: &Cluster, i: usize, signal: &str) -> Result<()> {
-    c.ok(i, &format!("systemctl kill --kill-who=main --signal={signal} systemd-journald")).map(drop)
-}
-
-/// Neither whoever ends a lease may wait for it, nor a daemon that starts.
-fn journald_hangs(c: &Cluster) -> Result<()> {
-    let unit = leased_unit(c)?;
-    let home = c.follower(&[])?;
-    let away = c.follower(&[home])?;
-    c.run_unit(unit, home)?;
-    c.run_unit(UNIT, away)?;
-    let starts = || Ok::<_, anyhow::Error>(c.node(home).journal("convoked")?.matches(": starting").count());
-    let before = starts()?;
-    signal_journald(c, home, "STOP")?;
-    let outcome = while_journald_hangs(c, unit, home, away);
-    // Whatever came of it: the evidence is in the journal.
-    let thawed = signal_journald(c, home, "CONT");
-    outcome?;
-    thawed?;
-    c.wait_for("what was logged meanwhile is there", LATE, || Ok((starts()? > before).then_some(())))?;
-    c.ok(away, &format!("convoke stop {unit}"))?;
-    c.never_twice(unit)?;
-    c.never_twice(UNIT)
-}
-
-fn while_journald_hangs(c: &Cluster, unit: &str, home: usize, away: usize) -> Result<()> {
-    c.ok(home, FLOOD)?;
-    let name = c.node(home).name();
-    let process = c.process(home, unit)?;
-    // Much is to be logged.
-    for there in [home, away] {
-        c.run_unit(UNIT, there)?;
-    }
-    let index = c.overview()?.index;
-    // Longer than a lease.
-    std::thread::sleep(S(5));
-    whole(c)?;
-    c.still_runs(&process)?;
-    nothing_happened(c, index)?;
-
-    // Only the end of the lease can say that it is over.
-    c.bmc_faults(home, &[Fault::FailOff])?;
-    let then = Moment::now();
-    c.cut(home)?;
-    let beat = c.next_life(unit, then, LATE)?;
-    ensure!(beat.node != name, "it runs on {name}");
-    say(&format!(
-        "    the node that was cut off had stopped it after {:.2?}, it ran on {} after {:.2?}",
-        Moment(c.gap_after(unit, then)?.from_ns).since(then),
-        beat.node,
-        beat.since.since(then)
-    ));
-    std::thread::sleep(S(3));
-    c.never_twice(unit)?;
-    c.heal(home)?;
-    whole(c)?;
-
-    c.ok(home, "timeout 30 systemctl restart convoked").context("a daemon does not start")?;
-    whole(c)?;
-    c.ok(home, "convoke status")?;
-    c.ok(home, FLOOD).context("journald has not hung all the time")?;
-    c.never_twice(unit)
 }
 
 /// Adds the seconds in `/run/skew` to the wall clock of a process. All nodes of the lab have one clock.
@@ -319,59 +258,6 @@ fn full_disk(c: &Cluster) -> Result<()> {
     c.still_runs(&witness)?;
     c.ok(home, &format!("convoke move {UNIT} {name}"))?;
     c.never_twice(UNIT)
-}
-
-/// A unit that others take over once the lease has ended, without a fence.
-fn leased_unit(c: &Cluster) -> Result<&'static str> {
-    let unit = "witness@leased.service";
-    c.install(
-        &UnitFile::new(unit)
-            .key("Replicas=1")
-            .key("Fencing=lease")
-            .key("OnQuorumLoss=stop")
-            .service("TimeoutStopSec=1"),
-    )?;
-    Ok(unit)
-}
-
-/// The daemon cannot even start, and the unit has to stop all the same: others count on its lease.
-fn leased_unit_stops(c: &Cluster, home: usize, spoil: &str, mend: &str) -> Result<()> {
-    let unit = leased_unit(c)?;
-    let asked = c.follower(&[home])?;
-    let name = c.node(home).name();
-    c.run_unit(unit, home)?;
-    c.bmc_faults(home, &[Fault::FailOff])?;
-    c.mute(home);
-    c.ok(home, spoil)?;
-    let then = Moment::now();
-    c.kill_daemon(home)?;
-    let beat = c.wait_for("it runs elsewhere", LATE, || {
-        c.run(asked, "timeout 5 convoke token")?;
-        Ok(c.beat(unit).filter(|b| b.since > then))
-    })?;
-    say(&format!("    it ran on {} after {:.1?}", beat.node, beat.since.since(then)));
-    ensure!(beat.node != name, "it runs on {name}");
-    std::thread::sleep(S(2));
-    c.never_twice(unit)?;
-    c.ok(home, mend)?;
-    whole(c)?;
-    c.ok(asked, &format!("convoke stop {unit}"))?;
-    c.never_twice(unit)
-}
-
-fn full_disk_and_lease(c: &Cluster) -> Result<()> {
-    let home = c.follower(&[])?;
-    small_disk(c, home)?;
-    let filler = "/var/lib/convoke/filler";
-    let fill = format!("dd if=/dev/zero of={filler} bs=64k 2>/dev/null; true");
-    leased_unit_stops(c, home, &fill, &format!("rm -f {filler}"))?;
-    own_disk(c, home)
-}
-
-fn lost_identity_and_lease(c: &Cluster) -> Result<()> {
-    let identity = "/var/lib/convoke/identity/identity.toml";
-    let back = format!("mv /root/identity.toml {identity} && systemctl start --no-block convoked");
-    leased_unit_stops(c, c.follower(&[])?, &format!("mv {identity} /root/"), &back)
 }
 
 /// Where no permit can be written nothing starts, and that is told.

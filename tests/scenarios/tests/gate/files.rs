@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use scenarios::{Cluster, UnitFile};
 
 use super::site::{
-    SOON, WHILE, becomes, break_generator, exclusive, granted, mend_generator, not_mended, open, pause,
+    SOON, WHILE, becomes, break_generator, exclusive, gone, granted, mend_generator, not_mended, open, pause,
     permitted, put, refused, resume, service, shut, start_waits, state, stays_gone, stopped,
 };
 
@@ -125,5 +125,20 @@ pub(crate) fn root_directory(c: &Cluster) -> Result<()> {
     granted(c, unit)?;
     stopped(c, unit)?;
     ensure!(state(c, unit)? == "inactive", "{unit} is {}", state(c, unit)?);
+    Ok(())
+}
+
+/// Row 73: systemd takes `EnvironmentFile=` for a pattern, in which a backslash is no part of the name.
+pub(crate) fn backslash(c: &Cluster) -> Result<()> {
+    let unit = r"row73-a\x2db.service";
+    c.install(&exclusive(unit))?;
+    granted(c, unit)?;
+    let pid = c.node(1).show(unit, "MainPID")?;
+    let environment = c.ok(1, &format!("tr '\\0' '\\n' </proc/{pid}/environ"))?;
+    ensure!(environment.contains("CONVOKE_TOKEN="), "it has no token: {environment}");
+    c.ok(1, &format!("convoke stop '{unit}'"))?;
+    gone(c, unit)?;
+    let left = c.ok(1, "ls /run/convoke/env")?;
+    ensure!(!left.contains("row73"), "its environment is left: {left}");
     Ok(())
 }
