@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::{Definition, Fencing, OnQuorumLoss, OnStopFailure};
 use crate::event::StopReason;
 use crate::name::{Incarnation, Millis, NodeId};
+use crate::pending::Pending;
 
 /// Where a permit stands. It leaves the state only by [`crate::Evidence`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +86,9 @@ pub struct Permit {
     pub rest: Option<Rest>,
     /// What the node says stands in the way of an ordered stop.
     pub stuck: Option<alloc::string::String>,
+    /// What the definition would have of it, once it starts again (P127).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
 }
 
 /// Why a copy that keeps its permit is not up at a moment. Both are systemd's own doing on its node.

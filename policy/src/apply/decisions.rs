@@ -42,7 +42,9 @@ impl Step<'_> {
         let revision = self.index;
         self.state.relate(unit, Some(definition));
         if let Some(known) = self.state.units.get_mut(unit) {
-            known.adopted = Some(Adopted { revision, definition: definition.clone() });
+            let adopted = Adopted { revision, definition: definition.clone() };
+            let before = known.adopted.replace(adopted).map(|before| before.definition);
+            self.state.keep_places(unit, before.as_ref());
         }
         self.remember_boot_ups(unit);
         self.remember_succession(unit);
@@ -93,6 +95,7 @@ impl Step<'_> {
             idle: false,
             rest: None,
             stuck: None,
+            pending: None,
         };
         let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
         known.permits.insert(token, permit);

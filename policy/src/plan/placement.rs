@@ -9,6 +9,7 @@ use crate::command::Decision;
 use crate::definition::{Definition, Replicas};
 use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
+use crate::node::Node;
 use crate::permit::{Permit, Phase, Terms};
 use crate::query::Possibly;
 use crate::unit::{Unit, Wanted};
@@ -197,26 +198,14 @@ impl<'a> Planner<'a> {
         if let Some(why) = &permit.unwell {
             return Some(StopReason::Unwell(why.clone()));
         }
-        if !definition.allows(node) {
-            return Some(StopReason::NotAllowed);
-        }
-        for beside in &definition.same_node_as {
-            let stays = self.state.units.get(beside).and_then(|other| other.permit_on(permit.node));
-            if stays.is_none_or(|(other, _)| self.is_leaving(beside, other)) {
-                return Some(StopReason::Apart(beside.clone()));
-            }
-        }
         if let Some(other) = self.overruled_by(name, unit) {
             return Some(StopReason::Conflicts(other));
         }
         if let Some(reason) = self.taken_along(unit, definition) {
             return Some(reason);
         }
-        if let Some(of) = self.exceeds(name, token, permit.node, node) {
-            return Some(StopReason::NoRoom(of));
-        }
-        if let Some(other) = self.shares_with(name, permit) {
-            return Some(StopReason::SharesNode(other));
+        if let Some(reason) = self.misplaced(name, definition, token, permit, node) {
+            return Some(reason);
         }
         let moving = unit.moving.as_ref().filter(|moving| moving.from == token);
         let here = suitable.get(&permit.node).copied().unwrap_or(0);
@@ -259,6 +248,38 @@ impl<'a> Planner<'a> {
             .iter()
             .any(|(node, preference)| better(preference) && other(node) && merit(*node) < merit(permit.node));
         (permit.phase == Phase::Active && goes).then_some(StopReason::BetterNode)
+    }
+
+    /// Why the node is not the copy's place any more. What only a changed definition says is shown, and ends nothing.
+    fn misplaced(
+        &mut self,
+        name: &UnitName,
+        definition: &Definition,
+        token: Token,
+        permit: &Permit,
+        node: &Node,
+    ) -> Option<StopReason> {
+        let mut reasons = Vec::new();
+        if !definition.allows(node) {
+            reasons.push(StopReason::NotAllowed);
+        }
+        for beside in &definition.same_node_as {
+            match self.state.units.get(beside).and_then(|other| other.permit_on(permit.node)) {
+                Some((other, _)) if !self.is_leaving(beside, other) => {}
+                // S4: it stops before what it runs beside does, whenever that was named.
+                Some(_) => return Some(StopReason::Apart(beside.clone())),
+                None => reasons.push(StopReason::Apart(beside.clone())),
+            }
+        }
+        reasons.extend(self.exceeds(name, token, permit.node, node).map(StopReason::NoRoom));
+        reasons.extend(self.shares_with(name, permit).map(StopReason::SharesNode));
+        for reason in reasons {
+            if !self.state.keeps_place(name, permit, &reason) {
+                return Some(reason);
+            }
+            self.because(name, Reason::RestartPending { node: permit.node, reason });
+        }
+        None
     }
 
     /// Why a suitable node could not take the unit at this moment.

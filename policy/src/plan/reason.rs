@@ -110,6 +110,13 @@ pub enum Reason {
         /// Where.
         node: NodeId,
     },
+    /// A copy runs by an earlier definition, and keeps its place until it starts again (P127).
+    RestartPending {
+        /// Where.
+        node: NodeId,
+        /// Why the definition in force would have it elsewhere.
+        reason: StopReason,
+    },
     /// A move cannot be done as asked.
     CannotMove {
         /// Where to.
@@ -293,6 +300,14 @@ impl Reason {
                 }
             }
             Self::StopsFirst { unit, node } => format!("{unit} on {} stops before it", name(node)),
+            Self::RestartPending { node, reason } => {
+                let why = match reason {
+                    StopReason::Apart(other) => format!("SameNodeAs= wants it beside {other}"),
+                    StopReason::SharesNode(other) => format!("OtherNodeThan= parts it from {other}"),
+                    other => stop_text(other),
+                };
+                format!("restart pending: it keeps its place on {} until it starts again, though {why}", name(node))
+            }
             Self::CannotMove { to, why } => match to {
                 Some(to) => format!("it cannot move to {}: {why}", name(to)),
                 None => format!("it cannot move: {why}"),
@@ -333,7 +348,10 @@ impl Reason {
             Self::PossiblyRunning { .. } | Self::Conflicts { .. } => "S1",
             Self::WaitsForFence { .. } | Self::Observing(_) => "S2",
             Self::Requires(_) | Self::After(_) | Self::AfterStop(_) | Self::StopsFirst { .. } => "S4",
-            Self::NoDefinition | Self::Differs(_) | Self::NotAdopted(_) => "F13",
+            Self::NoDefinition
+            | Self::Differs(_)
+            | Self::NotAdopted(_)
+            | Self::RestartPending { .. } => "F13",
             Self::Fault { .. } => "F12",
             Self::Unheard(_) => "F11",
             Self::Position { .. }

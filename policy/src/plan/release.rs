@@ -107,6 +107,9 @@ impl Reason {
             Self::Stopping { node, stuck: Some(_), .. } => {
                 format!("the end of what is left on {}, or the node's reboot", name(node))
             }
+            Self::RestartPending { .. } => {
+                format!("`convoke move {unit}`, when it may be interrupted")
+            }
             Self::CannotMove { .. } => "another target, or that fact's end".to_string(),
             Self::Position { node, needed: true, .. } => {
                 let (node, returns) = (name(node), word_of(state, unit, *node));

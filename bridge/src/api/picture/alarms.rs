@@ -287,7 +287,7 @@ impl View<'_> {
         }
     }
 
-    /// Units that are meant to run and cannot by a fault in files, which no waiting mends.
+    /// Units that are meant to run and cannot by a fault in files, or run by older ones: which no waiting mends.
     fn units_in_trouble(&self) -> Vec<AlarmLine> {
         let mut found = Vec::new();
         for (name, unit) in &self.state.units {
@@ -296,6 +296,7 @@ impl View<'_> {
                 let matters = match reason {
                     Reason::NoDefinition => unit.goal.wanted == Wanted::Started,
                     Reason::Fault { .. } | Reason::Differs(_) | Reason::NotAdopted(_) => true,
+                    Reason::RestartPending { .. } => true,
                     _ => false,
                 };
                 if matters {

@@ -103,7 +103,7 @@ fn rank(reason: &Reason) -> u8 {
         | Reason::CannotBegin { .. } => 5,
         Reason::Unproven(_) | Reason::Position { .. } | Reason::Rank { .. } => 6,
         Reason::Unheard(_) => 6,
-        Reason::CannotMove { .. } => 7,
+        Reason::CannotMove { .. } | Reason::RestartPending { .. } => 7,
         Reason::Requires(_) | Reason::Conflicts { .. } => 8,
         Reason::StopsFirst { .. } | Reason::OneByOne(_) => 9,
         Reason::Stopping { .. } => 10,
