@@ -31,7 +31,9 @@ fn galera_loses_nothing_that_was_committed() -> Result<()> {
             "the first formation is the operator's word, and no bootstrap by hand is taken",
             site::formed,
         );
+        scenario.part("no bootstrap by hand is taken while the cluster runs", site::by_hand);
         scenario.part("all are stopped, and started again: who stopped last begins", site::stopped);
+        scenario.part("all are stopped at once, and started again: the latest begins", site::stopped_at_once);
         scenario
             .part("all lose power while they write, ten times: they come back by themselves", site::blackout);
         scenario.part("a joiner that is killed in the midst of its copy is never first", copies::half_copied);
