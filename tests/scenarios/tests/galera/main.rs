@@ -42,6 +42,7 @@ fn galera_loses_nothing_that_was_committed() -> Result<()> {
             "a member gets what it lacks, or all of it, and its log tells which",
             copies::lacking_or_all,
         );
+        scenario.part("a member is ready when it is Synced, and not when it is active", copies::behind);
         scenario.part("the copy for a member takes longer than a bounded start may", copies::long_copy);
         scenario.part("a member that was live last is given up, comes back ahead, and is held", apart::ahead);
         scenario.part("a member that is cut off takes no writes, and the others go on", apart::minority);
