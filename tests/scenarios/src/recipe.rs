@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
 
 use crate::cluster::{Cluster, SOON};
 use crate::model::Change;
@@ -17,6 +18,24 @@ pub struct Recipe {
     pub name: &'static str,
     /// The unit that it makes a cluster unit.
     pub unit: &'static str,
+}
+
+/// What `convoke status UNIT --json` says of a clustered service.
+#[derive(Deserialize)]
+struct Shown {
+    assembly: Assembly,
+}
+
+#[derive(Deserialize)]
+struct Assembly {
+    nodes: Vec<Data>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    node: String,
+    /// Its data may be the latest.
+    last: bool,
 }
 
 impl Recipe {
@@ -92,5 +111,32 @@ impl Recipe {
         };
         let events = self.events(c, index, "unit-granted")?.into_iter();
         Ok(events.map(|e| format!("{} {}", e.node.unwrap_or_default(), how(&e.text))).collect())
+    }
+
+    /// Fails if a copy was begun, after an index of the log, before the one begun last was ready or gone.
+    pub fn one_by_one(&self, c: &Cluster, index: u64) -> Result<()> {
+        let mut coming: Option<String> = None;
+        for event in c.events_after(index)?.into_iter().filter(|e| e.unit.as_deref() == Some(self.unit)) {
+            let node = event.node.unwrap_or_default();
+            let its = coming.as_ref() == Some(&node);
+            match event.kind.as_str() {
+                "unit-granted" => {
+                    if let Some(before) = coming.replace(node.clone()) {
+                        bail!("{node} was begun before {before} was ready: {}", event.text);
+                    }
+                }
+                "unit-ready" | "unit-released" | "unit-voided" if its => coming = None,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes that were live last, by the cluster's log: whom everybody waits for where nothing is live.
+    pub fn live_last(&self, c: &Cluster) -> Result<Vec<String>> {
+        let text = c.ok(c.anybody()?, &format!("convoke status {} --json", self.unit))?;
+        let shown: Shown =
+            serde_json::from_str(&text).with_context(|| format!("`convoke status` says {text}"))?;
+        Ok(shown.assembly.nodes.into_iter().filter(|data| data.last).map(|data| data.node).collect())
     }
 }

@@ -19,10 +19,15 @@ pub(crate) fn ahead(c: &Cluster) -> Result<()> {
     up(c)?;
     written(c, 20)?;
     whole(c)?;
-    // The others stop in order, so that n3 goes on as the cluster.
+    // The others stop in order, so that n3 goes on as the cluster; and it is known that they have no part in what it does then.
     for i in [1, 2] {
         c.ok(i, &format!("systemctl stop {}", GALERA.unit))?;
     }
+    c.wait_for("n3 alone is live last", UP, || {
+        let last = GALERA.live_last(c)?;
+        ensure!(last == ["n3"], "{last:?}");
+        Ok(Some(()))
+    })?;
     sql(c, 3, ONLY)?;
     c.lab.power_off_all()?;
     for i in [1, 2] {
@@ -31,18 +36,31 @@ pub(crate) fn ahead(c: &Cluster) -> Result<()> {
     c.until("two are a majority", UP, |now| now.quorum)?;
     GALERA.start(c)?;
     GALERA.why(c, "n3 was live last", "--without n3")?;
-    c.always("nobody begins without n3", Duration::from_secs(5), || {
-        Ok(c.overview()?.places(GALERA.unit).is_empty())
-    })?;
-    loses(c, "--without n3", "What only n3 has is lost")?;
+    nobody(c, "nobody begins without n3", Duration::from_secs(5))?;
+    loses(
+        c,
+        "--without n3",
+        &["What only n3 has is lost", "no other node that was live last has usable data"],
+    )?;
     GALERA.assemble(c, "--without n3")?;
+    GALERA.why(
+        c,
+        "none of those that were live last has data that counts; that of n1 and n2 is older",
+        "--from",
+    )?;
+    nobody(c, "nobody begins with older data", Duration::from_secs(2))?;
+    loses(c, "--from n2", &["n3 was live last and was not heard: what only it has is lost"])?;
+    let index = c.overview()?.index;
+    GALERA.assemble(c, "--from n2")?;
     GALERA.runs_on(c, &ALL[..2])?;
+    let starts = GALERA.starts(c, index)?;
+    ensure!(starts == ["n2 alone", "n1 join"], "{starts:?}");
     c.node(3).boot()?;
     GALERA.why(c, "the data of n3 may have a branch of its own", "--resync n3")?;
     // The others write meanwhile.
     written(c, 20)?;
     c.always("n3 is held", Duration::from_secs(5), || Ok(c.overview()?.places(GALERA.unit) == ALL[..2]))?;
-    loses(c, "--resync n3", "What only n3 has (rank ")?;
+    loses(c, "--resync n3", &["What only n3 has (rank "])?;
     // What is to be lost can be looked at.
     c.ok(3, LOOK)?;
     let found = c.ok(3, &format!("mariadb --socket=/var/tmp/look/look.sock -BNe '{COUNT_ONLY}'"))?;
@@ -59,11 +77,16 @@ pub(crate) fn ahead(c: &Cluster) -> Result<()> {
     whole(c)
 }
 
+/// Watches that no copy runs.
+fn nobody(c: &Cluster, what: &str, span: Duration) -> Result<()> {
+    c.always(what, span, || Ok(c.overview()?.places(GALERA.unit).is_empty()))
+}
+
 /// Without `--yes` the command says what is lost, and nobody is there to agree.
-fn loses(c: &Cluster, word: &str, sentence: &str) -> Result<()> {
+fn loses(c: &Cluster, word: &str, sentences: &[&str]) -> Result<()> {
     let out = c.run(c.anybody()?, &format!("convoke assemble {} {word}", GALERA.unit))?;
     let said = (out.stdout + &out.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
-    ensure!(out.code != 0 && said.contains(sentence), "{said}");
+    ensure!(out.code != 0 && sentences.iter().all(|sentence| said.contains(*sentence)), "{said}");
     Ok(())
 }
 

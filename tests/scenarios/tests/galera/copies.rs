@@ -1,5 +1,6 @@
 //! A member gets the data of another: all of it, what it lacks, half of it, or slowly.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -84,6 +85,48 @@ pub(crate) fn lacking_or_all(c: &Cluster) -> Result<()> {
     say(&format!("    {few}"));
     let log = rejoined(c, "find /var/lib/mysql -mindepth 1 -delete")?;
     ensure!(log.contains(all) && !log.contains(lacking), "{log}");
+    whole(c)
+}
+
+/// A table without a key: whoever only applies a change of it looks for each row from the first on, which takes seconds.
+const KEYLESS: &str = "CREATE OR REPLACE TABLE ledger.keyless (id INT, n INT); \
+     INSERT INTO ledger.keyless SELECT seq, 0 FROM ledger.seq_1_to_6000";
+const CHANGE: &str = "UPDATE ledger.keyless SET n = 1";
+const CHANGED: &str = "SELECT COUNT(*) FROM ledger.keyless WHERE n = 1";
+
+fn state(c: &Cluster, i: usize) -> Result<String> {
+    let said = sql(c, i, "SHOW STATUS LIKE \"wsrep_local_state_comment\"")?;
+    Ok(said.split_once('\t').map_or("", |(_, state)| state).to_owned())
+}
+
+pub(crate) fn behind(c: &Cluster) -> Result<()> {
+    up(c)?;
+    written(c, 20)?;
+    ledger().rest(c)?;
+    sql(c, 1, KEYLESS)?;
+    GALERA.stop_on(c, 3)?;
+    sql(c, 1, CHANGE)?;
+    c.wait_for("n2 has applied it", UP, || Ok((sql(c, 2, CHANGED)? == "6000").then_some(())))?;
+    let index = c.overview()?.index;
+    GALERA.start(c)?;
+    let mut before = BTreeSet::new();
+    let then = c.wait_for("n3 counts as ready", UP, || {
+        // The cluster's word is read first: what is Synced once stays so here.
+        let ready = GALERA.events(c, index, "unit-ready")?;
+        let ready = ready.iter().any(|event| event.node.as_deref() == Some("n3"));
+        if c.node(3).show(GALERA.unit, "ActiveState")? != "active" {
+            return Ok(None);
+        }
+        let state = state(c, 3)?;
+        if !ready {
+            before.insert(state.clone());
+        }
+        Ok(ready.then_some(state))
+    })?;
+    say(&format!("    active and not ready: {before:?}; ready: {then}"));
+    ensure!(then == "Synced", "n3 counted as ready while it was {then}");
+    ensure!(before.iter().any(|state| state != "Synced"), "it was Synced as soon as it was active");
+    sql(c, 1, "DROP TABLE ledger.keyless")?;
     whole(c)
 }
 

@@ -31,7 +31,9 @@ fn galera_loses_nothing_that_was_committed() -> Result<()> {
             "the first formation is the operator's word, and no bootstrap by hand is taken",
             site::formed,
         );
+        scenario.part("no bootstrap by hand is taken while the cluster runs", site::by_hand);
         scenario.part("all are stopped, and started again: who stopped last begins", site::stopped);
+        scenario.part("all are stopped at once, and started again: the latest begins", site::stopped_at_once);
         scenario
             .part("all lose power while they write, ten times: they come back by themselves", site::blackout);
         scenario.part("a joiner that is killed in the midst of its copy is never first", copies::half_copied);
@@ -40,6 +42,7 @@ fn galera_loses_nothing_that_was_committed() -> Result<()> {
             "a member gets what it lacks, or all of it, and its log tells which",
             copies::lacking_or_all,
         );
+        scenario.part("a member is ready when it is Synced, and not when it is active", copies::behind);
         scenario.part("the copy for a member takes longer than a bounded start may", copies::long_copy);
         scenario.part("a member that was live last is given up, comes back ahead, and is held", apart::ahead);
         scenario.part("a member that is cut off takes no writes, and the others go on", apart::minority);
