@@ -1,7 +1,7 @@
 //! RabbitMQ, from Debian's packages, by the recipe of the package: what was confirmed stays (F16).
 //!
 //! Clients publish to a quorum queue on all nodes and keep a ledger of what was confirmed; at the end of a part all of it is
-//! in the queue, once.
+//! in the queue, once, and on all nodes.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use scenarios::{Cluster, Ledger, Plan, Recipe, run};
 
 mod beforehand;
 mod given_up;
+mod replicas;
 mod site;
 mod wiped;
 
@@ -38,6 +39,7 @@ fn rabbitmq_loses_nothing_that_was_confirmed() -> Result<()> {
         );
         scenario.part("one of three does not come back: one of the others begins by word", given_up::missing);
         scenario.part("a node that was wiped is let go of, and joins anew", wiped::wiped);
+        scenario.part("one is stopped: the others have everything, and it catches up", replicas::without_one);
         scenario.part("all brokers are stopped in any order, and started again without force", site::orders);
         scenario.part("all brokers are killed at once, and come back by themselves", site::killed);
         scenario
@@ -66,13 +68,11 @@ fn written(c: &Cluster, more: usize) -> Result<()> {
     c.wait_for("the clients publish", UP, || Ok((ledger().count(c) >= before + more).then_some(())))
 }
 
-/// The queue has everything that was confirmed, and every node knows all nodes and users.
+/// The queue has everything that was confirmed, and every node a replica of it; every node knows all nodes and users.
 fn whole(c: &Cluster) -> Result<()> {
     RABBITMQ.runs_on(c, &ALL)?;
     ledger().rest(c)?;
-    let found =
-        c.wait_for("the queue has a leader", UP, || c.ok(1, &format!("{CLIENT} --read")).map(Some))?;
-    ledger().compare(c, "the queue", &found)?;
+    has_all(c, 1)?;
     let mut users = Vec::new();
     for i in 1..=3 {
         let known = c.ok(i, "rabbitmqctl --quiet eval 'lists:sort(rabbit_nodes:all_running()).'")?;
@@ -80,5 +80,12 @@ fn whole(c: &Cluster) -> Result<()> {
         users.push(c.ok(i, "rabbitmqctl --quiet list_users")?);
     }
     ensure!(users.iter().all(|list| *list == users[0]), "the nodes know different users: {users:?}");
-    Ok(())
+    replicas::complete(c)
+}
+
+/// What the broker of node `i` gives out is all that was confirmed, once.
+fn has_all(c: &Cluster, i: usize) -> Result<()> {
+    let found =
+        c.wait_for("the queue has a leader", UP, || c.ok(i, &format!("{CLIENT} --read")).map(Some))?;
+    ledger().compare(c, &format!("the queue, by n{i}"), &found)
 }
