@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lab::ExtraFile;
 use scenarios::{Cluster, Ledger, Plan, Recipe, run};
 
 mod beforehand;
+mod data;
 mod given_up;
 mod replicas;
 mod site;
@@ -38,6 +39,10 @@ fn rabbitmq_loses_nothing_that_was_confirmed() -> Result<()> {
             site::blackout,
         );
         scenario.part("one of three does not come back: one of the others begins by word", given_up::missing);
+        scenario.part(
+            "one that was stopped before the others is not the one that begins without the third",
+            given_up::stopped_before,
+        );
         scenario.part("a node that was wiped is let go of, and joins anew", wiped::wiped);
         scenario.part("one is stopped: the others have everything, and it catches up", replicas::without_one);
         scenario.part("all brokers are stopped in any order, and started again without force", site::orders);
@@ -88,4 +93,22 @@ fn has_all(c: &Cluster, i: usize) -> Result<()> {
     let found =
         c.wait_for("the queue has a leader", UP, || c.ok(i, &format!("{CLIENT} --read")).map(Some))?;
     ledger().compare(c, &format!("the queue, by n{i}"), &found)
+}
+
+/// After an index of the log one of `among` was forced, once, and the other two joined it; `late` was not let start before.
+fn one_forced(c: &Cluster, index: u64, among: &[&str], late: &str) -> Result<()> {
+    let starts = RABBITMQ.starts(c, index)?;
+    let at = starts.iter().position(|start| start.ends_with(" alone"));
+    let (before, since) = starts.split_at(at.with_context(|| format!("nobody was forced: {starts:?}"))?);
+    let [alone, joined @ ..] = since else { bail!("{starts:?}") };
+    let node = among.iter().find(|node| *alone == format!("{node} alone"));
+    let node = node.with_context(|| format!("another was forced than one of {among:?}: {starts:?}"))?;
+    let mut joined = joined.to_vec();
+    joined.sort_unstable();
+    let others = ALL.iter().filter(|other| *other != node);
+    let others: Vec<String> = others.map(|other| format!("{other} join")).collect();
+    ensure!(joined == others, "not both of the others joined {node}, once: {starts:?}");
+    let waits = |start: &String| start.ends_with(" join") && !start.starts_with(late);
+    ensure!(before.iter().all(waits), "{starts:?}");
+    Ok(())
 }
