@@ -30,6 +30,11 @@ pub(crate) struct Data {
     pub(crate) node: String,
     /// Whether it was live last.
     pub(crate) last: bool,
+    /// What `Position=` said of it: `stopped`, `empty`, `unusable`, …
+    #[serde(rename = "data")]
+    pub(crate) said: String,
+    /// Whether that does not count any more.
+    pub(crate) void: bool,
 }
 
 /// The data of all nodes, as a majority confirms it.

@@ -43,7 +43,9 @@ fn rabbitmq_loses_nothing_that_was_confirmed() -> Result<()> {
             "one that was stopped before the others is not the one that begins without the third",
             given_up::stopped_before,
         );
-        scenario.part("a node that was wiped is let go of, and joins anew", wiped::wiped);
+        scenario.part("a node that was wiped is let go of, and joins anew", wiped::alone);
+        scenario.part("a node that was wiped while all were down is never first", wiped::among_all);
+        scenario.part("a node that lost half of its data is held until a word, and joins anew", wiped::half);
         scenario.part("one is stopped: the others have everything, and it catches up", replicas::without_one);
         scenario.part("all brokers are stopped in any order, and started again without force", site::orders);
         scenario.part("all brokers are killed at once, and come back by themselves", site::killed);
