@@ -69,10 +69,11 @@ fn sql(c: &Cluster, i: usize, statement: &str) -> Result<String> {
     c.ok(i, &format!("cd /; runuser -u postgres -- psql -XAtqc \"{statement}\""))
 }
 
-/// Waits until all servers run and two follow one primary, at whose node the address is; the answer is that node.
+/// Waits until all servers run and two follow one primary, at whose node the address is; the answer is that node. No other node
+/// has the address then, whatever it was before.
 fn all_follow(c: &Cluster) -> Result<usize> {
     SERVER.runs_on(c, &ALL)?;
-    c.wait_for("two follow one primary", UP, || {
+    let primary = c.wait_for("two follow one primary", UP, || {
         let now = c.overview()?;
         let places = now.places(PRIMARY.unit);
         ensure!(
@@ -85,7 +86,22 @@ fn all_follow(c: &Cluster) -> Result<usize> {
             sql(c, primary, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")?;
         ensure!(following.trim() == "2", "{} follow n{primary}", following.trim());
         Ok(Some(primary))
-    })
+    })?;
+    let holders = holders(c)?;
+    ensure!(holders == [primary], "the address is on {holders:?}, and the primary on n{primary}");
+    Ok(primary)
+}
+
+/// Which nodes have the service's address, as their kernels say.
+fn holders(c: &Cluster) -> Result<Vec<usize>> {
+    let look = format!("ip -4 -o address show to {}", address(c));
+    let mut found = Vec::new();
+    for node in c.nodes() {
+        if !node.run_ok(&look)?.is_empty() {
+            found.push(node.index());
+        }
+    }
+    Ok(found)
 }
 
 /// Every server has everything that was acknowledged, and they have the same.
