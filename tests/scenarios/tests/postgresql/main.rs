@@ -40,7 +40,8 @@ fn postgresql_loses_nothing_that_was_committed() -> Result<()> {
             .part("the primary loses power while they write, and comes back as a standby", loss::power_lost);
         scenario.part("a standby that is behind does not become the primary", loss::behind);
         scenario.part("the primary is cut off", loss::cut_off);
-        scenario.part("all lose power while they write: they come back by themselves", site::blackout);
+        scenario
+            .part("all lose power while they write, ten times: they come back by themselves", site::blackout);
         scenario.part("a standby that was wiped is given up by a word, and copies", site::wiped);
     })
 }

@@ -1,11 +1,11 @@
 //! The whole service: formed, stopped, without power, and begun again by whoever has the latest.
 
-use anyhow::{Context as _, Result, ensure};
-use scenarios::{Cluster, Moment, UnitFile, say};
+use std::time::Duration;
 
-use super::{
-    ADDRESS, ALL, PRIMARY, SERVER, UP, address, all_follow, ledger, primary, sql, up, whole, written,
-};
+use anyhow::{Context as _, Result, ensure};
+use scenarios::{Cluster, Dice, Moment, Outage, UnitFile, say, table};
+
+use super::{ADDRESS, ALL, PRIMARY, SERVER, address, all_follow, ledger, primary, sql, up, whole, written};
 
 /// Their configuration, as `docs/recipes/postgresql.md` asks for it; the database is on n1.
 fn configure(c: &Cluster) -> Result<()> {
@@ -103,20 +103,23 @@ pub(crate) fn stopped(c: &Cluster) -> Result<()> {
 
 pub(crate) fn blackout(c: &Cluster) -> Result<()> {
     up(c)?;
+    let mut dice = Dice::new();
+    let mut outages = Vec::new();
     for round in 1..=10 {
-        written(c, 10 + 7 * round)?;
-        c.lab.power_off_all()?;
-        c.lab.boot_all()?;
-        let booted = Moment::now();
-        c.wait_for("there is a primary", UP, || primary(c).map(Some))?;
-        let first = booted.elapsed();
-        all_follow(c)?;
+        let what = format!("round {round}, seed {}", dice.seed());
+        written(c, 1)?;
+        std::thread::sleep(Duration::from_millis(dice.roll(4_000)));
+        let follow = || all_follow(c).map(drop);
+        let outage = Outage::with_role(c, &SERVER, &PRIMARY, follow).with_context(|| what.clone())?;
+        let role = outage.role.context("no role")?;
         say(&format!(
-            "    round {round}: a primary {first:.1?} after the boot, all follow after {:.1?}",
-            booted.elapsed()
+            "    round {round}: a primary {:.1?} after the power, all follow after {:.1?}",
+            role.held, role.whole
         ));
-        whole(c)?;
+        outages.push(outage);
+        whole(c).context(what)?;
     }
+    say(&table(&outages));
     Ok(())
 }
 
