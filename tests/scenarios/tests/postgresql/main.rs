@@ -38,6 +38,10 @@ fn postgresql_loses_nothing_that_was_committed() -> Result<()> {
         scenario.part("the server of the primary hangs", moves::hung);
         scenario
             .part("the primary loses power while they write, and comes back as a standby", loss::power_lost);
+        scenario.part(
+            "the primary loses power, and cannot be wound back: it copies anew, and what it had is kept",
+            loss::copied_anew,
+        );
         scenario.part("a standby that is behind does not become the primary", loss::behind);
         scenario.part("the primary is cut off", loss::cut_off);
         scenario
