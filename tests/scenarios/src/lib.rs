@@ -48,7 +48,7 @@ pub use ledger::Ledger;
 pub use model::{
     Alarm, Change, Copy, Fence, Link, Maintenance, NodeStatus, Overview, UnitStatus, Why, WhyReason,
 };
-pub use outage::{Outage, table};
+pub use outage::{Outage, Role, table};
 pub use package::package;
 pub use plan::Plan;
 pub use recipe::Recipe;

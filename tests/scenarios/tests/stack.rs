@@ -3,13 +3,13 @@
 //! Clients on all nodes send orders to the address, and keep a ledger of those that were taken; at the end of a part each of
 //! them is a row of every member of the database, once, and a message of the broker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::ExtraFile;
 use scenarios::{
-    Cluster, Ledger, Moment, Plan, Recipe, UnitFile, configure_galera, configure_rabbitmq, run, say,
+    Change, Cluster, Ledger, Moment, Plan, Recipe, UnitFile, configure_galera, configure_rabbitmq, run, say,
 };
 
 const DATABASE: Recipe = Recipe { name: "galera", unit: "mariadb.service" };
@@ -227,6 +227,14 @@ fn sank(c: &Cluster, index: u64) -> Result<()> {
         let told = revoked.get(lower).and_then(|stops| stops.first()).context("not revoked")?;
         ensure!(gone < told, "{lower} was to stop at {told}, {upper} had stopped at {gone}");
     }
+    // Beside each other: of the proxies only that on the address's own node has it to wait for.
+    let events = c.events_after(index)?;
+    let gone = events.iter().rfind(|e| e.kind == "unit-released" && e.unit.as_deref() == Some(ADDRESS));
+    let gone = gone.context("the address was not released")?;
+    let beside =
+        |e: &&Change| e.kind == "unit-revoked" && e.unit.as_deref() == Some(PROXY) && e.node == gone.node;
+    let told = events.iter().find(beside).context("the proxy beside the address was not revoked")?;
+    ensure!(gone.index < told.index, "{}, and only then {}", told.text, gone.text);
     Ok(())
 }
 
@@ -262,9 +270,16 @@ fn front(c: &Cluster) -> Result<String> {
 
 fn middle(c: &Cluster) -> Result<()> {
     up(c)?;
-    // A proxy, a member of the database on a node that takes no writes, and a broker.
+    // A proxy, a member of the database that takes no writes, the one that takes them all, a broker, and a copy of the API.
     let front = front(c)?;
-    for (unit, node) in [(PROXY, front.as_str()), (DATABASE.unit, "n3"), (BROKER.unit, "n2")] {
+    let api = c.overview()?.places(API).first().map(ToString::to_string).context("no API")?;
+    for (unit, node) in [
+        (PROXY, front.as_str()),
+        (DATABASE.unit, "n3"),
+        (DATABASE.unit, "n1"),
+        (BROKER.unit, "n2"),
+        (API, api.as_str()),
+    ] {
         let before = lives(c)?;
         sold(c, 20)?;
         killed(c, unit, c.number(node))?;
@@ -335,14 +350,43 @@ fn node_lost(c: &Cluster) -> Result<()> {
     whole(c)
 }
 
+/// The steps that a command for the whole site told between its first sentence and its last, each with its unit and nodes: one of
+/// each unit, and counted.
+fn told<'a>(said: &'a str, verb: &str, (first, last): (&str, &str)) -> Result<Vec<(&'a str, &'a str)>> {
+    ensure!(said.starts_with(first), "it does not begin with `{first}`: {said}");
+    ensure!(said.ends_with(last), "it does not end with `{last}`: {said}");
+    let mut steps = Vec::new();
+    for (count, step) in said.lines().filter_map(|line| line.trim_start().split_once("  ")) {
+        let expected = format!("{}/{}", steps.len() + 1, STACK.len());
+        ensure!(count == expected, "`{count}` instead of `{expected}`: {said}");
+        steps.push(step.split_once(verb).with_context(|| format!("`{step}` has no `{verb}`"))?);
+    }
+    let told: BTreeSet<&str> = steps.iter().map(|(unit, _)| *unit).collect();
+    ensure!(steps.len() == STACK.len() && told == BTreeSet::from(STACK), "not each of them once: {said}");
+    Ok(steps)
+}
+
 fn site(c: &Cluster) -> Result<()> {
     up(c)?;
     sold(c, 20)?;
     ledger().rest(c)?;
-    let index = c.overview()?.index;
+    let before = c.overview()?;
+    let index = before.index;
     let begun = Moment::now();
-    say(&c.ok(2, "convoke drain --cluster")?);
+    let said = c.ok(2, "convoke drain --cluster")?;
+    say(&said);
     say(&format!("    all was down after {:.1?}", begun.elapsed()));
+    let frame = (
+        "the whole cluster is drained: all stops in the reverse order of its start, and nothing starts\n",
+        "\nnothing of the cluster runs on any node: they can be switched off, all at once\n\
+         `convoke undrain --cluster` starts all of it again, whenever that is",
+    );
+    let steps = told(&said, " has stopped on ", frame)?;
+    for (unit, nodes) in &steps {
+        ensure!(before.places(unit).join(", ") == *nodes, "{unit} was not on {nodes} before: {before:?}");
+    }
+    let upper = steps.iter().map(|(unit, _)| *unit).take(3);
+    ensure!(upper.eq([API, ADDRESS, PROXY]), "not from the top to the bottom: {said}");
     sank(c, index)?;
     c.lab.power_off_all()?;
     c.lab.boot_all()?;
@@ -353,8 +397,18 @@ fn site(c: &Cluster) -> Result<()> {
         Ok(STACK.iter().all(|unit| now.places(unit).is_empty()))
     })?;
     let begun = Moment::now();
-    say(&c.ok(3, "convoke undrain --cluster")?);
+    let said = c.ok(3, "convoke undrain --cluster")?;
+    say(&said);
     say(&format!("    all was up after {:.1?}", begun.elapsed()));
+    let last = format!("\nall {} units that are to run are active", STACK.len());
+    let frame = ("the cluster is drained no more, as it was by ", last.as_str());
+    let steps = told(&said, " is active on ", frame)?;
+    // It has ended when all runs, and not before.
+    let now = c.overview()?;
+    for (unit, nodes) in steps {
+        let nodes: BTreeSet<&str> = nodes.split(", ").collect();
+        ensure!(nodes == BTreeSet::from_iter(now.places(unit)), "{unit} is not on {nodes:?}: {now:?}");
+    }
     serves(c)?;
     rose(c, index, &NEEDS)?;
     rose(c, index, &COMES_AFTER)?;
