@@ -13,13 +13,24 @@ const S: fn(u64) -> Duration = Duration::from_secs;
 #[test]
 fn nothing_starts_before_the_fence_is_proven() -> Result<()> {
     run("fencing", Plan::three(), |scenario| {
-        scenario.part("an agent that fails", |c| stuck(c, &[Fault::FailOff], Loss::Cut, &[]));
+        scenario.part("an agent that fails", |c| says_itself(c, Fault::FailOff));
         scenario
             .part("an agent that hangs", |c| stuck(c, &[Fault::Hang], Loss::Power, &["did not end", "time"]));
         scenario.part("a switch that cannot be reached", unreachable_switch);
         scenario.part("a node that cannot run the agent leaves it to the other at once", unable);
-        scenario.part("off that is answered and not done", |c| stuck(c, &[Fault::IgnoreOff], Loss::Cut, &[]));
-        scenario.part("a switch that is mended later", mended_later);
+        scenario.part("off that is answered and not done", |c| says_itself(c, Fault::IgnoreOff));
+        scenario.part("a switch that is mended later", |c| {
+            mended_later(c, Fault::FailOff, "off: the agent did not end within")
+        });
+        scenario.part("a switch that does not say how it stands, until later", |c| {
+            mended_later(
+                c,
+                Fault::FailStatus,
+                "off exited with status 1: Failed: Unable to obtain correct plug status",
+            )
+        });
+        scenario.part("a switch that takes its time", takes_its_time);
+        scenario.part("a late command that strikes the next life", strikes_late);
         scenario.part("an executor that is killed in the middle", executor_killed);
         scenario.part("a leader that dies between intent and proof", leader_killed);
         scenario.part("a node that returns while it is being fenced", returns_meanwhile);
@@ -117,6 +128,19 @@ fn stuck(c: &Cluster, faults: &[Fault], loss: Loss, words: &[&str]) -> Result<()
     confirmed(c, victim)
 }
 
+/// An agent that gives up before it is cut off says what it found.
+fn says_itself(c: &Cluster, fault: Fault) -> Result<()> {
+    let (document, polls) = (c.settings(), "power_wait = \"0\", power_timeout = \"3\"");
+    c.configure(&document.replace("power_wait = \"0\"", polls))?;
+    c.until("everybody can be fenced", LATE, |now| now.nodes.iter().all(|node| node.fencing == "ready"))?;
+    let words = "off exited with status 1: Failed: Timed out waiting to power OFF";
+    let outcome = stuck(c, &[fault], Loss::Cut, &[words]);
+    // The other parts have slower switches.
+    let restored = c.configure(&document);
+    outcome?;
+    restored
+}
+
 fn unreachable_switch(c: &Cluster) -> Result<()> {
     let (victim, _) = placed(c)?;
     // Node and switch hang on one feed.
@@ -149,11 +173,12 @@ fn unable(c: &Cluster) -> Result<()> {
     c.never_twice(UNIT)
 }
 
-fn mended_later(c: &Cluster) -> Result<()> {
+fn mended_later(c: &Cluster, fault: Fault, words: &str) -> Result<()> {
     let (victim, _) = placed(c)?;
-    c.bmc_faults(victim, &[Fault::FailOff])?;
+    c.bmc_faults(victim, &[fault])?;
     c.cut(victim)?;
-    failed_fence(c, victim)?;
+    let error = failed_fence(c, victim)?.error.unwrap_or_default();
+    ensure!(error.contains(words), "the error does not say `{words}`: {error}");
     c.stays_silent(UNIT, S(2))?;
     let then = Moment::now();
     c.bmc_faults(victim, &[])?;
@@ -164,6 +189,62 @@ fn mended_later(c: &Cluster) -> Result<()> {
         "{:?}",
         c.power_commands(victim)
     );
+    c.never_twice(UNIT)
+}
+
+/// It answers at once, and the power goes two seconds later: the agent waits for it, and everybody for the agent.
+fn takes_its_time(c: &Cluster) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    c.bmc_faults(victim, &[Fault::Lag(2)])?;
+    let (index, then) = (c.overview()?.index, Moment::now());
+    c.cut(victim)?;
+    let beat = c.next_life(UNIT, then, LATE)?;
+    ensure!(beat.node != c.node(victim).name(), "it runs on the fenced node");
+    ensure!(!c.node(victim).is_on(), "it started before the node was off");
+    let failed: Vec<_> =
+        c.events_after(index)?.into_iter().filter(|event| event.kind == "fence-failed").collect();
+    ensure!(failed.is_empty(), "it had time enough: {failed:#?}");
+    c.never_twice(UNIT)
+}
+
+/// The agent is cut off after 6 s, and what it sent is done after 15 s: to the life that somebody gave the node meanwhile.
+fn strikes_late(c: &Cluster) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    let name = c.node(victim).name();
+    let document = c.settings();
+    let longer = document.replace("quarantine = \"3s\"", "quarantine = \"20s\"");
+    ensure!(longer != document, "the settings have another quarantine: {document}");
+    c.configure(&longer)?;
+    c.bmc_faults(victim, &[Fault::Lag(15)])?;
+    let (index, then) = (c.overview()?.index, Moment::now());
+    c.cut(victim)?;
+    c.until_event(index, "fence-failed", LATE)?;
+    c.bmc_faults(victim, &[])?;
+    c.node(victim).power_off()?;
+    c.heal(victim)?;
+    c.node(victim).power_on()?;
+    let beat = c.next_life(UNIT, then, LATE)?;
+    ensure!(beat.node != name, "{name} got it back");
+    c.until("its next life is heard, and takes no unit", LATE, |now| {
+        let quiet = now.node(&name).is_some_and(|node| node.quarantine_s.is_some());
+        quiet && now.online(&name) && now.fences.is_empty()
+    })?;
+    let shown = c.run(c.anybody()?, "convoke status")?.stdout;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(shown.contains("s: a late power-off may still strike it"), "{shown}");
+    let running = c.process(c.number(&beat.node), UNIT)?;
+    c.wait_for("the late command strikes", S(20), || Ok((!c.node(victim).is_on()).then_some(())))?;
+    let now = c.until(&format!("{name} is lost"), LATE, |now| {
+        now.node(&name).is_some_and(|node| node.state == "lost")
+    })?;
+    // Nothing waits for it, so nobody is called.
+    ensure!(now.fences.is_empty(), "{:?}", now.fences);
+    ensure!(now.alarms.iter().all(|alarm| alarm.severity != "alert"), "{:?}", now.alarms);
+    c.still_runs(&running)?;
+    let events = c.events_after(index)?;
+    let given = events.iter().find(|e| e.kind == "unit-granted" && e.node.as_ref() == Some(&name));
+    ensure!(given.is_none(), "{name} got a permit in quarantine: {given:?}");
+    c.configure(&document)?;
     c.never_twice(UNIT)
 }
 

@@ -49,10 +49,14 @@ fn settings(c: &Cluster, controllers: u32, feeds: u32, more: &str) -> String {
 
 /// Power everywhere, both kinds of devices seen to work for every node; the unit on a node that does not lead.
 fn placed(c: &Cluster, controllers: u32, feeds: u32, more: &str) -> Result<usize> {
+    placed_by(c, &settings(c, controllers, feeds, more))
+}
+
+fn placed_by(c: &Cluster, document: &str) -> Result<usize> {
     for feed in FEEDS {
         c.lab.pdu(feed).start()?;
     }
-    c.configure(&settings(c, controllers, feeds, more))?;
+    c.configure(document)?;
     c.until("every device has shown every node", LATE, |now| {
         now.nodes
             .iter()
@@ -112,8 +116,10 @@ fn controller_dies_too(c: &Cluster) -> Result<()> {
     c.lab.bmc(victim).start()
 }
 
+/// The agent gives up before it is cut off, and says why.
 fn controller_does_nothing(c: &Cluster) -> Result<()> {
-    let victim = placed(c, 1, 2, "")?;
+    let polls = "power_wait = \"0\", power_timeout = \"3\"";
+    let victim = placed_by(c, &settings(c, 1, 2, "").replace("power_wait = \"0\"", polls))?;
     c.bmc_faults(victim, &[Fault::IgnoreOff])?;
     let index = c.overview()?.index;
     let then = Moment::now();
@@ -126,6 +132,10 @@ fn controller_does_nothing(c: &Cluster) -> Result<()> {
         &["began bmc-NODE", "failed bmc-NODE", "began feed-1 and feed-2", "proven"],
     )?;
     ensure!(!c.node(victim).is_on(), "the node lives");
+    let events = c.events_after(index)?;
+    let failed = events.iter().find(|event| event.kind == "fence-failed").context("nothing failed")?;
+    let words = "off exited with status 1: Failed: Timed out waiting to power OFF";
+    ensure!(failed.text.contains(words), "{}", failed.text);
     c.bmc_faults(victim, &[])
 }
 

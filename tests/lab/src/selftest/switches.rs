@@ -129,6 +129,7 @@ pub(super) fn switches(checks: &mut Checks, suite: Suite, lab: &Lab) {
             bad("off", "fail")? == 1 && bad("off", "lie")? == 0 && bad("status", "lie")? == 0,
             "fail or lie"
         );
+        ensure!(bad("status", "off:fail")? == 0 && bad("off", "off:fail")? == 1, "one action only");
         ensure!(bad("off", "liar")? == 0 && bad("status", "liar")? == 2, "liar");
         ensure!(n3.is_on(), "n3 is off");
         std::fs::write(lab.shared().join("fence_bad"), "fail\n")?;
