@@ -198,13 +198,13 @@ impl<'a> Planner<'a> {
         if let Some(why) = &permit.unwell {
             return Some(StopReason::Unwell(why.clone()));
         }
+        if let Some(reason) = self.misplaced(name, definition, token, permit, node) {
+            return Some(reason);
+        }
         if let Some(other) = self.overruled_by(name, unit) {
             return Some(StopReason::Conflicts(other));
         }
         if let Some(reason) = self.taken_along(unit, definition) {
-            return Some(reason);
-        }
-        if let Some(reason) = self.misplaced(name, definition, token, permit, node) {
             return Some(reason);
         }
         let moving = unit.moving.as_ref().filter(|moving| moving.from == token);
