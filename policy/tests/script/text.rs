@@ -401,6 +401,12 @@ impl World {
                 .collect();
             line += &format!(", live last: {}", if live.is_empty() { "none".into() } else { live.join(" ") });
         }
+        if let Some(moving) = &unit.moving {
+            line += &format!(", to leave {}", self.name(moving.leaving));
+        }
+        if let Some(node) = unit.asked_for {
+            line += &format!(", asked for on {}", self.name(node));
+        }
         for (node, hold) in &unit.holds {
             line += &format!(", held on {} by {}", self.name(*node), hold.by);
         }
