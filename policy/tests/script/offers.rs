@@ -63,7 +63,7 @@ pub(super) fn offer(keys: &[&str]) -> Result<Offer, String> {
                 // As the agent offers it: what is avoided is preferred with a weight below zero.
                 let sign = if key.starts_with("avoid") { -1 } else { 1 };
                 for item in list.split(',') {
-                    let (name, weight) = item.split_once(':').ok_or("prefer=NODE:WEIGHT")?;
+                    let (name, weight) = item.rsplit_once(':').ok_or("prefer=NODE:WEIGHT")?;
                     definition.prefer.push(Preference { term: term(name), weight: sign * number(weight)? });
                 }
             }

@@ -402,7 +402,8 @@ impl World {
             line += &format!(", live last: {}", if live.is_empty() { "none".into() } else { live.join(" ") });
         }
         if let Some(moving) = &unit.moving {
-            line += &format!(", to leave {}", self.name(moving.leaving));
+            let to = moving.to.map_or("anywhere".into(), |to| self.name(to));
+            line += &format!(", to leave {} for {to}", self.name(moving.leaving));
         }
         if let Some(node) = unit.asked_for {
             line += &format!(", asked for on {}", self.name(node));
