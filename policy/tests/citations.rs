@@ -147,13 +147,17 @@ fn every_clause_has_a_script() {
 #[test]
 fn every_rule_of_the_protocol_has_a_place() {
     let document = read("docs/policy.md");
-    let mut placed: BTreeSet<String> = BTreeSet::new();
+    let (mut placed, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for text in clauses(&document).values() {
         placed.extend(rules(text).map(str::to_owned));
     }
     for row in rows(&document, "## Where the other rules of the protocol are kept") {
         placed.extend(row.first().into_iter().flat_map(|cell| rules(cell)).map(str::to_owned));
+        let quoted = row.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let paths = quoted.filter(|text| text.contains('/'));
+        gone.extend(paths.filter(|path| !root().join(path).exists()).map(str::to_owned));
     }
+    assert_none("places of rules that are not there", &gone);
     let missing = (1..=RULES).map(|number| format!("F{number}")).filter(|rule| !placed.contains(rule));
     assert_none("rules that docs/policy.md does not place", &missing.collect());
 }
