@@ -135,11 +135,11 @@ impl Step<'_> {
             Fact::Released { node, incarnation, unit, token, because } => {
                 self.released(*node, incarnation, unit, *token, because)
             }
-            // F1
-            // S4
+            // S4, P114
             Fact::RestReported { node, incarnation, unit, token, rest } => {
                 self.rest_reported(*node, incarnation, unit, *token, *rest)
             }
+            // F1, P137
             Fact::StopStuck { node, incarnation, unit, token, what } => {
                 self.stop_stuck(*node, incarnation, unit, *token, what)
             }
@@ -149,7 +149,7 @@ impl Step<'_> {
             Fact::NodeLost { node, incarnation, session, term } => {
                 self.node_lost(*node, incarnation, *session, *term)
             }
-            // observed ON
+            // S2, P16
             Fact::PowerObserved { node, incarnation, device, configured, power } => {
                 if *configured != self.state.configured {
                     return Err(stale("the device was configured anew"));
@@ -164,11 +164,11 @@ impl Step<'_> {
             Fact::WatchdogDisarmed { node, incarnation, said_ms, why } => {
                 self.watchdog_disarmed(*node, incarnation, *said_ms, why)
             }
-            // gates nothing
+            // P55, P123
             Fact::SwitchedOn { node, device, since, power } => self.switched_on(*node, device, *since, power),
             // F4
             Fact::FenceReported { case, attempt, outcome } => self.fence_reported(*case, *attempt, outcome),
-            // F36
+            // F36, P22
             Fact::CutOffHeard { node, incarnation, term } => self.cut_off_heard(*node, incarnation, *term),
             // F18
             Fact::ProofContradicted { node, incarnation, term } => {
@@ -179,7 +179,9 @@ impl Step<'_> {
 
     fn wish(&mut self, wish: &Wish) -> Result<(), Refusal> {
         match wish {
+            // F14, P130
             Wish::Found { .. } => self.found(wish),
+            // P130
             Wish::IssueToken { id, secret_hash, valid_ms, by: _ } => {
                 self.issue_token(id, secret_hash, *valid_ms)
             }
@@ -193,14 +195,19 @@ impl Step<'_> {
             Wish::SetGoal { unit, wanted, node, seen, by } => self.set_goal(unit, *wanted, *node, *seen, by),
             // F10
             Wish::StoppedByHand { unit, node, token, by } => self.stopped_by_hand(unit, *node, *token, by),
+            // F34, P25
             Wish::WithdrawStart { unit, node, gate, by } => self.withdraw_start(unit, *node, gate, by),
+            // P27, P141
             Wish::Move { unit, from, to, by } => self.move_unit(unit, *from, *to, by),
+            // P28, P98
             Wish::SetDrained { node, drained, by } => self.set_drained(*node, *drained, by),
-            // S6
+            // S6, P61
             Wish::BeginMaintenance { scope, reason, by } => {
                 self.begin_maintenance(scope, reason.as_deref(), by)
             }
+            // S6, P64
             Wish::EndMaintenance { scope, by } => self.end_maintenance(scope, by),
+            // P33
             Wish::ResetFailed { unit, node } => self.reset_failed(unit, *node),
             // P111, P112
             Wish::ForgiveNode { node, by } => self.forgive_node(*node, by),
@@ -210,6 +217,7 @@ impl Step<'_> {
             Wish::TestFence { node, level, by } => self.test_fence(*node, *level, by),
             // P95
             Wish::CancelFence { node, by } => self.cancel_fence(*node, by),
+            // F15, F19, P14
             Wish::Configure { settings, devices, attributes, by } => {
                 self.configure(settings, devices, attributes, by)
             }

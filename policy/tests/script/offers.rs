@@ -36,6 +36,9 @@ pub(super) fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("fencing", "required") => definition.fencing = Fencing::Required,
             ("quorumloss", "continue") => definition.on_quorum_loss = OnQuorumLoss::Continue,
             ("quorumloss", "stop") => definition.on_quorum_loss = OnQuorumLoss::Stop,
+            ("quorumloss", "freeze") => definition.on_quorum_loss = OnQuorumLoss::Freeze,
+            ("quorumloss", "reboot") => definition.on_quorum_loss = OnQuorumLoss::Reboot,
+            ("stopfailure", "fence") => definition.on_stop_failure = OnStopFailure::Fence,
             ("stopfailure", "block") => definition.on_stop_failure = OnStopFailure::Block,
             ("requires", list) => definition.requires = units(list),
             ("wants", list) => definition.wants = units(list),
@@ -56,10 +59,12 @@ pub(super) fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("after", list) => definition.after = units(list),
             ("beside", list) => definition.same_node_as = units(list),
             ("nodes", list) => definition.nodes = list.split(',').map(term).collect(),
-            ("prefer", list) => {
+            ("prefer" | "avoid", list) => {
+                // As the agent offers it: what is avoided is preferred with a weight below zero.
+                let sign = if key.starts_with("avoid") { -1 } else { 1 };
                 for item in list.split(',') {
-                    let (name, weight) = item.split_once(':').ok_or("prefer=NODE:WEIGHT")?;
-                    definition.prefer.push(Preference { term: term(name), weight: number(weight)? });
+                    let (name, weight) = item.rsplit_once(':').ok_or("prefer=NODE:WEIGHT")?;
+                    definition.prefer.push(Preference { term: term(name), weight: sign * number(weight)? });
                 }
             }
             ("stickiness", text) => definition.stickiness = Some(number(text)?),

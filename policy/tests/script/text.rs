@@ -401,6 +401,13 @@ impl World {
                 .collect();
             line += &format!(", live last: {}", if live.is_empty() { "none".into() } else { live.join(" ") });
         }
+        if let Some(moving) = &unit.moving {
+            let to = moving.to.map_or("anywhere".into(), |to| self.name(to));
+            line += &format!(", to leave {} for {to}", self.name(moving.leaving));
+        }
+        if let Some(node) = unit.asked_for {
+            line += &format!(", asked for on {}", self.name(node));
+        }
         for (node, hold) in &unit.holds {
             line += &format!(", held on {} by {}", self.name(*node), hold.by);
         }
