@@ -4,10 +4,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::assembly::{BootUp, Found};
-use crate::definition::Fencing;
+use crate::definition::{Fencing, Replicas};
 use crate::name::{NodeId, UnitName};
 use crate::query::Possibly;
 use crate::state::State;
+use crate::unit::Unit;
 
 use super::Reason;
 use super::reason::is_starting;
@@ -107,9 +108,7 @@ impl Reason {
             Self::Stopping { node, stuck: Some(_), .. } => {
                 format!("the end of what is left on {}, or the node's reboot", name(node))
             }
-            Self::RestartPending { .. } => {
-                format!("`convoke move {unit}`, when it may be interrupted")
-            }
+            Self::RestartPending { node, .. } => pending_release(state, unit, &name(node)),
             Self::CannotMove { .. } => "another target, or that fact's end".to_string(),
             Self::Position { node, needed: true, .. } => {
                 let (node, returns) = (name(node), word_of(state, unit, *node));
@@ -214,6 +213,16 @@ fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) ->
         ),
         Possibly::Permit(_) => format!("its end on {name}; `systemctl status {unit}` there shows it"),
         Possibly::Unheard => format!("the word of {name}, which takes it a moment"),
+    }
+}
+
+/// What has a copy start again elsewhere, or end where there is no elsewhere.
+fn pending_release(state: &State, unit: &UnitName, node: &str) -> String {
+    let replicas = state.units.get(unit).and_then(Unit::definition).map(|definition| definition.replicas);
+    match replicas {
+        Some(Replicas::All) => format!("`systemctl stop {unit}` on {node}, when it may end"),
+        Some(Replicas::Count(2..)) => format!("`convoke move {unit} --from {node}`, when it may be interrupted"),
+        Some(Replicas::Count(_)) | None => format!("`convoke move {unit}`, when it may be interrupted"),
     }
 }
 

@@ -96,6 +96,8 @@ struct Step {
     told: Vec<String>,
     /// Where any of them ever was.
     ever: BTreeSet<String>,
+    /// Whether it was counted: what moves or joins after that counts no more.
+    counted: bool,
 }
 
 /// Where to.
@@ -117,7 +119,8 @@ impl Progress {
         let units = picture.units.iter().filter(counts);
         let step = |unit: &UnitLine| {
             let told = places(unit, way);
-            Step { unit: unit.name.clone(), ever: told.iter().cloned().collect(), told }
+            let ever = told.iter().cloned().collect();
+            Step { unit: unit.name.clone(), ever, told, counted: false }
         };
         Self { units: units.map(step).collect(), done: 0, way }
     }
@@ -125,7 +128,7 @@ impl Progress {
     /// The news since it was asked last.
     pub(in crate::cli) fn news(&mut self, picture: &Overview) -> Vec<String> {
         let (mut lines, all) = (Vec::new(), self.units.len());
-        for Step { unit: name, told, ever } in &mut self.units {
+        for Step { unit: name, told, ever, counted } in &mut self.units {
             let Some(unit) = find(picture, name) else { continue };
             let now = places(unit, self.way);
             if now == *told {
@@ -136,8 +139,9 @@ impl Progress {
                 Way::Off => now.is_empty(),
                 Way::On => unit.state == "active",
             };
-            self.done += usize::from(ended);
-            let count = if ended { format!("{}/{all}", self.done) } else { String::new() };
+            let first = ended && !std::mem::replace(counted, *counted || ended);
+            self.done += usize::from(first);
+            let count = if first { format!("{}/{all}", self.done) } else { String::new() };
             let what = match (self.way, ended) {
                 (Way::Off, true) => {
                     let ever: Vec<&str> = ever.iter().map(String::as_str).collect();
