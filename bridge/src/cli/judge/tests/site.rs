@@ -93,4 +93,6 @@ fn each_step_is_told_once() {
     assert!(told.news(&now).is_empty(), "db.service was there before");
     let now = drained(vec![unit(DB, "active", both()), vip(vec![copy("n1", "active", 9)])]);
     assert_eq!(told.news(&now), ["    1/1  vip.service is active on n1"]);
+    let now = drained(vec![unit(DB, "active", both()), vip(both())]);
+    assert_eq!(told.news(&now), ["         vip.service is active on n1, n2"], "it was counted");
 }
