@@ -579,6 +579,13 @@ fn rabbitmq_is_prepared_for_the_start_that_was_given_and_for_no_other() {
         let anew = machine.path("mnesia/convoke-anew").exists();
         assert_eq!(anew, calls == Some(forget), "{environment:?}");
     }
+    // A part of a database is replaced by a word alone.
+    let machine = Machine::new();
+    node(&machine, "[rabbit@n1].");
+    fs::remove_file(machine.path("mnesia/rabbit@n1/schema.DAT")).expect("removed");
+    let out = machine.run("rabbitmq-prepare", &[], &[("CONVOKE_START", "join"), PEERS]);
+    assert!(!out.status.success() && text(&out.stderr).contains("a part of the database"), "{out:?}");
+    assert!(!machine.calls().contains("forget_cluster_node"), "it is still a member");
     // A node that the others never knew.
     let machine = Machine::new();
     fs::create_dir(machine.path("mnesia")).expect("made");
