@@ -117,6 +117,24 @@ fn attributes(c: &Cluster) -> Result<()> {
     // A document may change them at any time.
     configure(c, "", ["rack = \"b\"", "rack = \"a\"", "rack = \"a\""])?;
     c.until("it goes where the attribute is now", LATE, |now| now.runs_on(tied, "n1"))?;
+
+    // A file that changes ends nothing: it says what it would have, and a person says when (P127).
+    let index = c.overview()?.index;
+    c.install(&unit(tied, &["Nodes=rack=a"]))?;
+    let pending = |now: &Overview| {
+        let reason = now.unit(tied).and_then(|unit| unit.reason.clone()).unwrap_or_default();
+        reason.contains("restart pending") && reason.contains("Nodes=")
+    };
+    c.until("it is shown as restart pending", LATE, pending)?;
+    let warned = c.ok(1, "convoke status")?;
+    ensure!(warned.contains("restart pending"), "status has no word of it: {warned}");
+    let revoked = |e: &Change| e.kind == "unit-revoked" && e.unit.as_deref() == Some(tied);
+    ensure!(!c.events_after(index)?.iter().any(revoked), "a change of a file stopped it");
+    c.ok(1, &format!("convoke move {tied}"))?;
+    c.until("it runs where its file says", LATE, |now| {
+        (now.runs_on(tied, "n2") || now.runs_on(tied, "n3")) && !pending(now)
+    })?;
+    c.never_twice(tied)?;
     stop(c, &[spread, tied, drawn])
 }
 
