@@ -86,6 +86,7 @@ fn permit(id: u64, phase: Phase) -> Permit {
         idle: false,
         rest: None,
         stuck: None,
+        pending: None,
     }
 }
 
