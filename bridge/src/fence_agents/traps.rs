@@ -12,6 +12,7 @@ mod snmp;
 use super::given::{Given, Remark, Spot};
 use super::installed::OTHERS;
 use super::metadata::Metadata;
+use cutters::key_of_each;
 use ipmi::{cipher, is_ipmi, lanplus};
 use snmp::{reads_by_snmp, snmp_numbers};
 
@@ -126,6 +127,12 @@ const TRAPS: &[Trap] = &[
         note: "It cuts a node off from disks with persistent reservations; the node lives on, and may still read them. Only \
                units with `Fencing=isolated` take that. Each node registers itself in each boot, before they start there.",
         check: Some(|given| vec![cuts_off(given)]),
+    },
+    Trap {
+        about: |agent| matches!(agent, "fence_scsi" | "fence_mpath"),
+        note: "Give each target a `key` of its own: hexadecimal, not 0. Without it fence_scsi asks corosync, and fence_mpath has \
+               none; that of fence_mpath stands in /etc/multipath.conf of its node too.",
+        check: Some(key_of_each),
     },
     Trap {
         about: |agent| matches!(agent, "fence_ifmib" | "fence_brocade" | "fence_cisco_mds" | "fence_sanbox2"),

@@ -1,5 +1,7 @@
 //! Agents that cut a node off from its disks or its network, and leave it running.
 
+use std::collections::BTreeMap;
+
 use policy::Reconnect;
 
 use super::super::given::{Given, Remark, Spot};
@@ -48,4 +50,53 @@ pub fn says_that_it_isolates(metadata: &Metadata) -> Option<Reconnect> {
 #[must_use]
 pub fn isolates(agent: &str, metadata: &Metadata) -> bool {
     known_to_isolate(agent).is_some() || says_that_it_isolates(metadata).is_some()
+}
+
+/// `fence_scsi` without `key` makes one of what `corosync-cmapctl` says of the cluster and of the node, and fails where there is no
+/// corosync. `fence_mpath` makes none, and takes it as `plug` too. Of one key for two nodes neither can be told apart.
+pub(super) fn key_of_each(given: &Given) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    let mut before: BTreeMap<String, &String> = BTreeMap::new();
+    for node in given.targets.keys() {
+        let names = key_names(given);
+        let Some((spot, value)) = names.iter().find_map(|name| given.value(node, name)) else {
+            // One that is kept as a secret is not known here.
+            if !names.iter().any(|name| given.has(node, name)) {
+                remarks.push(no_key(given, node));
+            }
+            continue;
+        };
+        // The agents leave out zeros in front, and write in small letters.
+        let plain = value.trim().trim_start_matches("0x").trim_start_matches('0').to_ascii_lowercase();
+        if let Some(other) = before.insert(plain, node) {
+            let message = format!(
+                "{other} and {node} have the same key: to fence one of them cuts off both, and each says `on` for the other"
+            );
+            remarks.push(Remark::refused(
+                spot,
+                message,
+                "give each target a `key` of its own: hexadecimal, not 0",
+            ));
+        }
+    }
+    remarks
+}
+
+fn key_names(given: &Given) -> &'static [&'static str] {
+    if given.agent == "fence_mpath" { &["key", "plug"] } else { &["key"] }
+}
+
+fn no_key(given: &Given, node: &str) -> Remark {
+    let message = match given.agent.as_str() {
+        "fence_mpath" => format!("{} has no key for {node}, and knows none by itself", given.agent),
+        _ => format!(
+            "{} without `key` asks corosync for the cluster's name and for {node}, and fails where there is none",
+            given.agent
+        ),
+    };
+    let help = format!(
+        "write `{node} = {{ key = \"c0de0001\" }}`: hexadecimal, not 0, and another one for each node{}",
+        if given.agent == "fence_mpath" { "; the same stands in /etc/multipath.conf there" } else { "" }
+    );
+    Remark::warned(Spot::Target(node.to_owned()), message, help)
 }

@@ -30,7 +30,24 @@ fn each_trap_is_seen_where_it_is_and_nowhere_else() {
         ("fence_ifmib snmp_version=1 n1:port=9", &[(Warning, "cuts a node off and leaves it running")]),
         ("fence_ifmib n1:port=9", &[(Warning, "with SNMP 2c"), (Warning, "cuts a node off")]),
         ("fence_ifmib n1:port=vb-n1", &[(Warning, "cuts a node off and leaves it running")]),
-        ("fence_scsi devices=/dev/sda n1:", &[(Warning, "only units with `Fencing=isolated`")]),
+        (
+            "fence_scsi devices=/dev/sda n1:key=a1 n2:key=a2",
+            &[(Warning, "only units with `Fencing=isolated`")],
+        ),
+        (
+            "fence_scsi devices=/dev/sda n1:key=a1 n2:",
+            &[(Warning, "only units with"), (Warning, "asks corosync for the cluster's name and for n2")],
+        ),
+        (
+            "fence_scsi n1:key=A1 n2:key=0a1",
+            &[(Warning, "only units with"), (Error, "n1 and n2 have the same key")],
+        ),
+        (
+            "fence_scsi key=a1 n1: n2:",
+            &[(Warning, "only units with"), (Error, "n1 and n2 have the same key")],
+        ),
+        ("fence_mpath n1:plug=a1 n2:key=a2", &[(Warning, "only units with")]),
+        ("fence_mpath n1:", &[(Warning, "only units with"), (Warning, "has no key for n1")]),
         ("fence_x isolates=after-cut n1:", &[]),
         ("fence_ipdu n1:plug=1", &[(Warning, "with SNMP 3")]),
         ("fence_emerson n1:plug=1", &[(Warning, "with SNMP 2c or 3")]),
