@@ -273,7 +273,10 @@ fn device_rows(node: &NodeLine) -> Vec<Row> {
         };
         let name = if device.isolates { format!("{name}, only cuts off") } else { name };
         let cells = [(tone(&device.state), device.state.clone()), (Tone::Plain, name)];
-        Row { cells: whose.into_iter().chain(cells).collect(), notes: device.error.iter().cloned().collect() }
+        // What all of them lack is the error itself.
+        let unable = device.unable.iter().filter(|_| device.error.is_none());
+        let notes = device.error.iter().chain(unable).cloned().collect();
+        Row { cells: whose.into_iter().chain(cells).collect(), notes }
     };
     whose.zip(&node.devices).map(row).collect()
 }

@@ -46,6 +46,15 @@ fn each_device_of_a_node_has_a_line() {
 }
 
 #[test]
+fn who_cannot_run_an_agent_is_told_with_its_device() {
+    let mut picture = picture();
+    let why = "n3 cannot run its agent: fence_x is not installed";
+    picture.nodes[0].devices[0].unable = vec![why.to_owned()];
+    let text = fences(&picture, STYLE);
+    assert!(text.contains(&format!("ready    bmc-n1\n    {why}\n")), "{text}");
+}
+
+#[test]
 fn a_node_s_own_watchdog_is_told_with_what_it_does() {
     let armed = WatchdogLine {
         device: Some("/dev/watchdog0".to_owned()),
