@@ -225,8 +225,13 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
 /// What is known of each level of a node by its last drill.
 fn drills(node: &NodeLine) -> Vec<String> {
     let levels: BTreeSet<u32> = node.devices.iter().map(|device| device.level).collect();
+    let cuts = |level: u32| node.devices.iter().any(|device| device.level == level && device.isolates);
     let line = |level: &u32| match node.drills.iter().find(|drill| drill.level == *level) {
         Some(drill) => format!("{}: {}", node.name, drill.text),
+        None if cuts(*level) && levels.len() > 1 => {
+            format!("{}: level {level} only cuts off, which no drill can try", node.name)
+        }
+        None if cuts(*level) => format!("{}: only cut off, which no drill can try", node.name),
         None if levels.len() > 1 => format!("{}: level {level} was never drilled", node.name),
         None => format!("{}: never drilled", node.name),
     };
