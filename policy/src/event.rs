@@ -401,6 +401,13 @@ pub enum EventKind {
         /// Why it does not count.
         why: String,
     },
+    /// A node cannot run a device's agent: it leaves that to others.
+    AgentUnable {
+        /// The device.
+        device: String,
+        /// Why.
+        why: String,
+    },
     /// The cluster's settings were changed.
     Configured {
         /// Who.

@@ -18,6 +18,8 @@ pub enum Power {
     Off,
     /// The device could not say; the agent's own words.
     Unknown(String),
+    /// No agent could be run, and the device was asked nothing: where it was to run, it or something that it needs is missing.
+    Unable(String),
 }
 
 /// The last look at a node through its device.
@@ -32,8 +34,15 @@ pub struct Observation {
     /// Whether it was seen ON in this life and nothing has contradicted that since. A look that failed does not: a
     /// switch that is slow for a moment is still the right one.
     pub trusted: bool,
-    /// Looks in a row that showed nothing. Each is taken from another node: the first may lack the agent, or the way.
+    /// Looks in a row at which the device could not say. Each is taken from another node, for the first may lack the way to it,
+    /// and each after a longer pause.
     pub misses: u32,
+    /// Who took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<NodeId>,
+    /// Who had an answer last, on or off, and has not failed to get one since: the way from there is known to lead to the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<NodeId>,
 }
 
 /// Where a fence case stands.

@@ -14,6 +14,7 @@ use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::refusal::Refusal;
 use crate::relations::Naming;
+use crate::unable::Unable;
 use crate::unit::Unit;
 
 /// Lines of history kept. Enough for a week of a quiet cluster, or for a bad night of a busy one.
@@ -142,6 +143,9 @@ pub struct State {
     /// what is to be opened: a later opening that ends well takes nothing back of an earlier one.
     #[serde(default, with = "pairs")]
     pub late_openings: BTreeMap<(String, NodeId), Millis>,
+    /// Who could not run the agent of a device, by device and node: others are asked first.
+    #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
+    pub unable: BTreeMap<(String, NodeId), Unable>,
     /// Fence cases, closed ones of the present incarnations among them.
     pub cases: BTreeMap<CaseId, FenceCase>,
     /// The last drill of each level of each node.
@@ -196,6 +200,7 @@ impl Default for State {
             observations: BTreeMap::new(),
             switched_off: BTreeMap::new(),
             late_openings: BTreeMap::new(),
+            unable: BTreeMap::new(),
             cases: BTreeMap::new(),
             drills: BTreeMap::new(),
             tokens: BTreeMap::new(),

@@ -276,8 +276,15 @@ impl Play {
             let seen = self.state.observations.get(&(look.device.clone(), look.node));
             if seen.is_none_or(|seen| seen.incarnation != look.incarnation) {
                 let (node, incarnation, device) = (look.node, look.incarnation.clone(), look.device.clone());
-                let configured = self.state.configured;
-                facts.push(Fact::PowerObserved { node, incarnation, device, configured, power: Power::On });
+                let (configured, by) = (self.state.configured, Some(look.executor));
+                facts.push(Fact::PowerObserved {
+                    node,
+                    incarnation,
+                    device,
+                    configured,
+                    power: Power::On,
+                    by,
+                });
             }
         }
     }

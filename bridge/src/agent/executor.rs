@@ -135,7 +135,7 @@ impl Executor {
         let _user = door.enter().await;
         let spec = match self.spec(call, "status", format!("{PREFIX}look-{number}.service")) {
             Ok(spec) => spec,
-            Err(why) => return Power::Unknown(why),
+            Err(why) => return Power::Unable(why),
         };
         power(called(&systemd.run_transient(spec).await, call))
     }
@@ -336,9 +336,23 @@ fn power(ended: Called) -> Power {
     match ended {
         Called::Exited(SAYS_ON, _) => Power::On,
         Called::Exited(SAYS_OFF, _) => Power::Off,
-        Called::Exited(status, said) => Power::Unknown(format!("status exited with status {status}{said}")),
-        Called::TimedOut(why) | Called::NotRun(why) => Power::Unknown(why),
+        Called::Exited(status, said) => match lacks(&said) {
+            Some(program) => Power::Unable(format!(
+                "the agent calls {program}, which cannot be run on {}; install it there",
+                machine()
+            )),
+            None => Power::Unknown(format!("status exited with status {status}{said}")),
+        },
+        Called::TimedOut(why) => Power::Unknown(why),
+        Called::NotRun(why) => Power::Unable(why),
     }
+}
+
+/// The program that an agent could not call, in the words of the library that all agents share. Its arguments are left out: they
+/// are about the target, and some have a password among them.
+fn lacks(said: &str) -> Option<&str> {
+    let (_, command) = said.split_once("Unable to run ")?;
+    command.split_whitespace().next()
 }
 
 /// What the agent says went wrong, without secrets.

@@ -281,6 +281,12 @@ pub struct DeviceLine {
     pub error: Option<String>,
     /// Seconds since it was last asked.
     pub asked_s: Option<u64>,
+    /// The node that had its last answer about this one: it is the first that is asked to fence it.
+    #[serde(default)]
+    pub answered_by: Option<String>,
+    /// Nodes that could not run its agent, in words: others are asked in their place.
+    #[serde(default)]
+    pub unable: Vec<String>,
 }
 
 /// The last drill of one level of a node.

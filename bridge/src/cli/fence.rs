@@ -25,6 +25,8 @@ pub(super) struct FenceWhy {
     pub(super) means: String,
     /// Its last drills.
     pub(super) drills: Vec<String>,
+    /// Whether its devices only cut it off: a drill passes when the node falls silent, which it need not do then.
+    pub(super) only_cut_off: bool,
 }
 
 pub(super) async fn why(bus: &Bus, name: &str, json: bool) -> Result<(), Failure> {
@@ -48,7 +50,7 @@ fn explain(picture: &Overview, node: &NodeLine) -> FenceWhy {
     };
     let means = match (node.fencing.as_str(), &node.device) {
         (_, None) => "nothing can fence it: it has no fence device".to_owned(),
-        ("ready", Some(device)) if node.devices.iter().all(|device| device.isolates) => {
+        ("ready", Some(device)) if is_only_cut_off(node) => {
             format!("it can only be cut off, by {device}")
         }
         ("ready", Some(device)) => format!("it can be fenced by {device}"),
@@ -58,6 +60,7 @@ fn explain(picture: &Overview, node: &NodeLine) -> FenceWhy {
         },
     };
     let drills = node.drills.iter().map(|drill| drill.text.clone()).collect();
+    let only_cut_off = is_only_cut_off(node);
     FenceWhy {
         node: name.clone(),
         state: node.state.clone(),
@@ -66,7 +69,12 @@ fn explain(picture: &Overview, node: &NodeLine) -> FenceWhy {
         release,
         means,
         drills,
+        only_cut_off,
     }
+}
+
+fn is_only_cut_off(node: &NodeLine) -> bool {
+    !node.devices.is_empty() && node.devices.iter().all(|device| device.isolates)
 }
 
 fn during(picture: &Overview, node: &NodeLine, fence: &FenceLine) -> (String, String) {
@@ -117,6 +125,9 @@ fn otherwise(picture: &Overview, node: &NodeLine) -> (String, String) {
             (format!("{name} was never heard, so there is no life of it to end"), format!("start {name}"))
         }
         "away" => (format!("{name} was shut down, and holds nothing"), format!("start {name}")),
+        state if is_only_cut_off(node) => {
+            (format!("{name} is heard ({state}): a node that lives is not cut off"), "its loss".to_owned())
+        }
         state => (
             format!("{name} is heard ({state}): a node that lives is fenced for a drill alone"),
             format!("its loss, or a drill: `convoke fence test {name}`"),
@@ -364,6 +375,8 @@ mod tests {
     fn what_only_cuts_is_not_called_a_fence() {
         let mut picture = samples::picture();
         picture.nodes[0].devices[0].isolates = true;
-        assert_eq!(explain(&picture, &picture.nodes[0]).means, "it can only be cut off, by bmc-n1");
+        let why = explain(&picture, &picture.nodes[0]);
+        assert_eq!(why.means, "it can only be cut off, by bmc-n1");
+        assert!(why.only_cut_off && why.release == "its loss", "{why:?}");
     }
 }

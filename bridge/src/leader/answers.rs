@@ -87,6 +87,7 @@ impl Core {
             | Fact::WatchdogArmed { node, .. }
             | Fact::WatchdogDisarmed { node, .. }
             | Fact::NodeLeaving { node, .. } => *node == peer,
+            Fact::PowerObserved { by: Some(by), .. } if *by != peer => false,
             Fact::PowerObserved { node, device, .. } => {
                 let due = self.plan().into_iter().flat_map(|plan| &plan.observe);
                 due.into_iter().any(|look| {

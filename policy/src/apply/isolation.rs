@@ -208,7 +208,7 @@ impl Step<'_> {
                 self.record(Severity::Info, Some(id), None, kind);
             }
             Power::Off => self.opening_failed(id, name, "it said on, and then its status said off", 0),
-            Power::Unknown(error) => self.opening_failed(id, name, error, 0),
+            Power::Unknown(error) | Power::Unable(error) => self.opening_failed(id, name, error, 0),
         }
         Ok(())
     }

@@ -150,11 +150,11 @@ impl Step<'_> {
                 self.node_lost(*node, incarnation, *session, *term)
             }
             // S2, P16
-            Fact::PowerObserved { node, incarnation, device, configured, power } => {
+            Fact::PowerObserved { node, incarnation, device, configured, power, by } => {
                 if *configured != self.state.configured {
                     return Err(stale("the device was configured anew"));
                 }
-                self.power_observed(*node, incarnation, device, power)
+                self.power_observed(*node, incarnation, device, power, *by)
             }
             // F17
             Fact::WatchdogArmed { node, incarnation, said_ms, device, timeout_ms } => {

@@ -12,6 +12,7 @@ use crate::fence::{Observation, Phase, Power, SwitchedOff};
 use crate::name::{Incarnation, Millis, NodeId};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
+use crate::unable::Unable;
 
 use super::{Step, stale};
 
@@ -26,6 +27,7 @@ impl Step<'_> {
         incarnation: &Incarnation,
         device: &str,
         power: &Power,
+        by: Option<NodeId>,
     ) -> Result<(), Refusal> {
         // A look counts while the node lives: a plug that shows ON once its node is silent may be anybody's.
         self.heard(id, incarnation)?;
@@ -34,20 +36,35 @@ impl Step<'_> {
         if known.is_none() {
             return Err(Refusal::Impossible(format!("no device {device} fences this node")));
         }
+        if let Some(by) = by
+            && self.could_not_look(device, id, power, by)
+        {
+            return Ok(());
+        }
         let key = (String::from(device), id);
         let last = self.state.observations.get(&key).filter(|seen| seen.incarnation == *incarnation);
         let before = last.map(|seen| seen.power.clone());
         let trusted = match power {
             Power::On => true,
             Power::Off => false,
-            Power::Unknown(_) => last.is_some_and(|seen| seen.trusted),
+            Power::Unknown(_) | Power::Unable(_) => last.is_some_and(|seen| seen.trusted),
         };
+        let before_it = last.map_or(0, |seen| seen.misses);
         let misses = match power {
-            Power::Unknown(_) => last.map_or(0, |seen| seen.misses).saturating_add(1),
+            Power::Unknown(_) => before_it.saturating_add(1),
+            // The device was not asked: nothing is lost by trying again soon.
+            Power::Unable(_) => before_it.max(1),
             Power::On | Power::Off => 0,
         };
+        let answered = match power {
+            Power::On | Power::Off => by,
+            Power::Unknown(_) | Power::Unable(_) => {
+                last.and_then(|seen| seen.answered).filter(|answered| Some(*answered) != by)
+            }
+        };
         let (incarnation, power) = (incarnation.clone(), power.clone());
-        let seen = Observation { incarnation, power: power.clone(), at: self.time, trusted, misses };
+        let seen =
+            Observation { incarnation, power: power.clone(), at: self.time, trusted, misses, by, answered };
         self.state.observations.insert(key, seen);
         let alarm = AlarmKind::WrongPlug(id, device.into());
         let why = match &power {
@@ -66,7 +83,7 @@ impl Step<'_> {
                     .to_string()
             }
             Power::Off => "it says that the node, which is heard, has no power: wrong plug?".to_string(),
-            Power::Unknown(error) => error.clone(),
+            Power::Unknown(error) | Power::Unable(error) => error.clone(),
         };
         self.state.alarms.insert(alarm, Alarm { wall_ms: self.wall_ms, detail: why.clone() });
         if before.as_ref() != Some(&power) {
@@ -74,6 +91,34 @@ impl Step<'_> {
             self.record(Severity::Warning, Some(id), None, kind);
         }
         Ok(())
+    }
+
+    /// Keeps whether a node can run a device's agent. If it cannot, and others are there to look, that says nothing of the
+    /// device: they are asked at once (P142).
+    fn could_not_look(&mut self, device: &str, target: NodeId, power: &Power, by: NodeId) -> bool {
+        let key = (String::from(device), by);
+        let Power::Unable(why) = power else {
+            self.state.unable.remove(&key);
+            return false;
+        };
+        let unable = Unable { why: why.clone(), at: self.time };
+        let before = self.state.unable.insert(key, unable);
+        if before.is_none_or(|before| before.why != *why) {
+            let kind = EventKind::AgentUnable { device: device.into(), why: why.clone() };
+            self.record(Severity::Warning, Some(by), None, kind);
+        }
+        self.state.anybody_looks(device, target, self.time)
+    }
+
+    /// What is said to be mended is tried anew at once: a node's devices, of which some could not say how its power is (P143).
+    pub(super) fn look_anew(&mut self, id: NodeId) {
+        let devices: BTreeSet<String> = self.state.devices_of(id).map(|(name, _)| name.into()).collect();
+        self.state.unable.retain(|(device, node), _| *node != id && !devices.contains(device));
+        for ((_, node), seen) in &mut self.state.observations {
+            if *node == id {
+                seen.misses = 0;
+            }
+        }
     }
 
     /// Each device of the level may take power from the node from here on.
@@ -159,6 +204,7 @@ impl Step<'_> {
                 self.power_may_go(id, level);
             }
         }
+        self.look_anew(id);
         self.record(Severity::Info, Some(id), None, EventKind::NodeForgiven { by: by.into() });
         Ok(())
     }
@@ -189,7 +235,7 @@ impl Step<'_> {
                 return Ok(());
             }
             Power::Off => "it said on, and then its status said off".to_string(),
-            Power::Unknown(error) => error.clone(),
+            Power::Unknown(error) | Power::Unable(error) => error.clone(),
         };
         let wait = SWITCH_ON_MS.get(off.failures as usize).copied();
         off.failures = off.failures.saturating_add(1);

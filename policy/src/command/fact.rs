@@ -271,6 +271,9 @@ pub enum Fact {
         configured: u64,
         /// What it showed.
         power: Power,
+        /// Who ran the agent. Nothing is proven by it: others are to be asked first, or last, by what this one was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<NodeId>,
     },
     /// A node's power was switched on again through a device, or was to be.
     SwitchedOn {

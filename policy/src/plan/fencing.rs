@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use crate::command::{Decision, Device, Reconnect};
 use crate::definition::Fencing;
-use crate::fence::{FenceCase, Phase, Power, SwitchedOff};
-use crate::name::{CaseId, Incarnation, Millis, NodeId, UnitName};
+use crate::fence::{FenceCase, Observation, Phase, Power, SwitchedOff};
+use crate::name::{CaseId, Millis, NodeId, UnitName};
 use crate::node::Node;
 use crate::permit::Permit;
 
@@ -14,7 +14,8 @@ use super::{Observe, Planner, SwitchOn};
 
 /// How long a good look at a device counts, in milliseconds: a mapping that was changed shows within ten minutes.
 const FRESH_MS: Millis = 600_000;
-/// How soon a device that did not show ON is asked again.
+/// How soon a device that did not show ON is asked again. One that could not say is asked after twice the pause each time, up
+/// to [`FRESH_MS`]: with a wrong password each look is a failed login, and many lock the account that a fence needs.
 const DOUBT_MS: Millis = 15_000;
 
 impl Planner<'_> {
@@ -141,7 +142,9 @@ impl Planner<'_> {
         }
         let attempt = case.attempts.saturating_add(1);
         let turn = self.turn(case, level);
-        let Some((executor, executor_incarnation)) = self.executor(case.node, turn) else { return };
+        let Some((executor, executor_incarnation)) = self.executor_of((id, case.node), level, turn) else {
+            return;
+        };
         let decision = Decision::BeginAttempt { case: id, attempt, level, executor, executor_incarnation };
         self.plan.decisions.push(decision);
     }
@@ -166,19 +169,6 @@ impl Planner<'_> {
         if again { turn.saturating_add(tried).saturating_add(1) } else { turn }
     }
 
-    /// Who runs an agent: any node in session but the target, by turns from 1.
-    fn executor(&self, target: NodeId, attempt: u32) -> Option<(NodeId, Incarnation)> {
-        let able: Vec<(NodeId, &Incarnation)> = self
-            .state
-            .nodes
-            .iter()
-            .filter(|(id, _)| **id != target)
-            .filter_map(|(id, node)| Some((*id, &node.in_session()?.incarnation)))
-            .collect();
-        let turn = (attempt.saturating_sub(1) as usize).checked_rem(able.len())?;
-        able.get(turn).map(|(id, incarnation)| (*id, (*incarnation).clone()))
-    }
-
     /// Looks through each device at each living node: at once in a new life, again when in doubt, and regularly.
     pub(super) fn observations(&mut self) {
         for (name, device) in &self.state.devices {
@@ -198,19 +188,13 @@ impl Planner<'_> {
                 if device.isolates.is_some() && soon {
                     continue;
                 }
-                let seen = self.state.observations.get(&(name.clone(), *target));
-                let seen = seen.filter(|seen| seen.incarnation == life.incarnation);
-                let due = match seen {
-                    None => self.now,
-                    Some(seen) if seen.power == Power::On => seen.at.saturating_add(FRESH_MS),
-                    Some(seen) => seen.at.saturating_add(DOUBT_MS),
-                };
+                let seen = self.state.seen(name, *target, &life.incarnation);
+                let due = seen.map_or(self.now, |seen| seen.at.saturating_add(lasts_ms(seen)));
                 if due > self.now {
                     self.wake(due);
                     continue;
                 }
-                let turn = seen.map_or(0, |seen| seen.misses).saturating_add(1);
-                let Some((executor, _)) = self.executor(*target, turn) else { continue };
+                let Some(executor) = self.looker((name, device), *target, seen) else { continue };
                 let (node, incarnation) = (*target, life.incarnation.clone());
                 self.plan.observe.push(Observe { device: name.clone(), node, incarnation, executor });
             }
@@ -264,7 +248,7 @@ impl Planner<'_> {
                 let life = self.state.nodes.get(&node).and_then(Node::in_session);
                 life.map(|life| (node, life.incarnation.clone()))
             }
-            _ => self.executor(node, debt.failures.saturating_add(1)),
+            _ => self.errand_of(node, (name, device), debt.failures),
         };
         let Some((executor, executor_incarnation)) = by else { return };
         if self.state.stays_cut(node, device, executor, self.now).is_none() {
@@ -294,9 +278,21 @@ impl Planner<'_> {
                 self.wake(due);
                 continue;
             }
-            let Some((executor, _)) = self.executor(*node, off.failures.saturating_add(1)) else { continue };
+            let Some((executor, _)) = self.errand_of(*node, (device, found), off.failures) else { continue };
             let (device, node, since, failures) = (device.clone(), *node, off.since, off.failures);
             self.plan.switch_on.push(SwitchOn { device, node, executor, since, failures });
+        }
+    }
+}
+
+/// How long a look counts, or what is waited after it; in milliseconds.
+fn lasts_ms(seen: &Observation) -> Millis {
+    match seen.power {
+        Power::On => FRESH_MS,
+        Power::Off => DOUBT_MS,
+        Power::Unknown(_) | Power::Unable(_) => {
+            let doubled = |before| DOUBT_MS.saturating_mul(2_u64.saturating_pow(before)).min(FRESH_MS);
+            seen.misses.checked_sub(1).map_or(0, doubled)
         }
     }
 }

@@ -8,6 +8,7 @@ mod assembly;
 mod comes_up;
 mod definitions;
 mod elect;
+mod executor;
 mod fencing;
 mod grants;
 mod hands_off;

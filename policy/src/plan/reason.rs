@@ -519,7 +519,7 @@ fn unfenced_text(state: &State, case: &FenceCase, now: Millis) -> String {
     let untrusted = |(name, device): &(&str, &Device)| device.isolates.is_none() && !trusted(name);
     let device = state.devices_of(node).find(untrusted).map_or(power.as_str(), |(name, _)| name);
     match state.seen(device, node, &case.incarnation).map(|seen| &seen.power) {
-        Some(Power::Unknown(error)) => {
+        Some(Power::Unknown(error) | Power::Unable(error)) => {
             format!("{name} is lost, and {device} cannot count: {error}")
         }
         Some(_) => format!("{name} is lost, and {device} cannot count: it read OFF while the node was heard"),

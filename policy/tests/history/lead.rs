@@ -16,8 +16,8 @@ impl World {
                 let on = if look.device == fabric::PORT { target.open } else { target.power };
                 let power = if on { Power::On } else { Power::Off };
                 let (node, incarnation, device) = (look.node, look.incarnation.clone(), look.device.clone());
-                let configured = self.state.configured;
-                let fact = Fact::PowerObserved { node, incarnation, device, configured, power };
+                let (configured, by) = (self.state.configured, Some(look.executor));
+                let fact = Fact::PowerObserved { node, incarnation, device, configured, power, by };
                 if !self.facts.contains(&fact) {
                     self.facts.push(fact);
                 }

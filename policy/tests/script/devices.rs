@@ -6,11 +6,12 @@ use policy::{AfterFence, Device, DrillResult, Fact, FenceOutcome, NodeId, Power,
 
 use super::{Lines, World};
 
-/// `on`, `off`, or why the device could not say.
+/// `on`, `off`, `unable` and why no agent could be run, or why the device could not say.
 fn shown(words: &[&str]) -> Power {
     match words {
         ["on", ..] => Power::On,
         ["off", ..] => Power::Off,
+        ["unable", why @ ..] => Power::Unable(why.join(" ")),
         other => Power::Unknown(other.join(" ")),
     }
 }
@@ -31,17 +32,27 @@ fn device(targets: impl IntoIterator<Item = NodeId>) -> Device {
 }
 
 impl World {
-    /// `look a on`, `look a through pdu-a no answer`: through its own device where none is named.
+    /// `look a on`, `look a through pdu-a no answer`, `look a through pdu-a from b on`: through its own device where none is named, from
+    /// whom it is planned where nobody is.
     pub(super) fn look(&mut self, name: &str, rest: &[&str], late: bool) -> Lines {
         let own = format!("bmc-{name}");
         let (device, rest) = match rest {
             ["through", device, rest @ ..] => ((*device).to_owned(), rest),
             rest => (own, rest),
         };
-        let (node, incarnation, power) = (self.node(name)?, self.incarnation(name), shown(rest));
+        let node = self.node(name)?;
+        let (by, rest) = match rest {
+            ["from", by, rest @ ..] => (Some(self.node(by)?), rest),
+            rest => {
+                let planned = policy::plan(&self.state, self.time).observe;
+                let look = planned.into_iter().find(|look| look.node == node && look.device == device);
+                (look.map(|look| look.executor), rest)
+            }
+        };
+        let (incarnation, power) = (self.incarnation(name), shown(rest));
         // A late one was taken under the settings before.
         let configured = if late { 0 } else { self.state.configured };
-        Ok(self.fact(Fact::PowerObserved { node, incarnation, device, configured, power }))
+        Ok(self.fact(Fact::PowerObserved { node, incarnation, device, configured, power, by }))
     }
 
     /// `switch a on by pdu-a no answer`; a late one is of an earlier attempt.

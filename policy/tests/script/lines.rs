@@ -290,6 +290,9 @@ impl World {
         for name in names.iter().copied().chain(witness) {
             self.command(&format!("boot {name}"))?;
             self.command(&format!("inventory {name}"))?;
+        }
+        // Only now there is somebody to look at each.
+        for name in names.iter().copied().chain(witness) {
             self.command(&format!("look {name} on"))?;
         }
         Ok(Vec::new())

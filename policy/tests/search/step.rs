@@ -375,6 +375,7 @@ impl World {
             incarnation: life.incarnation(),
             device: "pdu".into(),
             power: if on { Power::On } else { Power::Off },
+            by: None,
         };
         let _ = self.commit(search.broken, Command::Fact(fact));
     }

@@ -81,6 +81,8 @@ pub struct Device {
     pub name: String,
     /// `ready`, `unready`, `unknown`.
     pub state: String,
+    /// Who had its last answer, and is asked first to fence the node.
+    pub answered_by: Option<String>,
 }
 
 /// A unit.

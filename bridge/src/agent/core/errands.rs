@@ -83,6 +83,7 @@ impl Agent {
             device: order.call.device.clone(),
             configured: order.call.configured,
             power,
+            by: Some(self.node),
         });
     }
 

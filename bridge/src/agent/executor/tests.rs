@@ -242,6 +242,10 @@ fn power_is_what_status_says_and_nothing_else() {
     assert_eq!(ran(Outcome::Exited(2)), Power::Off);
     assert_eq!(ran(Outcome::Exited(1)), Power::Unknown("status exited with status 1: x".into()));
     assert!(matches!(ran(Outcome::TimedOut), Power::Unknown(_)));
+    assert!(matches!(ran(Outcome::NotStarted("no".into())), Power::Unable(_)));
+    let said = ": Unable to run /usr/bin/ipmitool -I lanplus -H 10.0.0.1 -P *** chassis power status";
+    let Power::Unable(why) = power(Called::Exited(1, said.to_owned())) else { panic!("it can run it") };
+    assert!(why.contains("/usr/bin/ipmitool, which") && !why.contains("10.0.0.1"), "{why}");
 }
 
 #[tokio::test]

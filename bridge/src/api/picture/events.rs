@@ -127,6 +127,7 @@ fn word(kind: &EventKind) -> &'static str {
         EventKind::FenceCancelled { .. } => "fence-cancelled",
         EventKind::ProofContradicted { .. } => "fence-contradicted",
         EventKind::DeviceRefused { .. } => "fence-device-refused",
+        EventKind::AgentUnable { .. } => "fence-agent-unable",
         EventKind::Configured { .. } => "cluster-configured",
         EventKind::Forgotten { .. } => "unit-forgotten",
     }
@@ -327,6 +328,9 @@ pub fn sentence(state: &State, event: &Event) -> String {
             format!("{node} is held back no more, and its fences are forgotten: {by} says so")
         }
         EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
+        EventKind::AgentUnable { device, why } => {
+            format!("{node} cannot run the agent of {device}, and leaves it to others: {why}")
+        }
         EventKind::Configured { by } => format!("the cluster's settings were changed by {by}"),
         EventKind::Forgotten { by } => format!("{unit}: forgotten by {by}"),
     }

@@ -117,7 +117,7 @@ impl View<'_> {
                 ("unready", Some("it read that the node is cut off, while it was heard".to_owned()))
             }
             Some(Power::Off) => ("unready", Some("it read OFF while the node was running".to_owned())),
-            Some(Power::Unknown(error)) => ("unready", Some(error.clone())),
+            Some(Power::Unknown(error) | Power::Unable(error)) => ("unready", Some(error.clone())),
         }
     }
 
@@ -163,9 +163,18 @@ impl View<'_> {
                 state: state.to_owned(),
                 error,
                 asked_s: seen.map(|seen| self.now.saturating_sub(seen.at) / 1000),
+                answered_by: seen.and_then(|seen| seen.answered).map(|by| self.state.node_name(by)),
+                unable: self.unable_lines(name),
             }
         })
         .collect()
+    }
+
+    /// Who leaves a device's agent to others, and why.
+    fn unable_lines(&self, device: &str) -> Vec<String> {
+        let said = self.state.unable_of(device);
+        said.map(|(id, unable)| format!("{} cannot run its agent: {}", self.state.node_name(id), unable.why))
+            .collect()
     }
 
     /// The levels by which a node could be fenced if it were lost now, or cut off.

@@ -111,8 +111,15 @@ fn state() -> State {
             isolates: None,
         };
         state.devices.insert(format!("bmc-n{id}"), device);
-        let seen =
-            Observation { incarnation: incarnation(id), power: Power::On, at: NOW, trusted: true, misses: 0 };
+        let seen = Observation {
+            incarnation: incarnation(id),
+            power: Power::On,
+            at: NOW,
+            trusted: true,
+            misses: 0,
+            by: None,
+            answered: None,
+        };
         state.observations.insert((format!("bmc-n{id}"), NodeId(id)), seen);
     }
     let mut unit = Unit::new(5, 0);

@@ -19,8 +19,10 @@ pub(in crate::cli) fn fence_why(why: &FenceWhy, style: Style) -> String {
     for drill in &why.drills {
         say("drill", drill);
     }
-    if why.drills.is_empty() {
-        say("drill", "never drilled");
+    match why.drills.is_empty() {
+        true if why.only_cut_off => say("drill", "none can be: what fences it only cuts it off"),
+        true => say("drill", "never drilled"),
+        false => {}
     }
     out
 }

@@ -225,8 +225,13 @@ pub(in crate::cli) fn fences(picture: &Overview, style: Style) -> String {
 /// What is known of each level of a node by its last drill.
 fn drills(node: &NodeLine) -> Vec<String> {
     let levels: BTreeSet<u32> = node.devices.iter().map(|device| device.level).collect();
+    let cuts = |level: u32| node.devices.iter().any(|device| device.level == level && device.isolates);
     let line = |level: &u32| match node.drills.iter().find(|drill| drill.level == *level) {
         Some(drill) => format!("{}: {}", node.name, drill.text),
+        None if cuts(*level) && levels.len() > 1 => {
+            format!("{}: level {level} only cuts off, which no drill can try", node.name)
+        }
+        None if cuts(*level) => format!("{}: only cut off, which no drill can try", node.name),
         None if levels.len() > 1 => format!("{}: level {level} was never drilled", node.name),
         None => format!("{}: never drilled", node.name),
     };
@@ -273,7 +278,10 @@ fn device_rows(node: &NodeLine) -> Vec<Row> {
         };
         let name = if device.isolates { format!("{name}, only cuts off") } else { name };
         let cells = [(tone(&device.state), device.state.clone()), (Tone::Plain, name)];
-        Row { cells: whose.into_iter().chain(cells).collect(), notes: device.error.iter().cloned().collect() }
+        // What all of them lack is the error itself.
+        let unable = device.unable.iter().filter(|_| device.error.is_none());
+        let notes = device.error.iter().chain(unable).cloned().collect();
+        Row { cells: whose.into_iter().chain(cells).collect(), notes }
     };
     whose.zip(&node.devices).map(row).collect()
 }

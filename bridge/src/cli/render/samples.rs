@@ -40,6 +40,8 @@ pub(in crate::cli) fn device(name: &str, level: u32) -> DeviceLine {
         state: "ready".to_owned(),
         error: None,
         asked_s: Some(4),
+        answered_by: None,
+        unable: Vec::new(),
     }
 }
 

@@ -14,7 +14,15 @@ fn with_switch() -> State {
 }
 
 fn saw(state: &mut State, device: &str, power: Power) {
-    let seen = Observation { incarnation: incarnation(1), power, at: NOW, trusted: true, misses: 0 };
+    let seen = Observation {
+        incarnation: incarnation(1),
+        power,
+        at: NOW,
+        trusted: true,
+        misses: 0,
+        by: None,
+        answered: None,
+    };
     state.observations.insert((device.to_owned(), NodeId(1)), seen);
 }
 

@@ -13,6 +13,11 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         (EventKind::NodeEnrolled, "node-joined", "n1 joined the cluster"),
         (EventKind::NodeRemoved { by: by() }, "node-removed", "n1 was taken out of the cluster by alice"),
         (EventKind::NodeBooted, "node-booted", "n1 is up after a boot"),
+        (
+            EventKind::AgentUnable { device: "bmc-n2".to_owned(), why: "no fence_x".to_owned() },
+            "fence-agent-unable",
+            "n1 cannot run the agent of bmc-n2, and leaves it to others: no fence_x",
+        ),
         (EventKind::NodeReturned, "node-returned", "n1 is back without a reboot"),
         (
             EventKind::NodeLeaving,

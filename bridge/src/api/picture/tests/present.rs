@@ -44,7 +44,15 @@ fn a_device_counts_only_for_the_life_that_it_was_seen_with() {
         match power {
             Some(power) => state.observations.insert(
                 key,
-                Observation { incarnation: incarnation(life), power, at: 1, trusted: false, misses: 0 },
+                Observation {
+                    incarnation: incarnation(life),
+                    power,
+                    at: 1,
+                    trusted: false,
+                    misses: 0,
+                    by: None,
+                    answered: None,
+                },
             ),
             None => state.observations.remove(&key),
         };
@@ -188,7 +196,15 @@ fn what_would_hurt_at_the_next_loss_is_said_before_it() {
     let failed = Power::Unknown("no route to host".to_owned());
     state.observations.insert(
         key,
-        Observation { incarnation: incarnation(2), power: failed, at: 1, trusted: false, misses: 0 },
+        Observation {
+            incarnation: incarnation(2),
+            power: failed,
+            at: 1,
+            trusted: false,
+            misses: 0,
+            by: None,
+            answered: None,
+        },
     );
     let alarms = show(&state).alarms;
     let texts: Vec<_> = alarms.iter().map(|alarm| alarm.text.as_str()).collect();

@@ -46,6 +46,31 @@ fn each_device_of_a_node_has_a_line() {
 }
 
 #[test]
+fn a_level_that_only_cuts_off_is_not_called_undrilled() {
+    let mut picture = picture();
+    picture.nodes[0].devices[0].isolates = true;
+    picture.nodes[1].devices = vec![DeviceLine { isolates: true, ..device("port", 1) }, device("feed", 2)];
+    let text = fences(&picture, STYLE);
+    for expected in [
+        "  n1: only cut off, which no drill can try\n",
+        "  n2: level 1 only cuts off, which no drill can try\n",
+        "  n2: level 2 was never drilled\n",
+        "  n3: never drilled\n",
+    ] {
+        assert!(text.contains(expected), "{expected:?} in\n{text}");
+    }
+}
+
+#[test]
+fn who_cannot_run_an_agent_is_told_with_its_device() {
+    let mut picture = picture();
+    let why = "n3 cannot run its agent: fence_x is not installed";
+    picture.nodes[0].devices[0].unable = vec![why.to_owned()];
+    let text = fences(&picture, STYLE);
+    assert!(text.contains(&format!("ready    bmc-n1\n    {why}\n")), "{text}");
+}
+
+#[test]
 fn a_node_s_own_watchdog_is_told_with_what_it_does() {
     let armed = WatchdogLine {
         device: Some("/dev/watchdog0".to_owned()),
