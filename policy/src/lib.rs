@@ -91,4 +91,4 @@ pub use succession::{Heir, Mark, Succession};
 pub use unit::{Adopted, Failures, Goal, Hold, MoveWish, Unit, Wanted};
 pub use view::{NodeView, PermitView};
 pub use watchdog::{Chain, Watchdog};
-pub use whatif::{End, Forecast, Suppose, forecast};
+pub use whatif::{End, First, Forecast, Suppose, forecast};
