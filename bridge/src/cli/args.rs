@@ -318,6 +318,21 @@ pub(super) enum Plan {
         #[arg(long, value_name = "NODE")]
         from: Option<String>,
     },
+    /// Say what `convoke adopt` would do
+    Adopt {
+        /// The unit
+        unit: String,
+        /// Whose files are right
+        #[arg(long, value_name = "NODE")]
+        from: String,
+    },
+    /// Say what would happen if all nodes that have the unit had this machine's files of it
+    ///
+    /// They are read from the disk, so a change is told before `systemctl daemon-reload`.
+    Define {
+        /// The unit
+        unit: String,
+    },
 }
 
 #[derive(Debug, Args)]
