@@ -181,7 +181,8 @@ pub(super) enum Verb {
     },
     /// Choose whose definition of a unit holds, where the nodes differ
     ///
-    /// Shows what would change, and asks: Replicas=, Fencing=, OnQuorumLoss= and OnStopFailure= may be among it.
+    /// Shows what would change in it and what that leads to, and asks: Replicas=, Fencing=, OnQuorumLoss= and OnStopFailure=
+    /// may be among it.
     Adopt {
         /// The unit
         unit: String,
