@@ -47,6 +47,7 @@ pub use floors::Floors;
 pub use gate::{Answer as GateReply, GateId};
 pub use incarnation::{IncarnationError, boot_id, incarnation};
 pub use offer::Found;
+pub(crate) use offer::definition;
 pub use permit::{Environment, Permit as PermitFile, Starts, any_left, ends_with_lease, rests_on_watchdog};
 pub use prepare::{PrepareError, Prepared, prepare};
 pub use probe::{Finding, Question};

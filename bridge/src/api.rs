@@ -7,6 +7,7 @@ mod caller;
 pub mod dbus;
 pub mod document;
 mod error;
+mod files;
 mod memory;
 pub mod model;
 pub mod names;
@@ -15,3 +16,4 @@ mod recall;
 
 pub use dbus::{Api, serve};
 pub use error::ApiError;
+pub(crate) use files::Files;

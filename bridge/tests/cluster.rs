@@ -14,8 +14,8 @@ use bridge::session::message::{Denial, GateAnswer, Reply, Request, Up};
 use cluster::node::{Node, incarnation, settle};
 use cluster::raw::Raw;
 use policy::{
-    Cause, Definition, Fact, InventoryItem, Offer, Phase, Role, Settings, Suppose, Token, UnitName, Wanted,
-    Wish,
+    Cause, Definition, Fact, First, InventoryItem, Offer, Phase, Role, Settings, Suppose, Token, UnitName,
+    Wanted, Wish,
 };
 
 fn offer() -> Offer {
@@ -115,7 +115,10 @@ async fn a_cluster_of_one_node_grants_and_is_released() {
     let Reply::Overview(overview) = ask(&node, Request::Overview).await else { panic!("no overview") };
     assert_eq!((overview.quorum, overview.units[0].state.as_str()), (true, "active"));
     // What would happen is told, and does not happen.
-    for supposed in [vec![Suppose::Asked(stop())], vec![Suppose::Lost(id)]] {
+    let definition = Definition { priority: 7, ..Definition::exclusive() };
+    let first = First { node: id, enabled: false, running: false };
+    let files = Suppose::Offered { unit: unit(), definition, first };
+    for supposed in [vec![Suppose::Asked(stop())], vec![Suppose::Lost(id)], vec![files]] {
         let asked = Request::Forecast { supposed: supposed.clone() };
         let Reply::Forecast(Ok(told)) = ask(&node, asked).await else {
             panic!("no forecast of {supposed:?}")

@@ -24,6 +24,9 @@ Why db.service is where it is, and what to type to release it.
 .B convoke plan lose n1
 Where everything on n1 would go if n1 fell silent, and what would wait and why. Changes nothing.
 .TP
+.B convoke plan define db
+What would happen if all nodes had this machine's files of db.service, as they are on its disk. Changes nothing.
+.TP
 .B convoke check
 Whether the definitions of all units fit each other and the nodes.
 .TP

@@ -95,4 +95,4 @@ pub use unable::Unable;
 pub use unit::{Adopted, Failures, Goal, Hold, MoveWish, Unit, Wanted};
 pub use view::{NodeView, PermitView};
 pub use watchdog::{Chain, Watchdog};
-pub use whatif::{End, Forecast, Suppose, forecast};
+pub use whatif::{End, First, Forecast, Suppose, forecast};

@@ -1,10 +1,11 @@
 //! What would happen: `plan` and `apply` on a copy of the state, with the world played as it should be.
 //!
 //! Pure: a state, a time and suppositions in; the steps, the state and the plan that they lead to out. It decides nothing
-//! by itself: every decision is [`plan`]'s, every change [`apply`]'s. What it adds are the facts that nodes and devices
-//! would report if all goes well: each start and stop succeeds at once, each fence works, nobody is lost but those that
-//! are supposed to be, and nobody returns. What nobody can know (how a node's data stands, what runs on a node that
-//! has not said so) is not supposed, so a forecast may end with units that wait for it. Clause P60 of `docs/policy.md`.
+//! by itself: every decision is [`plan`]'s, every change [`apply`]'s, but for files that are supposed to say something else.
+//! What it adds are the facts that nodes and devices would report if all goes well: each start and stop succeeds at once,
+//! each fence works, nobody is lost but those that are supposed to be, and nobody returns. What nobody can know (how a
+//! node's data stands, what runs on a node that has not said so) is not supposed, so a forecast may end with units that
+//! wait for it. Clause P60 of `docs/policy.md`.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -12,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::apply;
 use crate::command::{Cause, Command, Entry, Fact, FenceOutcome, InventoryItem, Wish};
+use crate::definition::Definition;
 use crate::event::Event;
 use crate::fence::{Phase as FencePhase, Power};
-use crate::name::{Millis, NodeId};
-use crate::node::{Node, Presence};
+use crate::name::{Millis, NodeId, UnitName};
+use crate::node::{Node, Offer, Presence};
 use crate::permit::Phase;
 use crate::plan::{Order, Plan, plan};
 use crate::refusal::Refusal;
@@ -29,11 +31,32 @@ const ROUNDS: usize = 200;
 
 /// What is supposed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "made, sent and taken one at a time: nothing holds many")]
 pub enum Suppose {
     /// A node falls silent, and stays so.
     Lost(NodeId),
     /// An operator asks for something.
     Asked(Wish),
+    /// The files of a unit say this on every node that offers it.
+    Offered {
+        /// Which unit.
+        unit: UnitName,
+        /// What its files say.
+        definition: Definition,
+        /// Who offers it where nobody does.
+        first: First,
+    },
+}
+
+/// The one node that offers what nobody else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct First {
+    /// Which.
+    pub node: NodeId,
+    /// Whether the unit is enabled at boot there.
+    pub enabled: bool,
+    /// Whether it runs there.
+    pub running: bool,
 }
 
 /// How a forecast ends.
@@ -66,7 +89,7 @@ pub struct Forecast {
 /// answer may have no time for more.
 ///
 /// # Errors
-/// The [`Refusal`] of a wish that would be refused now.
+/// The [`Refusal`] of a wish that would be refused now, or of what a node that is not heard would have to say.
 pub fn forecast(
     state: State,
     now: Millis,
@@ -79,13 +102,15 @@ pub fn forecast(
         .iter()
         .filter_map(|one| match one {
             Suppose::Lost(node) => Some(*node),
-            Suppose::Asked(_) => None,
+            Suppose::Asked(_) | Suppose::Offered { .. } => None,
         })
         .collect();
     play.lose(&lost)?;
     for one in supposed {
-        if let Suppose::Asked(wish) = one {
-            play.take(Command::Wish(wish.clone()))?;
+        match one {
+            Suppose::Lost(_) => {}
+            Suppose::Asked(wish) => play.take(Command::Wish(wish.clone()))?,
+            Suppose::Offered { unit, definition, first } => play.offer(unit, definition, *first)?,
         }
     }
     let end = if lost.is_empty() || has_quorum(&play.state) {
@@ -153,6 +178,43 @@ impl Play {
         // Who is lost already is not lost again.
         let lives = !matches!(life.presence, Presence::Lost { .. });
         lives.then_some(Fact::NodeLost { node, incarnation, session, term })
+    }
+
+    /// The files of a unit say something else, on all nodes that offer it. Those of a lost node are changed where they lie,
+    /// which nobody could report; so this is no fact.
+    fn offer(&mut self, unit: &UnitName, definition: &Definition, first: First) -> Result<(), Refusal> {
+        let mut offered = false;
+        let offers = self.state.nodes.values_mut().filter_map(|node| node.offers.get_mut(unit));
+        for offer in offers.filter(|offer| offer.present) {
+            // Where there was no definition, the fault was an error of the section; any other, as a mask, stays.
+            let fault = offer.fault.take();
+            offer.fault = fault.filter(|_| offer.definition.is_some());
+            offer.definition = Some(definition.clone());
+            offered = true;
+        }
+        if offered { Ok(()) } else { self.offer_first(unit, definition, first) }
+    }
+
+    /// A unit that nobody offers is found in the files of one node.
+    fn offer_first(&mut self, unit: &UnitName, definition: &Definition, first: First) -> Result<(), Refusal> {
+        let First { node: id, enabled, running } = first;
+        let node = self.state.nodes.get(&id).ok_or(Refusal::UnknownNode(id))?;
+        let life = node.in_session().ok_or(Refusal::NotInSession(id))?;
+        let permit = self.state.units.get(unit).and_then(|known| known.permit_on(id));
+        let known = life.strays.contains(unit) || permit.is_some_and(|(_, permit)| !permit.idle);
+        let offer = Offer {
+            definition: Some(definition.clone()),
+            fault: None,
+            // It is, once the files are read.
+            gated: true,
+            enabled,
+            // Each stop succeeds at once.
+            stop_budget_ms: 0,
+            present: true,
+        };
+        let item = InventoryItem { unit: unit.clone(), offer: Some(offer), running: running || known };
+        let incarnation = life.incarnation.clone();
+        self.take(Command::Fact(Fact::UnitObserved { node: id, incarnation, item }))
     }
 
     /// Plans, carries out, and lets time pass, until nothing follows.

@@ -66,7 +66,7 @@ impl Found {
 }
 
 /// The section in the cluster's words.
-pub(super) fn definition(section: &Section) -> Definition {
+pub(crate) fn definition(section: &Section) -> Definition {
     let names = |list: &[String]| list.iter().map(|name| UnitName(name.clone())).collect();
     Definition {
         replicas: match section.replicas {

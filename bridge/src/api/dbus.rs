@@ -451,12 +451,13 @@ impl Manager {
         json(&self.0.why(names::unit(unit)?).await?)
     }
 
-    /// What would happen, as JSON. `what` is `now`, `lose` (nodes), `drain` or `undrain` (a node, or an empty name for the whole cluster), `maintain` or
-    /// `unmaintain` (nodes, units, or nothing for the cluster), `start` (units, `to` a node),
-    /// `stop` (units) or `move` (a unit, `from` and `to` nodes).
+    /// What would happen, as JSON. `what` is `now`, `lose` (nodes), `drain` or `undrain` (a node, or an empty name for the
+    /// whole cluster), `maintain` or `unmaintain` (nodes, units, or nothing for the cluster), `start` (units, `to` a node),
+    /// `stop` (units), `move` (a unit, `from` and `to` nodes), `adopt` (units, `from` a node) or `define` (a unit, `from` what
+    /// its files say, as JSON).
     async fn plan(&self, what: &str, names: Vec<String>, from: &str, to: &str) -> Result<String, ApiError> {
-        let told = self.0.forecast(|picture| names::supposed(picture, what, &names, from, to)).await?;
-        json(&told)
+        let asked = names::Asked { what, names: &names, from, to, here: self.0.api.node };
+        json(&self.0.forecast(|picture| names::supposed(picture, &asked)).await?)
     }
 
     /// The last lines of the history, oldest first, as JSON; of one unit or node if named.

@@ -231,6 +231,7 @@ impl Here {
             drained: None,
             alarms: Vec::new(),
             findings: None,
+            foretells_files: false,
             memory: None,
         }
     }

@@ -47,6 +47,9 @@ pub struct Overview {
     /// What is wrong with the set of units, whether or not they are to run; `None` from a node that cannot tell.
     #[serde(default)]
     pub findings: Option<Vec<FindingLine>>,
+    /// Whether the node that made it foretells what changed files of a unit would lead to; an older one cannot.
+    #[serde(default)]
+    pub foretells_files: bool,
     /// Set if nobody confirms this picture: why, and what this node still knows for certain.
     #[serde(default)]
     pub memory: Option<Memory>,

@@ -1,8 +1,9 @@
 //! From the names that people type to what the cluster calls them.
 
-use policy::{NodeId, Scope, Suppose, UnitName, Wanted, Wish, Word};
+use policy::{First, NodeId, Scope, Suppose, UnitName, Wanted, Wish, Word};
 
 use super::error::ApiError;
+use super::files::Files;
 use super::model::Overview;
 use super::picture::BY;
 
@@ -85,18 +86,31 @@ pub fn word(name: &str) -> Result<fn(NodeId) -> Word, ApiError> {
     }
 }
 
+/// A question for a forecast, in the words of the bus.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Which verb's forecast.
+    pub what: &'a str,
+    /// Of which nodes or units.
+    pub names: &'a [String],
+    /// A node, or nothing; what a unit's files say.
+    pub from: &'a str,
+    /// A node, or nothing.
+    pub to: &'a str,
+    /// Which node is asked.
+    pub here: NodeId,
+}
+
 /// What a forecast supposes; of equal names one.
 ///
 /// # Errors
 /// [`ApiError::BadInput`], naming the words that there are, or that there are too many names; and those of [`unit()`] and
 /// [`node`].
-pub fn supposed(
-    picture: &Overview,
-    what: &str,
-    names: &[String],
-    from: &str,
-    to: &str,
-) -> Result<Vec<Suppose>, ApiError> {
+pub fn supposed(picture: &Overview, asked: &Asked<'_>) -> Result<Vec<Suppose>, ApiError> {
+    let Asked { what, names, from, to, here } = *asked;
+    if what == "define" {
+        return Ok(vec![defined(names, from, here)?]);
+    }
     let place = |name: &str| if name.is_empty() { Ok(None) } else { node(picture, name).map(Some) };
     let (from, to, by) = (place(from)?, place(to)?, BY.to_owned());
     let one = |name: &String| match what {
@@ -118,8 +132,13 @@ pub fn supposed(
             Ok(Suppose::Asked(Wish::SetGoal { unit: unit(name)?, wanted, node, seen: None, by: by.clone() }))
         }
         "move" => Ok(Suppose::Asked(Wish::Move { unit: unit(name)?, from, to, by: by.clone() })),
+        "adopt" => {
+            let node = from.ok_or_else(|| ApiError::BadInput("`adopt` from which node?".to_owned()))?;
+            Ok(Suppose::Asked(Wish::AdoptFrom { unit: unit(name)?, node, by: by.clone() }))
+        }
         _ => Err(ApiError::BadInput(format!(
-            "`{what}` is none of the words `now`, `lose`, `drain`, `undrain`, `maintain`, `unmaintain`, `start`, `stop`, `move`"
+            "`{what}` is none of the words `now`, `lose`, `drain`, `undrain`, `maintain`, `unmaintain`, `start`, `stop`, `move`, \
+             `adopt`, `define`"
         ))),
     };
     match (what, names) {
@@ -141,6 +160,15 @@ pub fn supposed(
             Ok(supposed)
         }
     }
+}
+
+/// One unit's files say this, wherever they are.
+fn defined(names: &[String], said: &str, here: NodeId) -> Result<Suppose, ApiError> {
+    let [name] = names else {
+        return Err(ApiError::BadInput("`define` takes one unit".to_owned()));
+    };
+    let Files { definition, enabled, running } = Files::read(said)?;
+    Ok(Suppose::Offered { unit: unit(name)?, definition, first: First { node: here, enabled, running } })
 }
 
 #[cfg(test)]
@@ -188,13 +216,14 @@ mod tests {
         let picture = crate::cli::sample();
         let ask = |what: &str, names: &[&str], from: &str, to: &str| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            supposed(&picture, what, &names, from, to)
+            supposed(&picture, &Asked { what, names: &names, from, to, here: NodeId(2) })
         };
         let by = || BY.to_owned();
         let goal = |wanted, node| {
             Suppose::Asked(Wish::SetGoal { unit: "db.service".into(), wanted, node, seen: None, by: by() })
         };
         let one = Some(NodeId(1));
+        let files = Files { definition: policy::Definition::exclusive(), enabled: true, running: false };
         let table = [
             (ask("now", &[], "", ""), vec![]),
             (ask("lose", &["n1", "n1"], "", ""), vec![Suppose::Lost(NodeId(1))]),
@@ -214,14 +243,44 @@ mod tests {
                 ask("move", &["db"], "n1", ""),
                 vec![Suppose::Asked(Wish::Move { unit: "db.service".into(), from: one, to: None, by: by() })],
             ),
+            (
+                ask("adopt", &["db"], "n1", ""),
+                vec![Suppose::Asked(Wish::AdoptFrom {
+                    unit: "db.service".into(),
+                    node: NodeId(1),
+                    by: by(),
+                })],
+            ),
+            (
+                ask("define", &["db"], &files.to_text(), ""),
+                vec![Suppose::Offered {
+                    unit: "db.service".into(),
+                    definition: policy::Definition::exclusive(),
+                    first: First { node: NodeId(2), enabled: true, running: false },
+                }],
+            ),
         ];
         for (asked, expected) in table {
             assert_eq!(asked.expect("well asked"), expected);
         }
         assert!(matches!(ask("lose", &["n9"], "", ""), Err(ApiError::UnknownNode(_))));
         assert!(matches!(ask("maintain", &["n9"], "", ""), Err(ApiError::UnknownNode(_))));
-        for (what, names) in [("now", &["n1"][..]), ("lose", &[]), ("burn", &["n1"]), ("stop", &["a/b"])] {
+        let wrong = [
+            ("now", &["n1"][..]),
+            ("lose", &[]),
+            ("burn", &["n1"]),
+            ("stop", &["a/b"]),
+            ("adopt", &["db"]),
+            ("define", &["db"]),
+        ];
+        for (what, names) in wrong {
             assert!(matches!(ask(what, names, "", ""), Err(ApiError::BadInput(_))), "{what}");
+        }
+        for names in [&["db", "web"][..], &["a/b"], &[]] {
+            assert!(
+                matches!(ask("define", names, &files.to_text(), ""), Err(ApiError::BadInput(_))),
+                "{names:?}"
+            );
         }
         let many: Vec<String> = (0..=MOST_SUPPOSED).map(|number| format!("a{number}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();

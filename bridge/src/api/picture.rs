@@ -80,6 +80,7 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         drained: state.drained.clone(),
         alarms: view.alarms(&flaws),
         findings: Some(view.findings(&flaws)),
+        foretells_files: true,
         memory: None,
     }
 }

@@ -1,12 +1,13 @@
-//! `convoke adopt`: another definition comes into force, and may say less of safety. So it is shown before it is asked for.
+//! `convoke adopt`: another definition comes into force, and may say less of safety. So it is shown before it is asked for,
+//! with what would start or stop.
 
 use std::io::{BufRead, IsTerminal};
 
-use super::act;
 use super::bus::Bus;
 use super::exit::{Code, Failure};
 use super::out::{self, Row, Style, Tone};
-use crate::api::model::{Keys, OfferLine, UnitWhy};
+use super::{act, render};
+use crate::api::model::{Forecast, Keys, OfferLine, UnitWhy};
 
 /// Keys that a unit's safety rests on (F13).
 const SAFETY: [&str; 4] = ["Replicas", "Fencing", "OnQuorumLoss", "OnStopFailure"];
@@ -24,7 +25,10 @@ pub(super) async fn adopt(bus: &Bus, unit: &str, from: &str, yes: bool) -> Resul
         out::say(&format!("{unit} is defined as on {from} already"));
         return Ok(());
     }
-    out::print(&table(&unit, from, &changes, Style::of_stdout()));
+    let style = Style::of_stdout();
+    out::print(&table(&unit, from, &changes, style));
+    let told = bus.plan("adopt", std::slice::from_ref(&unit), from, "").await;
+    out::print(&format!("\n{}", consequences(&told, style)));
     if !yes {
         ask(&unit)?;
     }
@@ -108,6 +112,32 @@ fn table(unit: &str, from: &str, changes: &[Change], style: Style) -> String {
     out
 }
 
+/// What it would lead to. That nobody foretells it now keeps nobody from asking for it.
+fn consequences(told: &Result<Forecast, Failure>, style: Style) -> String {
+    let told = match told {
+        Ok(told) => told,
+        Err(failure) => {
+            let text = format!("It is not known what would start or stop: {}.", failure.text);
+            return style.paragraph("", "", &text);
+        }
+    };
+    if told.end != "at-rest" || !told.steps.is_empty() || told.units.iter().any(|unit| unit.changes) {
+        return render::forecast(told, style);
+    }
+    let mut out = "Nothing starts or stops.\n".to_owned();
+    for unit in &told.units {
+        for reason in &unit.reasons {
+            out.push_str(&style.paragraph(
+                "  ",
+                "  ",
+                &format!("{}: {} [{}]", unit.unit, reason.fact, reason.rule),
+            ));
+            out.push_str(&style.paragraph("  -> ", "     ", &reason.release));
+        }
+    }
+    out
+}
+
 fn ask(unit: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(Code::Usage, "there is no terminal to ask on; nothing was changed")
@@ -125,6 +155,8 @@ fn ask(unit: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::model::{ChangeLine, StepLine, WhyLine};
+    use crate::cli::render::samples::copy;
 
     fn keys(pairs: &[(&str, &str)]) -> Keys {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -152,6 +184,64 @@ mod tests {
         );
         assert!(text.contains("Fencing= is part of what keeps db.service from harm"), "{text}");
         assert!(super::changes(Some(&new), &new).is_empty());
+    }
+
+    #[test]
+    fn what_it_leads_to_is_told_in_one_line_if_that_is_nothing() {
+        let style = Style { width: 80, colour: false };
+        let unit = ChangeLine {
+            unit: "web.service".to_owned(),
+            changes: false,
+            state_now: "active".to_owned(),
+            now: vec![copy("n1", "active", 40)],
+            state_then: "active".to_owned(),
+            then: vec![copy("n1", "active", 40)],
+            reasons: Vec::new(),
+        };
+        let quiet = Forecast {
+            supposed: "web.service is defined as on n2".to_owned(),
+            quorum: true,
+            index: 100,
+            end: "at-rest".to_owned(),
+            steps: Vec::new(),
+            units: vec![unit.clone()],
+            unchanged: 3,
+            assumes: vec!["nothing else happens meanwhile".to_owned()],
+        };
+        assert_eq!(consequences(&Ok(quiet.clone()), style), "Nothing starts or stops.\n");
+        // What the plan says all the same is not lost.
+        let reason = WhyLine {
+            rule: "F13".to_owned(),
+            fact: "n3 offers another definition than the one in force".to_owned(),
+            release: "make its files equal to the others'".to_owned(),
+        };
+        let differs = ChangeLine { reasons: vec![reason], ..unit.clone() };
+        let told = consequences(&Ok(Forecast { units: vec![differs], ..quiet.clone() }), style);
+        assert_eq!(
+            told,
+            "Nothing starts or stops.\n  web.service: n3 offers another definition than the one in force [F13]\n  \
+             -> make its files equal to the others'\n"
+        );
+        let step = StepLine {
+            after_ms: 0,
+            kind: "unit-granted".to_owned(),
+            node: Some("n2".to_owned()),
+            unit: Some("web.service".to_owned()),
+            text: "start web.service on n2".to_owned(),
+        };
+        let then = vec![copy("n1", "active", 40), copy("n2", "active", 0)];
+        let grows = ChangeLine { changes: true, then, ..unit };
+        let told =
+            consequences(&Ok(Forecast { steps: vec![step], units: vec![grows], ..quiet.clone() }), style);
+        assert!(told.starts_with("If web.service is defined as on n2, 1 unit would change.\n"), "{told}");
+        assert!(told.contains("1. start web.service on n2"), "{told}");
+        let unfinished = consequences(&Ok(Forecast { end: "unfinished".to_owned(), ..quiet }), style);
+        assert!(unfinished.contains("broken off"), "{unfinished}");
+        let failure = Failure::new(Code::Failed, "another forecast is being made");
+        assert_eq!(
+            consequences(&Err(failure), style),
+            "It is not known what would start or stop: another forecast is being made.\n"
+        );
     }
 
     #[test]

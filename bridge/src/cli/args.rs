@@ -181,7 +181,8 @@ pub(super) enum Verb {
     },
     /// Choose whose definition of a unit holds, where the nodes differ
     ///
-    /// Shows what would change, and asks: Replicas=, Fencing=, OnQuorumLoss= and OnStopFailure= may be among it.
+    /// Shows what would change in it and what that leads to, and asks: Replicas=, Fencing=, OnQuorumLoss= and OnStopFailure=
+    /// may be among it.
     Adopt {
         /// The unit
         unit: String,
@@ -317,6 +318,21 @@ pub(super) enum Plan {
         /// Which copy to move, for a unit with several
         #[arg(long, value_name = "NODE")]
         from: Option<String>,
+    },
+    /// Say what `convoke adopt` would do
+    Adopt {
+        /// The unit
+        unit: String,
+        /// Whose files are right
+        #[arg(long, value_name = "NODE")]
+        from: String,
+    },
+    /// Say what would happen if all nodes that have the unit had this machine's files of it
+    ///
+    /// They are read from the disk, so a change is told before `systemctl daemon-reload`.
+    Define {
+        /// The unit
+        unit: String,
     },
 }
 

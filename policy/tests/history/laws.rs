@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use policy::{
-    Command, Decision, Definition, End, Entry, Forecast, Goal, NodeTerm, Reason, Start, State, Suppose, Unit,
-    UnitName, Wanted, apply, check, forecast, plan,
+    Command, Decision, Definition, End, Entry, First, Forecast, Goal, NodeTerm, Reason, Start, State,
+    Suppose, Unit, UnitName, Wanted, apply, check, forecast, plan,
 };
 
 use super::World;
@@ -154,7 +154,7 @@ pub(crate) fn a_drained_cluster_starts_nothing(world: &World) -> Checked {
 /// it rests nothing follows.
 pub(crate) fn a_forecast_comes_to_rest(world: &World) -> Checked {
     let losses = world.state.nodes.keys().map(|id| vec![Suppose::Lost(*id)]);
-    for supposed in losses.chain([Vec::new()]) {
+    for supposed in losses.chain(files(world)).chain([Vec::new()]) {
         let told = forecast(world.state.clone(), world.now, &supposed, || true);
         let Ok(Forecast { state, now, end, .. }) = told else {
             return broken(format!("{supposed:?} is refused: {told:?}"));
@@ -169,6 +169,20 @@ pub(crate) fn a_forecast_comes_to_rest(world: &World) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Of each unit that anybody offers, one thing that all files may say: another one at each look.
+fn files(world: &World) -> impl Iterator<Item = Vec<Suppose>> {
+    let offered = |unit: &UnitName| {
+        world.state.nodes.values().any(|node| node.offers.get(unit).is_some_and(|offer| offer.present))
+    };
+    let units = world.definitions.iter().filter(move |(unit, _)| offered(unit));
+    units.filter_map(|(unit, choices)| {
+        let definition = choices.get((world.checked / 48) as usize % choices.len())?.clone();
+        // Somebody offers it: nobody is the first.
+        let first = First { node: policy::NodeId(0), enabled: false, running: false };
+        Some(vec![Suppose::Offered { unit: unit.clone(), definition, first }])
+    })
 }
 
 /// Whether each unit may be granted to each node now, as `apply` says.

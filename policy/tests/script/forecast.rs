@@ -1,7 +1,8 @@
 //! What would happen, and what is in maintenance.
 
-use policy::{NodeId, Scope, Suppose, UnitName, Wanted, Wish};
+use policy::{First, NodeId, Scope, Suppose, UnitName, Wanted, Wish};
 
+use super::offers::offer;
 use super::{Lines, World};
 
 impl World {
@@ -36,6 +37,12 @@ impl World {
                 let (unit, to) = (Self::unit(unit), Some(node(to)?));
                 vec![Suppose::Asked(Wish::Move { unit, from: None, to, by })]
             }
+            ["adopt", unit, "from", name] => {
+                let (unit, node) = (Self::unit(unit), node(name)?);
+                vec![Suppose::Asked(Wish::AdoptFrom { unit, node, by })]
+            }
+            ["define", unit, "on", name, keys @ ..] => vec![self.defined(unit, name, keys)?],
+            ["define", unit, keys @ ..] => vec![self.defined(unit, "a", keys)?],
             other => return Err(format!("no supposition {other:?}")),
         };
         let before = self.state.clone();
@@ -57,6 +64,14 @@ impl World {
         lines.extend(world.waits());
         lines.push(format!("{:?}", forecast.end));
         Ok(lines)
+    }
+
+    /// The files say this wherever they are; on one node alone where they are nowhere.
+    fn defined(&self, unit: &str, alone: &str, keys: &[&str]) -> Result<Suppose, String> {
+        let (unit, node, offer) = (Self::unit(unit), self.node(alone)?, offer(keys)?);
+        let definition = offer.definition.ok_or("a fault says nothing")?;
+        let first = First { node, enabled: offer.enabled, running: keys.contains(&"running") };
+        Ok(Suppose::Offered { unit, definition, first })
     }
 
     /// `a`, `unit db` or `cluster`; what for comes after `for`.

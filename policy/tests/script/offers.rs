@@ -71,7 +71,7 @@ pub(super) fn offer(keys: &[&str]) -> Result<Offer, String> {
             ("failures", text) => definition.failures_max = number(text)? as u32,
             ("reset", text) => definition.failure_reset_ms = number(text)? as u64 * 1_000,
             ("budget", text) => offer.stop_budget_ms = number(text)? as u64 * 1_000,
-            ("assembly" | "without" | "wait" | "then" | "resync", _) => {}
+            ("assembly" | "without" | "wait" | "then" | "resync" | "masked" | "running", _) => {}
             ("rank", _) => definition.rank = true,
             ("ungated", _) => offer.gated = false,
             ("enabled", _) => offer.enabled = true,
@@ -82,6 +82,10 @@ pub(super) fn offer(keys: &[&str]) -> Result<Offer, String> {
     }
     definition.assembly = super::assembly::keys(keys)?;
     offer.definition = offer.fault.is_none().then_some(definition);
+    // No error of the section.
+    if keys.contains(&"masked") {
+        offer.fault = Some("it is masked".into());
+    }
     Ok(offer)
 }
 

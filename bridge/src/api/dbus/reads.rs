@@ -112,14 +112,16 @@ impl Shared {
         supposed: impl FnOnce(&Overview) -> Result<Vec<Suppose>, ApiError>,
     ) -> Result<Forecast, ApiError> {
         let picture = self.overview().await?;
-        let request = Request::Forecast { supposed: supposed(&picture)? };
+        let supposed = supposed(&picture)?;
+        let of_files = supposed.iter().any(|one| matches!(one, Suppose::Offered { .. }));
+        let request = Request::Forecast { supposed };
         if picture.quorum {
-            // The two came with one release; a leader that does not know a question ends the session.
-            if picture.findings.is_none() {
-                return Err(ApiError::Failed(
-                    "the node that leads runs an older convoked, which makes no forecasts; update it, or let another lead"
-                        .to_owned(),
-                ));
+            // A leader that does not know a question ends the session. Findings and forecasts came with one release.
+            if picture.findings.is_none() || (of_files && !picture.foretells_files) {
+                let what = if of_files { "such forecasts" } else { "forecasts" };
+                return Err(ApiError::Failed(format!(
+                    "the node that leads runs an older convoked, which makes no {what}; update it, or let another lead"
+                )));
             }
             match self.api.asker.ask(request.clone(), FORECAST_LIMIT).await {
                 Ok(Reply::Forecast(answer)) => return Ok(*answer?),

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    End, Event, EventKind, Evidence, Millis, NodeId, OnQuorumLoss, Permit, Refusal, Start, State, Suppose,
-    Unit, UnitName, Wanted, Wish,
+    End, Event, EventKind, Evidence, Millis, Node, NodeId, OnQuorumLoss, Permit, Refusal, Start, State,
+    Suppose, Unit, UnitName, Wanted, Wish,
 };
 
 use super::{View, events};
@@ -44,7 +44,14 @@ pub fn forecast(
     };
     let names: BTreeSet<&UnitName> = state.units.keys().chain(told.state.units.keys()).collect();
     let units: Vec<ChangeLine> = names.iter().copied().filter_map(change).collect();
-    let steps: Vec<StepLine> = told.steps.iter().filter_map(|event| step(&told.state, event, now)).collect();
+    // What was asked for is no step towards it.
+    let mut adopted: BTreeSet<&UnitName> = supposed.iter().filter_map(adopted).collect();
+    let follows = |event: &&Event| {
+        let taken_over = event.unit.as_ref().filter(|_| event.kind == EventKind::DefinitionAdopted);
+        taken_over.is_none_or(|unit| !adopted.remove(unit))
+    };
+    let steps: Vec<StepLine> =
+        told.steps.iter().filter(follows).filter_map(|event| step(&told.state, event, now)).collect();
     Ok(Forecast {
         supposed: clause(state, supposed),
         quorum,
@@ -156,8 +163,19 @@ fn lease_end(permit: &Permit, heard: bool, node: &str) -> (Option<&'static str>,
 /// The unit that is asked about.
 fn unit_of(supposed: &Suppose) -> Option<&UnitName> {
     match supposed {
-        Suppose::Asked(Wish::SetGoal { unit, .. } | Wish::Move { unit, .. }) => Some(unit),
+        Suppose::Asked(
+            Wish::SetGoal { unit, .. } | Wish::Move { unit, .. } | Wish::AdoptFrom { unit, .. },
+        )
+        | Suppose::Offered { unit, .. } => Some(unit),
         Suppose::Asked(_) | Suppose::Lost(_) => None,
+    }
+}
+
+/// The unit of which another definition is asked for.
+fn adopted(supposed: &Suppose) -> Option<&UnitName> {
+    match supposed {
+        Suppose::Asked(Wish::AdoptFrom { unit, .. }) => Some(unit),
+        Suppose::Asked(_) | Suppose::Lost(_) | Suppose::Offered { .. } => None,
     }
 }
 
@@ -186,7 +204,19 @@ fn clause(state: &State, supposed: &[Suppose]) -> String {
                 to.map_or_else(|| " elsewhere".to_owned(), |node| format!(" to {}", state.node_name(node)));
             format!("{unit} is moved{from}{to}")
         }
+        Suppose::Asked(Wish::AdoptFrom { unit, node, .. }) => {
+            format!("{unit} is defined as on {}", state.node_name(*node))
+        }
         Suppose::Asked(_) => "something else is asked for".to_owned(),
+        Suppose::Offered { unit, first, .. } => {
+            let offered = |node: &Node| node.offers.get(unit).is_some_and(|offer| offer.present);
+            let at = state.node_name(first.node);
+            if state.nodes.values().any(offered) {
+                format!("all nodes that offer {unit} have the files that {at} has on its disk")
+            } else {
+                format!("{at} offers {unit} by the files that it has on its disk")
+            }
+        }
     };
     supposed.iter().map(one).collect::<Vec<_>>().join(" and ")
 }

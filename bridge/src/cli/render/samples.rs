@@ -107,6 +107,7 @@ pub(in crate::cli) fn picture() -> Overview {
         drained: None,
         alarms: Vec::new(),
         findings: Some(Vec::new()),
+        foretells_files: true,
         memory: None,
     }
 }

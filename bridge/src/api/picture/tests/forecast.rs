@@ -1,6 +1,6 @@
 //! What would happen, in the words of `convoke plan`.
 
-use policy::{Fencing, OnQuorumLoss, Suppose, Wish};
+use policy::{Fencing, First, NodeTerm, OnQuorumLoss, Preference, Suppose, Wish};
 
 use super::*;
 use crate::api::model::{ChangeLine, Forecast};
@@ -152,6 +152,57 @@ fn wishes_are_told_by_what_they_lead_to() {
         forecast(&state(), NOW, true, &[Suppose::Asked(refused)], || true).is_err(),
         "it is there already"
     );
+}
+
+#[test]
+fn changed_files_are_told_by_what_they_lead_to() {
+    let files = |unit: &str, definition: Definition, running| Suppose::Offered {
+        unit: unit.into(),
+        definition,
+        first: First { node: NodeId(3), enabled: false, running },
+    };
+    let taken_over = |unit: &str| format!("take over the definition of {unit} that the nodes offer");
+    let prefer = vec![Preference { term: NodeTerm::Name("n2".to_owned()), weight: 10 }];
+    let better = Definition { prefer, stickiness: Some(0), ..Definition::exclusive() };
+    let moves = told(&state(), &[files(DB, better, false)]);
+    assert_eq!(moves.supposed, "all nodes that offer db.service have the files that n3 has on its disk");
+    assert_eq!(changes(&moves), ["db.service: active [active n1] -> active [active n2]"]);
+    let expected = [
+        taken_over(DB),
+        "stop db.service on n1: another node suits it better".to_owned(),
+        "start db.service on n2".to_owned(),
+    ];
+    assert_eq!(steps(&moves), expected);
+    // Nobody offers it, and it runs on the node that asks.
+    let new = told(&state(), &[files("new.service", Definition::exclusive(), true)]);
+    assert_eq!(new.supposed, "n3 offers new.service by the files that it has on its disk");
+    assert_eq!(changes(&new), ["new.service: unknown [] -> active [active n3]"]);
+    let expected = [
+        "have new.service started".to_owned(),
+        taken_over("new.service"),
+        "take over the copy of new.service that runs on n3".to_owned(),
+    ];
+    assert_eq!(steps(&new), expected);
+}
+
+#[test]
+fn an_adoption_is_no_step_towards_itself() {
+    let other = Definition { priority: 7, ..Definition::exclusive() };
+    let adopt = [Suppose::Asked(Wish::AdoptFrom { unit: DB.into(), node: NodeId(2), by: BY.to_owned() })];
+    let mut state = state();
+    let offers = |state: &mut State, id: u64, offer: Offer| {
+        state.nodes.get_mut(&NodeId(id)).expect("the node").offers.insert(DB.into(), offer);
+    };
+    offers(&mut state, 2, Offer { definition: Some(other), ..offer() });
+    offers(&mut state, 3, Offer { present: false, ..offer() });
+    let stands = told(&state, &adopt);
+    assert_eq!(stands.supposed, "db.service is defined as on n2");
+    assert_eq!(steps(&stands), [""; 0]);
+    assert_eq!((stands.units.len(), stands.units[0].changes), (1, false));
+    // Two offer what was in force: it comes back.
+    offers(&mut state, 3, offer());
+    let undone = told(&state, &adopt);
+    assert_eq!(steps(&undone), ["take over the definition of db.service that the nodes offer"]);
 }
 
 #[test]
