@@ -37,6 +37,9 @@ pub struct Parameter {
     pub default: Option<String>,
     /// What it is for; may be empty.
     pub short: String,
+    /// The same at length, of several lines; may be empty.
+    #[serde(skip)]
+    pub long: String,
 }
 
 /// Something that an agent can do.
@@ -114,6 +117,7 @@ fn parameter(node: Node<'_, '_>) -> Result<Parameter, MetadataError> {
         kind: attribute("type").unwrap_or_else(|| "string".to_owned()),
         default: attribute("default"),
         short: short(node),
+        long: children(node, "longdesc").next().and_then(|long| long.text()).unwrap_or_default().to_owned(),
     })
 }
 
@@ -152,7 +156,7 @@ pub(super) mod tests {
 <parameters>
 <parameter name="room" unique="1" required="1"><longdesc>Long</longdesc><shortdesc>Which room</shortdesc><content type="string"/></parameter>
 <parameter name="watts"><content type="integer" default="60"/></parameter>
-<parameter name="dim"><content type="boolean" default="false"/></parameter>
+<parameter name="dim"><longdesc>Less light, or "night" for as little as it can</longdesc><content type="boolean" default="false"/></parameter>
 <parameter name="bulb" required="1"><content type="select" default="led"/></parameter>
 </parameters>
 <actions>

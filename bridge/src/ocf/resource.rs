@@ -271,9 +271,18 @@ fn takes(parameter: &Parameter, value: &str) -> Option<&'static str> {
     let booleans = ["true", "false", "yes", "no", "1", "0", "on", "off"];
     match parameter.kind.as_str() {
         "integer" if value.parse::<i64>().is_err() => Some("a whole number"),
-        "boolean" if !booleans.contains(&value.to_ascii_lowercase().as_str()) => Some("`true` or `false`"),
+        "boolean" if !booleans.contains(&value.to_ascii_lowercase().as_str()) && !names(&parameter.long, value) => {
+            Some("`true` or `false`")
+        }
         _ => None,
     }
+}
+
+/// Whether a description names a value: agents call a parameter a boolean that takes a third word, as `force_unmount` of
+/// Filesystem takes `safe`.
+fn names(description: &str, value: &str) -> bool {
+    let of_a_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    description.split(|c: char| !of_a_word(c)).any(|word| word == value)
 }
 
 fn time(value: &str) -> Option<Duration> {
@@ -369,6 +378,7 @@ mod tests {
         let kinds = said("OCF_RESKEY_room=hall\nOCF_RESKEY_watts=4x\nOCF_RESKEY_dim=perhaps");
         assert!(kinds.contains(":3: `watts` takes a whole number, not `4x`"), "{kinds}");
         assert!(kinds.contains(":4: `dim` takes `true` or `false`, not `perhaps`"), "{kinds}");
+        assert_eq!(said("OCF_RESKEY_room=hall\nOCF_RESKEY_dim=night"), "");
     }
 
     #[test]
