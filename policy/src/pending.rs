@@ -63,9 +63,7 @@ impl State {
         let is_there =
             |other: &UnitName| self.units.get(other).is_some_and(|it| it.permit_on(permit.node).is_some());
         let asks_more = |of: &String, amount: u64| {
-            let over = |capacity| {
-                self.taken(permit.node, node, of, name).saturating_add(amount) > capacity
-            };
+            let over = |capacity| self.taken(permit.node, node, of, name).saturating_add(amount) > capacity;
             (earlier.uses.contains(of) || before.uses.get(of).is_none_or(|used| amount > *used))
                 && node.capacity(of).is_some_and(over)
         };

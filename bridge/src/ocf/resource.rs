@@ -271,7 +271,9 @@ fn takes(parameter: &Parameter, value: &str) -> Option<&'static str> {
     let booleans = ["true", "false", "yes", "no", "1", "0", "on", "off"];
     match parameter.kind.as_str() {
         "integer" if value.parse::<i64>().is_err() => Some("a whole number"),
-        "boolean" if !booleans.contains(&value.to_ascii_lowercase().as_str()) && !names(&parameter.long, value) => {
+        "boolean"
+            if !booleans.contains(&value.to_ascii_lowercase().as_str()) && !names(&parameter.long, value) =>
+        {
             Some("`true` or `false`")
         }
         _ => None,

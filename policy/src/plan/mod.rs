@@ -17,6 +17,7 @@ mod holdings;
 mod index;
 mod island;
 mod kept;
+mod lost;
 mod order;
 mod placement;
 mod reason;

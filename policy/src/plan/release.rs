@@ -221,7 +221,9 @@ fn pending_release(state: &State, unit: &UnitName, node: &str) -> String {
     let replicas = state.units.get(unit).and_then(Unit::definition).map(|definition| definition.replicas);
     match replicas {
         Some(Replicas::All) => format!("`systemctl stop {unit}` on {node}, when it may end"),
-        Some(Replicas::Count(2..)) => format!("`convoke move {unit} --from {node}`, when it may be interrupted"),
+        Some(Replicas::Count(2..)) => {
+            format!("`convoke move {unit} --from {node}`, when it may be interrupted")
+        }
         Some(Replicas::Count(_)) | None => format!("`convoke move {unit}`, when it may be interrupted"),
     }
 }
