@@ -1,7 +1,7 @@
 //! Who cannot run the agent of a device.
 //!
 //! An agent or a program that it calls is installed on some nodes and not on others. Whoever said so is passed over for a
-//! while, and asked again after that. Clause P142 of `docs/policy.md`.
+//! while, and asked again after that. Clause P152 of `docs/policy.md`.
 
 use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};

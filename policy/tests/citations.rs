@@ -96,6 +96,15 @@ fn assert_none(what: &str, found: &BTreeSet<String>) {
 }
 
 #[test]
+fn no_number_is_given_to_two_clauses() {
+    let document = read("docs/policy.md");
+    let numbers = document.lines().filter_map(|line| line.strip_prefix("- **P")?.split("**").next());
+    let mut seen = BTreeSet::new();
+    let twice = numbers.filter(|number| !seen.insert(*number)).map(|number| format!("P{number}")).collect();
+    assert_none("stand for two things", &twice);
+}
+
+#[test]
 fn every_script_that_is_named_is_there() {
     let (document, scripts) = (read("docs/policy.md"), scripts());
     let named = document.split("\n\n").flat_map(italics);

@@ -94,7 +94,7 @@ impl Step<'_> {
     }
 
     /// Keeps whether a node can run a device's agent. If it cannot, and others are there to look, that says nothing of the
-    /// device: they are asked at once (P142).
+    /// device: they are asked at once (P152).
     fn could_not_look(&mut self, device: &str, target: NodeId, power: &Power, by: NodeId) -> bool {
         let key = (String::from(device), by);
         let Power::Unable(why) = power else {
@@ -110,7 +110,7 @@ impl Step<'_> {
         self.state.anybody_looks(device, target, self.time)
     }
 
-    /// What is said to be mended is tried anew at once: a node's devices, of which some could not say how its power is (P143).
+    /// What is said to be mended is tried anew at once: a node's devices, of which some could not say how its power is (P153).
     pub(super) fn look_anew(&mut self, id: NodeId) {
         let devices: BTreeSet<String> = self.state.devices_of(id).map(|(name, _)| name.into()).collect();
         self.state.unable.retain(|(device, node), _| *node != id && !devices.contains(device));

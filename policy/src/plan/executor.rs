@@ -1,7 +1,7 @@
 //! Who runs an agent.
 //!
 //! Decides which of the nodes in session takes an attempt, an errand or a look. Any of them may: whether one may is asked in
-//! `apply`, and the choice is about who can most likely reach the device. Clauses P140 to P142 of `docs/policy.md`.
+//! `apply`, and the choice is about who can most likely reach the device. Clauses P150 to P152 of `docs/policy.md`.
 
 use alloc::vec::Vec;
 

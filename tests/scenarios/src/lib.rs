@@ -21,7 +21,7 @@
 //!
 //! A scenario is one formed cluster and several parts. Each part begins with a whole cluster, whatever the one before
 //! did; one that fails leaves its evidence in `target/lab-logs/SCENARIO/PART`, and the others still run.
-//! `CONVOKE_PART=TEXT` runs only the parts whose name contains the text; `CONVOKE_LAB_KEEP=1` leaves the nodes up.
+//! `CONVOKE_PART=TEXT|TEXT` runs only the parts whose name contains one of the texts; `CONVOKE_LAB_KEEP=1` leaves the nodes up.
 
 mod cluster;
 mod dice;
