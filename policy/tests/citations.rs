@@ -241,7 +241,7 @@ fn every_sentence_of_why_is_in_a_script() {
     let mut missing = BTreeSet::new();
     for source in ["policy/src/plan/reason.rs", "policy/src/plan/lost.rs", "policy/src/plan/release.rs"] {
         let literals = literals(&read(source));
-        assert!(literals.len() > 40, "the sentences of {source} were not found");
+        assert!(literals.len() > 15, "the sentences of {source} were not found");
         for literal in literals {
             let pieces = pieces(&literal);
             let shown = lines.iter().any(|line| says(line, &pieces));
