@@ -204,6 +204,15 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
         ("no primary", false, record, AsItWas),
         ("it ended where the primary went on", true, nothing, AsItWas),
         ("a record more in its log", true, record, Rewound),
+        (
+            "its number is another process's since the boot",
+            true,
+            |m| {
+                m.put("answers/records", "1 0/5000060\n");
+                m.put("data/postmaster.pid", "1\n/data\n");
+            },
+            Rewound,
+        ),
         ("a checkpoint more", true, |m| m.control(SYSTEM, "0/5000098", 1, "0/0", 0), Rewound),
         (
             "a standby that replayed more",
@@ -372,6 +381,7 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
             matches!(became, Rewound) || name.starts_with("pg_rewind "),
             "{name}: {said}"
         );
+        assert!(became != Rewound || machine.read("data/postmaster.pid").is_none(), "{name}");
         // What was there before is there still.
         let aside: Vec<_> = fs::read_dir(machine.path(""))
             .expect("read")

@@ -565,7 +565,7 @@ async fn causes(probe: &mut Probe, score: &mut Score) -> Result<()> {
             &["base.service", "bound.service"],
             "bound.service",
             "systemctl kill -s KILL base.service",
-            "Propagated { by: \"base.service\" }",
+            "BondEnded { by: \"base.service\" }",
         ),
         (
             "stop of its target",

@@ -293,9 +293,17 @@ fn a_rival_that_starts_takes_its_place() {
 #[test]
 fn a_bond_that_crashed_takes_along_without_a_job_of_its_own() {
     let reading = relations(|relations| relations.binds_to.push("base.service".into()));
-    let log = log(&[job("x.service", STOP, 9_999, 10_011)]);
-    let batch = StopBatch::gather(&reading, &log, UP, vec!["base.service".into()], ms(10_015));
-    assert_eq!(stops::classify(&batch), propagated("base.service"));
+    let ended = StopCause::BondEnded { by: "base.service".into() };
+    let alone = log(&[job("x.service", STOP, 9_999, 10_011)]);
+    let batch = StopBatch::gather(&reading, &alone, UP, vec!["base.service".into()], ms(10_015));
+    assert_eq!(stops::classify(&batch), ended);
+    // By then systemd is restarting it.
+    for kind in [RESTART, None] {
+        let jobs = [job("x.service", STOP, 9_999, 10_011), job("base.service", kind, 10_110, 10_130)];
+        assert_eq!(cause(&reading, &jobs, UP), ended, "{kind:?}");
+    }
+    let stopped = [job("x.service", STOP, 9_999, 10_011), job("base.service", STOP, 10_110, 10_130)];
+    assert_eq!(cause(&reading, &stopped, UP), propagated("base.service"));
 }
 
 #[test]

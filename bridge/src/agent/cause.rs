@@ -27,6 +27,9 @@ pub(super) fn meaning(stop: &StopCause, reading: &Reading, node: &str, job_over:
     Meaning::Release(match stop {
         StopCause::OperatorStop => Cause::Operator(format!("operator on {node} (systemctl stop)")),
         StopCause::Propagated { by } => Cause::Propagated(format!("{by} was stopped on {node}")),
+        StopCause::BondEnded { by } => {
+            Cause::Failed(format!("{by}, which it is bound to, ended by itself on {node}"))
+        }
         StopCause::Opposed { by } => {
             Cause::Propagated(format!("{by}, which conflicts with it, was started on {node}"))
         }

@@ -15,6 +15,10 @@ const HEARD_LATE: Duration = BATCH_WINDOW;
 /// A unit that was started less than this before a job of unknown kind was heard may have been started *by* it.
 const STARTED_BEFORE: Duration = Duration::from_millis(100);
 
+/// PID 1 tells the jobs of one transaction at once. systemd waits longer than this before it restarts by itself what has failed
+/// (`RestartSec=`), so that such a job is told later than the stop of what was bound to it.
+const TRANSACTION: Duration = Duration::from_millis(50);
+
 /// What is known about one stop.
 #[derive(Debug, Clone)]
 pub struct StopBatch {
@@ -162,6 +166,12 @@ pub enum StopCause {
         /// That unit.
         by: String,
     },
+    /// What it is bound to (`BindsTo=`) ended without being stopped, and took it along: nobody's wish, and no reason to stay
+    /// down once that is back.
+    BondEnded {
+        /// That unit.
+        by: String,
+    },
     /// Another unit was started that must not run beside it (`Conflicts=` of either).
     Opposed {
         /// That unit.
@@ -269,12 +279,19 @@ impl StopBatch {
         let cause = |other: &SeenJob| {
             let by = other.unit.clone();
             if other.may_stop() && named(&stops_with, &by) && !self.over_before(other) {
-                return Some(StopCause::Propagated { by });
+                let ended = relations.binds_to.contains(&by) && self.came_later(other);
+                return Some(if ended { StopCause::BondEnded { by } } else { StopCause::Propagated { by } });
             }
             (other.may_start() && named(&stops_against, &by)).then_some(StopCause::Opposed { by })
         };
-        let bond = || Some(StopCause::Propagated { by: self.bonds_down.first()?.clone() });
+        let bond = || Some(StopCause::BondEnded { by: self.bonds_down.first()?.clone() });
         self.others().find_map(cause).or_else(bond)
+    }
+
+    /// Whether a job is no part of what stopped the unit, but systemd's own next step after that.
+    fn came_later(&self, other: &SeenJob) -> bool {
+        let later = |own: &SeenJob| other.at > own.at.saturating_add(TRANSACTION);
+        other.kind != Some(JobKind::Stop) && self.job.as_ref().is_some_and(later)
     }
 
     /// What a unit is ordered after stops after it, so a job of it that was over before the unit's own job began was
