@@ -184,6 +184,8 @@ impl Step<'_> {
         for unit in self.state.units.values_mut() {
             unit.holds.remove(&id);
             unit.failures.remove(&id);
+            unit.moving.take_if(|moving| moving.to == Some(id));
+            unit.asked_for.take_if(|node| *node == id);
             if let Some(boot_up) = &mut unit.boot_up {
                 boot_up.forget_node(id);
             }
