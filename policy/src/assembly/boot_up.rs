@@ -264,6 +264,15 @@ impl BootUp {
         self.forks.entry(identity.into()).or_insert_with(nowhere)
     }
 
+    /// Whether somebody who was live last said that its data is later than this rank.
+    pub(crate) fn is_behind(&self, rank: i64) -> bool {
+        let of = |id: &NodeId| match self.heard.get(id).map(|heard| &heard.found) {
+            Some(Found::Data { rank, .. }) => Some(*rank),
+            _ => None,
+        };
+        self.members.keys().filter_map(of).any(|theirs| theirs > rank)
+    }
+
     /// Whether the present epoch has not brought the service up.
     #[must_use]
     pub fn is_gathering(&self) -> bool {

@@ -3,7 +3,8 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::name::{Incarnation, NodeId, UnitName};
+use crate::name::{Incarnation, NodeId, Token, UnitName};
+use crate::permit::Permit;
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::unit::Unit;
@@ -96,7 +97,8 @@ impl State {
         self.nobody_else_runs(name)
     }
 
-    /// Of a service that comes up together, those that were live last and have data, once it was formed.
+    /// Of a service that comes up together, those that were live last and have data, once it was formed; and with them those
+    /// that stopped before, as soon as all the others wait.
     fn may_start_together(
         &self,
         name: &UnitName,
@@ -114,15 +116,20 @@ impl State {
             return no("one is elected to start alone: the others wait until it is ready".to_string());
         }
         let node = self.node_name(id);
-        if !boot_up.members.contains_key(&id) {
+        let is_member = boot_up.members.contains_key(&id);
+        if !is_member && !self.all_wait(name, assembly, boot_up) {
             return no(format!("{node} was not live last: it joins those that were"));
         }
         let Some(found) = self.position(boot_up, id) else {
             return no(format!("{node} has not said how its data stands"));
         };
-        let Found::Data { identity: own, rank, .. } = found else {
+        let Found::Data { identity: own, rank, safe } = found else {
             return no(format!("{node} has no data: it joins those that have"));
         };
+        // It says itself that others went on without it: its server waits for them, whoever else is up.
+        if !is_member && (*safe || !boot_up.is_behind(*rank)) {
+            return no(format!("{node} was not live last, and does not know it: it joins those that were"));
+        }
         if let Some(why) = boot_up.branch(id, own, *rank) {
             return no(format!("the data of {node} may have a branch of its own: {why}"));
         }
@@ -136,6 +143,15 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Whether all that were live last were started in this gathering, and wait for each other.
+    fn all_wait(&self, name: &UnitName, assembly: &Assembly, boot_up: &BootUp) -> bool {
+        let Some(unit) = self.units.get(name) else { return false };
+        let waits = |(token, permit): (&Token, &Permit)| {
+            boot_up.members.contains_key(&permit.node) && self.waits_together(assembly, boot_up, unit, *token)
+        };
+        unit.permits.len() == boot_up.members.len() && unit.permits.iter().all(waits)
     }
 
     /// The return check: a node's own data is a part of what is live, or it has none.
