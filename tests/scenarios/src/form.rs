@@ -49,7 +49,13 @@ impl Cluster {
         self.init(1, "lab")?;
         for i in 2..=self.plan.joined {
             let token = self.token(1)?;
-            let role = if self.plan.members.contains(&i) { "--role member " } else { "" };
+            let role = if self.plan.members.contains(&i) {
+                "--role member "
+            } else if self.plan.witnesses.contains(&i) {
+                "--role witness "
+            } else {
+                ""
+            };
             self.ok(i, &format!("convoke join {role}--address {} '{token}'", self.node(i).address()))?;
             let name = self.node(i).name();
             self.until(&format!("{name} is online"), STEP, |now| now.online(&name))?;

@@ -16,6 +16,8 @@ pub struct Plan {
     pub joined: usize,
     /// Nodes, from 1, that join without a vote.
     pub members: Vec<usize>,
+    /// Nodes, from 1, that join as witnesses: with a vote, and without units.
+    pub witnesses: Vec<usize>,
     /// Whether each node gets its power switch as a fence device.
     pub fencing: bool,
     /// Whether each node has a watchdog.
@@ -59,6 +61,7 @@ impl Plan {
             nodes,
             joined: nodes,
             members: Vec::new(),
+            witnesses: Vec::new(),
             fencing: true,
             watchdog: false,
             agent: "fence_ipmilan",
