@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::ExtraFile;
-use scenarios::{Cluster, Plan, UnitFile, run, say};
+use scenarios::{Cluster, Plan, Recipe, UnitFile, run, say};
 
 const UNIT: &str = "ring.service";
 const UP: Duration = Duration::from_secs(60);
@@ -293,7 +293,10 @@ fn ahead(c: &Cluster) -> Result<()> {
     for i in [1, 3] {
         c.ok(i, &format!("systemctl stop {UNIT}"))?;
     }
-    std::thread::sleep(Duration::from_millis(500));
+    let ring = Recipe { name: "ring", unit: UNIT };
+    c.wait_for("the log knows that n2 alone was live last", UP, || {
+        Ok((ring.live_last(c)? == ["n2"]).then_some(()))
+    })?;
     c.lab.power_off_all()?;
     for i in [1, 3] {
         c.node(i).boot()?;
