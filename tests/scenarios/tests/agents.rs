@@ -321,7 +321,12 @@ fn agent_missing(c: &Cluster) -> Result<()> {
     let document = settings(c, victim, &[&["ok"]], DEADLINE_S);
     let document = document.replace("\nagent = \"fence_bad\"", "\nretries = 1\nagent = \"fence_bad\"");
     placed(c, victim, &document)?;
-    let first = others(victim).first().copied().context("nobody is left")?;
+    // Who had the device's last answer is asked first, and does not know yet that it could have no other.
+    let now = c.overview()?;
+    let devices = &now.node(&c.node(victim).name()).context("it is in the picture")?.devices;
+    let seen =
+        devices.iter().find(|device| device.name == "ok").and_then(|device| device.answered_by.clone());
+    let first = c.number(&seen.context("nobody has looked through it")?);
     c.ok(first, "mv /usr/sbin/fence_bad /usr/sbin/away")?;
     let fenced = fenced_by_the_other(c, victim, first);
     c.ok(first, "mv /usr/sbin/away /usr/sbin/fence_bad")?;
