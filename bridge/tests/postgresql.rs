@@ -200,7 +200,7 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
     use Became::{AsItWas, Copied, Refused, Rewound};
     let nothing: Change = |_| {};
     let record: Change = |m| m.put("answers/records", "1 0/5000060\n");
-    let rows: [(&str, bool, Change, Became); 25] = [
+    let rows: [(&str, bool, Change, Became); 26] = [
         ("no primary", false, record, AsItWas),
         ("it ended where the primary went on", true, nothing, AsItWas),
         ("a record more in its log", true, record, Rewound),

@@ -294,14 +294,11 @@ impl Machine {
                 if let (Some(Mutation::ReleaseFirst), Some(token)) = (broken, token) {
                     self.owed.insert((unit.clone(), token), Cause::Failed("inactive".into()));
                 }
-                let rest = Some(Rest::Restarts);
-                return token.map(|token| self.rests(unit, token, rest)).into_iter().collect();
             }
             Doing::Running => self.ended(unit),
             Doing::Restarting => {
                 if token.is_none() || self.files.contains_key(unit) {
                     copy.doing = Doing::Running;
-                    return token.map(|token| self.rests(unit, token, None)).into_iter().collect();
                 } else {
                     self.copies.remove(unit);
                     self.changed.insert(unit.clone());
@@ -316,6 +313,18 @@ impl Machine {
     fn unwell(&self, unit: &UnitName, token: Token) -> Fact {
         let (node, incarnation, why) = (self.id, self.incarnation(), "no answer".into());
         Fact::CheckFailed { node, incarnation, unit: unit.clone(), token, why }
+    }
+
+    /// What the cluster does not know of whether its copies rest. It is told in the order in which it happens, and anew in
+    /// each session.
+    pub(crate) fn rest_told(&self, known: impl Fn(&UnitName, Token) -> Option<Option<Rest>>) -> Vec<Fact> {
+        let news = self.copies.iter().filter_map(|(unit, copy)| {
+            let (token, rest) = (copy.token?, (copy.doing == Doing::Restarting).then_some(Rest::Restarts));
+            let up = matches!(copy.doing, Doing::Running | Doing::Restarting);
+            (up && known(unit, token).is_some_and(|known| known != rest))
+                .then(|| self.rests(unit, token, rest))
+        });
+        news.collect()
     }
 
     fn rests(&self, unit: &UnitName, token: Token, rest: Option<Rest>) -> Fact {

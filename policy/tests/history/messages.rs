@@ -126,6 +126,15 @@ impl World {
             for fact in machine.news() {
                 self.reports.push((machine.id, machine.session, fact));
             }
+            let known = &self.state.units;
+            let rests = machine.rest_told(|unit, token| {
+                known.get(unit).and_then(|unit| unit.permits.get(&token)).map(|permit| permit.rest)
+            });
+            for fact in rests {
+                if !self.reports.iter().any(|(.., sent)| about_one(sent, &fact)) {
+                    self.reports.push((machine.id, machine.session, fact));
+                }
+            }
             if self.service.is_some() {
                 self.facts.extend(machine.ready_changed(&name()));
             }
@@ -261,4 +270,13 @@ impl World {
             highest_token: policy::Token(0),
         })
     }
+}
+
+/// Whether both say whether the same copy rests.
+fn about_one(one: &Fact, other: &Fact) -> bool {
+    let of = |fact: &Fact| match fact {
+        Fact::RestReported { node, unit, token, .. } => Some((*node, unit.clone(), *token)),
+        _ => None,
+    };
+    of(one).is_some_and(|one| of(other) == Some(one))
 }
