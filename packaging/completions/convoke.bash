@@ -334,6 +334,12 @@ _convoke() {
             convoke__subcmd__help__subcmd__ocf,stop)
                 cmd="convoke__subcmd__help__subcmd__ocf__subcmd__stop"
                 ;;
+            convoke__subcmd__help__subcmd__plan,adopt)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__adopt"
+                ;;
+            convoke__subcmd__help__subcmd__plan,define)
+                cmd="convoke__subcmd__help__subcmd__plan__subcmd__define"
+                ;;
             convoke__subcmd__help__subcmd__plan,drain)
                 cmd="convoke__subcmd__help__subcmd__plan__subcmd__drain"
                 ;;
@@ -403,6 +409,12 @@ _convoke() {
             convoke__subcmd__ocf__subcmd__help,stop)
                 cmd="convoke__subcmd__ocf__subcmd__help__subcmd__stop"
                 ;;
+            convoke__subcmd__plan,adopt)
+                cmd="convoke__subcmd__plan__subcmd__adopt"
+                ;;
+            convoke__subcmd__plan,define)
+                cmd="convoke__subcmd__plan__subcmd__define"
+                ;;
             convoke__subcmd__plan,drain)
                 cmd="convoke__subcmd__plan__subcmd__drain"
                 ;;
@@ -432,6 +444,12 @@ _convoke() {
                 ;;
             convoke__subcmd__plan,unmaintain)
                 cmd="convoke__subcmd__plan__subcmd__unmaintain"
+                ;;
+            convoke__subcmd__plan__subcmd__help,adopt)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__adopt"
+                ;;
+            convoke__subcmd__plan__subcmd__help,define)
+                cmd="convoke__subcmd__plan__subcmd__help__subcmd__define"
                 ;;
             convoke__subcmd__plan__subcmd__help,drain)
                 cmd="convoke__subcmd__plan__subcmd__help__subcmd__drain"
@@ -1590,8 +1608,36 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__help__subcmd__plan)
-            opts="now lose drain undrain maintain unmaintain start stop move"
+            opts="now lose drain undrain maintain unmaintain start stop move adopt define"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__adopt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__help__subcmd__plan__subcmd__define)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -2226,8 +2272,40 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan)
-            opts="-h --json --help now lose drain undrain maintain unmaintain start stop move help"
+            opts="-h --json --help now lose drain undrain maintain unmaintain start stop move adopt define help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__adopt)
+            opts="-h --from --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__define)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -2254,8 +2332,36 @@ _convoke() {
             return 0
             ;;
         convoke__subcmd__plan__subcmd__help)
-            opts="now lose drain undrain maintain unmaintain start stop move help"
+            opts="now lose drain undrain maintain unmaintain start stop move adopt define help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__adopt)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        convoke__subcmd__plan__subcmd__help__subcmd__define)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
