@@ -39,7 +39,7 @@ fn a_loss_is_fenced_and_the_unit_starts_elsewhere() {
     let expected = [
         "let n2 lead",
         "call n1 lost",
-        "fence n1 by bmc-n1, run on n2",
+        "fence n1 by bmc-n1, run on n3",
         "take n1 for proven off",
         "start db.service on n2",
     ];
