@@ -14,9 +14,11 @@ use super::{Observe, Planner, SwitchOn};
 
 /// How long a good look at a device counts, in milliseconds: a mapping that was changed shows within ten minutes.
 const FRESH_MS: Millis = 600_000;
-/// How soon a device that did not show ON is asked again. One that could not say is asked after twice the pause each time, up
-/// to [`FRESH_MS`]: with a wrong password each look is a failed login, and many lock the account that a fence needs.
+/// How soon a device that did not show ON is asked again. One that could not say for long is asked after twice the pause each
+/// time, up to [`FRESH_MS`]: with a wrong password each look is a failed login, and many lock the account that a fence needs.
 const DOUBT_MS: Millis = 15_000;
+/// Looks in a row that fail before the pause grows: a controller that boots with its machine is back by then.
+const PATIENCE: u32 = 8;
 
 impl Planner<'_> {
     pub(super) fn fencing(&mut self) {
@@ -291,7 +293,10 @@ fn lasts_ms(seen: &Observation) -> Millis {
         Power::On => FRESH_MS,
         Power::Off => DOUBT_MS,
         Power::Unknown(_) | Power::Unable(_) => {
-            let doubled = |before| DOUBT_MS.saturating_mul(2_u64.saturating_pow(before)).min(FRESH_MS);
+            let doubled = |before: u32| {
+                let times = before.saturating_sub(PATIENCE);
+                DOUBT_MS.saturating_mul(2_u64.saturating_pow(times)).min(FRESH_MS)
+            };
             seen.misses.checked_sub(1).map_or(0, doubled)
         }
     }
