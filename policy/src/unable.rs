@@ -30,6 +30,9 @@ impl State {
     }
 
     pub(crate) fn unable(&self, device: &str, node: NodeId) -> Option<&Unable> {
+        if self.unable.is_empty() {
+            return None;
+        }
         self.unable.get(&(device.to_string(), node))
     }
 

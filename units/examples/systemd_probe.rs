@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::sync::mpsc::Receiver;
 use units::systemd::journal::{self, Kind, Line, Priority};
 use units::systemd::starts::{self, StartBatch};
-use units::systemd::stops::{self, StopBatch};
+use units::systemd::stops::{self, Bonds, StopBatch};
 use units::systemd::{JobLog, JobResult, Left, Link, Outcome, Remembered, Signal, Systemd, TransientSpec};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -125,13 +125,13 @@ impl Probe {
     async fn cause(&mut self, unit: &str) -> Result<stops::StopCause> {
         let reading = self.systemd.read(unit).await?;
         let manager = self.systemd.manager_state().await?;
-        let mut down = Vec::new();
+        let mut bonds = Bonds::default();
         for bond in &reading.relations.binds_to {
-            if self.systemd.read(bond).await?.active_state.is_down() {
-                down.push(bond.clone());
-            }
+            let read = self.systemd.read(bond).await?;
+            bonds.left.extend(read.times.active_exit.map(|at| (bond.clone(), at)));
+            bonds.down.extend((!read.active_state.is_up()).then(|| bond.clone()));
         }
-        let batch = StopBatch::gather(&reading, &self.log, manager, down, now());
+        let batch = StopBatch::gather(&reading, &self.log, manager, bonds, now());
         Ok(stops::classify(&batch))
     }
 
@@ -859,7 +859,7 @@ async fn serve(unit: &str) -> Result<()> {
             was_up = true;
         } else if reading.active_state.is_down() && std::mem::take(&mut was_up) {
             let manager = systemd.manager_state().await?;
-            let batch = StopBatch::gather(&reading, &probe_log, manager, Vec::new(), now());
+            let batch = StopBatch::gather(&reading, &probe_log, manager, Bonds::default(), now());
             append(&format!("{:?} (manager {manager:?})", stops::classify(&batch)))?;
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use units::systemd::starts::{self, StartBatch, StartCause};
-use units::systemd::stops::{self, StopBatch, StopCause};
+use units::systemd::stops::{self, Bonds, StopBatch, StopCause};
 use units::systemd::{
     ActiveState, CurrentJob, JobKind, JobLog, JobResult, Reading, Relations, Signal, SystemState, Times,
 };
@@ -103,7 +103,11 @@ fn removed(id: u32, unit: String, result: JobResult, ours: bool, at: Duration) -
 }
 
 fn cause(reading: &Reading, jobs: &[Heard], manager: SystemState) -> StopCause {
-    stops::classify(&StopBatch::gather(reading, &log(jobs), manager, Vec::new(), ms(10_015)))
+    bound(reading, jobs, manager, Bonds::default())
+}
+
+fn bound(reading: &Reading, jobs: &[Heard], manager: SystemState, bonds: Bonds) -> StopCause {
+    stops::classify(&StopBatch::gather(reading, &log(jobs), manager, bonds, ms(10_015)))
 }
 
 const STOP: Option<JobKind> = Some(JobKind::Stop);
@@ -290,20 +294,64 @@ fn a_rival_that_starts_takes_its_place() {
     }
 }
 
+/// `base.service`, which was active until then; whether it is again.
+fn base_left(at: u64, up: bool) -> Bonds {
+    let base = || "base.service".to_owned();
+    Bonds { down: (!up).then(base).into_iter().collect(), left: vec![(base(), ms(at))] }
+}
+
 #[test]
 fn a_bond_that_crashed_takes_along_without_a_job_of_its_own() {
     let reading = relations(|relations| relations.binds_to.push("base.service".into()));
     let ended = StopCause::BondEnded { by: "base.service".into() };
-    let alone = log(&[job("x.service", STOP, 9_999, 10_011)]);
-    let batch = StopBatch::gather(&reading, &alone, UP, vec!["base.service".into()], ms(10_015));
-    assert_eq!(stops::classify(&batch), ended);
-    // By then systemd is restarting it.
-    for kind in [RESTART, None] {
-        let jobs = [job("x.service", STOP, 9_999, 10_011), job("base.service", kind, 10_110, 10_130)];
-        assert_eq!(cause(&reading, &jobs, UP), ended, "{kind:?}");
+    let stop = || job("x.service", STOP, 9_999, 10_011);
+    assert_eq!(bound(&reading, &[stop()], UP, base_left(9_998, false)), ended);
+    // By then systemd is restarting it, or has.
+    for (kind, up) in [(RESTART, false), (None, true)] {
+        let jobs = [stop(), job("base.service", kind, 10_110, 10_130)];
+        assert_eq!(bound(&reading, &jobs, UP, base_left(9_998, up)), ended, "{kind:?}");
     }
-    let stopped = [job("x.service", STOP, 9_999, 10_011), job("base.service", STOP, 10_110, 10_130)];
-    assert_eq!(cause(&reading, &stopped, UP), propagated("base.service"));
+}
+
+#[test]
+fn a_bond_that_did_not_end_first_was_stopped_with_it() {
+    let reading = relations(|relations| relations.binds_to.push("base.service".into()));
+    let base = |kind| job("base.service", kind, 10_110, 10_130);
+    let stop = || job("x.service", STOP, 9_999, 10_011);
+    let long_ago = Bonds { down: vec!["base.service".into()], left: Vec::new() };
+    for (why, jobs, bonds) in [
+        ("a stop of the bond is somebody's word", vec![stop(), base(STOP)], base_left(9_998, false)),
+        (
+            "stopped by hand, and the bond restarted after it",
+            vec![stop(), base(RESTART)],
+            base_left(10_115, true),
+        ),
+        ("stopped by hand, and the bond started after it", vec![stop(), base(None)], long_ago.clone()),
+        ("nobody was there to hear of a job", vec![], base_left(9_998, false)),
+        ("the bond had been down for long", vec![stop()], long_ago),
+        ("the bond ended much earlier", vec![stop()], base_left(2_000, false)),
+    ] {
+        assert_eq!(bound(&reading, &jobs, UP, bonds), propagated("base.service"), "{why}");
+    }
+    // It takes long to stop, and meanwhile its bond is stopped, too.
+    let slow = with(|reading| {
+        reading.relations.binds_to.push("base.service".into());
+        reading.times.active_exit = Some(ms(4_000));
+    });
+    let jobs = [job("x.service", STOP, 4_000, 10_011), job("base.service", STOP, 7_000, 10_012)];
+    assert_eq!(bound(&slow, &jobs, UP, base_left(7_000, false)), propagated("base.service"));
+}
+
+#[test]
+fn a_start_that_is_cancelled_while_its_bond_starts_was_cancelled_by_somebody() {
+    let reading = with(|reading| {
+        reading.relations.binds_to.push("base.service".into());
+        reading.times = Times::default();
+    });
+    let ends = Heard { to: Some((10_011, JobResult::Canceled)), ..job("x.service", START, 9_000, 0) };
+    let bonds = Bonds { down: vec!["base.service".into()], left: Vec::new() };
+    let cause = stops::cancelled(&reading, &log(&[ends]), UP, bonds, ms(10_015));
+    assert_ne!(cause, StopCause::BondEnded { by: "base.service".into() });
 }
 
 #[test]

@@ -27,9 +27,9 @@ pub(super) fn meaning(stop: &StopCause, reading: &Reading, node: &str, job_over:
     Meaning::Release(match stop {
         StopCause::OperatorStop => Cause::Operator(format!("operator on {node} (systemctl stop)")),
         StopCause::Propagated { by } => Cause::Propagated(format!("{by} was stopped on {node}")),
-        StopCause::BondEnded { by } => {
-            Cause::Failed(format!("{by}, which it is bound to, ended by itself on {node}"))
-        }
+        StopCause::BondEnded { by } => Cause::Failed(format!(
+            "{by}, which it is bound to, ended on {node} and was not stopped (see systemctl status {by})"
+        )),
         StopCause::Opposed { by } => {
             Cause::Propagated(format!("{by}, which conflicts with it, was started on {node}"))
         }
@@ -76,7 +76,7 @@ pub(super) fn start_failure(job: &str, look: &Look) -> String {
         "dependency" => {
             let relations = &reading.relations;
             let needed = [&relations.requires, &relations.requisite, &relations.binds_to];
-            let gone = look.partners_gone.iter().chain(&look.bonds_down);
+            let gone = look.partners_gone.iter().chain(&look.bonds.down);
             match gone.into_iter().find(|name| needed.iter().any(|list| list.contains(name))) {
                 Some(name) => format!("{name}, which it requires on this node, did not start"),
                 None => {

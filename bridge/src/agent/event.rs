@@ -7,6 +7,7 @@ use policy::{Fact, FenceOutcome, NodeId, Power, Token, UnitName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use units::section::Program;
+use units::systemd::stops::Bonds;
 use units::systemd::{Reading, Remembered, Signal, SystemState};
 
 use super::command::AgentCommand;
@@ -107,8 +108,8 @@ pub struct Look {
     pub left: Option<String>,
     /// State of the manager; asked only when the unit is down.
     pub manager: Option<SystemState>,
-    /// Those of its `BindsTo=` units that are not active; asked only when it is down.
-    pub bonds_down: Vec<String>,
+    /// The units of its `BindsTo=`; asked only when it is down.
+    pub bonds: Bonds,
     /// Units that may have taken it with them: those that it stops with and that are not active, and its rivals that
     /// are. Asked only when it is down without an error.
     pub partners_gone: Vec<String>,

@@ -10,7 +10,7 @@ use policy::{Token, UnitName};
 use tokio::sync::oneshot;
 use units::systemd::journal::{Kind, Priority};
 use units::systemd::starts::{self, StartBatch, StartCause};
-use units::systemd::stops::{self, StopCause};
+use units::systemd::stops::{self, Bonds, StopCause};
 use units::systemd::{JobKind, JobResult};
 
 use super::core::Agent;
@@ -335,7 +335,7 @@ impl Agent {
                 && end.is_some_and(|(_, result)| *result == JobResult::Canceled)
         });
         let Some(look) = look.ok().filter(|_| cancelled) else { return };
-        match stops::cancelled(&look.reading, &self.jobs, look.manager, Vec::new(), now.mono) {
+        match stops::cancelled(&look.reading, &self.jobs, look.manager, Bonds::default(), now.mono) {
             StopCause::OperatorStop => {}
             StopCause::Shutdown => return self.leave(),
             _ => return,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use units::systemd::stops::Bonds;
 use units::systemd::{Error, JobKind, Left, Reading, Systemd};
 
 use super::bus;
@@ -34,12 +35,12 @@ async fn one_look(systemd: &Systemd, unit: &str) -> Result<(Look, bool), Error> 
         remembered,
         left: None,
         manager: None,
-        bonds_down: Vec::new(),
+        bonds: Bonds::default(),
         partners_gone: Vec::new(),
     };
     if look.reading.active_state.is_down() {
         look.manager = Some(systemd.manager_state().await?);
-        look.bonds_down = inactive(systemd, &look.reading.relations.binds_to).await;
+        look.bonds = bonds(systemd, &look.reading.relations.binds_to).await;
         if matches!(look.reading.result.as_str(), "" | "success") {
             look.partners_gone = partners_gone(systemd, &look.reading).await;
         }
@@ -60,6 +61,15 @@ async fn one_look(systemd: &Systemd, unit: &str) -> Result<(Look, bool), Error> 
 /// Whether PID 1 still answers: what could not be read while its connection broke says nothing of a unit.
 pub(super) async fn still_answers(systemd: &Systemd) -> Result<(), Error> {
     systemd.manager_state().await.map(drop)
+}
+
+async fn bonds(systemd: &Systemd, units: &[String]) -> Bonds {
+    let mut bonds = Bonds::default();
+    for (unit, read) in readings(systemd, units).await {
+        bonds.left.extend(read.times.active_exit.map(|at| (unit.clone(), at)));
+        bonds.down.extend((!read.active_state.is_up()).then_some(unit));
+    }
+    bonds
 }
 
 async fn partners_gone(systemd: &Systemd, reading: &Reading) -> Vec<String> {
@@ -102,9 +112,14 @@ async fn silent_triggers(systemd: &Systemd, units: &[String]) -> Vec<String> {
 }
 
 async fn states(systemd: &Systemd, units: &[String]) -> Vec<(String, bool)> {
-    let reads = units.iter().map(|unit| async move {
-        systemd.read(unit).await.ok().map(|reading: Reading| (unit.clone(), reading.active_state.is_up()))
-    });
+    let read = readings(systemd, units).await.into_iter();
+    read.map(|(unit, reading)| (unit, reading.active_state.is_up())).collect()
+}
+
+async fn readings(systemd: &Systemd, units: &[String]) -> Vec<(String, Reading)> {
+    let reads = units
+        .iter()
+        .map(|unit| async move { systemd.read(unit).await.ok().map(|reading| (unit.clone(), reading)) });
     futures_util::future::join_all(reads).await.into_iter().flatten().collect()
 }
 

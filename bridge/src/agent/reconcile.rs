@@ -323,7 +323,7 @@ impl Agent {
         let (Some(look), Some(_)) = (&unit.look, &unit.held) else { return ordered };
         let manager = if self.leaving { Some(SystemState::Stopping) } else { look.manager };
         let manager = manager.unwrap_or(SystemState::Other);
-        let stop = stops::before_us(&look.reading, &self.jobs, manager, look.bonds_down.clone(), now.mono);
+        let stop = stops::before_us(&look.reading, &self.jobs, manager, look.bonds.clone(), now.mono);
         match stop.map(|stop| cause::meaning(&stop, &look.reading, &self.node_name, true)) {
             Some(Meaning::Release(because @ (Cause::Operator(_) | Cause::Propagated(_)))) => because,
             Some(Meaning::Shutdown) => {
@@ -349,10 +349,10 @@ impl Agent {
             return None;
         };
         let manager = look.manager.unwrap_or(SystemState::Other);
-        let (reading, bonds_down) = (&look.reading, look.bonds_down.clone());
+        let (reading, bonds) = (&look.reading, look.bonds.clone());
         let mut stop = match unit.cut_off {
-            Some(at) => stops::cancelled(reading, &self.jobs, manager, bonds_down, at),
-            None => stops::classify(&StopBatch::gather(reading, &self.jobs, manager, bonds_down, now.mono)),
+            Some(at) => stops::cancelled(reading, &self.jobs, manager, bonds, at),
+            None => stops::classify(&StopBatch::gather(reading, &self.jobs, manager, bonds, now.mono)),
         };
         let made = unit.held.as_ref().is_some_and(|held| held.starts == Starts::Made);
         if stop == StopCause::RestartHalf && made {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use units::gate::GateFault;
 use units::section::Program;
+use units::systemd::stops::Bonds;
 use units::systemd::{Cgroups, Error, JobKind, Left, Reading, Remembered, StillThere, SystemState, Systemd};
 
 use super::chain;
@@ -335,7 +336,7 @@ impl Task {
             remembered: stop.remembered.clone(),
             left: None,
             manager: None,
-            bonds_down: Vec::new(),
+            bonds: Bonds::default(),
             partners_gone: Vec::new(),
         })
     }

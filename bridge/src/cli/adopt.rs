@@ -29,6 +29,13 @@ pub(super) async fn adopt(bus: &Bus, unit: &str, from: &str, yes: bool) -> Resul
     out::print(&table(&unit, from, &changes, style));
     let told = bus.plan("adopt", std::slice::from_ref(&unit), from, "").await;
     out::print(&format!("\n{}", consequences(&told, style)));
+    if told.as_ref().is_ok_and(|told| comes_back(told, &unit)) {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("most nodes have other files of {unit}, which would be in force again at once; nothing was changed"),
+        )
+        .hint(format!("copy the files from {from} to them, and `systemctl daemon-reload` there")));
+    }
     if !yes {
         ask(&unit)?;
     }
@@ -138,6 +145,11 @@ fn consequences(told: &Result<Forecast, Failure>, style: Style) -> String {
     out
 }
 
+/// Whether what the other nodes offer is taken over again after it.
+fn comes_back(told: &Forecast, unit: &str) -> bool {
+    told.steps.iter().any(|step| step.kind == "unit-defined" && step.unit.as_deref() == Some(unit))
+}
+
 fn ask(unit: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(Code::Usage, "there is no terminal to ask on; nothing was changed")
@@ -231,10 +243,20 @@ mod tests {
         };
         let then = vec![copy("n1", "active", 40), copy("n2", "active", 0)];
         let grows = ChangeLine { changes: true, then, ..unit };
-        let told =
-            consequences(&Ok(Forecast { steps: vec![step], units: vec![grows], ..quiet.clone() }), style);
+        let told = consequences(
+            &Ok(Forecast { steps: vec![step.clone()], units: vec![grows], ..quiet.clone() }),
+            style,
+        );
         assert!(told.starts_with("If web.service is defined as on n2, 1 unit would change.\n"), "{told}");
         assert!(told.contains("1. start web.service on n2"), "{told}");
+        let back = StepLine { kind: "unit-defined".to_owned(), node: None, ..step.clone() };
+        for (steps, unit, undone) in [
+            (vec![step.clone()], "web.service", false),
+            (vec![step.clone(), back.clone()], "web.service", true),
+            (vec![back], "db.service", false),
+        ] {
+            assert_eq!(comes_back(&Forecast { steps, ..quiet.clone() }, unit), undone, "{unit}");
+        }
         let unfinished = consequences(&Ok(Forecast { end: "unfinished".to_owned(), ..quiet }), style);
         assert!(unfinished.contains("broken off"), "{unfinished}");
         let failure = Failure::new(Code::Failed, "another forecast is being made");

@@ -77,13 +77,13 @@ const TRAPS: &[Trap] = &[
         check: None,
     },
     Trap {
-        about: |agent| reads_by_snmp(agent),
+        about: reads_by_snmp,
         note: "With SNMP 2c or 3 an outlet number that does not exist reads as off, and `off` of it succeeds at once. With \
                `snmp_version = \"1\"` it is an error; so is a wrong name, where the agent takes names of outlets.",
         check: Some(snmp_numbers),
     },
     Trap {
-        about: |agent| reads_by_snmp(agent),
+        about: reads_by_snmp,
         note: "A wrong community, or no device at the address, takes 6 s to fail.",
         check: None,
     },

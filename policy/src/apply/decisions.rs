@@ -107,6 +107,7 @@ impl Step<'_> {
         known.moving.take_if(done);
         if adopt {
             self.life_mut(id, incarnation)?.strays.remove(unit);
+            self.state.came_beside(unit, id);
         }
         self.member_granted(unit, id, incarnation, token, adopt, start);
         self.role_granted(unit, id);

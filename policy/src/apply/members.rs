@@ -42,7 +42,12 @@ impl Step<'_> {
         let now = match known.filter(|member| adopt && member.ended.is_none()) {
             // The copy is the one that it was before its permit ran out, and so is what it began with.
             Some(before) => Member { token, ready: None, lacks: None, ..before.clone() },
-            None => Member { active: adopt, ..member(token, incarnation, start) },
+            None => {
+                let late = start == Some(Start::Join)
+                    && !live
+                    && boot_up.members.get(&id).is_none_or(|member| member.late);
+                Member { active: adopt, late, ..member(token, incarnation, start) }
+            }
         };
         boot_up.members.insert(id, now);
         boot_up.ran_before.remove(&id);
@@ -93,6 +98,7 @@ impl Step<'_> {
         let Ok(boot_up) = self.boot_up(unit) else { return };
         if let Some(member) = boot_up.members.get_mut(&id).filter(|member| member.token == token) {
             member.active = true;
+            member.late = false;
         }
     }
 
@@ -219,6 +225,7 @@ fn member(token: Token, incarnation: &Incarnation, start: Option<Start>) -> Memb
         began: None,
         ready: None,
         lacks: None,
+        late: false,
         active: false,
         served: false,
         quiet: false,

@@ -145,6 +145,7 @@ impl Step<'_> {
         permit.active_at = Some(time);
         let after_ms = time.saturating_sub(permit.granted_at);
         self.member_started(unit, id, token);
+        self.state.came_beside(unit, id);
         self.record(Severity::Info, Some(id), Some(unit), EventKind::Started { token, after_ms });
         Ok(())
     }

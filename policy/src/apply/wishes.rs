@@ -416,6 +416,7 @@ impl Step<'_> {
         for (id, node) in &mut self.state.nodes {
             node.attributes = attributes.get(id).cloned().unwrap_or_default();
         }
+        self.state.review_places();
         self.record(Severity::Info, None, None, EventKind::Configured { by: by.into() });
         Ok(())
     }

@@ -33,6 +33,10 @@ pub struct Member {
     pub ready: Option<u64>,
     /// What the copy lacks to be ready, as its node says.
     pub lacks: Option<String>,
+    /// It was not live last, and started along with those that were: nothing is known of it but that it is behind them,
+    /// until it is active.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub late: bool,
     /// It was active under this permit: it may have had all the data, and have written, before it was found ready.
     pub active: bool,
     /// It was ready under this permit: it had all the data then.

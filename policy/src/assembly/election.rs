@@ -216,8 +216,9 @@ impl State {
             let left = ends.saturating_sub(now);
             return no(format!("{name} was live last, and is waited for another {left} ms"));
         }
-        let members = boot_up.members.len();
-        let heard = members.saturating_sub(absent.len());
+        let last = || boot_up.members.iter().filter(|(_, member)| !member.late);
+        let members = last().count();
+        let heard = last().filter(|(id, _)| !absent.contains(*id)).count();
         if heard.saturating_mul(2) <= members {
             return no(format!("only {heard} of the {members} that were live last were heard"));
         }
@@ -264,7 +265,7 @@ impl State {
     fn nothing_counts(&self, boot_up: &BootUp) -> String {
         let older = |id: &&NodeId| {
             let has = matches!(self.position(boot_up, **id), Some(Found::Data { .. }));
-            has && !boot_up.members.contains_key(*id)
+            has && boot_up.members.get(*id).is_none_or(|member| member.late)
         };
         let older: Vec<String> = boot_up.heard.keys().filter(older).map(|id| self.node_name(*id)).collect();
         if older.is_empty() {
@@ -286,6 +287,11 @@ impl State {
                 histories.push((*member, identity, *rank));
             }
         }
+        // Of who started along it is known that it was behind. It may be later by now, and then that is no election's choice.
+        let late = |id: &NodeId| boot_up.members.get(id).is_some_and(|member| member.late);
+        if histories.iter().all(|(member, _, _)| late(member)) {
+            return no(self.nothing_counts(boot_up));
+        }
         let Some((first, one, _)) = histories.first() else {
             return no(self.nothing_counts(boot_up));
         };
@@ -295,7 +301,7 @@ impl State {
                 "the data of {a} and {b} has two histories ({one}, {another}): ranks say nothing"
             ));
         }
-        let own = histories.iter().find(|(member, _, _)| *member == id);
+        let own = histories.iter().find(|(member, _, _)| *member == id && !late(member));
         let Some((_, identity, rank)) = own else {
             return no(format!("{} has no data that counts", self.node_name(id)));
         };

@@ -7,6 +7,7 @@ use core::cmp::Reverse;
 
 use crate::assembly::{AssemblyStyle, Found, Start};
 use crate::command::Decision;
+use crate::definition::Replicas;
 use crate::event::StopReason;
 use crate::name::{NodeId, Token};
 use crate::node::Node;
@@ -83,10 +84,11 @@ impl Planner<'_> {
             return absent.iter().any(|id| words.without.contains_key(id));
         }
         let over = self.state.gather_ends(assembly, boot_up).is_some_and(|ends| ends <= self.now);
-        let there = boot_up.members.len().saturating_sub(missing.len());
+        let last = || boot_up.members.iter().filter(|(_, member)| !member.late).map(|(id, _)| id);
+        let there = last().filter(|id| !missing.contains(id)).count();
         let began = |id: &NodeId| boot_up.members.get(id).is_some_and(|it| it.start == Some(Start::Alone));
         let held = missing.iter().any(|id| began(id) && !words.without.contains_key(*id));
-        over && !held && there.saturating_mul(2) > boot_up.members.len()
+        over && !held && there.saturating_mul(2) > last().count()
     }
 
     /// The one whose data is the latest, once everybody that matters was heard; or what is missing for that.
@@ -175,11 +177,19 @@ impl Planner<'_> {
         !unproven.is_empty()
     }
 
-    /// All that were live last start at once and find each other.
+    /// All that were live last start at once and find each other; then those that were not, as far as copies are wanted.
     fn start_together(&mut self, service: &Service<'_>, suitable: &BTreeMap<NodeId, i64>) {
+        let mut room = match service.definition.replicas {
+            Replicas::Count(count) => (count as usize).saturating_sub(service.unit.permits.len()),
+            Replicas::All => usize::MAX,
+        };
         for id in suitable.keys() {
+            if room == 0 {
+                return;
+            }
             if service.unit.permit_on(*id).is_none() && self.may_take(service, *id, Start::Join, false) {
                 self.start(service, *id, Start::Join);
+                room = room.saturating_sub(1);
             }
         }
     }

@@ -22,7 +22,10 @@ impl Planner<'_> {
         turn: u32,
     ) -> Option<(NodeId, Incarnation)> {
         let devices: Vec<_> = self.state.level(target, level).collect();
-        self.executor(target, &devices, case.0, turn)
+        let before = self.state.levels(target).into_iter().filter(|other| *other < level).count();
+        // Of equals each level begins with another: counted by attempts alone, two levels and two nodes would never change partners.
+        let first = case.0.saturating_add(u64::try_from(before).unwrap_or(0));
+        self.executor(target, &devices, first, turn)
     }
 
     /// Who opens a way or switches a node on, in the same way.

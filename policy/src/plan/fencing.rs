@@ -160,14 +160,13 @@ impl Planner<'_> {
         })
     }
 
-    /// Which of the nodes runs the attempt: another one for each level and each retry, and another one for the same level
-    /// in the next round. Counted by attempts alone, two levels and two nodes would never change partners.
+    /// Which of the nodes runs the attempt, the most likely first: another one for each retry, and for the same level in the
+    /// next round.
     fn turn(&self, case: &FenceCase, level: u32) -> u32 {
         let again = case.level == level && case.retries_left > 0;
         let tried = self.state.retries(case.node, level).saturating_sub(case.retries_left);
-        let before = self.state.levels(case.node).into_iter().filter(|other| *other < level).count();
         let rounds = case.rounds.saturating_add(u32::from(!again && level <= case.level));
-        let turn = rounds.saturating_add(u32::try_from(before).unwrap_or(0)).saturating_add(1);
+        let turn = rounds.saturating_add(1);
         if again { turn.saturating_add(tried).saturating_add(1) } else { turn }
     }
 
@@ -191,7 +190,7 @@ impl Planner<'_> {
                     continue;
                 }
                 let seen = self.state.seen(name, *target, &life.incarnation);
-                let due = seen.map_or(self.now, |seen| seen.at.saturating_add(lasts_ms(seen)));
+                let due = seen.map_or(self.now, |seen| seen.at.saturating_add(self.lasts_ms(seen)));
                 if due > self.now {
                     self.wake(due);
                     continue;
@@ -285,19 +284,22 @@ impl Planner<'_> {
             self.plan.switch_on.push(SwitchOn { device, node, executor, since, failures });
         }
     }
-}
 
-/// How long a look counts, or what is waited after it; in milliseconds.
-fn lasts_ms(seen: &Observation) -> Millis {
-    match seen.power {
-        Power::On => FRESH_MS,
-        Power::Off => DOUBT_MS,
-        Power::Unknown(_) | Power::Unable(_) => {
-            let doubled = |before: u32| {
-                let times = before.saturating_sub(PATIENCE);
-                DOUBT_MS.saturating_mul(2_u64.saturating_pow(times)).min(FRESH_MS)
-            };
-            seen.misses.checked_sub(1).map_or(0, doubled)
+    /// How long a look counts, or what is waited after it; in milliseconds.
+    fn lasts_ms(&self, seen: &Observation) -> Millis {
+        match seen.power {
+            Power::On => FRESH_MS,
+            Power::Off => DOUBT_MS,
+            Power::Unknown(_) | Power::Unable(_) => {
+                // Each look is another node's: all have their turn before the pause grows.
+                let others = self.state.nodes.values().filter(|node| node.in_session().is_some()).count();
+                let patience = PATIENCE.max(u32::try_from(others).unwrap_or(u32::MAX));
+                let doubled = |before: u32| {
+                    let times = before.saturating_sub(patience);
+                    DOUBT_MS.saturating_mul(2_u64.saturating_pow(times)).min(FRESH_MS)
+                };
+                seen.misses.checked_sub(1).map_or(0, doubled)
+            }
         }
     }
 }

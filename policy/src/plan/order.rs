@@ -89,7 +89,8 @@ impl Planner<'_> {
         let left = |other: &&UnitName| {
             let unit = self.state.units.get(*other);
             let beside = unit.and_then(Unit::definition).is_some_and(|it| it.same_node_as.contains(name));
-            let held = unit.is_some_and(|unit| unit.permit_on(id).is_some());
+            let held = unit.and_then(|unit| unit.permit_on(id));
+            let held = held.is_some_and(|(_, permit)| !permit.waits_beside(name));
             beside && held && self.state.copy_maintenance(other, id).is_none()
         };
         self.state.dependents(name).find(left).cloned()
@@ -129,9 +130,13 @@ impl Planner<'_> {
     }
 
     /// The unit that this permit's node must not have beside it, where that one is to stay.
-    pub(super) fn shares_with(&self, name: &UnitName, permit: &Permit) -> Option<UnitName> {
-        let token = self.state.units.get(name)?.permit_on(permit.node)?.0;
-        let (name, _) = self.state.units.get_key_value(name)?;
+    pub(super) fn shares_with(&self, name: &UnitName, permit: &Permit) -> Vec<UnitName> {
+        let known = self.state.units.get_key_value(name);
+        let Some((name, (token, _))) =
+            known.and_then(|(name, unit)| Some((name, unit.permit_on(permit.node)?)))
+        else {
+            return Vec::new();
+        };
         let stays = |other: &&UnitName| {
             let held = self.state.units.get(*other).and_then(|unit| unit.permit_on(permit.node));
             held.is_some_and(|(held, _)| {
@@ -139,7 +144,7 @@ impl Planner<'_> {
                     && self.precedence(other, Some(&held)) < self.precedence(name, Some(&token))
             })
         };
-        self.state.strangers(name).find(stays).cloned()
+        self.state.strangers(name).filter(stays).cloned().collect()
     }
 
     /// Of two that cannot both stay, the smaller one does: the higher priority, then who has run for longer.

@@ -271,15 +271,14 @@ impl<'a> Planner<'a> {
                 None => reasons.push(StopReason::Apart(beside.clone())),
             }
         }
-        reasons.extend(self.exceeds(name, token, permit.node, node).map(StopReason::NoRoom));
-        reasons.extend(self.shares_with(name, permit).map(StopReason::SharesNode));
+        reasons.extend(self.shares_with(name, permit).into_iter().map(StopReason::SharesNode));
         for reason in reasons {
             if !self.state.keeps_place(name, permit, &reason) {
                 return Some(reason);
             }
             self.because(name, Reason::RestartPending { node: permit.node, reason });
         }
-        None
+        self.exceeds(name, token, permit.node, node).map(StopReason::NoRoom)
     }
 
     /// Why a suitable node could not take the unit at this moment.

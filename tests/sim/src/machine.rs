@@ -305,7 +305,7 @@ impl Machine {
             remembered: Remembered::of(&reading),
             left: (down && alive).then(|| "processes".to_owned()),
             manager: down.then_some(SystemState::Running),
-            bonds_down: Vec::new(),
+            bonds: units::systemd::stops::Bonds::default(),
             partners_gone: Vec::new(),
             reading,
         }

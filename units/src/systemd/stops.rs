@@ -15,9 +15,18 @@ const HEARD_LATE: Duration = BATCH_WINDOW;
 /// A unit that was started less than this before a job of unknown kind was heard may have been started *by* it.
 const STARTED_BEFORE: Duration = Duration::from_millis(100);
 
-/// PID 1 tells the jobs of one transaction at once. systemd waits longer than this before it restarts by itself what has failed
-/// (`RestartSec=`), so that such a job is told later than the stop of what was bound to it.
+/// The jobs of one transaction are mostly told within this. systemd's own restart of what has failed comes later (`RestartSec=`,
+/// 100 ms unless set); one that comes sooner is taken for a stop, which is the harmless mistake.
 const TRANSACTION: Duration = Duration::from_millis(50);
+
+/// What is known of the units that a unit is bound to (`BindsTo=`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bonds {
+    /// Those that are not active.
+    pub down: Vec<String>,
+    /// When each of them was active last, on CLOCK_MONOTONIC. One that never was is left out.
+    pub left: Vec<(String, Duration)>,
+}
 
 /// What is known about one stop.
 #[derive(Debug, Clone)]
@@ -36,6 +45,8 @@ pub struct StopBatch {
     pub relations: Relations,
     /// Those of its `BindsTo=` units that are not active.
     pub bonds_down: Vec<String>,
+    /// Those that had just left "active" when the stop of this one began.
+    pub bonds_ended: Vec<String>,
     /// `StopWhenUnneeded=`.
     pub stop_when_unneeded: bool,
     /// Whether systemd is about to restart it by itself.
@@ -52,14 +63,13 @@ impl StopBatch {
     /// Puts together what the log and a fresh reading tell. To be called on the `UnitChanged` that shows the stop,
     /// after the log saw all signals before it: what PID 1 said of the job was said before.
     ///
-    /// `bonds_down` are those of the unit's `BindsTo=` units that are not active. `noticed` is now, on
-    /// CLOCK_MONOTONIC: PID 1 forgets the times of a stopped unit that nobody references (no references can be
-    /// held on its own socket).
+    /// `noticed` is now, on CLOCK_MONOTONIC: PID 1 forgets the times of a stopped unit that nobody references (no
+    /// references can be held on its own socket).
     pub fn gather(
         reading: &Reading,
         log: &JobLog,
         manager: SystemState,
-        bonds_down: Vec<String>,
+        bonds: Bonds,
         noticed: Duration,
     ) -> Self {
         let times = reading.times;
@@ -73,6 +83,9 @@ impl StopBatch {
                 job.unit == reading.id && over && took_part(job, reading, left)
             })
             .cloned();
+        // PID 1 stops what is bound to a unit in the moment in which that ends.
+        let began = times.active_exit.or(job.as_ref().map(|job| job.at)).unwrap_or(left);
+        let just_before = |at: Duration| at <= began && began.saturating_sub(at) <= BATCH_WINDOW;
         Self {
             unit: reading.id.clone(),
             batch: log.batch(job.as_ref().map_or(left, |job| job.at)),
@@ -80,7 +93,13 @@ impl StopBatch {
             next,
             manager,
             relations: reading.relations.clone(),
-            bonds_down,
+            bonds_down: bonds.down,
+            bonds_ended: bonds
+                .left
+                .into_iter()
+                .filter(|(_, at)| just_before(*at))
+                .map(|(unit, _)| unit)
+                .collect(),
             stop_when_unneeded: reading.stop_when_unneeded,
             auto_restart: reading.is_auto_restart(),
             active_state: reading.active_state,
@@ -98,7 +117,7 @@ pub fn cancelled(
     reading: &Reading,
     log: &JobLog,
     manager: SystemState,
-    bonds_down: Vec<String>,
+    bonds: Bonds,
     noticed: Duration,
 ) -> StopCause {
     let ends = log.jobs().rev().filter(|job| job.unit == reading.id && job.may_start());
@@ -110,7 +129,7 @@ pub fn cancelled(
         batch: log.batch(at),
         job: Some(stop),
         auto_restart: false,
-        ..StopBatch::gather(reading, log, manager, bonds_down, noticed)
+        ..StopBatch::gather(reading, log, manager, bonds, noticed)
     })
 }
 
@@ -121,10 +140,10 @@ pub fn before_us(
     reading: &Reading,
     log: &JobLog,
     manager: SystemState,
-    bonds_down: Vec<String>,
+    bonds: Bonds,
     noticed: Duration,
 ) -> Option<StopCause> {
-    let batch = StopBatch::gather(reading, log, manager, bonds_down, noticed);
+    let batch = StopBatch::gather(reading, log, manager, bonds, noticed);
     let job = log.jobs().rev().find(|job| job.unit == reading.id).filter(|job| !job.ours)?;
     let stops = match (job.kind, &job.ended) {
         (Some(JobKind::Stop), ended) => ended.as_ref().is_none_or(|(_, result)| *result == JobResult::Done),
@@ -279,12 +298,17 @@ impl StopBatch {
         let cause = |other: &SeenJob| {
             let by = other.unit.clone();
             if other.may_stop() && named(&stops_with, &by) && !self.over_before(other) {
-                let ended = relations.binds_to.contains(&by) && self.came_later(other);
+                let ended = self.bonds_ended.contains(&by) && self.came_later(other);
                 return Some(if ended { StopCause::BondEnded { by } } else { StopCause::Propagated { by } });
             }
             (other.may_start() && named(&stops_against, &by)).then_some(StopCause::Opposed { by })
         };
-        let bond = || Some(StopCause::BondEnded { by: self.bonds_down.first()?.clone() });
+        // Without a job of its own nobody was there to hear who stopped what.
+        let ended = self.bonds_ended.first().filter(|_| self.job.is_some());
+        let bond = || match ended {
+            Some(by) => Some(StopCause::BondEnded { by: by.clone() }),
+            None => Some(StopCause::Propagated { by: self.bonds_down.first()?.clone() }),
+        };
         self.others().find_map(cause).or_else(bond)
     }
 

@@ -12,6 +12,7 @@ mod survey;
 mod watchdog;
 
 use policy::{Cause, Definition, NodeView, OnQuorumLoss, Phase, Power, StopReason, Terms, Token};
+use units::systemd::stops::Bonds;
 use units::systemd::{ActiveState, JobKind, JobResult, Reading, Relations, SystemState, Times};
 
 use super::*;
@@ -129,7 +130,7 @@ fn look(unit: &str, (state, sub, result): State) -> Look {
     let reading = reading(unit, state, sub, result);
     let remembered = units::systemd::Remembered::of(&reading);
     let manager = state.is_down().then_some(SystemState::Running);
-    Look { reading, remembered, left: None, manager, bonds_down: Vec::new(), partners_gone: Vec::new() }
+    Look { reading, remembered, left: None, manager, bonds: Bonds::default(), partners_gone: Vec::new() }
 }
 
 fn view(unit: &str, token: u64, phase: Phase) -> PermitView {

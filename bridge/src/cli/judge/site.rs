@@ -139,7 +139,7 @@ impl Progress {
                 Way::Off => now.is_empty(),
                 Way::On => unit.state == "active",
             };
-            let first = ended && !std::mem::replace(counted, *counted || ended);
+            let first = ended && !std::mem::replace(counted, true);
             self.done += usize::from(first);
             let count = if first { format!("{}/{all}", self.done) } else { String::new() };
             let what = match (self.way, ended) {

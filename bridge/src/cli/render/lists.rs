@@ -278,8 +278,9 @@ fn device_rows(node: &NodeLine) -> Vec<Row> {
         };
         let name = if device.isolates { format!("{name}, only cuts off") } else { name };
         let cells = [(tone(&device.state), device.state.clone()), (Tone::Plain, name)];
-        // What all of them lack is the error itself.
-        let unable = device.unable.iter().filter(|_| device.error.is_none());
+        // What all of them lack is told once.
+        let told = |said: &&String| device.error.as_ref().is_some_and(|error| said.ends_with(error.as_str()));
+        let unable = device.unable.iter().filter(|said| !told(said));
         let notes = device.error.iter().chain(unable).cloned().collect();
         Row { cells: whose.into_iter().chain(cells).collect(), notes }
     };

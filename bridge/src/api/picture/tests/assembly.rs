@@ -17,6 +17,7 @@ fn member(id: u64, ended: Option<u64>) -> Member {
         began: None,
         ready: Some(12),
         lacks: None,
+        late: false,
         active: true,
         served: true,
         quiet: false,

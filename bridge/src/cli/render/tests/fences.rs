@@ -68,6 +68,13 @@ fn who_cannot_run_an_agent_is_told_with_its_device() {
     picture.nodes[0].devices[0].unable = vec![why.to_owned()];
     let text = fences(&picture, STYLE);
     assert!(text.contains(&format!("ready    bmc-n1\n    {why}\n")), "{text}");
+    // What is the error anyway is told once, and what another lacks is told beside it.
+    let other = "n2 cannot run its agent: no secret at /etc/convoke/bmc";
+    let device = &mut picture.nodes[0].devices[0];
+    device.error = Some("fence_x is not installed".to_owned());
+    device.unable.push(other.to_owned());
+    let text = fences(&picture, STYLE);
+    assert!(text.contains(&format!("bmc-n1\n    fence_x is not installed\n    {other}\n")), "{text}");
 }
 
 #[test]
