@@ -3,7 +3,6 @@
 //! Each row is a state, and what the programs then say or do. The server is a script here; the scenarios have the real one.
 
 use std::fs;
-use std::process::Command;
 
 use machine::{Machine, text};
 use postgresql::stand_in::{judge, said};
@@ -213,6 +212,7 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
             },
             Rewound,
         ),
+        ("the same, without a primary", false, |m| m.put("data/postmaster.pid", "1\n/data\n"), AsItWas),
         ("a checkpoint more", true, |m| m.control(SYSTEM, "0/5000098", 1, "0/0", 0), Rewound),
         (
             "a standby that replayed more",
@@ -337,15 +337,6 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
             |m| m.put("answers/set.primary_conninfo", "host=10.0.0.1,10.0.0.2\n"),
             Refused("target_session_attrs=primary"),
         ),
-        (
-            "the server runs",
-            true,
-            |m| {
-                m.control(SYSTEM, "0/5000098", 1, "0/0", 0);
-                m.put("answers/running", "");
-            },
-            Refused("there is a server"),
-        ),
     ];
     for (name, primary, change, became) in rows {
         let machine = Machine::new();
@@ -381,7 +372,7 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
             matches!(became, Rewound) || name.starts_with("pg_rewind "),
             "{name}: {said}"
         );
-        assert!(became != Rewound || machine.read("data/postmaster.pid").is_none(), "{name}");
+        assert!(machine.read("data/postmaster.pid").is_none(), "{name}: no server would start");
         // What was there before is there still.
         let aside: Vec<_> = fs::read_dir(machine.path(""))
             .expect("read")
@@ -392,6 +383,31 @@ fn a_server_starts_as_a_standby_of_whoever_is_the_primary() {
         for entry in aside {
             assert_eq!(fs::read_to_string(entry.path().join("origin")).expect("kept"), "own", "{name}");
         }
+    }
+}
+
+#[test]
+fn no_server_starts_beside_what_is_left_of_another() {
+    // A program, its directory, and whether it is of a server on the data. None has the number that was written down.
+    for (program, at, left) in
+        [("postgres", "data", true), ("postgres", "other", false), ("sleep", "data", false)]
+    {
+        let machine = Machine::new();
+        fs::create_dir(machine.path("other")).expect("made");
+        machine.put("data/postmaster.pid", "1\n/data\n");
+        let process = machine.process(program, at);
+        if left {
+            let why = said(&machine.run("postgresql-prepare", &[])).expect_err("a server has the data");
+            let remedy =
+                format!("kill -INT {}, and then: convoke start postgresql@15-main.service", process.id());
+            assert!(why.contains(&remedy) && why.contains(&*machine.path("data").to_string_lossy()), "{why}");
+            assert_eq!(machine.read("data/postmaster.pid").as_deref(), Some("1\n/data\n"));
+            assert!(machine.read("data/standby.signal").is_none());
+            drop(process);
+        }
+        let out = machine.run("postgresql-prepare", &[]);
+        assert!(out.status.success(), "{program} in {at}: {}", text(&out.stderr));
+        assert!(machine.read("data/postmaster.pid").is_none(), "{program} in {at}");
     }
 }
 
@@ -471,18 +487,17 @@ fn a_primary_is_not_gone_because_its_directory_is() {
     judge("killed", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
 
     // Its first process has ended, others have not: they may be about to acknowledge something.
-    let mut other = Command::new("sleep").arg("60").spawn().expect("a process");
+    let other = machine.process("sleep", "run");
     machine.put("answers/group", "/server\n");
     machine.put("groups/server/cgroup.procs", &format!("{}\n", other.id()));
     judge("of another name", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
-    let _ = (other.kill(), other.wait());
-    fs::copy("/bin/sleep", machine.path("postgres")).expect("copied");
-    let mut other = Command::new(machine.path("postgres")).arg("60").spawn().expect("a process");
+    drop(other);
+    let other = machine.process("postgres", "run");
     machine.put("groups/server/cgroup.procs", &format!("1\n{}\n", other.id()));
     judge("left over", &said(&machine.run("postgresql-primary", &["gone"])), left);
     machine.put("answers/postgresql@15-main.service.SubState", "start-pre\n");
     judge("before a start", &said(&machine.run("postgresql-primary", &["gone"])), Ok(""));
-    let _ = (other.kill(), other.wait());
+    drop(other);
 
     // Another server has no directory either, and nothing is known of it.
     fs::remove_file(machine.path("run/15-main.promoted")).expect("removed");
