@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::{Child, Command, Output};
 
-use super::super::SYSTEM;
-use super::super::machine::{Machine, text};
+use super::SYSTEM;
+use super::machine::{Machine, text};
 
 /// Stands for every program that ours call: each call is a line of `calls`, and its answer a file of `answers`.
 const STAND_IN: &str = r#"#!/bin/sh
