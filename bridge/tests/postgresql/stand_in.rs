@@ -1,10 +1,10 @@
 //! A machine with a PostgreSQL server that is a script.
 
 use std::fs;
-use std::process::Output;
+use std::process::{Child, Command, Output};
 
-use super::super::SYSTEM;
-use super::super::machine::{Machine, text};
+use super::SYSTEM;
+use super::machine::{Machine, text};
 
 /// Stands for every program that ours call: each call is a line of `calls`, and its answer a file of `answers`.
 const STAND_IN: &str = r#"#!/bin/sh
@@ -154,6 +154,35 @@ impl Machine {
 
     pub(crate) fn calls(&self) -> String {
         self.read("calls").expect("calls")
+    }
+
+    /// A process of a program of this name, in this directory.
+    pub(crate) fn process(&self, name: &str, directory: &str) -> Process {
+        // By a program of its own: one that another test starts meanwhile would keep a file of ours open for writing, and what
+        // is open for that cannot be run.
+        let copied = Command::new("cp").arg("/bin/sleep").arg(self.path(name)).status();
+        assert!(copied.expect("cp").success());
+        let started = Command::new(self.path(name))
+            .arg("60")
+            .current_dir(self.path(directory))
+            .spawn()
+            .expect("a process");
+        Process(started)
+    }
+}
+
+/// Lasts for as long as this value.
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
     }
 }
 

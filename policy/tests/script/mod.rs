@@ -9,6 +9,7 @@ mod forecast;
 mod lines;
 mod offers;
 mod raw;
+mod state;
 mod text;
 mod watchdog;
 
