@@ -239,6 +239,10 @@ fn strikes_late(c: &Cluster) -> Result<()> {
     let now = c.until(&format!("{name} is lost"), LATE, |now| {
         now.node(&name).is_some_and(|node| node.state == "lost")
     })?;
+    // It was the one command of the agent that was cut off, and the quarantine was long enough for it.
+    ensure!(c.power_commands(victim) == ["power 0"], "{:?}", c.power_commands(victim));
+    let quarantine = now.node(&name).and_then(|node| node.quarantine_s);
+    ensure!(quarantine.is_some(), "the quarantine of {name} was over by then");
     // Nothing waits for it, so nobody is called.
     ensure!(now.fences.is_empty(), "{:?}", now.fences);
     ensure!(now.alarms.iter().all(|alarm| alarm.severity != "alert"), "{:?}", now.alarms);
@@ -246,6 +250,11 @@ fn strikes_late(c: &Cluster) -> Result<()> {
     let events = c.events_after(index)?;
     let given = events.iter().find(|e| e.kind == "unit-granted" && e.node.as_ref() == Some(&name));
     ensure!(given.is_none(), "{name} got a permit in quarantine: {given:?}");
+    c.node(victim).boot()?;
+    c.until("it is back, and its quarantine is over", LATE, |now| {
+        now.online(&name) && now.node(&name).is_some_and(|node| node.quarantine_s.is_none())
+    })?;
+    c.run_unit(UNIT, victim)?;
     c.configure(&document)?;
     c.never_twice(UNIT)
 }
