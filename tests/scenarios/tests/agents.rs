@@ -168,31 +168,28 @@ fn lie(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Each in one fence: nothing that is readable, nothing at all, a signal, and a number that means off where it is not asked for.
-fn says_anything(c: &Cluster) -> Result<()> {
-    let levels: &[&[&str]] = &[&["off:garbage"], &["off:closed"], &["off:crash"], &["off:offexit2"]];
-    let victim = victim(c, levels, DEADLINE_S)?;
+/// One fence of a node: each of these levels fails, and the controller's proves it. One of them is cut off and may have sent its command, so
+/// that there is a quarantine. The answer is the node, and what happened.
+fn each_fails(c: &Cluster, modes: &[&str]) -> Result<(usize, Vec<Change>)> {
+    let levels: Vec<&[&str]> = modes.iter().map(std::slice::from_ref).collect();
+    let victim = victim(c, &levels, DEADLINE_S)?;
     let name = c.node(victim).name();
     let index = c.overview()?.index;
     let then = Moment::now();
     c.cut(victim)?;
-    let expected = [
-        "began off-garbage",
-        "failed off-garbage",
-        "began off-closed",
-        "failed off-closed",
-        "began off-crash",
-        "failed off-crash",
-        "began off-offexit2",
-        "failed off-offexit2",
-        "began bmc-NODE",
-        "proven",
-    ];
-    // One was cut off: it may have sent its command.
-    c.until("it is in quarantine after a crash", LATE, |now| {
+    c.until("it is in quarantine", LATE, |now| {
         now.node(&name).is_some_and(|node| node.quarantine_s.is_some())
     })?;
-    let events = recovered(c, victim, then, index, &expected)?;
+    let attempts = modes.iter().map(|mode| device(mode));
+    let attempts = attempts.flat_map(|device| [format!("began {device}"), format!("failed {device}")]);
+    let expected: Vec<String> = attempts.chain(["began bmc-NODE", "proven"].map(str::to_owned)).collect();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    Ok((victim, recovered(c, victim, then, index, &expected)?))
+}
+
+/// Nothing that is readable, nothing at all, a signal, and a number that means off where it is not asked for.
+fn says_anything(c: &Cluster) -> Result<()> {
+    let (_, events) = each_fails(c, &["off:garbage", "off:closed", "off:crash", "off:offexit2"])?;
     let garbage = failure(&events, "off-garbage")?;
     ensure!(
         garbage.contains("off exited with status 1: ") && garbage.ends_with("Failed: garbled"),
@@ -210,23 +207,8 @@ fn says_anything(c: &Cluster) -> Result<()> {
 
 /// At the deadline everything of an agent ends, whatever it ignores; what it leaves behind does not outlive it either.
 fn never_ends(c: &Cluster) -> Result<()> {
-    let levels: &[&[&str]] = &[&["off:hang"], &["off:stubborn"], &["off:orphan"]];
-    let victim = victim(c, levels, DEADLINE_S)?;
+    let (victim, events) = each_fails(c, &["off:hang", "off:stubborn", "off:orphan"])?;
     let name = c.node(victim).name();
-    let index = c.overview()?.index;
-    let then = Moment::now();
-    c.cut(victim)?;
-    let expected = [
-        "began off-hang",
-        "failed off-hang",
-        "began off-stubborn",
-        "failed off-stubborn",
-        "began off-orphan",
-        "failed off-orphan",
-        "began bmc-NODE",
-        "proven",
-    ];
-    let events = recovered(c, victim, then, index, &expected)?;
     // Sooner than the child of the last one would end by itself.
     c.wait_for("nothing of the agents is left", S(2), || {
         for i in others(victim) {
