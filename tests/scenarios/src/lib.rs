@@ -51,7 +51,7 @@ pub use model::{
 pub use outage::{Outage, Role, table};
 pub use package::package;
 pub use plan::Plan;
-pub use recipe::Recipe;
+pub use recipe::{NodeData, Recipe};
 pub use scenario::{Scenario, run};
 pub use servers::{configure_galera, configure_rabbitmq};
 pub use unit::UnitFile;

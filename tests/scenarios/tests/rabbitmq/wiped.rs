@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use scenarios::Cluster;
 
-use super::{CLIENT, RABBITMQ, UP, data, ledger, one_forced, replicas, up, whole, written};
+use super::{CLIENT, RABBITMQ, UP, ledger, one_forced, replicas, up, whole, written};
 
 const WIPE: &str = "find /var/lib/rabbitmq/mnesia -mindepth 1 -delete";
 const OTHERS: [&str; 2] = ["n1", "n3"];
@@ -65,7 +65,7 @@ pub(crate) fn half(c: &Cluster) -> Result<()> {
     // It was looked at when it stopped, and is again once the daemon begins anew.
     c.ok(2, "systemctl restart convoked")?;
     c.wait_for("n2 says that its data is unusable", UP, || {
-        let all = data::of_all(c)?;
+        let all = RABBITMQ.data(c)?;
         let its = all.iter().find(|data| data.node == "n2").context("n2 has nothing of it")?;
         ensure!(its.said == "unusable" && !its.void, "{its:?}");
         Ok(Some(()))
