@@ -57,6 +57,12 @@ pub use servers::{configure_galera, configure_rabbitmq};
 pub use unit::UnitFile;
 pub use watch::{Beat, Moment};
 
+/// A text for people without its line breaks and columns: they depend on how wide the screen is.
+#[must_use]
+pub fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Says something to whoever watches the run.
 pub fn say(text: &str) {
     use std::io::Write as _;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{BMC_PASSWORD, BMC_USER, Fault};
-use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run};
+use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run, unwrapped};
 
 const UNIT: &str = "witness.service";
 const OTHER: &str = "witness@other.service";
@@ -91,11 +91,6 @@ fn victim(c: &Cluster, levels: &[&[&str]], timeout_s: u32) -> Result<usize> {
 /// The nodes that may run its agents.
 fn others(victim: usize) -> Vec<usize> {
     (1..=3).filter(|i| *i != victim).collect()
-}
-
-/// What people read is wrapped.
-fn unwrapped(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The attempts, as `began off-hang`, `failed off-hang`, `proven`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::Fault;
-use scenarios::{Cluster, Fence, Moment, Plan, run};
+use scenarios::{Cluster, Fence, Moment, Plan, run, unwrapped};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -73,9 +73,8 @@ fn says_why(c: &Cluster, victim: usize, error: &str) -> Result<()> {
     let asked = c.anybody()?;
     let status = c.run(asked, "convoke status")?.stdout;
     let why = c.run(asked, &format!("convoke why {UNIT}"))?.stdout;
-    // Text for people is wrapped.
     for (what, text) in [("status", &status), ("why", &why)] {
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = unwrapped(text);
         for word in [&name, &device] {
             ensure!(text.contains(word.as_str()), "`convoke {what}` does not name {word}:\n{text}");
         }
@@ -231,8 +230,7 @@ fn strikes_late(c: &Cluster) -> Result<()> {
         let quiet = now.node(&name).is_some_and(|node| node.quarantine_s.is_some());
         quiet && now.online(&name) && now.fences.is_empty()
     })?;
-    let shown = c.run(c.anybody()?, "convoke status")?.stdout;
-    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = unwrapped(&c.run(c.anybody()?, "convoke status")?.stdout);
     ensure!(shown.contains("s: a late power-off may still strike it"), "{shown}");
     let running = c.process(c.number(&beat.node), UNIT)?;
     c.wait_for("the late command strikes", S(20), || Ok((!c.node(victim).is_on()).then_some(())))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::Run;
-use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run};
+use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run, unwrapped};
 
 const LATE: Duration = Duration::from_secs(40);
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -308,7 +308,7 @@ fn foretold(c: &Cluster) -> Result<()> {
     let out = c.run(c.anybody()?, "convoke check")?;
     let named =
         format!("{needy}: it needs ghost.service (Requires=), which no node offers; it is not to run now");
-    ensure!(out.code == 1 && words(&out.stdout).contains(&named), "exits {}: {}", out.code, out.stdout);
+    ensure!(out.code == 1 && unwrapped(&out.stdout).contains(&named), "exits {}: {}", out.code, out.stdout);
     ensure!(!c.overview()?.alarms_with(&[needy]), "what is stopped hinders nobody");
     c.ok(c.anybody()?, &format!("convoke start --no-wait {needy}"))?;
     c.until("`status` names it once it is to run", LATE, |now| now.alarms_with(&[needy, "ghost.service"]))?;
@@ -325,7 +325,7 @@ fn defined(c: &Cluster) -> Result<()> {
 
     let changed = unit(changing, &["Prefer=n2:150", "Stickiness=0"]);
     changed.write(&c.node(1))?;
-    let told = words(&c.ok(1, &format!("convoke plan define {changing}"))?);
+    let told = unwrapped(&c.ok(1, &format!("convoke plan define {changing}"))?);
     for sentence in [
         format!("If all nodes that offer {changing} have the files that n1 has on its disk,"),
         format!("UNIT NOW THEN {changing} n1 n2"),
@@ -347,11 +347,6 @@ fn defined(c: &Cluster) -> Result<()> {
     c.until("it moves as foretold", LATE, |now| now.runs_on(changing, "n2"))?;
     c.never_twice(changing)?;
     stop(c, &[changing])
-}
-
-/// A text without its line breaks.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Between the first beats of a unit's copies, in order.
