@@ -381,6 +381,9 @@ mod tests {
         assert!(kinds.contains(":3: `watts` takes a whole number, not `4x`"), "{kinds}");
         assert!(kinds.contains(":4: `dim` takes `true` or `false`, not `perhaps`"), "{kinds}");
         assert_eq!(said("OCF_RESKEY_room=hall\nOCF_RESKEY_dim=night"), "");
+        // A part of a word that the agent names is no word of it.
+        let part = said("OCF_RESKEY_room=hall\nOCF_RESKEY_dim=nigh");
+        assert!(part.contains(":3: `dim` takes `true` or `false`, not `nigh`"), "{part}");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bridge::net::Frames;
 use bridge::session::client::FRAME_MAX;
-use bridge::session::message::{Denial, Down, Reply, Request, Up};
-use policy::NodeId;
+use bridge::session::message::{Denial, Down, LookOrder, Reply, Request, Up};
+use policy::{Fact, NodeId, Refusal};
 use tokio::io::DuplexStream;
 
 use super::node::{Node, incarnation};
@@ -61,6 +61,29 @@ impl Raw {
         self.send(Up::Beat { nonce, cut_off_from: Default::default() }).await;
         while !matches!(self.next().await.expect("an answer"), Down::Beaten { nonce: other, .. } if other == nonce)
         {
+        }
+    }
+
+    /// The next look that it is told to take.
+    pub(crate) async fn look(&mut self) -> LookOrder {
+        loop {
+            if let Down::State(orders) = self.next().await.expect("orders")
+                && let Some(look) = orders.looks.into_iter().next()
+            {
+                return look;
+            }
+        }
+    }
+
+    /// Reports a fact; gives what became of it.
+    pub(crate) async fn report(&mut self, number: u64, fact: Fact) -> Result<(), Refusal> {
+        self.send(Up::Fact { number, fact }).await;
+        loop {
+            if let Down::FactTaken { number: other, outcome } = self.next().await.expect("an answer")
+                && other == number
+            {
+                return outcome;
+            }
         }
     }
 

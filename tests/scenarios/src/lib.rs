@@ -51,11 +51,17 @@ pub use model::{
 pub use outage::{Outage, Role, table};
 pub use package::package;
 pub use plan::Plan;
-pub use recipe::Recipe;
+pub use recipe::{NodeData, Recipe};
 pub use scenario::{Scenario, run};
 pub use servers::{configure_galera, configure_rabbitmq};
 pub use unit::UnitFile;
 pub use watch::{Beat, Moment};
+
+/// A text for people without its line breaks and columns: they depend on how wide the screen is.
+#[must_use]
+pub fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
 
 /// Says something to whoever watches the run.
 pub fn say(text: &str) {

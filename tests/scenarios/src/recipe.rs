@@ -28,14 +28,21 @@ struct Shown {
 
 #[derive(Deserialize)]
 struct Assembly {
-    nodes: Vec<Data>,
+    nodes: Vec<NodeData>,
 }
 
-#[derive(Deserialize)]
-struct Data {
-    node: String,
-    /// Its data may be the latest.
-    last: bool,
+/// What the cluster knows of one node's data.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeData {
+    /// Which node.
+    pub node: String,
+    /// Whether it was live last: its data may be the latest.
+    pub last: bool,
+    /// What `Position=` said of it: `stopped`, `empty`, `unusable`, …
+    #[serde(rename = "data")]
+    pub said: String,
+    /// Whether that does not count any more.
+    pub void: bool,
 }
 
 impl Recipe {
@@ -132,11 +139,16 @@ impl Recipe {
         Ok(())
     }
 
-    /// Nodes that were live last, by the cluster's log: whom everybody waits for where nothing is live.
-    pub fn live_last(&self, c: &Cluster) -> Result<Vec<String>> {
+    /// What is known of the data of all nodes; an error where no majority confirms it.
+    pub fn data(&self, c: &Cluster) -> Result<Vec<NodeData>> {
         let text = c.ok(c.anybody()?, &format!("convoke status {} --json", self.unit))?;
         let shown: Shown =
             serde_json::from_str(&text).with_context(|| format!("`convoke status` says {text}"))?;
-        Ok(shown.assembly.nodes.into_iter().filter(|data| data.last).map(|data| data.node).collect())
+        Ok(shown.assembly.nodes)
+    }
+
+    /// Nodes that were live last, by the cluster's log: whom everybody waits for where nothing is live.
+    pub fn live_last(&self, c: &Cluster) -> Result<Vec<String>> {
+        Ok(self.data(c)?.into_iter().filter(|data| data.last).map(|data| data.node).collect())
     }
 }

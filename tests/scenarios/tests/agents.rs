@@ -7,8 +7,8 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{BMC_PASSWORD, BMC_USER};
-use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run};
+use lab::{BMC_PASSWORD, BMC_USER, Fault};
+use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run, unwrapped};
 
 const UNIT: &str = "witness.service";
 const OTHER: &str = "witness@other.service";
@@ -29,7 +29,7 @@ const LEFT: &str = "pgrep -af '[f]ence_bad|[s]leep (1|5|infinity)$|[s]leep 5;'; 
 #[test]
 fn whatever_an_agent_does_the_next_level_proves_it() -> Result<()> {
     let mut plan = Plan::three();
-    // Long enough to be seen after the levels behind the attempt that was cut off.
+    // Long enough to be seen on a busy machine.
     plan.quarantine_s = 8;
     run("agents", plan, |scenario| {
         scenario.part("off that is said and not done", lie);
@@ -91,11 +91,6 @@ fn victim(c: &Cluster, levels: &[&[&str]], timeout_s: u32) -> Result<usize> {
 /// The nodes that may run its agents.
 fn others(victim: usize) -> Vec<usize> {
     (1..=3).filter(|i| *i != victim).collect()
-}
-
-/// What people read is wrapped.
-fn unwrapped(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The attempts, as `began off-hang`, `failed off-hang`, `proven`.
@@ -168,34 +163,28 @@ fn lie(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Each in one fence: nothing that is readable, nothing at all, a signal, and a number that means off where it is not asked for.
-fn says_anything(c: &Cluster) -> Result<()> {
-    let levels: &[&[&str]] = &[&["off:garbage"], &["off:closed"], &["off:crash"], &["off:offexit2"]];
-    let victim = victim(c, levels, DEADLINE_S)?;
+/// One fence of a node: each of these levels fails, and the controller's proves it. One of them is cut off and may have sent its command, so
+/// that there is a quarantine. The answer is the node, and what happened.
+fn each_fails(c: &Cluster, modes: &[&str]) -> Result<(usize, Vec<Change>)> {
+    let levels: Vec<&[&str]> = modes.iter().map(std::slice::from_ref).collect();
+    let victim = victim(c, &levels, DEADLINE_S)?;
     let name = c.node(victim).name();
     let index = c.overview()?.index;
     let then = Moment::now();
     c.cut(victim)?;
-    let expected = [
-        "began off-garbage",
-        "failed off-garbage",
-        "began off-closed",
-        "failed off-closed",
-        "began off-crash",
-        "failed off-crash",
-        "began off-offexit2",
-        "failed off-offexit2",
-        "began bmc-NODE",
-        "proven",
-    ];
-    let events = recovered(c, victim, then, index, &expected)?;
-    // One was cut off: it may have sent its command.
-    let now = c.overview()?;
-    ensure!(
-        now.node(&name).is_some_and(|node| node.quarantine_s.is_some()),
-        "no quarantine after a crash: {:?}",
-        now.node(&name)
-    );
+    c.until("it is in quarantine", LATE, |now| {
+        now.node(&name).is_some_and(|node| node.quarantine_s.is_some())
+    })?;
+    let attempts = modes.iter().map(|mode| device(mode));
+    let attempts = attempts.flat_map(|device| [format!("began {device}"), format!("failed {device}")]);
+    let expected: Vec<String> = attempts.chain(["began bmc-NODE", "proven"].map(str::to_owned)).collect();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    Ok((victim, recovered(c, victim, then, index, &expected)?))
+}
+
+/// Nothing that is readable, nothing at all, a signal, and a number that means off where it is not asked for.
+fn says_anything(c: &Cluster) -> Result<()> {
+    let (_, events) = each_fails(c, &["off:garbage", "off:closed", "off:crash", "off:offexit2"])?;
     let garbage = failure(&events, "off-garbage")?;
     ensure!(
         garbage.contains("off exited with status 1: ") && garbage.ends_with("Failed: garbled"),
@@ -213,23 +202,8 @@ fn says_anything(c: &Cluster) -> Result<()> {
 
 /// At the deadline everything of an agent ends, whatever it ignores; what it leaves behind does not outlive it either.
 fn never_ends(c: &Cluster) -> Result<()> {
-    let levels: &[&[&str]] = &[&["off:hang"], &["off:stubborn"], &["off:orphan"]];
-    let victim = victim(c, levels, DEADLINE_S)?;
+    let (victim, events) = each_fails(c, &["off:hang", "off:stubborn", "off:orphan"])?;
     let name = c.node(victim).name();
-    let index = c.overview()?.index;
-    let then = Moment::now();
-    c.cut(victim)?;
-    let expected = [
-        "began off-hang",
-        "failed off-hang",
-        "began off-stubborn",
-        "failed off-stubborn",
-        "began off-orphan",
-        "failed off-orphan",
-        "began bmc-NODE",
-        "proven",
-    ];
-    let events = recovered(c, victim, then, index, &expected)?;
     // Sooner than the child of the last one would end by itself.
     c.wait_for("nothing of the agents is left", S(2), || {
         for i in others(victim) {
@@ -258,19 +232,31 @@ fn never_ends(c: &Cluster) -> Result<()> {
 /// Of what is written without end a part is kept, the rest is read; what counts is the status.
 fn flood(c: &Cluster) -> Result<()> {
     let victim = victim(c, &[&["off:flood"]], 20)?;
+    // Late rather than slow: to a controller that does not answer in time the agent would send its command again.
+    c.bmc_faults(victim, &[Fault::Lag(1)])?;
     let index = c.overview()?.index;
+    // Else a higher peak of an earlier part would hide this one.
+    others(victim).into_iter().try_for_each(|i| forget_peak(c, i))?;
     let peaks = || others(victim).into_iter().map(|i| peak_kb(c, i)).collect::<Result<Vec<u64>>>();
     let before = peaks()?;
     let then = Moment::now();
     c.cut(victim)?;
     recovered(c, victim, then, index, &["began off-flood", "proven"])?;
+    let told = c.power_commands(victim);
+    ensure!(told == ["power 0"], "{told:?}");
     for (before, after) in before.iter().zip(peaks()?) {
         ensure!(after <= before + GROWTH_KB, "the daemon had {before} kB at the most, and now {after} kB");
     }
     Ok(())
 }
 
-/// The most memory that the daemon of a node ever had.
+/// Has the peak of the daemon's memory begin at what it has now.
+fn forget_peak(c: &Cluster, i: usize) -> Result<()> {
+    let pid = c.node(i).pid_of("convoked.service")?;
+    c.ok(i, &format!("echo 5 >/proc/{pid}/clear_refs")).map(drop)
+}
+
+/// The most memory that the daemon of a node had since.
 fn peak_kb(c: &Cluster, i: usize) -> Result<u64> {
     let pid = c.node(i).pid_of("convoked.service")?;
     let status = c.ok(i, &format!("cat /proc/{pid}/status"))?;

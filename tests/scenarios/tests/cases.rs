@@ -274,7 +274,10 @@ fn leader_dies(c: &Cluster, by: By) -> Result<()> {
         "    n{leader} led and died, n{runs} fences {name}, whose switch had been told {told} times"
     ));
     let events = recovered(c, victim, then, index)?;
-    ensure!(events.iter().any(|event| event.kind == "leader-changed"), "it led on: {events:#?}");
+    let changed = events.iter().find(|event| event.kind == "leader-changed");
+    let changed = changed.with_context(|| format!("it led on: {events:#?}"))?;
+    let proven = first(&events, "fence-proven", &name)?;
+    ensure!(changed.index < proven.index, "it was proven before another led: {events:#?}");
     let began = count(&events, "fence-began", &name);
     ensure!(began == 1, "{began} attempts were begun: {events:#?}");
     // Its agent ends with the daemon that ran it, and is run again.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::Fault;
-use scenarios::{Cluster, Fence, Moment, Plan, run};
+use scenarios::{Cluster, Fence, Moment, Plan, run, unwrapped};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -73,9 +73,8 @@ fn says_why(c: &Cluster, victim: usize, error: &str) -> Result<()> {
     let asked = c.anybody()?;
     let status = c.run(asked, "convoke status")?.stdout;
     let why = c.run(asked, &format!("convoke why {UNIT}"))?.stdout;
-    // Text for people is wrapped.
     for (what, text) in [("status", &status), ("why", &why)] {
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = unwrapped(text);
         for word in [&name, &device] {
             ensure!(text.contains(word.as_str()), "`convoke {what}` does not name {word}:\n{text}");
         }
@@ -231,14 +230,17 @@ fn strikes_late(c: &Cluster) -> Result<()> {
         let quiet = now.node(&name).is_some_and(|node| node.quarantine_s.is_some());
         quiet && now.online(&name) && now.fences.is_empty()
     })?;
-    let shown = c.run(c.anybody()?, "convoke status")?.stdout;
-    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = unwrapped(&c.run(c.anybody()?, "convoke status")?.stdout);
     ensure!(shown.contains("s: a late power-off may still strike it"), "{shown}");
     let running = c.process(c.number(&beat.node), UNIT)?;
     c.wait_for("the late command strikes", S(20), || Ok((!c.node(victim).is_on()).then_some(())))?;
     let now = c.until(&format!("{name} is lost"), LATE, |now| {
         now.node(&name).is_some_and(|node| node.state == "lost")
     })?;
+    // It was the one command of the agent that was cut off, and the quarantine was long enough for it.
+    ensure!(c.power_commands(victim) == ["power 0"], "{:?}", c.power_commands(victim));
+    let quarantine = now.node(&name).and_then(|node| node.quarantine_s);
+    ensure!(quarantine.is_some(), "the quarantine of {name} was over by then");
     // Nothing waits for it, so nobody is called.
     ensure!(now.fences.is_empty(), "{:?}", now.fences);
     ensure!(now.alarms.iter().all(|alarm| alarm.severity != "alert"), "{:?}", now.alarms);
@@ -246,6 +248,11 @@ fn strikes_late(c: &Cluster) -> Result<()> {
     let events = c.events_after(index)?;
     let given = events.iter().find(|e| e.kind == "unit-granted" && e.node.as_ref() == Some(&name));
     ensure!(given.is_none(), "{name} got a permit in quarantine: {given:?}");
+    c.node(victim).boot()?;
+    c.until("it is back, and its quarantine is over", LATE, |now| {
+        now.online(&name) && now.node(&name).is_some_and(|node| node.quarantine_s.is_none())
+    })?;
+    c.run_unit(UNIT, victim)?;
     c.configure(&document)?;
     c.never_twice(UNIT)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::{Output, Suite};
-use scenarios::{Cluster, Moment, Plan, Process, UnitFile, run};
+use scenarios::{Cluster, Moment, Plan, Process, UnitFile, run, unwrapped};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -30,8 +30,7 @@ fn wrong_input_gets_a_clear_error_and_harms_nothing() -> Result<()> {
 
 /// Fails unless a command failed, said these words, and did not panic.
 fn says(out: &Output, words: &[&str]) -> Result<()> {
-    let text = format!("{}{}", out.stdout, out.stderr);
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = unwrapped(&format!("{}{}", out.stdout, out.stderr));
     ensure!(!out.ok(), "it was taken: {text}");
     ensure!(!text.contains("panicked"), "it panics: {text}");
     for word in words {

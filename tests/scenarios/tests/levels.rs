@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::Fault;
-use scenarios::{Change, Cluster, Moment, Plan, run};
+use scenarios::{Change, Cluster, Moment, Plan, run, unwrapped};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -226,8 +226,7 @@ fn fenced_again_and_again(c: &Cluster) -> Result<()> {
         c.until("it is back", LATE, |now| now.online(&name))?;
         told_what_happened(c, victim)?;
         if time == 2 {
-            let shown = c.ok(victim, "convoke status")?;
-            let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            let shown = unwrapped(&c.ok(victim, "convoke status")?);
             ensure!(shown.contains("fell silent 2 times of late: takes nothing"), "{shown}");
         }
         // Whoever names it knows why.
@@ -264,8 +263,7 @@ fn told_what_happened(c: &Cluster, victim: usize) -> Result<()> {
             .any(|line| line.contains("this machine was fenced at ") && line.contains(&expected))
             .then_some(()))
     })?;
-    let shown = c.ok(victim, &format!("convoke status {name}"))?;
-    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = unwrapped(&c.ok(victim, &format!("convoke status {name}"))?);
     ensure!(shown.contains(&expected), "{shown}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use scenarios::{Cluster, Moment, Plan, run};
+use scenarios::{Cluster, Moment, Plan, run, unwrapped};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -45,8 +45,7 @@ fn knows(c: &Cluster, home: usize) -> Result<()> {
 
 fn why_says(c: &Cluster, words: &[&str]) -> Result<()> {
     let why = c.ok(c.anybody()?, &format!("convoke why {UNIT}"))?;
-    // The screen is as wide as it is.
-    let flat = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    let flat = unwrapped(&why);
     let missing: Vec<_> = words.iter().filter(|word| !flat.contains(**word)).collect();
     ensure!(missing.is_empty(), "`convoke why` does not say {missing:?}:\n{why}");
     Ok(())

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lab::Output;
+use lab::{Node, Output};
 use scenarios::{Cluster, Moment, Plan, UnitFile, run, say};
 
 const UNIT: &str = "convoke-ocf@ip.service";
@@ -53,28 +53,33 @@ fn put(c: &Cluster, text: &str) -> Result<()> {
     c.nodes().iter().try_for_each(|node| node.write(CONF, text))
 }
 
-/// Nodes on which a command line succeeds; asked of all that run.
-fn nodes_where(c: &Cluster, line: &str) -> Vec<usize> {
-    let nodes = c.nodes().into_iter();
-    nodes.filter(|node| node.run(line).is_ok_and(|out| out.ok())).map(|node| node.index()).collect()
+/// Nodes on which a command line says something; asked of all that have power.
+fn nodes_where(c: &Cluster, line: &str) -> Result<Vec<usize>> {
+    let mut found = Vec::new();
+    for node in c.nodes().into_iter().filter(Node::is_on) {
+        if !node.run_ok(line)?.is_empty() {
+            found.push(node.index());
+        }
+    }
+    Ok(found)
 }
 
 /// Which nodes have the address.
-fn places(c: &Cluster) -> Vec<usize> {
-    nodes_where(c, &format!("ip -4 -o address show to {ADDRESS} | grep -q ."))
+fn places(c: &Cluster) -> Result<Vec<usize>> {
+    nodes_where(c, &format!("ip -4 -o address show to {ADDRESS}"))
 }
 
 fn is_on(c: &Cluster, i: usize) -> Result<()> {
     c.wait_for(&format!("n{i} alone has the address"), LATE, || {
-        let places = places(c);
+        let places = places(c)?;
         ensure!(places.len() < 2, "it is on {places:?}");
         Ok((places == [i]).then_some(()))
     })
 }
 
 /// Which nodes have the mount.
-fn mounts(c: &Cluster) -> Vec<usize> {
-    nodes_where(c, &format!("mountpoint -q {MOUNT}"))
+fn mounts(c: &Cluster) -> Result<Vec<usize>> {
+    nodes_where(c, &format!("awk '$2 == \"{MOUNT}\"' /proc/self/mounts"))
 }
 
 fn says(out: &Output, code: i32, words: &[&str]) -> Result<()> {
@@ -120,7 +125,8 @@ fn moves(c: &Cluster) -> Result<()> {
     // A stop uses what the start used.
     put(c, &conf().replace(ADDRESS, "10.99.7.8"))?;
     c.ok(2, &format!("systemctl stop {UNIT}"))?;
-    ensure!(places(c).is_empty(), "{:?}", places(c));
+    let found = places(c)?;
+    ensure!(found.is_empty(), "it is on {found:?}");
     put(c, &conf())
 }
 
@@ -148,7 +154,8 @@ fn mounted(c: &Cluster) -> Result<()> {
             .service("TimeoutStopSec=20"),
     )?;
     c.run_unit(DISK, 1)?;
-    ensure!(mounts(c) == [1], "it is on {:?}", mounts(c));
+    let found = mounts(c)?;
+    ensure!(found == [1], "it is on {found:?}");
     c.ok(1, &format!("echo written >{MOUNT}/file"))?;
     let work = format!("systemd-run --quiet --unit=work sh -c 'cd {MOUNT} && exec sleep infinity'");
     c.ok(1, &work)?;
@@ -160,7 +167,8 @@ fn mounted(c: &Cluster) -> Result<()> {
     let begun = Moment::now();
     c.ok(2, &format!("convoke move {DISK} n2"))?;
     say(&format!("    the move took {:.2?}", begun.elapsed()));
-    ensure!(mounts(c) == [2], "it is on {:?}", mounts(c));
+    let found = mounts(c)?;
+    ensure!(found == [2], "it is on {found:?}");
     ensure!(c.node(1).show("work.service", "ActiveState")? != "active", "the work goes on on n1");
     ensure!(c.ok(2, &format!("cat {MOUNT}/file"))? == "written", "it is another folder");
     ensure!(c.ok(1, &format!("ls -A {MOUNT}"))?.is_empty(), "n1 sees the folder still");
@@ -169,12 +177,12 @@ fn mounted(c: &Cluster) -> Result<()> {
     c.ok(2, &format!("umount {MOUNT}"))?;
     c.until("it runs elsewhere", LATE, |now| now.runs_on(DISK, "n1") || now.runs_on(DISK, "n3"))?;
     say(&format!("    it was found and was up elsewhere after {:.2?}", begun.elapsed()));
-    let found = mounts(c);
+    let found = mounts(c)?;
     ensure!(found == [1] || found == [3], "it is on {found:?}");
     let why = c.ok(2, &format!("journalctl -u {DISK} -o cat -n 60"))?;
     ensure!(why.contains("ocf:heartbeat:Filesystem: not running (7)"), "{why}");
     c.ok(1, &format!("convoke reset-failed {DISK} && convoke stop {DISK}"))?;
-    let found = mounts(c);
+    let found = mounts(c)?;
     ensure!(found.is_empty(), "after its stop it is on {found:?}");
     Ok(())
 }
@@ -200,8 +208,9 @@ fn stuck(c: &Cluster) -> Result<()> {
         "    a node that could not let go was taken down, and it ran elsewhere after {:.2?}",
         begun.elapsed()
     ));
-    let places = places(c);
-    ensure!(places.len() == 1 && places[0] != to, "it is on {places:?}");
+    // One that is on its way up cannot be asked for a moment.
+    let found = c.wait_for("all nodes with power can be asked", LATE, || places(c).map(Some))?;
+    ensure!(found.len() == 1 && found[0] != to, "it is on {found:?}");
     c.until("it is back", LATE, |now| now.nodes.iter().all(|node| node.state == "online"))?;
     c.ok(to, &format!("mv {AGENT}.whole {AGENT}"))?;
     c.ok(to, &format!("convoke reset-failed {UNIT}")).map(drop)
@@ -212,7 +221,8 @@ fn unguarded(c: &Cluster) -> Result<()> {
     c.install(&UnitFile::new(UNIT))?;
     let out = c.run(1, &format!("convoke start {UNIT} --timeout 5s"))?;
     ensure!(!out.ok(), "it was started");
-    ensure!(places(c).is_empty(), "{:?}", places(c));
+    let found = places(c)?;
+    ensure!(found.is_empty(), "it is on {found:?}");
     let why = c.ok(1, &format!("journalctl -u {UNIT} -o cat -n 40; convoke why {UNIT} || true"))?;
     ensure!(
         why.contains("without `GoneExec=`")

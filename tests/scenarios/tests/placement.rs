@@ -1,11 +1,11 @@
-//! Where units run: attributes, companions, strangers, capacities and priority; and how many starts are under way.
+//! Where units run: attributes, companions, strangers, capacities and priority; what is foretold of that; and how many starts are under way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::Run;
-use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run};
+use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run, unwrapped};
 
 const LATE: Duration = Duration::from_secs(40);
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -18,6 +18,7 @@ fn units_run_where_they_were_meant_to() -> Result<()> {
         scenario.part("no node gives more than it has, and the important stay", shortage);
         scenario.part("the last node is for the more important of two strangers", last_node);
         scenario.part("a forecast comes true, and what never can is named", foretold);
+        scenario.part("changed files are foretold before they are read", defined);
         scenario.part("copies start one at a time", rolling);
         scenario.part("no more starts are under way than the document allows", caps);
     })
@@ -307,16 +308,45 @@ fn foretold(c: &Cluster) -> Result<()> {
     let out = c.run(c.anybody()?, "convoke check")?;
     let named =
         format!("{needy}: it needs ghost.service (Requires=), which no node offers; it is not to run now");
-    ensure!(out.code == 1 && words(&out.stdout).contains(&named), "exits {}: {}", out.code, out.stdout);
+    ensure!(out.code == 1 && unwrapped(&out.stdout).contains(&named), "exits {}: {}", out.code, out.stdout);
     ensure!(!c.overview()?.alarms_with(&[needy]), "what is stopped hinders nobody");
     c.ok(c.anybody()?, &format!("convoke start --no-wait {needy}"))?;
     c.until("`status` names it once it is to run", LATE, |now| now.alarms_with(&[needy, "ghost.service"]))?;
     stop(c, &[needy])
 }
 
-/// A text without its line breaks.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+fn defined(c: &Cluster) -> Result<()> {
+    let changing = "witness@changing.service";
+    configure(c, "", ["", "", ""])?;
+    c.install(&unit(changing, &[]))?;
+    c.run_unit(changing, 1)?;
+    let status = || c.ok(1, &format!("convoke status {changing}"));
+    let (before, index, running) = (status()?, c.overview()?.index, c.process(1, changing)?);
+
+    let changed = unit(changing, &["Prefer=n2:150", "Stickiness=0"]);
+    changed.write(&c.node(1))?;
+    let told = unwrapped(&c.ok(1, &format!("convoke plan define {changing}"))?);
+    for sentence in [
+        format!("If all nodes that offer {changing} have the files that n1 has on its disk,"),
+        format!("UNIT NOW THEN {changing} n1 n2"),
+        format!("take over the definition of {changing} that the nodes offer"),
+        format!("stop {changing} on n1: another node suits it better"),
+        format!("start {changing} on n2"),
+        "A forecast; nothing was changed.".to_owned(),
+    ] {
+        ensure!(told.contains(&sentence), "it does not say `{sentence}`: {told}");
+    }
+    let after = status()?;
+    ensure!(after == before, "a forecast changed something: {before}\nand now {after}");
+    c.still_runs(&running)?;
+    let events = c.events_after(index)?;
+    let its = events.iter().find(|event| event.unit.as_deref() == Some(changing));
+    ensure!(its.is_none(), "a forecast changed something: {its:?}");
+
+    c.install(&changed)?;
+    c.until("it moves as foretold", LATE, |now| now.runs_on(changing, "n2"))?;
+    c.never_twice(changing)?;
+    stop(c, &[changing])
 }
 
 /// Between the first beats of a unit's copies, in order.

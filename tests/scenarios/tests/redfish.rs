@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{BMC_PASSWORD, BMC_USER, Fault, Protocol};
-use scenarios::{Change, Cluster, Gauge, Moment, Plan, run, say};
+use scenarios::{Change, Cluster, Gauge, Moment, Plan, run, say, unwrapped};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(60);
@@ -276,8 +276,7 @@ fn red_before_the_crash(c: &Cluster) -> Result<()> {
             };
             now.nodes.iter().all(red) && now.fences.is_empty()
         })?;
-        let shown = c.ok(victim, "convoke status")?;
-        let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown = unwrapped(&c.ok(victim, "convoke status")?);
         ensure!(shown.contains("redfish-n1 does not see n1") && shown.contains(error), "{shown}");
         secret(c)?;
         c.configure(&right)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::Fault;
-use scenarios::{Cluster, Moment, Plan, UnitFile, run, say};
+use scenarios::{Cluster, Moment, Plan, UnitFile, run, say, unwrapped};
 
 const LATE: Duration = Duration::from_secs(40);
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -79,11 +79,6 @@ fn stubborn(name: &str, key: &str) -> UnitFile {
         .service("ExecStop=-/usr/bin/stat /run/hang/x")
 }
 
-/// Without the runs of spaces that wrapping leaves.
-fn flat(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 fn stop_blocks(c: &Cluster) -> Result<()> {
     let unit = "witness@blocks.service";
     c.install(&stubborn(unit, "OnStopFailure=block"))?;
@@ -98,7 +93,7 @@ fn stop_blocks(c: &Cluster) -> Result<()> {
     let now = c.until("an alarm says so", S(5), |now| now.alarms_with(&[unit, &name]))?;
     let alarm = now.alarms.iter().find(|a| a.text.contains(unit)).context("no alarm")?;
     ensure!(alarm.severity == "alert" && alarm.remedy.contains(&name), "{alarm:?}");
-    let why = flat(&c.run(to, &format!("convoke why {unit}"))?.stdout);
+    let why = unwrapped(&c.run(to, &format!("convoke why {unit}"))?.stdout);
     for word in ["its stop on", "hangs", &format!("the end of what is left on {name}")] {
         ensure!(why.contains(word), "`why` does not say `{word}`: {why}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::Suite;
-use scenarios::{Cluster, Moment, Plan, UnitFile, run, say};
+use scenarios::{Cluster, Moment, Plan, UnitFile, run, say, unwrapped};
 
 const UNIT: &str = "witness@watched.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -73,8 +73,7 @@ fn armed(c: &Cluster) -> Result<()> {
     let opened = Moment(opened.context("the device was not opened")?.at_ns);
     let begun = c.beat(UNIT).context("it does not run")?.since;
     ensure!(opened < begun, "it was armed after the unit had started");
-    let text = c.ok(c.anybody()?, &format!("convoke status {name}"))?;
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = unwrapped(&c.ok(c.anybody()?, &format!("convoke status {name}"))?);
     ensure!(text.contains("/dev/watchdog, fed by convoked, resets it 3 s after the last feed"), "{text}");
     let events = c.events()?;
     let of = |kind: &str| events.iter().filter(|e| e.kind == kind).map(|e| e.index).collect::<Vec<_>>();

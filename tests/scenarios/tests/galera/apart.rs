@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use scenarios::{Cluster, say};
+use scenarios::{Cluster, say, unwrapped};
 
 use super::{ALL, GALERA, UP, all_synced, ledger, sql, up, whole, written};
 
@@ -85,7 +85,7 @@ fn nobody(c: &Cluster, what: &str, span: Duration) -> Result<()> {
 /// Without `--yes` the command says what is lost, and nobody is there to agree.
 fn loses(c: &Cluster, word: &str, sentences: &[&str]) -> Result<()> {
     let out = c.run(c.anybody()?, &format!("convoke assemble {} {word}", GALERA.unit))?;
-    let said = (out.stdout + &out.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = unwrapped(&(out.stdout + &out.stderr));
     ensure!(out.code != 0 && sentences.iter().all(|sentence| said.contains(*sentence)), "{said}");
     Ok(())
 }

@@ -39,42 +39,27 @@ pub(crate) fn drained(c: &Cluster) -> Result<()> {
     whole(c)
 }
 
-pub(crate) fn killed(c: &Cluster) -> Result<()> {
+/// A signal strikes the main process of a unit at the primary's node; the role comes back, wherever.
+fn struck(c: &Cluster, unit: &str, signal: &str, how: &str) -> Result<()> {
     up(c)?;
     written(c, 20)?;
-    let (then, index) = (wall_ns(), c.overview()?.index);
-    let on = primary(c)?;
-    c.ok(on, &format!("systemctl kill --kill-who=main --signal=KILL {}", SERVER.unit))?;
+    let (then, index, on) = (wall_ns(), c.overview()?.index, primary(c)?);
+    c.ok(on, &format!("systemctl kill --kill-who=main --signal={signal} {unit}"))?;
     c.until_event(index, "unit-released", UP)?;
+    let to = all_follow(c)?;
     written(c, 20)?;
-    say(&format!(
-        "    killed on n{on}, the primary is on n{}: no write for {:.1?}",
-        all_follow(c)?,
-        pause_after(c, then)?
-    ));
+    say(&format!("    {how} on n{on}, the primary is on n{to}: no write for {:.1?}", pause_after(c, then)?));
     whole(c)
+}
+
+pub(crate) fn killed(c: &Cluster) -> Result<()> {
+    struck(c, SERVER.unit, "KILL", "killed")
 }
 
 pub(crate) fn unheld(c: &Cluster) -> Result<()> {
-    up(c)?;
-    written(c, 20)?;
-    let (then, index, on) = (wall_ns(), c.overview()?.index, primary(c)?);
-    c.ok(on, &format!("systemctl kill --kill-who=main --signal=KILL {}", PRIMARY.unit))?;
-    c.until_event(index, "unit-released", UP)?;
-    let to = all_follow(c)?;
-    written(c, 20)?;
-    say(&format!("    killed on n{on}, the primary is on n{to}: no write for {:.1?}", pause_after(c, then)?));
-    whole(c)
+    struck(c, PRIMARY.unit, "KILL", "its holder was killed")
 }
 
 pub(crate) fn hung(c: &Cluster) -> Result<()> {
-    up(c)?;
-    written(c, 20)?;
-    let (then, index, on) = (wall_ns(), c.overview()?.index, primary(c)?);
-    c.ok(on, &format!("systemctl kill --kill-who=main --signal=STOP {}", SERVER.unit))?;
-    c.until_event(index, "unit-released", UP)?;
-    let to = all_follow(c)?;
-    written(c, 20)?;
-    say(&format!("    hung on n{on}, the primary is on n{to}: no write for {:.1?}", pause_after(c, then)?));
-    whole(c)
+    struck(c, SERVER.unit, "STOP", "hung")
 }

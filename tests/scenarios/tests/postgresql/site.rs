@@ -98,6 +98,7 @@ pub(crate) fn stopped(c: &Cluster) -> Result<()> {
     let begin = Moment::now();
     c.ok(c.anybody()?, &format!("convoke start {} {} {ADDRESS}", SERVER.unit, PRIMARY.unit))?;
     say(&format!("    started again in {:.1?}", begin.elapsed()));
+    written(c, 20)?;
     whole(c)
 }
 
@@ -107,7 +108,7 @@ pub(crate) fn blackout(c: &Cluster) -> Result<()> {
     let mut outages = Vec::new();
     for round in 1..=10 {
         let what = format!("round {round}, seed {}", dice.seed());
-        written(c, 1)?;
+        written(c, 20)?;
         std::thread::sleep(Duration::from_millis(dice.roll(4_000)));
         let follow = || all_follow(c).map(drop);
         let outage = Outage::with_role(c, &SERVER, &PRIMARY, follow).with_context(|| what.clone())?;
@@ -136,5 +137,6 @@ pub(crate) fn wiped(c: &Cluster) -> Result<()> {
     PRIMARY.assemble(c, &format!("--without n{empty}"))?;
     let to = all_follow(c)?;
     ensure!(to != empty, "n{to} is the primary, and was empty");
+    written(c, 20)?;
     whole(c)
 }

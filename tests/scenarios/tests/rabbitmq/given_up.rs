@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use scenarios::Cluster;
 
-use super::{ALL, RABBITMQ, UP, data, ledger, one_forced, up, whole, written};
+use super::{ALL, RABBITMQ, UP, ledger, one_forced, up, whole, written};
 
 /// Both of the others have the same.
 pub(crate) fn missing(c: &Cluster) -> Result<()> {
@@ -39,8 +39,7 @@ pub(crate) fn stopped_before(c: &Cluster) -> Result<()> {
     RABBITMQ.stop_on(c, 1)?;
     c.ok(2, "rabbitmqctl --quiet add_user late secret")?;
     c.wait_for("n2 and n3 were live last, by the cluster's own word", UP, || {
-        let last = data::of_all(c)?.into_iter().filter(|data| data.last);
-        let last: Vec<String> = last.map(|data| data.node).collect();
+        let last = RABBITMQ.live_last(c)?;
         ensure!(last == ALL[1..], "{last:?}");
         Ok(Some(()))
     })?;

@@ -10,7 +10,6 @@ use lab::ExtraFile;
 use scenarios::{Cluster, Ledger, Plan, Recipe, run};
 
 mod beforehand;
-mod data;
 mod given_up;
 mod replicas;
 mod site;

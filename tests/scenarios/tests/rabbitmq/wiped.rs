@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use scenarios::Cluster;
 
-use super::{CLIENT, RABBITMQ, UP, data, ledger, one_forced, up, whole, written};
+use super::{CLIENT, RABBITMQ, UP, ledger, one_forced, replicas, up, whole, written};
 
 const WIPE: &str = "find /var/lib/rabbitmq/mnesia -mindepth 1 -delete";
 const OTHERS: [&str; 2] = ["n1", "n3"];
@@ -26,6 +26,7 @@ pub(crate) fn alone(c: &Cluster) -> Result<()> {
     c.ok(2, WIPE)?;
     let (index, before) = (c.overview()?.index, let_go(c)?);
     RABBITMQ.start(c)?;
+    replicas::ready_with_its_own(c, index)?;
     whole(c)?;
     let starts = RABBITMQ.starts(c, index)?;
     ensure!(starts == ["n2 join"], "{starts:?}");
@@ -48,6 +49,7 @@ pub(crate) fn among_all(c: &Cluster) -> Result<()> {
     RABBITMQ.why(c, "n2 was live last, and its data is gone", "--without n2")?;
     RABBITMQ.assemble(c, "--without n2")?;
     RABBITMQ.runs_on(c, &OTHERS)?;
+    replicas::ready_with_its_own(c, index)?;
     whole(c)?;
     one_forced(c, index, &OTHERS, "n2")?;
     once_more(c, before)
@@ -63,7 +65,7 @@ pub(crate) fn half(c: &Cluster) -> Result<()> {
     // It was looked at when it stopped, and is again once the daemon begins anew.
     c.ok(2, "systemctl restart convoked")?;
     c.wait_for("n2 says that its data is unusable", UP, || {
-        let all = data::of_all(c)?;
+        let all = RABBITMQ.data(c)?;
         let its = all.iter().find(|data| data.node == "n2").context("n2 has nothing of it")?;
         ensure!(its.said == "unusable" && !its.void, "{its:?}");
         Ok(Some(()))
@@ -73,6 +75,7 @@ pub(crate) fn half(c: &Cluster) -> Result<()> {
     RABBITMQ.why(c, "the data of n2 is unusable", "--resync n2")?;
     c.always("n2 is held", Duration::from_secs(5), || Ok(c.overview()?.places(RABBITMQ.unit) == OTHERS))?;
     RABBITMQ.assemble(c, "--resync n2")?;
+    replicas::ready_with_its_own(c, index)?;
     whole(c)?;
     let starts = RABBITMQ.starts(c, index)?;
     ensure!(starts == ["n2 resync"], "{starts:?}");

@@ -241,6 +241,27 @@ fn every_standing_alarm_has_a_remedy() {
     );
 }
 
+/// P127: a changed file ends nothing, and a person is told what does.
+#[test]
+fn a_copy_that_a_changed_file_would_have_elsewhere_is_warned_of() {
+    let mut state = state();
+    let nodes = vec![policy::NodeTerm::Name("n2".to_owned())];
+    let definition = Definition { nodes, ..Definition::exclusive() };
+    for node in state.nodes.values_mut() {
+        node.offers.insert(DB.into(), Offer { definition: Some(definition.clone()), ..offer() });
+    }
+    let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
+    unit.adopted = Some(Adopted { revision: 1, definition });
+    let pending = policy::Pending { nodes: true, ..policy::Pending::default() };
+    unit.permits.get_mut(&Token(9)).expect("the permit").pending = Some(pending);
+    let alarms = show(&state).alarms;
+    let told = alarms.iter().map(|alarm| [&alarm.severity, &alarm.text, &alarm.remedy].map(String::as_str));
+    let told: Vec<_> = told.collect();
+    let text = "db.service: restart pending: it keeps its place on n1 until it starts again, though Nodes= does not let it run \
+                there";
+    assert_eq!(told, [["warning", text, "`convoke move db.service`, when it may be interrupted"]]);
+}
+
 #[test]
 fn that_fencing_waits_is_said_as_long_as_it_does() {
     let mut state = state();
