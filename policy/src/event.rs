@@ -75,6 +75,11 @@ pub enum EventKind {
         /// Raft term.
         term: u64,
     },
+    /// Entries are applied by the rules of a later version from now on.
+    FeatureLevelRaised {
+        /// The level in force.
+        level: u32,
+    },
     /// A node joined the cluster.
     NodeEnrolled,
     /// A node was taken out.

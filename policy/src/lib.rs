@@ -40,6 +40,7 @@ mod drill;
 mod event;
 mod evidence;
 mod expiry;
+mod feature;
 mod fence;
 mod isolation;
 mod lately;
@@ -77,6 +78,7 @@ pub use definition::{Definition, Fencing, NodeTerm, OnQuorumLoss, OnStopFailure,
 pub use drill::{Because, Drill, DrillResult, Drilled};
 pub use event::{Event, EventKind, Severity, StopReason};
 pub use evidence::{Class, Evidence};
+pub use feature::FEATURE_LEVEL;
 pub use fence::{FenceCase, Observation, Opening, Phase as FencePhase, Power, SwitchedOff};
 pub use isolation::Isolation;
 pub use lately::{Ended, Lately};

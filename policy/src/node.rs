@@ -136,6 +136,9 @@ pub struct Node {
     /// Units of which copies ended here since that began, unless the cluster had them stopped.
     #[serde(default)]
     pub kept: BTreeSet<UnitName>,
+    /// The highest feature level that its software knows, as it said last (F20). None before it was heard.
+    #[serde(default)]
+    pub feature_level: Option<u32>,
     /// Its present life, once it was heard.
     pub life: Option<Life>,
     /// Incarnations that were replaced. Kept for ever, refused for ever (F3).

@@ -30,6 +30,13 @@ pub enum Refusal {
         /// The one that showed.
         shown: String,
     },
+    /// The node's software is older than what is in force (F20).
+    OldSoftware {
+        /// The highest feature level that it knows.
+        level: u32,
+        /// The one that entries are applied by.
+        in_force: u32,
+    },
     /// The node's earlier life has not been silent for a lease (F3).
     StillInSession,
     /// A newer session, term, attempt or permit makes the command stale.
@@ -59,6 +66,11 @@ impl fmt::Display for Refusal {
             Self::OtherMachine { enrolled, shown } => {
                 write!(f, "machine {shown} uses the certificate of machine {enrolled}")
             }
+            Self::OldSoftware { level, in_force } => write!(
+                f,
+                "its convoked is too old: it knows feature level {level}, and the cluster has gone on to {in_force}; install the \
+                 version of the other nodes"
+            ),
             Self::StillInSession => f.write_str("the node's earlier incarnation still holds a session"),
             Self::Stale(what) => write!(f, "stale: {what}"),
             Self::NotInSession(node) => write!(f, "node {node} is not in session"),

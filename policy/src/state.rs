@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::command::{Device, Settings};
 use crate::drill::Drilled;
 use crate::event::Event;
+use crate::feature;
 use crate::fence::{FenceCase, Observation, Phase, SwitchedOff};
 use crate::maintenance::Maintenance;
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
@@ -105,6 +106,9 @@ pub struct State {
     pub index: u64,
     /// Cluster time of the last entry applied.
     pub time: Millis,
+    /// By which level's rules entries are applied (F20).
+    #[serde(default = "feature::first")]
+    pub feature_level: u32,
     /// Who leads.
     pub tenure: Option<Tenure>,
     /// The maintenance of the whole cluster.
@@ -186,6 +190,7 @@ impl Default for State {
             generation: 0,
             index: 0,
             time: 0,
+            feature_level: feature::first(),
             tenure: None,
             maintenance: None,
             drained: None,

@@ -32,6 +32,9 @@ impl Api {
                  another name",
                 self.cluster
             ))),
+            Some(Outcast::OldSoftware(why)) => {
+                Err(ApiError::Refused(format!("cluster {} turns this node away: {why}", self.cluster)))
+            }
         }
     }
 

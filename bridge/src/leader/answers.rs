@@ -22,14 +22,15 @@ impl Core {
             return;
         }
         match up {
-            Up::Hello { nonce, incarnation, machine, addresses, last_session, version: _ } => {
+            Up::Hello { nonce, incarnation, machine, addresses, last_session, version: _, level } => {
                 let expected = self.connections.get_mut(id).map(|connection| connection.nonce);
                 if nonce == 0 || expected != Some(nonce) {
                     warn!(%peer, "a hello without this leader's nonce");
                     return self.close(id);
                 }
+                let proposed = false;
                 let hello =
-                    Hello { node: peer, incarnation, machine, addresses, last_session, proposed: false };
+                    Hello { node: peer, incarnation, machine, addresses, level, last_session, proposed };
                 self.hello(id, hello);
             }
             // A certificate alone says nothing: the node may be removed, or this be what is left of an old session.
@@ -176,6 +177,7 @@ impl Core {
                 session: next,
                 machine: hello.machine.clone(),
                 addresses: hello.addresses.clone(),
+                level: hello.level,
                 term,
             };
             proposals.push((*id, next, fact));
@@ -254,6 +256,7 @@ impl Core {
                         }
                     }
                     Refusal::UnknownNode(_) => Denial::Removed,
+                    old @ Refusal::OldSoftware { .. } => Denial::OldSoftware { why: old.to_string() },
                     other => Denial::Later { why: other.to_string() },
                 };
                 self.connections.send(id, Down::Denied(denial));

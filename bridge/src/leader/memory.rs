@@ -80,6 +80,7 @@ mod tests {
             drained: None,
             maintenance: None,
             kept: Default::default(),
+            feature_level: None,
             life: Some(Life {
                 incarnation: Incarnation("boot".to_owned()),
                 session: 1,

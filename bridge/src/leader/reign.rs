@@ -86,6 +86,8 @@ pub(super) struct Hello {
     pub(super) incarnation: Incarnation,
     pub(super) machine: String,
     pub(super) addresses: Vec<String>,
+    /// The highest feature level that its software knows (F20).
+    pub(super) level: u32,
     /// The last session that it knows of; 0 if it knows of none.
     pub(super) last_session: u64,
     /// Whether a proposal for it is under way.

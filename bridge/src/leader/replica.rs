@@ -1,7 +1,7 @@
 //! The replicated state as Raft feeds it: entries applied in order, snapshots given and taken.
 
 use consensus::MachineRequest;
-use policy::{Event, KeptPlan, State, apply};
+use policy::{Event, FEATURE_LEVEL, KeptPlan, State, apply};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
@@ -43,6 +43,12 @@ impl Replica {
                         }
                     };
                     let outcome = apply(&mut self.state, &entry);
+                    if let Err(why) = knows_the_rules(&self.state) {
+                        error!(%why, "this voter stops");
+                        // As above.
+                        let _ = reply.send(Err(why));
+                        return;
+                    }
                     if outcome.is_ok() {
                         self.effective = index;
                         self.kept.note(&self.state, &entry.command);
@@ -63,8 +69,10 @@ impl Replica {
                 Err(failure) => error!(%failure, "the state cannot be encoded; this voter stops"),
             },
             MachineRequest::Restore { bytes, last_index, reply } => {
-                let restored: Result<State, _> = rmp_serde::from_slice(&bytes);
-                let outcome = restored.map(|state| {
+                let restored = rmp_serde::from_slice(&bytes)
+                    .map_err(|failure| format!("the snapshot is not understood by this version: {failure}"));
+                let known = restored.and_then(|state: State| knows_the_rules(&state).map(|()| state));
+                let outcome = known.map(|state| {
                     info!(last_index, "state restored from a snapshot");
                     self.state = state;
                     self.kept.forget();
@@ -72,12 +80,22 @@ impl Replica {
                     self.happenings.clear();
                     self.changed = true;
                 });
-                let outcome = outcome
-                    .map_err(|failure| format!("the snapshot is not understood by this version: {failure}"));
                 // Raft may be stopping.
                 let _ = reply.send(outcome);
             }
         }
+    }
+}
+
+/// What a later version does by rules that this one does not have, it cannot do: its state would become another one than its
+/// peers' (F20).
+fn knows_the_rules(state: &State) -> Result<(), String> {
+    match state.feature_level {
+        level if level > FEATURE_LEVEL => Err(format!(
+            "the cluster has gone on to feature level {level}, and this convoked knows {FEATURE_LEVEL}: install the version of the \
+             other nodes"
+        )),
+        _ => Ok(()),
     }
 }
 

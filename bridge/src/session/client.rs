@@ -190,6 +190,7 @@ impl Client {
             addresses: self.setup.addresses.clone(),
             last_session: self.session,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            level: policy::FEATURE_LEVEL,
         };
         if write.send(&hello).await.is_err() {
             return End::Pause;
@@ -270,9 +271,15 @@ impl Client {
             Denial::Identity { why } => {
                 self.setup.standing.turn_away(Outcast::Identity(why.clone()));
             }
+            Denial::OldSoftware { why } => {
+                if self.setup.standing.turn_away(Outcast::OldSoftware(why.clone())) {
+                    error!("no session: {why}");
+                }
+            }
             Denial::RebootNow { .. } | Denial::Later { .. } => {}
         }
-        if !matches!(denial, Denial::Later { .. }) {
+        // What runs here may run on until the lease ends: the version may be put back before that.
+        if !matches!(denial, Denial::Later { .. } | Denial::OldSoftware { .. }) {
             self.setup.lease.end();
             // Else the next daemon of this boot would honour what has just ended (F8).
             self.keep_lease();

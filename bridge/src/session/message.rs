@@ -15,6 +15,10 @@ use crate::join::Peer;
 /// A number that answers are matched by; unique within a session.
 pub type Number = u64;
 
+const fn first_level() -> u32 {
+    1
+}
+
 /// From a node to the leader.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "made, sent and taken one at a time: nothing holds many")]
@@ -34,6 +38,9 @@ pub enum Up {
         last_session: u64,
         /// Version of convoked on it.
         version: String,
+        /// The highest feature level that it knows (F20). One that says none knows the first.
+        #[serde(default = "first_level")]
+        level: u32,
     },
     /// "I am here, and PID 1 answers." Answered after a quorum round that began later (F5).
     Beat {
@@ -137,6 +144,11 @@ pub enum Denial {
     },
     /// The node is no longer one of the cluster.
     Removed,
+    /// Its software does not know what is in force (F20).
+    OldSoftware {
+        /// Why, in words.
+        why: String,
+    },
     /// Not now; try again.
     Later {
         /// Why, in words.

@@ -14,6 +14,8 @@ pub enum Outcast {
     Removed(String),
     /// This machine may not use its identity; why.
     Identity(String),
+    /// Its software is older than what the cluster has gone on to; in the leader's words.
+    OldSoftware(String),
 }
 
 /// As the tasks of the daemon share it.

@@ -47,6 +47,7 @@ impl Raw {
             addresses: Vec::new(),
             last_session,
             version: "0".to_owned(),
+            level: policy::FEATURE_LEVEL,
         })
         .await;
         match self.next().await.expect("an answer to a hello") {

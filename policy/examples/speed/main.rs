@@ -97,9 +97,9 @@ fn cluster(units: usize, nodes: usize, offers: usize) -> State {
     let ids: Vec<NodeId> = state.nodes.keys().copied().collect();
     for (at, (node, items)) in ids.iter().copied().zip(items).enumerate() {
         let (machine, incarnation) = (format!("m{}", at + 1), incarnation(node));
-        let (session, addresses, term) = (state.index + 1, Vec::new(), 1);
-        let heard =
-            Fact::NodeHeard { node, incarnation: incarnation.clone(), session, machine, addresses, term };
+        let (session, addresses, level, term) = (state.index + 1, Vec::new(), policy::FEATURE_LEVEL, 1);
+        let life = incarnation.clone();
+        let heard = Fact::NodeHeard { node, incarnation: life, session, machine, addresses, level, term };
         put(&mut state, Command::Fact(heard));
         let highest_token = Token(0);
         put(&mut state, Command::Fact(Fact::InventoryReported { node, incarnation, items, highest_token }));

@@ -9,6 +9,7 @@ mod assembly;
 mod decisions;
 mod drain;
 mod drill;
+mod feature;
 mod fencing;
 mod isolation;
 mod maintenance;
@@ -93,10 +94,8 @@ impl Step<'_> {
         match fact {
             // F5, F32
             Fact::TermBegan { term, leader } => self.term_began(*term, *leader),
-            // F3, F18
-            Fact::NodeHeard { node, incarnation, session, machine, addresses, term } => {
-                self.node_heard(*node, incarnation, *session, machine, addresses, *term)
-            }
+            // F3, F18, F20
+            Fact::NodeHeard { .. } => self.node_heard(fact),
             // F3
             Fact::IdentityShared { node, machine } => self.identity_shared(*node, machine),
             // F11
@@ -264,6 +263,8 @@ impl Step<'_> {
             Decision::BeginOpening { node, device, executor, executor_incarnation } => {
                 self.begin_opening(*node, device, *executor, executor_incarnation)
             }
+            // F20
+            Decision::RaiseFeatureLevel { level } => self.raise_feature_level(*level),
             // P123, F24
             Decision::AbandonOpening { node, device, since } => self.abandon_opening(*node, device, *since),
         }

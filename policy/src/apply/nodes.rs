@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::command::Fact;
 use crate::event::{EventKind, Severity};
 use crate::evidence::{Class, Evidence};
 use crate::fence::Phase;
@@ -28,23 +29,20 @@ impl Step<'_> {
     }
 
     /// Opens a session. A new incarnation ends the old one, but only after that was lost (F3).
-    pub(super) fn node_heard(
-        &mut self,
-        id: NodeId,
-        incarnation: &Incarnation,
-        session: u64,
-        machine: &str,
-        addresses: &[String],
-        term: u64,
-    ) -> Result<(), Refusal> {
-        self.same_term(term)?;
+    pub(super) fn node_heard(&mut self, heard: &Fact) -> Result<(), Refusal> {
+        let Fact::NodeHeard { node: id, incarnation, session, machine, addresses, level, term } = heard
+        else {
+            return Err(stale("not a hello"));
+        };
+        let (id, session) = (*id, *session);
+        self.same_term(*term)?;
         let node = self.node(id)?;
         if node.past.contains(incarnation) {
             return Err(Refusal::WrongIncarnation);
         }
-        if node.machine != machine {
+        if node.machine != *machine {
             let enrolled = node.machine.clone();
-            return Err(Refusal::OtherMachine { enrolled, shown: machine.into() });
+            return Err(Refusal::OtherMachine { enrolled, shown: machine.clone() });
         }
         match &node.life {
             Some(life) if life.session >= session => return Err(stale("a later session was opened")),
@@ -58,16 +56,25 @@ impl Step<'_> {
             Some(life) if life.incarnation == *incarnation && life.isolated.is_some() => {
                 return Err(Refusal::Isolated);
             }
+            Some(Life {
+                incarnation: other,
+                presence: Presence::InSession | Presence::Leaving,
+                gone: None,
+                ..
+            }) if other != incarnation => {
+                return Err(Refusal::StillInSession);
+            }
+            _ => self.knows_the_level(*level)?,
+        }
+        match &self.node(id)?.life {
             Some(life) if life.incarnation == *incarnation => {
                 let returned = matches!(life.presence, Presence::Lost { .. });
                 self.return_to_session(id, incarnation, session, addresses, returned)?;
             }
-            Some(Life { presence: Presence::InSession | Presence::Leaving, gone: None, .. }) => {
-                return Err(Refusal::StillInSession);
-            }
             Some(_) => self.reborn(id, incarnation, session, addresses)?,
             None => self.first_heard(id, incarnation, session, addresses)?,
         }
+        self.node_mut(id)?.feature_level = Some(*level);
         self.state.alarms.remove(&AlarmKind::OtherMachine(id));
         if !self.state.nodes.values().any(|node| node.lost_since().is_some()) {
             self.state.alarms.remove(&AlarmKind::ManyLost);

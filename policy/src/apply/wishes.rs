@@ -469,6 +469,7 @@ fn enrolled(name: &str, addresses: &[String], machine: &str, role: Role) -> Node
         drained: None,
         maintenance: None,
         kept: BTreeSet::new(),
+        feature_level: None,
         life: None,
         past: BTreeSet::new(),
         offers: BTreeMap::new(),

@@ -129,6 +129,11 @@ pub enum Decision {
         /// In which life.
         executor_incarnation: Incarnation,
     },
+    /// What a later version does otherwise comes into force: the software of all enrolled nodes knows it (F20).
+    RaiseFeatureLevel {
+        /// From now on.
+        level: u32,
+    },
     /// Nobody will say how that ended.
     AbandonOpening {
         /// Whose way.

@@ -84,6 +84,8 @@ pub enum Fact {
         machine: String,
         /// Where it is reached now.
         addresses: Vec<String>,
+        /// The highest feature level that its software knows (F20).
+        level: u32,
         /// Leader's term.
         term: u64,
     },

@@ -189,6 +189,8 @@ impl<'a> Planner<'a> {
         self.fencing();
         self.observations();
         self.switch_on();
+        let level = self.state.next_feature_level();
+        self.plan.decisions.extend(level.map(|level| Decision::RaiseFeatureLevel { level }));
     }
 
     /// Remembers whether the plan of a unit, which was just made, is looked at again.

@@ -100,7 +100,7 @@ impl Touched {
 
     fn decision(&mut self, decision: &Decision) {
         match decision {
-            Decision::AdoptDefinition { .. } => self.everything = true,
+            Decision::AdoptDefinition { .. } | Decision::RaiseFeatureLevel { .. } => self.everything = true,
             Decision::Grant { unit, .. }
             | Decision::PullIn { unit, .. }
             | Decision::OpenGather { unit }

@@ -128,6 +128,7 @@ pub(super) fn hands_are_off(before: &State, entry: &Entry) -> Checked {
         Decision::BeginAttempt { case, .. } => before.cases.get(case).is_some_and(|case| of_node(&case.node)),
         Decision::BeginOpening { node, .. } => of_node(node),
         Decision::AdoptDefinition { .. }
+        | Decision::RaiseFeatureLevel { .. }
         | Decision::AbandonAttempt { .. }
         | Decision::CancelCase { .. }
         | Decision::AbandonOpening { .. } => {

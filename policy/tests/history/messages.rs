@@ -223,6 +223,7 @@ impl World {
             session,
             machine: format!("machine-{name}"),
             addresses: Vec::new(),
+            level: policy::FEATURE_LEVEL,
             term,
         };
         let outcome = self.try_apply(Command::Fact(hello), None)?;
@@ -261,6 +262,7 @@ impl World {
             session,
             machine,
             addresses: Vec::new(),
+            level: policy::FEATURE_LEVEL,
             term,
         })?;
         self.fact(Fact::InventoryReported {

@@ -38,6 +38,12 @@ impl World {
                 *self.boots.entry((*name).into()).or_default() += 1;
                 self.hello(name, self.incarnation(name), None)?
             }
+            // Another version of the software, which says hello in the same boot.
+            ["software", name, "knows", level] => {
+                let level = level.parse().map_err(|_| "no level")?;
+                self.levels.insert((*name).into(), level);
+                self.hello(name, self.incarnation(name), None)?
+            }
             ["hello", name] => self.hello(name, self.incarnation(name), None)?,
             ["hello", name, "as", incarnation] => self.hello(name, Incarnation::from(*incarnation), None)?,
             ["hello", name, "from", "machine", machine] => {
@@ -345,7 +351,9 @@ impl World {
     ) -> Lines {
         let machine = machine.map_or_else(|| format!("machine-{name}"), ToString::to_string);
         let (node, term) = (self.node(name)?, self.term);
-        Ok(self.fact(Fact::NodeHeard { node, incarnation, session, machine, addresses: Vec::new(), term }))
+        let level = self.levels.get(name).copied().unwrap_or(policy::FEATURE_LEVEL);
+        let addresses = Vec::new();
+        Ok(self.fact(Fact::NodeHeard { node, incarnation, session, machine, addresses, level, term }))
     }
 
     fn lost(&mut self, names: &[&str], term: u64) -> Lines {

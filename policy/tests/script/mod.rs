@@ -41,6 +41,8 @@ pub(crate) struct World {
     origin: Option<Origin>,
     /// Nodes that take their time to look for units that they are told of; all others do so at once.
     slow: BTreeSet<String>,
+    /// What the software of nodes knows, where that is not this version's feature level.
+    levels: BTreeMap<String, u32>,
 }
 
 type Lines = Result<Vec<String>, String>;
@@ -61,6 +63,7 @@ impl World {
             attempts: BTreeMap::new(),
             origin: None,
             slow: BTreeSet::new(),
+            levels: BTreeMap::new(),
         }
     }
 

@@ -77,6 +77,9 @@ impl World {
                 let since = debt.map_or(0, |debt| debt.since);
                 Decision::AbandonOpening { node, device: (*device).into(), since }
             }
+            ["raise", "to", level] => {
+                Decision::RaiseFeatureLevel { level: level.parse().map_err(|_| "no level")? }
+            }
             ["cancel", name] => Decision::CancelCase { case: self.case(self.node(name)?)?.0 },
             ["adopt", unit, "of", name] => {
                 let unit = Self::unit(unit);

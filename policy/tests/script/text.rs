@@ -64,6 +64,7 @@ impl World {
                     self.name(*executor)
                 )
             }
+            Decision::RaiseFeatureLevel { level } => format!("raise the feature level to {level}"),
             Decision::AbandonOpening { node, device, .. } => {
                 format!("abandon the opening of {} through {device}", self.name(*node))
             }
@@ -89,6 +90,7 @@ impl World {
         match &event.kind {
             EventKind::Founded => format!("{node} founded the cluster"),
             EventKind::LeaderChanged { term } => format!("{node} leads term {term}"),
+            EventKind::FeatureLevelRaised { level } => format!("feature level {level} is in force"),
             EventKind::NodeEnrolled => format!("{node} joined"),
             EventKind::NodeRemoved { .. } => format!("{node} was taken out"),
             EventKind::NodeBooted => format!("{node} booted"),

@@ -79,6 +79,7 @@ impl Letter {
                 session,
                 machine: format!("machine-{}", NAMES[life.node]),
                 addresses: Vec::new(),
+                level: policy::FEATURE_LEVEL,
                 term,
             },
             Self::Inventory { .. } | Self::Surveyed { .. } => return None,

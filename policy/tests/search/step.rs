@@ -207,6 +207,7 @@ impl World {
                     session: self.session,
                     machine: format!("machine-{machine}"),
                     addresses: Vec::new(),
+                    level: policy::FEATURE_LEVEL,
                     term: self.term(),
                 };
                 let _ = self.commit(search.broken, Command::Fact(fact));

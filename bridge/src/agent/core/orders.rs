@@ -47,6 +47,7 @@ impl Agent {
                 tracing::error!("this node was taken out of the cluster");
                 self.end_lease(now);
             }
+            FromSession::Denied(Denial::OldSoftware { .. }) => {}
             FromSession::Denied(Denial::Later { why }) => tracing::info!(why, "no session yet"),
         }
     }

@@ -74,6 +74,7 @@ fn word(kind: &EventKind) -> &'static str {
     match kind {
         EventKind::Founded => "cluster-founded",
         EventKind::LeaderChanged { .. } => "leader-changed",
+        EventKind::FeatureLevelRaised { .. } => "feature-level-raised",
         EventKind::NodeEnrolled => "node-joined",
         EventKind::NodeRemoved { .. } => "node-removed",
         EventKind::NodeBooted => "node-booted",
@@ -146,6 +147,11 @@ pub fn sentence(state: &State, event: &Event) -> String {
         EventKind::NodeRemoved { by } => {
             let (by, called) = unmarked(by);
             format!("{} was taken out of the cluster by {by}", called.unwrap_or(&node))
+        }
+        EventKind::FeatureLevelRaised { level } => {
+            format!(
+                "every node knows feature level {level}, which is in force from now on; no older version can join any more"
+            )
         }
         EventKind::NodeBooted => format!("{node} is up after a boot"),
         EventKind::NodeReturned => format!("{node} is back without a reboot"),

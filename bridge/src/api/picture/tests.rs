@@ -48,6 +48,7 @@ fn node(id: u64) -> Node {
         drained: None,
         maintenance: None,
         kept: BTreeSet::new(),
+        feature_level: Some(1),
         life: Some(Life {
             incarnation: incarnation(id),
             session: 1,

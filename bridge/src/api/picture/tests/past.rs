@@ -11,6 +11,11 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         (EventKind::Founded, "cluster-founded", "the cluster was founded on n1"),
         (EventKind::LeaderChanged { term: 3 }, "leader-changed", "n1 leads the cluster (term 3)"),
         (EventKind::NodeEnrolled, "node-joined", "n1 joined the cluster"),
+        (
+            EventKind::FeatureLevelRaised { level: 2 },
+            "feature-level-raised",
+            "every node knows feature level 2, which is in force from now on; no older version can join any more",
+        ),
         (EventKind::NodeRemoved { by: by() }, "node-removed", "n1 was taken out of the cluster by alice"),
         (EventKind::NodeBooted, "node-booted", "n1 is up after a boot"),
         (
