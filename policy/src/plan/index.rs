@@ -111,15 +111,20 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// Of some units.
-    pub(super) fn of_units(state: &'a State, hosts: &'a [Host<'a>], mut names: Vec<&'a UnitName>) -> Self {
+    /// Of some units, of which these nodes and no others may say anything, each in their order.
+    pub(super) fn of_units<'b>(
+        state: &'a State,
+        hosts: &'a [Host<'a>],
+        mut names: Vec<&'a UnitName>,
+        places: impl Fn(&UnitName) -> &'b [NodeId],
+    ) -> Self {
         names.sort();
         let mut index = Self::empty(state, hosts, names);
-        for (name, known) in index.names.iter().zip(&mut index.known) {
-            for host in hosts {
+        for (name, known) in index.names.iter().copied().zip(&mut index.known) {
+            for host in places(name).iter().filter_map(|id| find(hosts, *id)) {
                 let life = host.node.life.as_ref();
-                let stray = life.is_some_and(|life| life.strays.contains(*name));
-                known.hears(host, host.node.offers.get(*name), stray);
+                let stray = life.is_some_and(|life| life.strays.contains(name));
+                known.hears(host, host.node.offers.get(name), stray);
             }
         }
         index.permits();
@@ -189,6 +194,11 @@ impl<'a> Index<'a> {
         names.into_iter().filter_map(|name| state.units.get_key_value(name))
     }
 
+    /// Nodes that say anything of each of them, in the order of names.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'a UnitName, Vec<NodeId>)> {
+        self.names.iter().zip(&self.known).map(|(name, known)| (*name, known.named()))
+    }
+
     /// A unit; nothing of one that nobody knows.
     pub(super) fn known(&self, name: &UnitName) -> &Known<'a> {
         let at = self.names.binary_search(&name).ok();
@@ -235,8 +245,7 @@ impl<'a> Index<'a> {
 
     /// The node, as it stands for every unit.
     pub(super) fn host(&self, id: NodeId) -> Option<&'a Host<'a>> {
-        let at = self.hosts.binary_search_by_key(&id, |host| host.id).ok()?;
-        self.hosts.get(at)
+        find(self.hosts, id)
     }
 }
 
@@ -247,6 +256,17 @@ impl<'a> Known<'a> {
         let offered = at.and_then(|at| self.offers.get(at));
         let (offer, sound) = (offered.map(|it| it.offer), offered.is_some_and(|it| it.sound));
         Candidate { id: host.id, node: host.node, accepts: &host.accepts, offer, sound }
+    }
+
+    /// Nodes that say anything of it, in their order.
+    fn named(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.offers.iter().map(|offered| offered.host.id).collect();
+        if !self.strays.is_empty() {
+            nodes.extend(&self.strays);
+            nodes.sort();
+            nodes.dedup();
+        }
+        nodes
     }
 
     /// What a node says of it.
@@ -282,6 +302,11 @@ impl<'a> Known<'a> {
             }
         }
     }
+}
+
+fn find<'a>(hosts: &'a [Host<'a>], id: NodeId) -> Option<&'a Host<'a>> {
+    let at = hosts.binary_search_by_key(&id, |host| host.id).ok()?;
+    hosts.get(at)
 }
 
 /// What nodes found active without a permit that is no unit of the cluster any more.

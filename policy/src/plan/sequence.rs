@@ -88,6 +88,11 @@ impl Sequence {
         self.names.len()
     }
 
+    /// Every unit, in the order of names.
+    pub(super) fn names(&self) -> &[UnitName] {
+        &self.names
+    }
+
     /// The island of a unit; `None` if it is not in the order.
     pub(super) fn island(&self, unit: &UnitName) -> Option<usize> {
         self.islands.of(self.place(unit)?)
@@ -131,7 +136,8 @@ impl Sequence {
         self.rank(one).map(|(rank, _)| rank) > self.rank(other).map(|(rank, _)| rank)
     }
 
-    fn place(&self, unit: &UnitName) -> Option<usize> {
+    /// The place of a unit in the list of names.
+    pub(super) fn place(&self, unit: &UnitName) -> Option<usize> {
         self.names.binary_search(unit).ok()
     }
 
