@@ -121,16 +121,17 @@ impl State {
 
     /// Whether a device carries as many attempts as it takes at once.
     #[must_use]
-    pub fn is_busy(&self, name: &str, device: &Device) -> bool {
+    pub fn is_busy(&self, device: &Device) -> bool {
         let running = self.cases.values().filter(|case| matches!(case.phase, Phase::Running { .. }));
-        let users = running.filter(|case| self.level(case.node, case.level).any(|(other, _)| other == name));
+        let users =
+            running.filter(|case| case.level == device.level && device.targets.contains_key(&case.node));
         users.count() >= device.at_once as usize
     }
 
     /// Whether one of a level's devices does.
     #[must_use]
     pub fn level_is_busy(&self, node: NodeId, level: u32) -> bool {
-        self.level(node, level).any(|(name, device)| self.is_busy(name, device))
+        self.level(node, level).any(|(_, device)| self.is_busy(device))
     }
 
     /// How often the devices of a level are tried again before the next level is.

@@ -60,6 +60,7 @@ mod state;
 mod succession;
 mod unable;
 mod unit;
+mod unsaid;
 mod view;
 mod watchdog;
 mod whatif;

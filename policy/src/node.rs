@@ -176,6 +176,12 @@ impl Node {
         self.life.as_ref().filter(|life| life.presence == Presence::InSession && life.gone.is_none())
     }
 
+    /// Units that it says anything of: those that it offers, ever offered, or found active without a permit.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &UnitName> {
+        let strays = self.life.iter().flat_map(|life| &life.strays);
+        self.offers.keys().chain(strays)
+    }
+
     /// How much of something the node has to give: the attribute of that name, if it is a number.
     #[must_use]
     pub fn capacity(&self, of: &str) -> Option<u64> {

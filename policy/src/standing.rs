@@ -3,6 +3,7 @@
 //! `apply` gathers it of the state for the one grant that it is to judge, the planner of its index for every node that it
 //! asks. Both then ask [`State::offer_but_room`].
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -93,8 +94,12 @@ impl State {
         let first = unit.is_exclusive() && unit.last_token.is_none();
         let held = held(unit);
         let (mut running, mut unheard, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        // One look at each node: in a large cluster, that is what a grant costs.
-        for (id, node) in &self.nodes {
+        // Of every other node it is known that the unit is gone there, and that it has said so.
+        let mut asked: BTreeSet<NodeId> = self.unsaid.open().chain(held.keys().copied()).collect();
+        if first {
+            asked.extend(self.unsaid.unasked(unit.since));
+        }
+        for (id, node) in asked.iter().filter_map(|id| self.nodes.get_key_value(id)) {
             let how = held.get(id).copied().or_else(|| said_to_run(name, node));
             running.extend(how.map(|how| (*id, how)));
             if first && is_unheard(name, unit.since, node) {

@@ -17,6 +17,7 @@ use crate::refusal::Refusal;
 use crate::relations::Naming;
 use crate::unable::Unable;
 use crate::unit::Unit;
+use crate::unsaid::Unsaid;
 
 /// Lines of history kept. Enough for a week of a quiet cluster, or for a bad night of a busy one.
 pub(crate) const HISTORY: usize = 2_000;
@@ -132,6 +133,9 @@ pub struct State {
     /// Who requires a unit, is bound to it or runs beside it. In no snapshot: it is found again when one is read.
     #[serde(skip)]
     pub(crate) needed: Naming,
+    /// Which nodes have to be asked for a unit that holds no permit there. In no snapshot either.
+    #[serde(skip)]
+    pub(crate) unsaid: Unsaid,
     /// Fence devices.
     pub devices: BTreeMap<String, Device>,
     /// Index of the entry that put them in force.
@@ -177,6 +181,7 @@ impl<'de> Deserialize<'de> for State {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut state = Self::deserialize(deserializer)?;
         state.find_needed();
+        state.find_unsaid();
         Ok(state)
     }
 }
@@ -200,6 +205,7 @@ impl Default for State {
             opposed: BTreeMap::new(),
             parted: BTreeMap::new(),
             needed: BTreeMap::new(),
+            unsaid: Unsaid::default(),
             devices: BTreeMap::new(),
             configured: 0,
             observations: BTreeMap::new(),

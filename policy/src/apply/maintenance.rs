@@ -97,7 +97,7 @@ impl Step<'_> {
     /// A copy has ended on a node in maintenance: it is missed when that is over, and nowhere else before. What the
     /// cluster had begun to stop there goes where it was to go.
     pub(super) fn keep_place(&mut self, unit: &UnitName, permit: &Permit) {
-        if let Some(node) = self.state.nodes.get_mut(&permit.node)
+        if let Ok(node) = self.node_mut(permit.node)
             && node.maintenance.is_some()
             && !permit.is_revoking()
         {

@@ -52,10 +52,17 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Refusal> {
             Ordering::Greater => {}
         }
     }
-    let mut step =
-        Step { index: entry.index, time: state.time, wall_ms: entry.wall_ms, events: Vec::new(), state };
+    let mut step = Step {
+        index: entry.index,
+        time: state.time,
+        wall_ms: entry.wall_ms,
+        events: Vec::new(),
+        changed: Vec::new(),
+        state,
+    };
     let outcome = step.take(&entry.command);
-    let Step { events, state, .. } = step;
+    let Step { events, changed, state, .. } = step;
+    state.note_unsaid(&changed);
     if let Some(origin) = &entry.origin {
         let reply = Reply { number: origin.number, index: entry.index, outcome: outcome.clone() };
         state.replies.insert(origin.client.clone(), reply);
@@ -79,6 +86,8 @@ struct Step<'a> {
     time: Millis,
     wall_ms: u64,
     events: Vec<Event>,
+    /// Nodes that it may have changed.
+    changed: Vec<NodeId>,
 }
 
 impl Step<'_> {
@@ -287,7 +296,16 @@ impl Step<'_> {
         self.state.nodes.get(&id).ok_or(Refusal::UnknownNode(id))
     }
 
+    /// Remembers that a node may be another one, or gone, after this entry.
+    fn changes(&mut self, id: NodeId) {
+        if self.changed.last() != Some(&id) {
+            self.changed.push(id);
+        }
+    }
+
+    /// The node, to be changed. What it says of units is changed by this way only: who is asked for a unit follows from it.
     fn node_mut(&mut self, id: NodeId) -> Result<&mut Node, Refusal> {
+        self.changes(id);
         self.state.nodes.get_mut(&id).ok_or(Refusal::UnknownNode(id))
     }
 

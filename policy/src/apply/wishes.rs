@@ -34,6 +34,7 @@ impl Step<'_> {
         self.state.name.clone_from(name);
         self.state.generation = *generation;
         self.state.nodes.insert(*node, enrolled(node_name, addresses, machine, Role::Voter));
+        self.changes(*node);
         self.record(Severity::Info, Some(*node), None, EventKind::Founded);
         Ok(())
     }
@@ -92,6 +93,7 @@ impl Step<'_> {
         let role = role.unwrap_or(if voters < VOTERS { Role::Voter } else { Role::Member });
         let id = NodeId(self.state.number(self.index));
         self.state.nodes.insert(id, enrolled(name, addresses, machine, role));
+        self.changes(id);
         self.record(Severity::Info, Some(id), None, EventKind::NodeEnrolled);
         Ok(())
     }
@@ -170,6 +172,7 @@ impl Step<'_> {
             self.left_shut(id, &device, &left);
         }
         self.state.nodes.remove(&id);
+        self.changes(id);
         self.state.cases.retain(|_, case| case.node != id);
         self.state.drills.remove(&id);
         self.state.alarms.retain(|kind, _| kind.node() != Some(id));

@@ -51,7 +51,7 @@ impl Planner<'_> {
             .collect();
         let first = first.checked_rem(u64::try_from(able.len()).ok()?)?;
         able.rotate_left(usize::try_from(first).ok()?);
-        able.sort_by_key(|(id, _)| self.obstacles(*id, target, devices));
+        able.sort_by_cached_key(|(id, _)| self.obstacles(*id, target, devices));
         let turn = (turn.saturating_sub(1) as usize).checked_rem(able.len())?;
         able.get(turn).map(|(id, incarnation)| (*id, (*incarnation).clone()))
     }

@@ -172,9 +172,10 @@ impl Planner<'_> {
 
     /// Looks through each device at each living node: at once in a new life, again when in doubt, and regularly.
     pub(super) fn observations(&mut self) {
+        let patience = self.patience();
         for (name, device) in &self.state.devices {
             // A fence comes first; its end is an entry, and the next plan looks.
-            if self.state.is_busy(name, device) {
+            if self.state.is_busy(device) {
                 continue;
             }
             for target in device.targets.keys() {
@@ -190,7 +191,7 @@ impl Planner<'_> {
                     continue;
                 }
                 let seen = self.state.seen(name, *target, &life.incarnation);
-                let due = seen.map_or(self.now, |seen| seen.at.saturating_add(self.lasts_ms(seen)));
+                let due = seen.map_or(self.now, |seen| seen.at.saturating_add(lasts_ms(seen, patience)));
                 if due > self.now {
                     self.wake(due);
                     continue;
@@ -237,7 +238,7 @@ impl Planner<'_> {
             return;
         }
         // Somebody may have the hands in the machine.
-        if self.state.is_busy(name, device)
+        if self.state.is_busy(device)
             || self.is_used(name)
             || self.state.node_maintenance(node).is_some()
             || self.wanted_off.contains_key(&node)
@@ -268,7 +269,7 @@ impl Planner<'_> {
                 continue;
             }
             // The end of either is an entry.
-            let busy = self.state.is_busy(device, found) || self.is_used(device);
+            let busy = self.state.is_busy(found) || self.is_used(device);
             // Somebody may have the hands in the machine.
             let alone = self.state.node_maintenance(*node).is_some();
             if busy || alone || self.state.open_case(*node).is_some() {
@@ -285,21 +286,24 @@ impl Planner<'_> {
         }
     }
 
-    /// How long a look counts, or what is waited after it; in milliseconds.
-    fn lasts_ms(&self, seen: &Observation) -> Millis {
-        match seen.power {
-            Power::On => FRESH_MS,
-            Power::Off => DOUBT_MS,
-            Power::Unknown(_) | Power::Unable(_) => {
-                // Each look is another node's: all have their turn before the pause grows.
-                let others = self.state.nodes.values().filter(|node| node.in_session().is_some()).count();
-                let patience = PATIENCE.max(u32::try_from(others).unwrap_or(u32::MAX));
-                let doubled = |before: u32| {
-                    let times = before.saturating_sub(patience);
-                    DOUBT_MS.saturating_mul(2_u64.saturating_pow(times)).min(FRESH_MS)
-                };
-                seen.misses.checked_sub(1).map_or(0, doubled)
-            }
+    /// How many looks in a row may fail before the pause grows: each is another node's, and all have their turn first.
+    fn patience(&self) -> u32 {
+        let others = self.state.nodes.values().filter(|node| node.in_session().is_some()).count();
+        PATIENCE.max(u32::try_from(others).unwrap_or(u32::MAX))
+    }
+}
+
+/// How long a look counts, or what is waited after it; in milliseconds.
+fn lasts_ms(seen: &Observation, patience: u32) -> Millis {
+    match seen.power {
+        Power::On => FRESH_MS,
+        Power::Off => DOUBT_MS,
+        Power::Unknown(_) | Power::Unable(_) => {
+            let doubled = |before: u32| {
+                let times = before.saturating_sub(patience);
+                DOUBT_MS.saturating_mul(2_u64.saturating_pow(times)).min(FRESH_MS)
+            };
+            seen.misses.checked_sub(1).map_or(0, doubled)
         }
     }
 }

@@ -7,6 +7,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use crate::definition::Definition;
 use crate::name::{Millis, NodeId, UnitName};
@@ -44,6 +45,7 @@ pub(super) struct Offered<'a> {
 /// One unit, as the nodes have it. Its lists are in the order of nodes.
 #[derive(Default)]
 pub(super) struct Known<'a> {
+    unit: Option<&'a Unit>,
     definition: Option<&'a Definition>,
     /// Nodes that offer it, or ever did.
     pub(super) offers: Vec<Offered<'a>>,
@@ -61,6 +63,8 @@ pub(super) struct Index<'a> {
     names: Vec<&'a UnitName>,
     known: Vec<Known<'a>>,
     nobody: Known<'a>,
+    /// The place of the one that was asked for last: most questions are about the same unit, or the next.
+    last: Cell<usize>,
     /// Nodes that run units and have not said what runs on them.
     silent: Vec<NodeId>,
     /// Nodes in maintenance on which copies ended meanwhile.
@@ -111,15 +115,20 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// Of some units.
-    pub(super) fn of_units(state: &'a State, hosts: &'a [Host<'a>], mut names: Vec<&'a UnitName>) -> Self {
+    /// Of some units, of which these nodes and no others may say anything, each in their order.
+    pub(super) fn of_units<'b>(
+        state: &'a State,
+        hosts: &'a [Host<'a>],
+        mut names: Vec<&'a UnitName>,
+        places: impl Fn(&UnitName) -> &'b [NodeId],
+    ) -> Self {
         names.sort();
         let mut index = Self::empty(state, hosts, names);
-        for (name, known) in index.names.iter().zip(&mut index.known) {
-            for host in hosts {
+        for (name, known) in index.names.iter().copied().zip(&mut index.known) {
+            for host in places(name).iter().filter_map(|id| find(hosts, *id)) {
                 let life = host.node.life.as_ref();
-                let stray = life.is_some_and(|life| life.strays.contains(*name));
-                known.hears(host, host.node.offers.get(*name), stray);
+                let stray = life.is_some_and(|life| life.strays.contains(name));
+                known.hears(host, host.node.offers.get(name), stray);
             }
         }
         index.permits();
@@ -127,12 +136,14 @@ impl<'a> Index<'a> {
     }
 
     fn empty(state: &'a State, hosts: &'a [Host<'a>], names: Vec<&'a UnitName>) -> Self {
-        let unit = |name: &&UnitName| state.units.get(*name);
-        let known = |name| Known { definition: unit(name).and_then(Unit::definition), ..Known::default() };
+        let known = |name: &&'a UnitName| {
+            let unit = state.units.get(*name);
+            Known { unit, definition: unit.and_then(Unit::definition), ..Known::default() }
+        };
         let known = names.iter().map(known).collect();
         let (silent, surveyed, keeping) = (vec![], vec![], vec![]);
-        let mut index =
-            Self { state, hosts, names, known, nobody: Known::default(), silent, surveyed, keeping };
+        let (nobody, last) = (Known::default(), Cell::new(0));
+        let mut index = Self { state, hosts, names, known, nobody, last, silent, surveyed, keeping };
         for Host { id, node, silent, .. } in hosts {
             if !node.kept.is_empty() {
                 index.keeping.push((*id, *node));
@@ -162,8 +173,8 @@ impl<'a> Index<'a> {
     }
 
     fn permits(&mut self) {
-        for (name, known) in self.names.iter().zip(&mut self.known) {
-            if let Some(unit) = self.state.units.get(*name) {
+        for known in &mut self.known {
+            if let Some(unit) = known.unit {
                 known.permits(self.state, unit);
             }
         }
@@ -184,15 +195,23 @@ impl<'a> Index<'a> {
     }
 
     /// The units that it is of, in the order of names.
-    pub(super) fn units(&self) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> + use<'a> {
-        let (state, names) = (self.state, self.names.clone());
-        names.into_iter().filter_map(|name| state.units.get_key_value(name))
+    pub(super) fn units(&self) -> impl Iterator<Item = (&'a UnitName, &'a Unit)> {
+        self.names.iter().zip(&self.known).filter_map(|(name, known)| Some((*name, known.unit?)))
+    }
+
+    /// Nodes that say anything of each of them, in the order of names.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'a UnitName, Vec<NodeId>)> {
+        self.names.iter().zip(&self.known).map(|(name, known)| (*name, known.named()))
     }
 
     /// A unit; nothing of one that nobody knows.
     pub(super) fn known(&self, name: &UnitName) -> &Known<'a> {
-        let at = self.names.binary_search(&name).ok();
-        at.and_then(|at| self.known.get(at)).unwrap_or(&self.nobody)
+        let last = self.last.get();
+        let near = [last, last.saturating_add(1)];
+        let near = near.into_iter().find(|at| self.names.get(*at).is_some_and(|known| *known == name));
+        let Some(at) = near.or_else(|| self.names.binary_search(&name).ok()) else { return &self.nobody };
+        self.last.set(at);
+        self.known.get(at).unwrap_or(&self.nobody)
     }
 
     /// As [`State::possibly_running`].
@@ -235,8 +254,7 @@ impl<'a> Index<'a> {
 
     /// The node, as it stands for every unit.
     pub(super) fn host(&self, id: NodeId) -> Option<&'a Host<'a>> {
-        let at = self.hosts.binary_search_by_key(&id, |host| host.id).ok()?;
-        self.hosts.get(at)
+        find(self.hosts, id)
     }
 }
 
@@ -247,6 +265,17 @@ impl<'a> Known<'a> {
         let offered = at.and_then(|at| self.offers.get(at));
         let (offer, sound) = (offered.map(|it| it.offer), offered.is_some_and(|it| it.sound));
         Candidate { id: host.id, node: host.node, accepts: &host.accepts, offer, sound }
+    }
+
+    /// Nodes that say anything of it, in their order.
+    fn named(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.offers.iter().map(|offered| offered.host.id).collect();
+        if !self.strays.is_empty() {
+            nodes.extend(&self.strays);
+            nodes.sort();
+            nodes.dedup();
+        }
+        nodes
     }
 
     /// What a node says of it.
@@ -282,6 +311,11 @@ impl<'a> Known<'a> {
             }
         }
     }
+}
+
+fn find<'a>(hosts: &'a [Host<'a>], id: NodeId) -> Option<&'a Host<'a>> {
+    let at = hosts.binary_search_by_key(&id, |host| host.id).ok()?;
+    hosts.get(at)
 }
 
 /// What nodes found active without a permit that is no unit of the cluster any more.

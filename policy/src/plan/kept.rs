@@ -10,12 +10,13 @@ use alloc::vec::Vec;
 use core::mem::take;
 
 use crate::command::Command;
-use crate::name::{Millis, NodeId};
+use crate::name::{Millis, NodeId, UnitName};
 use crate::refusal::Refusal;
 use crate::state::State;
 
 use super::holdings::Holdings;
 use super::index::{Host, Index, forgotten};
+use super::places::Places;
 use super::sequence::Sequence;
 use super::touched::Touched;
 use super::{Plan, Planner};
@@ -35,6 +36,8 @@ pub struct KeptPlan {
 struct Ground {
     sequence: Sequence,
     holdings: Holdings,
+    /// Which nodes name each unit.
+    places: Places,
     /// Whether each node takes units, as it was.
     stances: Vec<Stance>,
     /// Islands with a restless unit.
@@ -67,8 +70,9 @@ impl KeptPlan {
     pub fn renew(&mut self, state: &State, now: Millis) -> &Plan {
         let hosts = Host::all(state, now);
         let touched = take(&mut self.touched);
-        let part = self.ground.take().and_then(|ground| {
+        let part = self.ground.take().and_then(|mut ground| {
             let islands = ground.due(state, &hosts, &touched)?;
+            ground.places.note(&ground.sequence, state, &touched);
             Some((ground, islands))
         });
         let renewed = part.is_some_and(|(ground, islands)| self.make(state, now, &hosts, ground, &islands));
@@ -109,7 +113,10 @@ impl KeptPlan {
         let units = ground.sequence.units(islands);
         let index = match whole {
             true => Index::of(state, hosts),
-            false => Index::of_units(state, hosts, units.clone()),
+            false => {
+                let places = |name: &UnitName| ground.places.of_unit(&ground.sequence, name);
+                Index::of_units(state, hosts, units.clone(), places)
+            }
         };
         let mut exceeded = false;
         for (name, unit) in index.units() {
@@ -134,6 +141,9 @@ impl KeptPlan {
         self.plan = plan;
         let meet = planner.entangled;
         let restless = planner.unrest.iter().filter_map(|name| ground.sequence.island(name)).collect();
+        if whole {
+            ground.places = Places::of(&ground.sequence, &index);
+        }
         ground.restless = restless;
         ground.stances = hosts.iter().map(Stance::of).collect();
         self.ground = (!meet).then_some(ground);
@@ -143,8 +153,13 @@ impl KeptPlan {
 
 impl Ground {
     fn of(state: &State) -> Self {
-        let (holdings, restless) = (Holdings::default(), BTreeSet::new());
-        Self { sequence: Sequence::of(state), holdings, stances: Vec::new(), restless }
+        Self {
+            sequence: Sequence::of(state),
+            holdings: Holdings::default(),
+            places: Places::default(),
+            stances: Vec::new(),
+            restless: BTreeSet::new(),
+        }
     }
 
     /// The islands that are to be planned again; `None` for all of them.
@@ -169,9 +184,7 @@ impl Ground {
             if !touched.nodes.contains(&host.id) && *stance == Stance::of(host) {
                 continue;
             }
-            let strays = host.node.life.iter().flat_map(|life| &life.strays);
-            let names = host.node.offers.keys().chain(strays);
-            due.extend(names.filter_map(|name| self.sequence.island(name)));
+            due.extend(host.node.named().filter_map(|name| self.sequence.island(name)));
         }
         Some(due)
     }

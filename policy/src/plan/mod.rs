@@ -20,6 +20,7 @@ mod kept;
 mod lost;
 mod order;
 mod placement;
+mod places;
 mod reason;
 mod release;
 mod role;

@@ -53,15 +53,22 @@ impl Sequence {
         let own = |unit: &Unit| unit.definition().map_or(0, |it| it.priority);
         let mut priority: Vec<i64> = state.units.values().map(own).collect();
         // What an important unit needs is as important. Backwards through any order that heeds needs, once is enough.
-        for at in graph.sorted(&priority).into_iter().rev() {
+        let (mut order, mut raised) = (graph.sorted(&priority), false);
+        for at in order.iter().rev().copied() {
             let later = graph.needed_by.get(at).into_iter().flatten();
             let highest = later.filter_map(|later| priority.get(*later)).max().copied();
-            if let (Some(highest), Some(own)) = (highest, priority.get_mut(at)) {
-                *own = highest.max(*own);
+            if let (Some(highest), Some(own)) = (highest, priority.get_mut(at))
+                && highest > *own
+            {
+                *own = highest;
+                raised = true;
             }
         }
+        if raised {
+            order = graph.sorted(&priority);
+        }
         let mut rank = vec![0usize; names.len()];
-        for (position, unit) in graph.sorted(&priority).into_iter().enumerate() {
+        for (position, unit) in order.into_iter().enumerate() {
             if let Some(rank) = rank.get_mut(unit) {
                 *rank = position;
             }
@@ -86,6 +93,11 @@ impl Sequence {
     /// How many units there are.
     pub(super) fn len(&self) -> usize {
         self.names.len()
+    }
+
+    /// Every unit, in the order of names.
+    pub(super) fn names(&self) -> &[UnitName] {
+        &self.names
     }
 
     /// The island of a unit; `None` if it is not in the order.
@@ -131,7 +143,8 @@ impl Sequence {
         self.rank(one).map(|(rank, _)| rank) > self.rank(other).map(|(rank, _)| rank)
     }
 
-    fn place(&self, unit: &UnitName) -> Option<usize> {
+    /// The place of a unit in the list of names.
+    pub(super) fn place(&self, unit: &UnitName) -> Option<usize> {
         self.names.binary_search(unit).ok()
     }
 
@@ -157,8 +170,8 @@ impl Graph {
         let (needed_by, followed_by, beside) = (none(), none(), none());
         let mut graph = Self { needed_by, followed_by, beside, islands: Islands::default() };
         let mut joined = Vec::new();
-        for (at, name) in names.iter().enumerate() {
-            let Some(definition) = state.units.get(*name).and_then(Unit::definition) else { continue };
+        for (at, unit) in state.units.values().enumerate() {
+            let Some(definition) = unit.definition() else { continue };
             graph.join(at, definition, &place);
             joined.extend(definition.named().filter_map(|unit| Some((at, *place.get(unit)?))));
         }

@@ -18,6 +18,8 @@ pub(super) struct Touched {
     pub(super) units: BTreeSet<UnitName>,
     /// All units that these nodes offer or hold.
     pub(super) nodes: BTreeSet<NodeId>,
+    /// Of these units, what a node says of them.
+    pub(super) lines: BTreeSet<(UnitName, NodeId)>,
     /// Nothing of the last plan can be used again.
     pub(super) everything: bool,
 }
@@ -50,7 +52,10 @@ impl Touched {
                 self.node(*node);
                 items.iter().for_each(|item| self.unit(&item.unit));
             }
-            Fact::UnitObserved { item, .. } => self.unit(&item.unit),
+            Fact::UnitObserved { node, item, .. } => {
+                self.unit(&item.unit);
+                self.lines.insert((item.unit.clone(), *node));
+            }
             Fact::Started { unit, .. }
             | Fact::PositionReported { unit, .. }
             | Fact::ReadyReported { unit, .. }

@@ -238,6 +238,17 @@ pub(crate) fn dependents_follow_the_definitions(state: &State, entry: &Entry) ->
     Ok(())
 }
 
+/// Which nodes are asked for a unit is kept beside the nodes: it is what they say, after refusals too.
+pub(crate) fn the_unsaid_follows_the_nodes(state: &State) -> Checked {
+    let mut found = state.clone();
+    found.find_unsaid();
+    if found == *state {
+        Ok(())
+    } else {
+        broken("S1", "other nodes are asked than have left it unsaid".into())
+    }
+}
+
 /// The plan that is kept and renewed by what was touched is the plan of the whole state.
 pub(crate) fn the_kept_plan_is_the_plan(world: &mut World) -> Checked {
     let now = world.now + world.skew;

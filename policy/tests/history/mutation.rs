@@ -94,11 +94,13 @@ impl World {
                         None => node.role = policy::Role::Voter,
                     }
                 }
+                state.find_unsaid();
             }
             (Some(Mutation::UnaskedIsAbsence), _) => {
                 for node in state.nodes.values_mut() {
                     node.surveyed = u64::MAX;
                 }
+                state.find_unsaid();
             }
             (Some(Mutation::ReleaseOfAny), Command::Fact(Fact::Released { unit, .. })) if !accepted => {
                 if let Some(unit) = state.units.get_mut(unit) {

@@ -98,6 +98,7 @@ pub(crate) fn apply_without(rule: Option<Rule>, state: &mut State, entry: &Entry
     let before = state.clone();
     let outcome = apply(state, &entry).map(|_| ());
     lent.give_back(state);
+    state.find_unsaid();
     after(rule, state, &before, &entry, &outcome);
     outcome
 }

@@ -205,6 +205,7 @@ impl Numbered for State {
         for debt in self.switched_off.values_mut().filter(|debt| debt.opening.is_some()) {
             numbers.index(&mut debt.since);
         }
+        self.find_unsaid();
     }
 
     fn read_numbers(&self, numbers: &mut Numbers) {
