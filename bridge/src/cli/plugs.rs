@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use policy::{Device, NodeId};
+use policy::{AgentAction, Device, NodeId};
 
 use crate::agent::executor;
 use crate::api::document::{Document, Listed};
@@ -59,7 +59,8 @@ async fn one_device(
 async fn list(call: &AgentCall, input: &[u8], separator: &str) -> Listed {
     let program = fence_agents::find(fence_agents::DIRECTORY.as_ref(), &call.agent);
     let program = program.ok_or_else(|| format!("{} is not installed here", call.agent))?;
-    let limit = LIMIT.min(Duration::from_millis(call.timeout_ms));
+    let own = call.timeouts.get(&AgentAction::List).copied().map(Duration::from_millis);
+    let limit = own.unwrap_or_else(|| LIMIT.min(Duration::from_millis(call.timeout_ms)));
     fence_agents::list(&program, input, separator, limit).await.map_err(|error| error.to_string())
 }
 
@@ -84,6 +85,7 @@ mod tests {
             secrets: BTreeMap::new(),
             targets: [(NodeId(1), own("1")), (NodeId(2), own("2"))].into(),
             timeout_ms: 5_000,
+            timeouts: BTreeMap::new(),
             level: 1,
             delay_ms: 0,
             retries: 0,

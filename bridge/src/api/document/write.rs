@@ -34,6 +34,7 @@ pub fn render(settled: &Settled) -> String {
             secrets,
             targets,
             timeout_ms,
+            timeouts,
             level,
             delay_ms,
             retries,
@@ -54,6 +55,10 @@ pub fn render(settled: &Settled) -> String {
             let _ = writeln!(out, "secrets = {}", inline(secrets));
         }
         let _ = writeln!(out, "timeout = {}", quoted(&span(*timeout_ms)));
+        if !timeouts.is_empty() {
+            let own = timeouts.iter().map(|(action, ms)| (action.word().to_owned(), span(*ms)));
+            let _ = writeln!(out, "timeouts = {}", inline(&own.collect()));
+        }
         for (key, number, usual) in [("level", *level, 1), ("retries", *retries, 0), ("at_once", *at_once, 1)]
         {
             if number != usual {
