@@ -257,6 +257,11 @@ impl<'a> Reader<'a> {
                         device.secrets = self.secrets(table);
                     }
                 }
+                "targets" if value.get_ref().as_str().is_some() => {
+                    let help = "write `{ n1 = { plug = \"3\" } }`, or in a file for `convoke config apply` `\"list\"`: it asks the \
+                                device which plug is which node's";
+                    self.wrong(value.span(), "this does not say which nodes the device fences", help);
+                }
                 "targets" => {
                     for (name, value) in self.table(value, "`targets`").into_iter().flatten() {
                         let node = self.node(name);

@@ -43,11 +43,8 @@ pub fn render(settled: &Settled) -> String {
         } = found;
         let _ = writeln!(out, "\n[fence.{}]", key(device));
         let _ = writeln!(out, "agent = {}", quoted(agent));
-        let targets: BTreeMap<String, String> =
-            targets.iter().map(|(node, options)| (name(node), inline(options))).collect();
-        let targets: Vec<_> =
-            targets.iter().map(|(node, options)| format!("{} = {options}", key(node))).collect();
-        let _ = writeln!(out, "targets = {{ {} }}", targets.join(", "));
+        let targets = targets.iter().map(|(node, options)| (name(node), options.clone())).collect();
+        let _ = writeln!(out, "targets = {}", table_of(&targets));
         if !options.is_empty() {
             let _ = writeln!(out, "options = {}", inline(options));
         }
@@ -82,6 +79,14 @@ pub fn render(settled: &Settled) -> String {
         }
     }
     out
+}
+
+/// `targets` in one line, by the names of the nodes.
+pub(super) fn table_of(targets: &BTreeMap<String, BTreeMap<String, String>>) -> String {
+    let one = |(node, options): (&String, &BTreeMap<String, String>)| {
+        format!("{} = {}", key(node), inline(options))
+    };
+    format!("{{ {} }}", targets.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// A span of time in the largest unit that keeps it whole.
