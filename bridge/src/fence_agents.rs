@@ -10,6 +10,7 @@ mod given;
 mod helpers;
 mod installed;
 mod metadata;
+mod owners;
 mod plugs;
 mod said;
 mod traps;
@@ -20,7 +21,8 @@ pub use given::{Given, Remark, Spot, Table};
 pub use helpers::missing;
 pub use installed::{DIRECTORY, Installed, Look, find, installed, look, usable_name};
 pub use metadata::{Action, Kind, Metadata, MetadataError, Parameter, Symlink};
-pub use plugs::{Plug, is_listed, list, missing_plug};
+pub use owners::{Owners, owners};
+pub use plugs::{Plug, is_listed, list, lists_by, missing_plug, plug_option};
 pub use traps::{isolates, known_to_isolate, notes, proves_off, says_that_it_isolates, traps, useless};
 
 pub(crate) use given::{present, says_what_to_do};

@@ -299,6 +299,7 @@ async fn a_node_says_of_itself_alone_that_it_cannot_run_an_agent() {
         secrets: BTreeMap::new(),
         targets: [(first.id, BTreeMap::new())].into(),
         timeout_ms: 60_000,
+        timeouts: BTreeMap::new(),
         level: 1,
         delay_ms: 0,
         retries: 0,

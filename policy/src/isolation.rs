@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Device, Reconnect};
+use crate::command::{AgentAction, Device, Reconnect};
 use crate::definition::{Definition, Fencing};
 use crate::fence::{Opening, Power, SwitchedOff};
 use crate::name::{CaseId, Incarnation, Millis, NodeId};
@@ -205,7 +205,7 @@ impl State {
             return Some(opening.since);
         }
         self.nodes.get(&opening.executor).and_then(Node::in_session)?;
-        let calls = device.timeout_ms.saturating_mul(2).saturating_add(self.settings.quarantine_ms);
-        Some(opening.since.saturating_add(calls))
+        let calls = device.verified_ms(AgentAction::On);
+        Some(opening.since.saturating_add(calls).saturating_add(self.settings.quarantine_ms))
     }
 }

@@ -72,8 +72,8 @@ pub use assembly::{
 };
 pub use check::{Finding, Flaw, Key, Link, check};
 pub use command::{
-    AfterFence, Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem, Origin,
-    Reconnect, Settings, Wish,
+    AfterFence, AgentAction, Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem,
+    Origin, Reconnect, Settings, Wish,
 };
 pub use definition::{Definition, Fencing, NodeTerm, OnQuorumLoss, OnStopFailure, Preference, Replicas};
 pub use drill::{Because, Drill, DrillResult, Drilled};

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::command::{Device, Settings};
+use crate::command::{AgentAction, Device, Settings};
 use crate::drill::Drilled;
 use crate::event::Event;
 use crate::feature;
@@ -275,8 +275,9 @@ impl State {
         if heard.is_none_or(|life| life.incarnation != *executor_incarnation) {
             return Some(*since);
         }
-        let timeouts = self.level(case.node, case.level).map(|(_, device)| device.timeout_ms);
-        let calls = timeouts.fold(0, Millis::saturating_add).saturating_mul(2);
+        let devices = self.level(case.node, case.level);
+        let calls = devices.map(|(_, device)| device.verified_ms(AgentAction::Off));
+        let calls = calls.fold(0, Millis::saturating_add);
         Some(since.saturating_add(calls).saturating_add(self.settings.quarantine_ms))
     }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy::{FenceOutcome, Power};
+use policy::{AgentAction, FenceOutcome, Power};
 use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
 
 use crate::agent::executor::door::{Door, Doors};
@@ -74,8 +74,9 @@ impl Executor {
         let mut steps = Vec::new();
         for call in &order.calls {
             let name = format!("{PREFIX}{}-{}-{}", order.case, order.attempt, call.device);
-            let spec = |action: &str| self.spec(call, action, format!("{name}-{action}.service"));
-            match (spec("off"), spec("status")) {
+            let spec =
+                |action: AgentAction| self.spec(call, action, format!("{name}-{}.service", action.word()));
+            match (spec(AgentAction::Off), spec(AgentAction::Status)) {
                 (Ok(off), Ok(status)) => steps.push((call, off, status)),
                 (Err(why), _) | (_, Err(why)) => return Some(FenceOutcome::Unable(why)),
             }
@@ -104,8 +105,10 @@ impl Executor {
         let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
         let user = door.enter().await;
-        let spec = |action: &str| self.spec(call, action, format!("{PREFIX}on-{number}-{action}.service"));
-        let (on, status) = match (spec("on"), spec("status")) {
+        let spec = |action: AgentAction| {
+            self.spec(call, action, format!("{PREFIX}on-{number}-{}.service", action.word()))
+        };
+        let (on, status) = match (spec(AgentAction::On), spec(AgentAction::Status)) {
             (Ok(on), Ok(status)) => (on, status),
             (Err(why), _) | (_, Err(why)) => return Some(Power::Unknown(why)),
         };
@@ -113,12 +116,12 @@ impl Executor {
             (call.node, call.device.clone(), order.since, call.configured);
         self.confirmed(Request::MaySwitchOn { node, device, since, configured }).await?;
         tracing::info!(node = call.node_name, device = call.device, "switching on");
-        match called(&systemd.run_transient(on).await, call) {
+        match called(&systemd.run_transient(on).await, call, AgentAction::On) {
             Called::Exited(0, _) => {
                 // A fence of another node may come between.
                 drop(user);
                 let _user = door.enter().await;
-                Some(power(called(&systemd.run_transient(status).await, call)))
+                Some(power(called(&systemd.run_transient(status).await, call, AgentAction::Status)))
             }
             Called::Exited(status, said) => {
                 Some(Power::Unknown(format!("on exited with status {status}{said}")))
@@ -133,11 +136,11 @@ impl Executor {
         let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
         let _user = door.enter().await;
-        let spec = match self.spec(call, "status", format!("{PREFIX}look-{number}.service")) {
+        let spec = match self.spec(call, AgentAction::Status, format!("{PREFIX}look-{number}.service")) {
             Ok(spec) => spec,
             Err(why) => return Power::Unable(why),
         };
-        power(called(&systemd.run_transient(spec).await, call))
+        power(called(&systemd.run_transient(spec).await, call, AgentAction::Status))
     }
 
     async fn confirm(&self, order: &FenceOrder) -> Option<()> {
@@ -160,15 +163,16 @@ impl Executor {
         }
     }
 
-    fn spec(&self, call: &AgentCall, action: &str, name: String) -> Result<TransientSpec, String> {
+    fn spec(&self, call: &AgentCall, action: AgentAction, name: String) -> Result<TransientSpec, String> {
         let program = program(&self.agents, &call.agent)?;
+        let word = action.word();
         Ok(TransientSpec {
             name,
-            description: format!("Fence agent of {}: {action} {}", call.device, call.node_name),
+            description: format!("Fence agent of {}: {word} {}", call.device, call.node_name),
             program,
             args: Vec::new(),
-            stdin: stdin(call, action)?,
-            deadline: Duration::from_millis(call.timeout_ms),
+            stdin: stdin(call, word)?,
+            deadline: Duration::from_millis(call.deadline_ms(action)),
             output_cap: OUTPUT_CAP,
             environment: BTreeMap::new(),
             binds_to: self.binds_to.clone(),
@@ -192,7 +196,7 @@ async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Opt
                 call.device
             ));
         }
-        match called(&run(off).await, call) {
+        match called(&run(off).await, call, AgentAction::Off) {
             // No device was asked for anything yet.
             Called::NotRun(why) if looks.is_empty() => {
                 return FenceOutcome::Unable(format!("{}: {why}", call.device));
@@ -207,7 +211,7 @@ async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Opt
     }
     let mut proven = FenceOutcome::Failed("the level has no devices".to_owned());
     for (call, status) in looks {
-        proven = verdict(call, called(&run(status).await, call));
+        proven = verdict(call, called(&run(status).await, call, AgentAction::Status));
         if proven != FenceOutcome::Off {
             break;
         }
@@ -288,7 +292,7 @@ fn machine() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn called(end: &TransientEnd, call: &AgentCall) -> Called {
+fn called(end: &TransientEnd, call: &AgentCall, action: AgentAction) -> Called {
     let said = words(end, call);
     match &end.outcome {
         Outcome::Exited(status) => Called::Exited(*status, said),
@@ -297,7 +301,8 @@ fn called(end: &TransientEnd, call: &AgentCall) -> Called {
         }
         Outcome::TimedOut => {
             let left = end.left.as_ref().map(|left| format!("; {left}")).unwrap_or_default();
-            Called::TimedOut(format!("the agent did not end within {} ms{left}{said}", call.timeout_ms))
+            let limit = call.deadline_ms(action);
+            Called::TimedOut(format!("the agent did not end within {limit} ms{left}{said}"))
         }
         // It may have sent its command: as after a deadline, nobody knows the node's power.
         Outcome::Unknown(why) => Called::TimedOut(format!("nobody knows how the agent ended: {why}{said}")),

@@ -6,6 +6,7 @@
 
 mod devices;
 mod diff;
+mod listed;
 mod read;
 mod write;
 
@@ -16,6 +17,7 @@ use policy::{Device, NodeId, Settings};
 
 pub use devices::{Findings, Listed, against_agents, against_plugs, agents, joined, listed_by};
 pub use diff::diff;
+pub use listed::{Places, Written, list_actions, to_list, with_lists, without_lists};
 pub use write::render;
 
 use crate::config::Finding;

@@ -1,10 +1,11 @@
-//! Which plugs the devices of a document list, asked before it is applied.
+//! Which plugs the devices of a document list, asked before it is applied: to check the targets that it names, or to find them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use policy::{Device, NodeId};
+use policy::{AgentAction, Device, NodeId};
 
 use crate::agent::executor;
 use crate::api::document::{Document, Listed};
@@ -26,11 +27,38 @@ pub(super) async fn ask(
         let own = asked.iter().filter(|(of, _)| of == name);
         let calls = own.filter_map(|key| Some((key.clone(), call(name, device, *names.get(&key.1)?)?)));
         let calls: Vec<_> = calls.collect();
-        let separator = device.options.get("separator").cloned().unwrap_or_else(|| ",".to_owned());
-        one_device(calls, separator)
+        one_device(calls, separator_of(device))
     };
     let lists = futures_util::stream::iter(document.devices.iter().map(of)).buffer_unordered(AT_ONCE);
     lists.flat_map(futures_util::stream::iter).collect().await
+}
+
+/// Asks each of these devices, in `agents`, for all its plugs by the action that lists them.
+pub(super) async fn ask_all(
+    agents: &Path,
+    document: &Document,
+    actions: &BTreeMap<String, &'static str>,
+) -> BTreeMap<String, Listed> {
+    let of = |(name, action): (&String, &&'static str)| {
+        let (name, action) = (name.clone(), *action);
+        let device =
+            document.devices.get(&name).map(|device| (of_device(&name, device), separator_of(device)));
+        async move {
+            let (call, separator) = device?;
+            let listed = match executor::stdin(&call, action) {
+                Ok(input) => list(agents, &call, &input, &separator).await,
+                Err(why) => Err(why),
+            };
+            Some((name, listed))
+        }
+    };
+    let lists = futures_util::stream::iter(actions.iter().map(of)).buffer_unordered(AT_ONCE);
+    lists.filter_map(std::future::ready).collect().await
+}
+
+/// What stands between a plug and its name.
+fn separator_of(device: &Device) -> String {
+    device.options.get("separator").cloned().unwrap_or_else(|| ",".to_owned())
 }
 
 async fn one_device(
@@ -45,7 +73,7 @@ async fn one_device(
             Ok(input) => match said.get(&input) {
                 Some(listed) => listed.clone(),
                 None => {
-                    let listed = list(&call, &input, &separator).await;
+                    let listed = list(fence_agents::DIRECTORY.as_ref(), &call, &input, &separator).await;
                     said.insert(input, listed.clone());
                     listed
                 }
@@ -56,10 +84,11 @@ async fn one_device(
     lists
 }
 
-async fn list(call: &AgentCall, input: &[u8], separator: &str) -> Listed {
-    let program = fence_agents::find(fence_agents::DIRECTORY.as_ref(), &call.agent);
+async fn list(agents: &Path, call: &AgentCall, input: &[u8], separator: &str) -> Listed {
+    let program = fence_agents::find(agents, &call.agent);
     let program = program.ok_or_else(|| format!("{} is not installed here", call.agent))?;
-    let limit = LIMIT.min(Duration::from_millis(call.timeout_ms));
+    let own = call.timeouts.get(&AgentAction::List).copied().map(Duration::from_millis);
+    let limit = own.unwrap_or_else(|| LIMIT.min(Duration::from_millis(call.timeout_ms)));
     fence_agents::list(&program, input, separator, limit).await.map_err(|error| error.to_string())
 }
 
@@ -70,9 +99,54 @@ fn call(name: &str, device: &Device, node: NodeId) -> Option<AgentCall> {
     Some(call)
 }
 
+/// A call that is of no target.
+fn of_device(name: &str, device: &Device) -> AgentCall {
+    AgentCall {
+        device: name.to_owned(),
+        agent: device.agent.clone(),
+        options: device.options.clone(),
+        secrets: device.secrets.clone(),
+        timeout_ms: device.timeout_ms,
+        timeouts: device.timeouts.clone(),
+        at_once: device.at_once,
+        configured: 0,
+        node: NodeId(0),
+        node_name: String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+    use crate::api::document;
+    use crate::fence_agents::Plug;
+
+    #[tokio::test]
+    async fn a_device_is_asked_for_all_its_plugs_with_its_options_and_no_target() {
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/src/fence_agents/samples/agent");
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["fence_strip", "fence_broken"] {
+            symlink(sample, dir.path().join(name)).expect("a link");
+        }
+        let device = |name: &str| {
+            format!("[fence.{name}]\nagent = \"fence_{name}\"\ntargets = {{}}\noptions = {{ ip = \"a\" }}\n")
+        };
+        let text = ["strip", "broken", "gone"].map(device).concat();
+        let read = document::parse(&text, "cluster.toml".as_ref(), &BTreeMap::new()).expect("a document");
+        let by = |name: &str| (name.to_owned(), "list-status");
+        let actions = ["strip", "broken", "gone", "unknown"].map(by).into();
+        let lists = ask_all(dir.path(), &read, &actions).await;
+        let plug = |id: &str, name: &str| Plug { id: id.to_owned(), name: name.to_owned() };
+        let expected: BTreeMap<String, Listed> = [
+            ("strip".to_owned(), Ok(vec![plug("1", "n1"), plug("2", "rack a")])),
+            ("broken".to_owned(), Err("it ended with exit status: 1 instead of answering".to_owned())),
+            ("gone".to_owned(), Err("fence_gone is not installed here".to_owned())),
+        ]
+        .into();
+        assert_eq!(lists, expected);
+    }
 
     #[test]
     fn the_plug_is_no_part_of_the_question_and_the_address_is() {
@@ -84,6 +158,7 @@ mod tests {
             secrets: BTreeMap::new(),
             targets: [(NodeId(1), own("1")), (NodeId(2), own("2"))].into(),
             timeout_ms: 5_000,
+            timeouts: BTreeMap::new(),
             level: 1,
             delay_ms: 0,
             retries: 0,

@@ -1,15 +1,18 @@
 //! `convoke config`: the cluster's settings as a document.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
+
+use policy::NodeId;
 
 use super::agents::unless_interrupted;
 use super::bus::Bus;
 use super::exit::{Code, Failure};
 use super::{out, plugs};
 use crate::api::document::{self, Document};
-use crate::fence_agents;
+use crate::config::Finding;
+use crate::fence_agents::{self, Look};
 
 /// A settings document of a thousand nodes has some hundred kilobytes.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -47,7 +50,8 @@ pub(super) async fn apply(bus: &Bus, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The document and what it would change. Its mistakes are found here, with the file's own name.
+/// The document, with the targets in it that its devices list, and what it would change. Its mistakes are found here, with the file's own
+/// name.
 async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
     let text = read(file)?;
     if says_nothing(&text) {
@@ -58,10 +62,15 @@ async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
         ));
     }
     let picture = bus.confirmed().await?;
-    let names = picture.nodes.iter().map(|node| (node.name.clone(), policy::NodeId(node.id))).collect();
+    let names = picture.nodes.iter().map(|node| (node.name.clone(), NodeId(node.id))).collect();
     let old = bus.0.config_show().await?;
-    let (found, asked) = unless_interrupted(look(&text, file, &old)).await?;
-    let refused = |findings: Vec<_>| Failure::new(Code::Usage, document::listing(&findings));
+    // Agents are asked by this process, and not by the daemon.
+    let agents = document::agents(&text);
+    let looks = unless_interrupted(fence_agents::look(fence_agents::DIRECTORY.as_ref(), &agents)).await?;
+    let (text, told) = with_lists(text, file, &names, &looks).await?;
+    let found = document::against_agents(&text, file, "/".as_ref(), &looks, &old);
+    let mut asked = document::listed_by(&text, &looks, &old);
+    asked.retain(|(device, _)| !told.contains(device));
     let new = document::joined(document::parse(&text, file, &names), found).map_err(refused)?;
     // Only a document without another mistake is worth a question to the devices.
     let lists = unless_interrupted(plugs::ask(&new, &names, &asked)).await?;
@@ -77,12 +86,39 @@ fn says_nothing(text: &str) -> bool {
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
-/// What the agents of this node say to it, and of which targets the devices are to be asked for their plugs. Agents are asked
-/// by this process, and not by the daemon.
-async fn look(text: &str, file: &Path, in_force: &str) -> (document::Findings, BTreeSet<(String, String)>) {
-    let looks = fence_agents::look(fence_agents::DIRECTORY.as_ref(), &document::agents(text)).await;
-    let asked = document::listed_by(text, &looks, in_force);
-    (document::against_agents(text, file, "/".as_ref(), &looks, in_force), asked)
+/// The document with a table where it says `targets = "list"`, which is told, and the devices that were asked for that.
+async fn with_lists(
+    text: String,
+    file: &Path,
+    names: &BTreeMap<String, NodeId>,
+    looks: &BTreeMap<String, Look>,
+) -> Result<(String, BTreeSet<String>), Failure> {
+    let places = document::to_list(&text);
+    if places.is_empty() {
+        return Ok((text, BTreeSet::new()));
+    }
+    let blank = document::without_lists(&text, &places);
+    let read = document::parse(&blank, file, names).map_err(refused)?;
+    let actions = document::list_actions(&text, file, &places, &read, looks).map_err(refused)?;
+    let asking = plugs::ask_all(fence_agents::DIRECTORY.as_ref(), &read, &actions);
+    let lists = unless_interrupted(asking).await?;
+    let nodes = names.keys().cloned().collect();
+    match document::with_lists((text.as_str(), file), &places, (&read, looks), &lists, &nodes) {
+        Ok(written) => {
+            written.notes.iter().for_each(|note| out::note(note));
+            Ok((written.text, places.into_keys().collect()))
+        }
+        Err(mut findings) => {
+            // An option that the agent does not know may be why its device does not answer.
+            findings.extend(document::against_agents(&blank, file, "/".as_ref(), looks, "").errors);
+            findings.sort_by_key(|finding| (finding.line, finding.column));
+            Err(refused(findings))
+        }
+    }
+}
+
+fn refused(findings: Vec<Finding>) -> Failure {
+    Failure::new(Code::Usage, document::listing(&findings))
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -14,6 +14,8 @@ use super::metadata::Metadata;
 const PLUG: &str = "plug";
 /// So many of a device's plugs are shown where one is missing; the rest is counted.
 const SHOWN: usize = 24;
+/// What `list-status` says last of a plug, and some agents in `list`.
+const STATES: [&str; 4] = ["on", "off", "unknown", "error"];
 
 /// One plug of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,19 @@ pub fn is_listed(given: &Given, node: &str, agent: &Metadata) -> bool {
     agent.action("list").is_some() && given.value(node, PLUG).is_some()
 }
 
+/// The action by which an agent lists the plugs of a device.
+#[must_use]
+pub fn lists_by(agent: &Metadata) -> Option<&'static str> {
+    ["list", "list-status"].into_iter().find(|action| agent.action(action).is_some())
+}
+
+/// The option by which an agent is told a plug.
+#[must_use]
+pub fn plug_option(agent: &Metadata) -> &'static str {
+    let old = agent.parameter(PLUG).is_none() && agent.parameter("port").is_some();
+    if old { "port" } else { PLUG }
+}
+
 /// Asks a device for its plugs. `input` is complete, secrets included, which is why no word of the agent's is in the error.
 ///
 /// # Errors
@@ -44,14 +59,34 @@ pub async fn list(
     Ok(parse(&String::from_utf8_lossy(&stdout), separator))
 }
 
-/// `1,n1`: one line for each plug. Agents without any print `N/A`.
+/// `1,n1` or `1,n1,ON`: one line for each plug. Agents without any print `N/A`. What no terminal shows is no plug's.
 fn parse(text: &str, separator: &str) -> Vec<Plug> {
+    let is_state = |word: &str| STATES.iter().any(|state| word.trim().eq_ignore_ascii_case(state));
     let line = |line: &str| {
         let (id, name) = line.split_once(separator).unwrap_or((line, ""));
+        let name = match name.rsplit_once(separator) {
+            Some((name, state)) if is_state(state) => name,
+            _ => name,
+        };
         let (id, name) = (id.trim().to_owned(), name.trim().to_owned());
-        (!id.is_empty() && id != "N/A").then_some(Plug { id, name })
+        let plain = !id.chars().chain(name.chars()).any(char::is_control);
+        (plain && !id.is_empty() && id != "N/A").then_some(Plug { id, name })
     };
     text.lines().filter_map(line).collect()
+}
+
+/// A device's plugs in words.
+pub(super) fn shown(listed: &[Plug]) -> String {
+    let one = |plug: &Plug| match plug.name.as_str() {
+        "" => plug.id.clone(),
+        name if name == plug.id => plug.id.clone(),
+        name => format!("{} ({name})", plug.id),
+    };
+    let mut all: Vec<String> = listed.iter().take(SHOWN).map(one).collect();
+    if listed.len() > SHOWN {
+        all.push(format!("and {} more", listed.len() - SHOWN));
+    }
+    all.join(", ")
 }
 
 /// What is wrong with a target's plug, by the list of its device. A device that lists nothing says nothing.
@@ -65,17 +100,8 @@ pub fn missing_plug(given: &Given, device: &str, node: &str, listed: &[Plug]) ->
     if listed.is_empty() || known {
         return None;
     }
-    let shown = |one: &Plug| match one.name.as_str() {
-        "" => one.id.clone(),
-        name if name == one.id => one.id.clone(),
-        name => format!("{} ({name})", one.id),
-    };
-    let mut all: Vec<String> = listed.iter().take(SHOWN).map(shown).collect();
-    if listed.len() > SHOWN {
-        all.push(format!("and {} more", listed.len() - SHOWN));
-    }
     let message = format!("{device} lists no plug `{plug}`");
-    Some(Remark::refused(spot, message, format!("it lists {}", all.join(", "))))
+    Some(Remark::refused(spot, message, format!("it lists {}", shown(listed))))
 }
 
 #[cfg(test)]
@@ -97,6 +123,27 @@ mod tests {
         assert_eq!(parse("vm,one;0a1b\n", ";"), [plug("vm,one", "0a1b")]);
         assert_eq!(parse("n1\n", ","), [plug("n1", "")]);
         assert_eq!(parse("N/A\n", ","), []);
+        assert_eq!(
+            parse("1,n1,ON\n2,,unknown\n3,a,b\n4,on\n", ","),
+            [plug("1", "n1"), plug("2", ""), plug("3", "a,b"), plug("4", "on")]
+        );
+        assert_eq!(parse("1,\u{1b}[2Jn1\n2,n2\n", ","), [plug("2", "n2")]);
+    }
+
+    #[test]
+    fn an_agent_lists_by_the_action_that_it_has_and_takes_a_plug_by_the_name_that_it_knows() {
+        let agent = |parameter: &str, action: &str| {
+            let text = format!(
+                "<resource-agent name=\"fence_x\"><parameters><parameter name=\"{parameter}\"><content type=\"string\"/>\
+                 </parameter></parameters><actions><action name=\"off\"/><action name=\"{action}\"/></actions></resource-agent>"
+            );
+            Metadata::parse(&text).expect("good metadata")
+        };
+        for (action, by) in [("list", Some("list")), ("list-status", Some("list-status")), ("status", None)] {
+            assert_eq!(lists_by(&agent("plug", action)), by);
+        }
+        assert_eq!(plug_option(&agent("plug", "list")), "plug");
+        assert_eq!(plug_option(&agent("port", "list")), "port");
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{CaseId, Device, Fact, Incarnation, NodeId, NodeView, Refusal, Suppose, Token, UnitName, Wish};
+use policy::{
+    AgentAction, CaseId, Device, Fact, Incarnation, NodeId, NodeView, Refusal, Suppose, Token, UnitName, Wish,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::api::model::{Forecast, Overview, UnitWhy};
@@ -182,6 +184,9 @@ pub struct AgentCall {
     pub secrets: BTreeMap<String, String>,
     /// Deadline of one call, in milliseconds.
     pub timeout_ms: u64,
+    /// Deadlines of the calls for one action, where they are others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub timeouts: BTreeMap<AgentAction, u64>,
     /// How many attempts the device takes at a time.
     pub at_once: u32,
     /// Index of the settings that say all this.
@@ -204,11 +209,18 @@ impl AgentCall {
             options,
             secrets: device.secrets.clone(),
             timeout_ms: device.timeout_ms,
+            timeouts: device.timeouts.clone(),
             at_once: device.at_once,
             configured,
             node,
             node_name,
         })
+    }
+
+    /// Deadline of a call for that, in milliseconds.
+    #[must_use]
+    pub fn deadline_ms(&self, action: AgentAction) -> u64 {
+        self.timeouts.get(&action).copied().unwrap_or(self.timeout_ms)
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::command::{Device, Reconnect};
+use crate::command::{AgentAction, Device, Reconnect};
 use crate::event::{EventKind, Severity};
 use crate::evidence::{Class, Evidence};
 use crate::fence::{Opening, Phase, Power, SwitchedOff};
@@ -224,7 +224,7 @@ impl Step<'_> {
         let device = self.state.devices.get(name).ok_or_else(|| stale("no such device"))?;
         // Its executor may have been let run it at the very last moment, if it lives.
         let over = self.state.opener_is_over(opening);
-        let late = if over { 0 } else { device.timeout_ms.saturating_mul(2) };
+        let late = if over { 0 } else { device.verified_ms(AgentAction::On) };
         let due = self.state.opening_ends(device, opening);
         if due.is_none_or(|at| at > self.time) {
             return Err(Refusal::Unsafe("its agent may still run".to_string()));

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::command::Fact;
+use crate::command::{AgentAction, Fact};
 use crate::event::{EventKind, Severity};
 use crate::evidence::{Class, Evidence};
 use crate::fence::Phase;
@@ -277,7 +277,8 @@ impl Step<'_> {
     /// As [`quarantine`](Self::quarantine), for an agent that nobody can call back: it may run until its deadline.
     pub(super) fn quarantine_strike(&mut self, id: NodeId) {
         self.quarantine(id);
-        let call = self.state.devices_of(id).map(|(_, device)| device.timeout_ms).max().unwrap_or(0);
+        let devices = self.state.devices_of(id);
+        let call = devices.map(|(_, device)| device.deadline_ms(AgentAction::Off)).max().unwrap_or(0);
         let until = self.time.saturating_add(call);
         if let Some(node) = self.state.nodes.get_mut(&id) {
             node.quarantined_until = node.quarantined_until.max(until);

@@ -12,7 +12,7 @@ use crate::name::Millis;
 
 pub use decision::Decision;
 pub use fact::{Cause, Fact, FenceOutcome, InventoryItem};
-pub use settings::{AfterFence, Device, Reconnect, Settings};
+pub use settings::{AfterFence, AgentAction, Device, Reconnect, Settings};
 pub use wish::Wish;
 
 /// One entry of the log.

@@ -20,6 +20,10 @@ pub struct Device {
     pub targets: BTreeMap<NodeId, BTreeMap<String, String>>,
     /// Deadline of one call of the agent, in milliseconds.
     pub timeout_ms: Millis,
+    /// Deadlines of the calls for one action, in milliseconds, where they are others. Left out where there are none: a voter that does
+    /// not know them stops at the first entry that has some, and reads all others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub timeouts: BTreeMap<AgentAction, Millis>,
     /// The devices of one level prove a node off together; the next level is tried where they do not. From 1.
     #[serde(default = "one")]
     pub level: u32,
@@ -38,6 +42,36 @@ pub struct Device {
     pub isolates: Option<Reconnect>,
 }
 
+/// What an agent is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentAction {
+    /// To switch a node off, or to cut it off.
+    Off,
+    /// To switch it on, or to let it in again.
+    On,
+    /// To say whether it has power: in a look, and after each `off` and `on`.
+    Status,
+    /// To list the plugs of the device. The command line alone asks for it.
+    List,
+}
+
+impl AgentAction {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Off, Self::On, Self::Status, Self::List];
+
+    /// As agents and people call it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+            Self::Status => "status",
+            Self::List => "list",
+        }
+    }
+}
+
 /// When and by whom what a device cuts is connected again, by the agent's `on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -51,6 +85,17 @@ pub enum Reconnect {
 }
 
 impl Device {
+    /// Deadline of one call for that, in milliseconds.
+    #[must_use]
+    pub fn deadline_ms(&self, action: AgentAction) -> Millis {
+        self.timeouts.get(&action).copied().unwrap_or(self.timeout_ms)
+    }
+
+    /// The same together with that of the status which is read after it.
+    pub(crate) fn verified_ms(&self, action: AgentAction) -> Millis {
+        self.deadline_ms(action).saturating_add(self.deadline_ms(AgentAction::Status))
+    }
+
     /// Whether both ask the same plugs in the same way, and differ at most in when and how often.
     pub(crate) fn asks_as(&self, other: &Self) -> bool {
         let Self { agent, options, secrets, targets, isolates, .. } = self;
@@ -130,5 +175,30 @@ impl Default for Settings {
             starts_per_cluster: None,
             after_fence: AfterFence::Off,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_without_deadlines_for_single_actions_is_written_as_before_there_were_any() {
+        let old = r#"{"agent":"fence_x","options":{},"secrets":{},"targets":{},"timeout_ms":60000,"level":1,"delay_ms":0,"retries":0,"at_once":1}"#;
+        let device: Device = serde_json::from_str(old).expect("an entry of then");
+        assert_eq!(serde_json::to_string(&device).expect("a text"), old);
+    }
+
+    #[test]
+    fn a_deadline_is_that_of_its_action_and_else_the_one_of_all() {
+        let text = r#"{"agent":"fence_x","options":{},"secrets":{},"targets":{},"timeout_ms":60000,"timeouts":{"off":40000,"on":120000}}"#;
+        let device: Device = serde_json::from_str(text).expect("a device");
+        for (action, ms) in AgentAction::ALL.into_iter().zip([40_000, 120_000, 60_000, 60_000]) {
+            assert_eq!(device.deadline_ms(action), ms, "{}", action.word());
+        }
+        assert_eq!(device.verified_ms(AgentAction::On), 180_000);
+        // As the log has it.
+        let bytes = rmp_serde::to_vec_named(&device).expect("bytes");
+        assert_eq!(rmp_serde::from_slice::<Device>(&bytes).expect("the same"), device);
     }
 }

@@ -152,6 +152,7 @@ impl World {
             secrets: BTreeMap::new(),
             targets: machines.iter().map(|machine| (machine.id, BTreeMap::new())).collect(),
             timeout_ms: 5_000,
+            timeouts: BTreeMap::new(),
             level,
             delay_ms: if topology.percent(10) { 1_000 } else { 0 },
             retries: u32::from(topology.percent(30)),

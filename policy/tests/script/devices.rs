@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{AfterFence, Device, DrillResult, Fact, FenceOutcome, NodeId, Power, Settings, Wish};
+use policy::{
+    AfterFence, AgentAction, Device, DrillResult, Fact, FenceOutcome, NodeId, Power, Settings, Wish,
+};
 
 use super::{Lines, World};
 
@@ -23,6 +25,7 @@ fn device(targets: impl IntoIterator<Item = NodeId>) -> Device {
         secrets: BTreeMap::new(),
         targets: targets.into_iter().map(|node| (node, BTreeMap::new())).collect(),
         timeout_ms: 20_000,
+        timeouts: BTreeMap::new(),
         level: 1,
         delay_ms: 0,
         retries: 0,
@@ -132,7 +135,7 @@ impl World {
     }
 
     /// One device of level 1 for each node, but for those that are named (`no-device=all`: none), and others that all
-    /// nodes share: `device=pdu-a,level:2,delay:5,retries:1,at-once:2`; attributes as `a.rack=1`.
+    /// nodes share: `device=pdu-a,level:2,delay:5,retries:1,at-once:2,timeout:9,timeout-off:40`; attributes as `a.rack=1`.
     pub(super) fn configure(&mut self, rest: &[&str]) -> Lines {
         let without: BTreeSet<&str> =
             rest.iter().filter_map(|word| word.strip_prefix("no-device=")).collect();
@@ -172,6 +175,11 @@ impl World {
                     continue;
                 }
                 let value: u32 = value.parse().map_err(|_| "no number")?;
+                let own = key.strip_prefix("timeout-");
+                if let Some(action) = AgentAction::ALL.into_iter().find(|it| own == Some(it.word())) {
+                    shared.timeouts.insert(action, u64::from(value) * 1_000);
+                    continue;
+                }
                 match key {
                     "level" => shared.level = value,
                     "delay" => shared.delay_ms = u64::from(value) * 1_000,

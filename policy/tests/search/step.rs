@@ -495,6 +495,7 @@ impl World {
             secrets: Default::default(),
             targets,
             timeout_ms: 1,
+            timeouts: Default::default(),
             level: 1,
             delay_ms: 0,
             retries: 0,

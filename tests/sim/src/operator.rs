@@ -85,6 +85,7 @@ pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
         secrets: BTreeMap::new(),
         targets,
         timeout_ms: 3_000,
+        timeouts: BTreeMap::new(),
         level: 1,
         delay_ms: 0,
         retries: 0,

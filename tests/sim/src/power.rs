@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bridge::session::message::{AgentCall, FenceOrder, Reply, Request};
 use bridge::session::{Asker, Lease};
-use policy::{FenceOutcome, Power};
+use policy::{AgentAction, FenceOutcome, Power};
 use tokio::time::sleep;
 
 use crate::flaw::Flaw;
@@ -103,7 +103,7 @@ impl Switch {
                         inner.due.push((at, machine));
                     }
                 }
-                sleep(Duration::from_millis(call.timeout_ms)).await;
+                sleep(Duration::from_millis(call.deadline_ms(AgentAction::Off))).await;
                 return Some(FenceOutcome::TimedOut("the device does not answer".to_owned()));
             }
         }

@@ -11,6 +11,7 @@ pub(super) fn call() -> AgentCall {
         options: BTreeMap::from([("ip".into(), "10.0.0.1".into()), ("password".into(), "hunter2".into())]),
         secrets: BTreeMap::new(),
         timeout_ms: 60_000,
+        timeouts: BTreeMap::new(),
         at_once: 1,
         configured: 1,
         node: NodeId(2),
@@ -109,10 +110,30 @@ fn only_installed_agents_of_a_proper_name_are_run() {
 }
 
 #[test]
+fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let agent = dir.path().join("fence_ipmilan");
+    fs::write(&agent, "#!/bin/sh\n").expect("agent");
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).expect("mode");
+    let (sender, _session) = tokio::sync::mpsc::channel(1);
+    let mut executor = Executor::new(Asker::new(sender), Lease::default(), None);
+    executor.agents = dir.path().to_owned();
+    let timeouts = BTreeMap::from([(AgentAction::Off, 40_000), (AgentAction::Status, 5_000)]);
+    let call = AgentCall { timeouts, ..call() };
+    for (action, ms) in [(AgentAction::Off, 40_000), (AgentAction::On, 60_000), (AgentAction::Status, 5_000)]
+    {
+        let spec = executor.spec(&call, action, "x.service".into()).expect("a call");
+        assert_eq!(spec.deadline, Duration::from_millis(ms), "{action:?}");
+        let ended = called(&end(Outcome::TimedOut, ""), &call, action);
+        assert_eq!(ended, Called::TimedOut(format!("the agent did not end within {ms} ms")));
+    }
+}
+
+#[test]
 fn off_is_proven_only_by_a_status_that_says_off() {
     let failed = |text: &str| FenceOutcome::Failed(text.into());
     let timed_out = |text: &str| FenceOutcome::TimedOut(text.into());
-    let ran = |outcome, stderr| called(&end(outcome, stderr), &call());
+    let ran = |outcome, stderr| called(&end(outcome, stderr), &call(), AgentAction::Off);
     // What `off` says, what `status` says, what is believed.
     let table = [
         (ran(Outcome::Exited(0), ""), Some(ran(Outcome::Exited(2), "")), FenceOutcome::Off),
@@ -237,7 +258,7 @@ async fn what_is_called_off_in_the_midst_switches_nothing_more_off() {
 
 #[test]
 fn power_is_what_status_says_and_nothing_else() {
-    let ran = |outcome| power(called(&end(outcome, "x\n"), &call()));
+    let ran = |outcome| power(called(&end(outcome, "x\n"), &call(), AgentAction::Status));
     assert_eq!(ran(Outcome::Exited(0)), Power::On);
     assert_eq!(ran(Outcome::Exited(2)), Power::Off);
     assert_eq!(ran(Outcome::Exited(1)), Power::Unknown("status exited with status 1: x".into()));

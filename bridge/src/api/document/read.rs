@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use policy::{AfterFence, Device, Millis, NodeId, Settings};
+use policy::{AfterFence, AgentAction, Device, Millis, NodeId, Settings};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use units::Severity;
@@ -42,8 +42,8 @@ const AT_ONCE_RANGE: std::ops::RangeInclusive<u32> = 1..=1_000;
 
 const TOP: &str = "the document has `detect`, `quarantine`, `starts_per_node`, `starts_per_cluster`, `after_fence`, tables \
                    `[fence.NAME]` and tables `[node.NAME]`";
-const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets`, `timeout`, `level`, `delay`, `retries`, `isolates` and \
-                     `at_once`";
+const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets`, `timeout`, `timeouts`, `level`, `delay`, `retries`, \
+                     `isolates` and `at_once`";
 
 type Table<'t> = DeTable<'t>;
 type Value<'t> = Spanned<DeValue<'t>>;
@@ -230,6 +230,7 @@ impl<'a> Reader<'a> {
             secrets: BTreeMap::new(),
             targets: BTreeMap::new(),
             timeout_ms: TIMEOUT_MS,
+            timeouts: BTreeMap::new(),
             level: *LEVEL_RANGE.start(),
             delay_ms: 0,
             retries: 0,
@@ -240,6 +241,7 @@ impl<'a> Reader<'a> {
             match key.get_ref().as_ref() {
                 "agent" => agent = self.agent(value),
                 "timeout" => device.timeout_ms = self.span(value, TIMEOUT_RANGE).unwrap_or(TIMEOUT_MS),
+                "timeouts" => device.timeouts = self.timeouts(value),
                 "level" => device.level = self.count(value, LEVEL_RANGE).unwrap_or(device.level),
                 "delay" => device.delay_ms = self.span(value, DELAY_RANGE).unwrap_or(0),
                 "retries" => device.retries = self.count(value, RETRIES_RANGE).unwrap_or(0),
@@ -254,6 +256,11 @@ impl<'a> Reader<'a> {
                     if let Some(table) = self.table(value, "`secrets`") {
                         device.secrets = self.secrets(table);
                     }
+                }
+                "targets" if value.get_ref().as_str().is_some() => {
+                    let help = "write `{ n1 = { plug = \"3\" } }`, or in a file for `convoke config apply` `\"list\"`: it asks the \
+                                device which plug is which node's";
+                    self.wrong(value.span(), "this does not say which nodes the device fences", help);
                 }
                 "targets" => {
                     for (name, value) in self.table(value, "`targets`").into_iter().flatten() {
@@ -278,6 +285,24 @@ impl<'a> Reader<'a> {
         device.agent = agent?;
         device.isolates = device.isolates.or_else(|| fence_agents::known_to_isolate(&device.agent));
         Some(device)
+    }
+
+    /// Deadlines of the calls for one action.
+    fn timeouts(&mut self, value: &Value<'_>) -> BTreeMap<AgentAction, Millis> {
+        let mut found = BTreeMap::new();
+        for (key, value) in self.table(value, "`timeouts`").into_iter().flatten() {
+            let word: &str = key.get_ref().as_ref();
+            let Some(action) = AgentAction::ALL.into_iter().find(|action| action.word() == word) else {
+                let help = "agents are called for `off`, `on`, `status` and `list`; an `off` is verified by a `status`, and \
+                            that counts as one";
+                self.wrong(key.span(), &format!("no agent is called for `{word}`"), help);
+                continue;
+            };
+            if let Some(ms) = self.span(value, TIMEOUT_RANGE) {
+                found.insert(action, ms);
+            }
+        }
+        found
     }
 
     /// That a device only cuts its targets off, and how they are let in again.

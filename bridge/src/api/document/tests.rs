@@ -94,6 +94,10 @@ fn each_mistake_has_its_place_and_its_remedy() {
         (device("secrets = { method = \"/f\" }"), 4, 13, "is no secret"),
         (device("secrets = { \"a b\" = \"/f\" }"), 4, 13, "cannot name an option"),
         (device("timeout = \"0s\""), 4, 11, "out of range"),
+        (device("timeouts = \"5s\""), 4, 12, "`timeouts` is a table"),
+        (device("timeouts = { reboot = \"5s\" }"), 4, 14, "no agent is called for `reboot`"),
+        (device("timeouts = { off = 40 }"), 4, 20, "not a span of time"),
+        (device("timeouts = { status = \"11min\" }"), 4, 23, "out of range"),
         (device("level = 0"), 4, 9, "not a number that is possible"),
         (device("level = \"first\""), 4, 9, "not a number that is possible"),
         (device("at_once = 0"), 4, 11, "not a number that is possible"),
@@ -128,6 +132,20 @@ fn levels_and_what_goes_with_them_are_kept() {
     let shown = render(&document.settle(&nodes()));
     assert_eq!(read(&shown).expect("what is shown is good").settle(&nodes()), document.settle(&nodes()));
     assert!(shown.contains("after_fence = \"on\""), "{shown}");
+}
+
+#[test]
+fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
+    let own = "timeouts = { list = \"1s\", off = \"40s\", on = \"10min\", status = \"5s\" }\n";
+    let text = WHOLE.replace("timeout = \"60s\"\n", &format!("timeout = \"60s\"\n{own}"));
+    let document = read(&text).expect("a good document");
+    let device = &document.devices["bmc-n1"];
+    assert_eq!(
+        policy::AgentAction::ALL.map(|action| device.deadline_ms(action)),
+        [40_000, 600_000, 5_000, 1_000]
+    );
+    assert!(document.devices["pdu"].timeouts.is_empty());
+    assert_eq!(render(&document.settle(&nodes())), text);
 }
 
 #[test]

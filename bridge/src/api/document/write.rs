@@ -34,6 +34,7 @@ pub fn render(settled: &Settled) -> String {
             secrets,
             targets,
             timeout_ms,
+            timeouts,
             level,
             delay_ms,
             retries,
@@ -42,11 +43,8 @@ pub fn render(settled: &Settled) -> String {
         } = found;
         let _ = writeln!(out, "\n[fence.{}]", key(device));
         let _ = writeln!(out, "agent = {}", quoted(agent));
-        let targets: BTreeMap<String, String> =
-            targets.iter().map(|(node, options)| (name(node), inline(options))).collect();
-        let targets: Vec<_> =
-            targets.iter().map(|(node, options)| format!("{} = {options}", key(node))).collect();
-        let _ = writeln!(out, "targets = {{ {} }}", targets.join(", "));
+        let targets = targets.iter().map(|(node, options)| (name(node), options.clone())).collect();
+        let _ = writeln!(out, "targets = {}", table_of(&targets));
         if !options.is_empty() {
             let _ = writeln!(out, "options = {}", inline(options));
         }
@@ -54,6 +52,10 @@ pub fn render(settled: &Settled) -> String {
             let _ = writeln!(out, "secrets = {}", inline(secrets));
         }
         let _ = writeln!(out, "timeout = {}", quoted(&span(*timeout_ms)));
+        if !timeouts.is_empty() {
+            let own = timeouts.iter().map(|(action, ms)| (action.word().to_owned(), span(*ms)));
+            let _ = writeln!(out, "timeouts = {}", inline(&own.collect()));
+        }
         for (key, number, usual) in [("level", *level, 1), ("retries", *retries, 0), ("at_once", *at_once, 1)]
         {
             if number != usual {
@@ -77,6 +79,14 @@ pub fn render(settled: &Settled) -> String {
         }
     }
     out
+}
+
+/// `targets` in one line, by the names of the nodes.
+pub(super) fn table_of(targets: &BTreeMap<String, BTreeMap<String, String>>) -> String {
+    let one = |(node, options): (&String, &BTreeMap<String, String>)| {
+        format!("{} = {}", key(node), inline(options))
+    };
+    format!("{{ {} }}", targets.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// A span of time in the largest unit that keeps it whole.

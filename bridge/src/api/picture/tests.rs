@@ -105,6 +105,7 @@ fn state() -> State {
             secrets: BTreeMap::new(),
             targets: [(NodeId(id), BTreeMap::new())].into(),
             timeout_ms: 60_000,
+            timeouts: BTreeMap::new(),
             level: 1,
             delay_ms: 0,
             retries: 0,

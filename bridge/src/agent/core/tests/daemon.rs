@@ -173,6 +173,7 @@ fn agent_call(device: &str, agent: &str) -> crate::session::message::AgentCall {
         options: BTreeMap::new(),
         secrets: BTreeMap::new(),
         timeout_ms: 1_000,
+        timeouts: BTreeMap::new(),
         at_once: 1,
         configured: 1,
         node: NodeId(2),
