@@ -16,6 +16,7 @@ mod maintenance;
 mod nodes;
 mod reasons;
 mod role;
+mod stays_off;
 
 pub use departed::{farewells, marked};
 pub use events::sentence;
