@@ -419,10 +419,12 @@ fn not_switched_on(c: &Cluster) -> Result<()> {
         let tried = events.iter().filter(|event| event.kind == "not-switched-on");
         let tried: Vec<&str> = tried.filter_map(|event| event.text.strip_prefix(&said)).collect();
         ensure!(tried == [again, again, again, again, last], "{device}: {tried:?} in {events:#?}");
+        let alarm = format!("{name} stays off: {device} could not switch it on ({why})");
+        c.until(&format!("`{alarm}`"), LATE, |now| now.alarms_with(&[alarm.as_str()]))?;
     }
     // A person does it; the unit stays where it went.
     c.node(victim).boot()?;
-    c.until("it is back", LATE, |now| now.online(&name))?;
+    c.until("it is back", LATE, |now| now.online(&name) && !now.alarms_with(&["could not switch it on"]))?;
     let beat = c.beat(UNIT).context("it does not run")?;
     ensure!((beat.pid, &beat.node) == (home.pid, &home.node), "it was {home:?}, and is {beat:?}");
     c.never_twice(UNIT)
