@@ -18,6 +18,7 @@ mod replica;
 mod store;
 mod times;
 mod voters;
+mod waiting;
 
 pub use core::{Core, Event, Setup, run};
 pub use entry::{Stamped, decode, encode};

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bridge::session::Outcast;
 use bridge::session::message::{Denial, GateAnswer, Reply, Request, Up};
+use bridge::session::{FromSession, Outcast};
 use cluster::node::{Node, incarnation, settle};
 use cluster::raw::Raw;
 use policy::{
@@ -282,6 +282,35 @@ async fn a_node_that_was_put_back_is_told_to_reboot() {
     assert!(matches!(denied, Err(Denial::RebootNow { .. })), "{denied:?}");
     let mut honest = Raw::connect(&first, id, "m1").await;
     honest.hello(number).await.expect("a session");
+}
+
+/// Members apply no log: the leader tells them how the fence stands that a unit of theirs waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_is_told_of_the_fence_that_its_unit_waits_for() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut first = Node::first(dir.path()).await;
+    first.opened().await;
+    let (node, incarnation) = (first.id, first.incarnation());
+    let nothing = Fact::InventoryReported { node, incarnation, items: Vec::new(), highest_token: Token(0) };
+    first.report(nothing).await;
+    let mut holder = first.joined_by(dir.path(), "m1", Role::Member).await;
+    holder.opened().await;
+    holder.report(inventory(&holder)).await;
+    wish(&first, 1, start()).await.expect("recorded");
+    holder.permit().await;
+    let mut other = first.joined_by(dir.path(), "m2", Role::Member).await;
+    other.opened().await;
+    other.report(inventory(&other)).await;
+    holder.kill().await;
+    let notes = loop {
+        if let FromSession::Orders { orders, .. } = other.next().await
+            && !orders.notes.is_empty()
+        {
+            break orders.notes;
+        }
+    };
+    let told: Vec<_> = notes.iter().map(|note| (note.unit.as_str(), note.text.as_str())).collect();
+    assert_eq!(told, [("db.service", "waits: m1 is lost and has no fence device")]);
 }
 
 /// P152: who cannot run an agent is passed over, and nobody says that of another.

@@ -24,7 +24,7 @@ use crate::session::{Asker, Lease};
 
 /// First part of the names of transient units: what is left over is found by it.
 pub(super) const PREFIX: &str = "convoke-fence-";
-/// Kept of an agent's output; one that floods is read and dropped.
+/// Kept of an agent's output; of one that floods, the first lines and the last.
 const OUTPUT_CAP: usize = 16 * 1024;
 /// Longest text of a device that goes into the log.
 const WORDS_MAX: usize = 300;

@@ -16,12 +16,15 @@ mod maintenance;
 mod nodes;
 mod reasons;
 mod role;
+mod stays_off;
 
 pub use departed::{farewells, marked};
 pub use events::sentence;
 pub use forecast::{BY, forecast};
 pub use reasons::remedy;
+pub(crate) use waiting::{Wait, wait_over, wait_text, waits};
 mod units;
+mod waiting;
 mod ways;
 
 use policy::{Millis, NodeId, Plan, Refusal, State, UnitName};

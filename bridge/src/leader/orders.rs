@@ -20,25 +20,29 @@ pub(super) enum Changed {
 
 impl Core {
     /// Tells every node in session what has changed for it: all of them after the state or the plan has `changed`,
-    /// else those that were told nothing yet.
+    /// else those that were told nothing yet, or have something to write down.
     pub(super) fn tell_nodes(&mut self, changed: Changed) {
+        let mut notes = self.notes(changed);
         let Some(reign) = &self.reign else { return };
-        let due = reign.sessions.iter().filter(|(_, session)| {
-            session.connection != 0 && (changed == Changed::Something || session.told.is_none())
+        let due = reign.sessions.iter().filter(|(node, session)| {
+            let new = session.told.is_none() || notes.contains_key(*node);
+            session.connection != 0 && (changed == Changed::Something || new)
         });
         let nodes: Vec<NodeId> = due.map(|(node, _)| *node).collect();
         for node in nodes {
-            let orders = self.orders(node);
+            let mut orders = self.orders(node);
+            let notes = notes.remove(&node).unwrap_or_default();
             let Some(session) = self.reign.as_mut().and_then(|reign| reign.sessions.get_mut(&node)) else {
                 continue;
             };
             let same = session.told.as_ref().is_some_and(|told| {
                 told.view.index <= orders.view.index && same_but_for_index(told, &orders)
             });
-            if same {
+            if same && notes.is_empty() {
                 continue;
             }
             session.told = Some(orders.clone());
+            orders.notes = notes;
             let connection = session.connection;
             self.connections.send(connection, Down::State(Box::new(orders)));
         }
@@ -82,7 +86,8 @@ impl Core {
                 call: call(&on.device, on.node)?,
             })
         });
-        Orders { view, fences, looks: looks.collect(), switch_on: switch_on.collect() }
+        let (looks, switch_on) = (looks.collect(), switch_on.collect());
+        Orders { view, fences, looks, switch_on, notes: Vec::new() }
     }
 
     fn call(&self, name: &str, device: &Device, node: NodeId) -> Option<AgentCall> {

@@ -9,6 +9,7 @@ use super::connections::ConnectionId;
 use super::gates::WaitingGate;
 use super::leases::Rounds;
 use super::proposals::Ticket;
+use super::waiting::Told;
 use crate::session::message::Orders;
 
 /// One term of leadership.
@@ -52,6 +53,8 @@ pub(super) struct Reign {
     pub(super) confirmed: bool,
     /// Gates that wait for a permit.
     pub(super) gates: Vec<WaitingGate>,
+    /// What units were told of the fences that they wait for.
+    pub(super) waiting: Told,
     /// When time alone changes the plan.
     pub(super) wake: Option<Instant>,
 }
@@ -116,6 +119,7 @@ impl Reign {
             pauses: 0,
             confirmed: false,
             gates: Vec::new(),
+            waiting: Told::default(),
             wake: None,
         }
     }

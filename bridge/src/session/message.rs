@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
-    AgentAction, CaseId, Device, Fact, Incarnation, NodeId, NodeView, Refusal, Suppose, Token, UnitName, Wish,
+    AgentAction, CaseId, Device, Fact, Incarnation, NodeId, NodeView, Refusal, Severity, Suppose, Token,
+    UnitName, Wish,
 };
 use serde::{Deserialize, Serialize};
 
@@ -169,6 +170,20 @@ pub struct Orders {
     pub looks: Vec<LookOrder>,
     /// Power that this node gives back to others after a fence.
     pub switch_on: Vec<SwitchOnOrder>,
+    /// What is new for units that the node offers. Said once, and in no later orders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// A line for a unit's own journal. Nothing follows from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Which unit.
+    pub unit: UnitName,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The line.
+    pub text: String,
 }
 
 /// A call of a fence agent, complete but for its secrets, which the executor reads from its own files.

@@ -229,9 +229,9 @@ fn never_ends(c: &Cluster) -> Result<()> {
     c.never_twice(UNIT)
 }
 
-/// Of what is written without end a part is kept, the rest is read; what counts is the status.
+/// Of what is written without end both ends are kept, the rest is read: the last words are seen, and what counts is the status.
 fn flood(c: &Cluster) -> Result<()> {
-    let victim = victim(c, &[&["off:flood"]], 20)?;
+    let victim = victim(c, &[&["off:drown"], &["off:flood"]], 20)?;
     // Late rather than slow: to a controller that does not answer in time the agent would send its command again.
     c.bmc_faults(victim, &[Fault::Lag(1)])?;
     let index = c.overview()?.index;
@@ -241,7 +241,10 @@ fn flood(c: &Cluster) -> Result<()> {
     let before = peaks()?;
     let then = Moment::now();
     c.cut(victim)?;
-    recovered(c, victim, then, index, &["began off-flood", "proven"])?;
+    let expected = ["began off-drown", "failed off-drown", "began off-flood", "proven"];
+    let events = recovered(c, victim, then, index, &expected)?;
+    let drowned = failure(&events, "off-drown")?;
+    ensure!(drowned.ends_with("off exited with status 1: Failed: drowned"), "{drowned}");
     let told = c.power_commands(victim);
     ensure!(told == ["power 0"], "{told:?}");
     for (before, after) in before.iter().zip(peaks()?) {
@@ -416,10 +419,12 @@ fn not_switched_on(c: &Cluster) -> Result<()> {
         let tried = events.iter().filter(|event| event.kind == "not-switched-on");
         let tried: Vec<&str> = tried.filter_map(|event| event.text.strip_prefix(&said)).collect();
         ensure!(tried == [again, again, again, again, last], "{device}: {tried:?} in {events:#?}");
+        let alarm = format!("{name} stays off: {device} could not switch it on ({why})");
+        c.until(&format!("`{alarm}`"), LATE, |now| now.alarms_with(&[alarm.as_str()]))?;
     }
     // A person does it; the unit stays where it went.
     c.node(victim).boot()?;
-    c.until("it is back", LATE, |now| now.online(&name))?;
+    c.until("it is back", LATE, |now| now.online(&name) && !now.alarms_with(&["could not switch it on"]))?;
     let beat = c.beat(UNIT).context("it does not run")?;
     ensure!((beat.pid, &beat.node) == (home.pid, &home.node), "it was {home:?}, and is {beat:?}");
     c.never_twice(UNIT)

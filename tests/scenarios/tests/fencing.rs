@@ -175,7 +175,8 @@ fn unable(c: &Cluster) -> Result<()> {
 }
 
 fn mended_later(c: &Cluster, fault: Fault, words: &str) -> Result<()> {
-    let (victim, _) = placed(c)?;
+    let (victim, leader) = placed(c)?;
+    let begun = c.ok(leader, "date +%s.%N")?;
     c.bmc_faults(victim, &[fault])?;
     c.cut(victim)?;
     let error = failed_fence(c, victim)?.error.unwrap_or_default();
@@ -190,7 +191,33 @@ fn mended_later(c: &Cluster, fault: Fault, words: &str) -> Result<()> {
         "{:?}",
         c.power_commands(victim)
     );
+    journal_says_why(c, victim, begun.trim(), words)?;
     c.never_twice(UNIT)
+}
+
+/// What the unit's own journal says on every other node since then: each step of the fence once, however often it was tried.
+fn journal_says_why(c: &Cluster, victim: usize, since: &str, error: &str) -> Result<()> {
+    let name = c.node(victim).name();
+    let device = format!("bmc-{name}");
+    let lines = [
+        format!("waits: {name} is being fenced by {device}, run on "),
+        format!("waits: fencing {name} by {device} failed ({device}: {error}"),
+        format!("{name} is proven off by {device}; {UNIT} may start elsewhere"),
+    ];
+    let journal = format!(
+        "journalctl --sync; journalctl --boot --quiet --no-pager --output=cat --unit={UNIT} --since=@{since}"
+    );
+    for i in (1..=3).filter(|i| *i != victim) {
+        c.wait_for("the unit's journal tells of the fence", S(5), || {
+            let told = c.ok(i, &journal)?;
+            for line in &lines {
+                let times = told.lines().filter(|told| told.starts_with(line.as_str())).count();
+                ensure!(times == 1, "n{i}: {times} times `{line}`:\n{told}");
+            }
+            Ok(Some(()))
+        })?;
+    }
+    Ok(())
 }
 
 /// It answers at once, and the power goes two seconds later: the agent waits for it, and everybody for the agent.

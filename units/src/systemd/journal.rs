@@ -29,13 +29,15 @@ pub enum Kind {
     GateMissing,
     /// A running unit was taken over without a restart.
     Adopted,
+    /// It waits for the fence of a node, or does not any more.
+    WaitsForFence,
     /// Anything else worth a line in the unit's log.
     Notice,
 }
 
 impl Kind {
     /// All kinds, for the message catalog.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::StartRefused,
         Kind::StartGranted,
         Kind::StoppedByCluster,
@@ -44,6 +46,7 @@ impl Kind {
         Kind::StopWish,
         Kind::GateMissing,
         Kind::Adopted,
+        Kind::WaitsForFence,
         Kind::Notice,
     ];
 
@@ -58,6 +61,7 @@ impl Kind {
             Kind::StopWish => "5ba12885e68d46ae9d99bdae92c45792",
             Kind::GateMissing => "f5b060ce018d4299b101ea5bbbcdea23",
             Kind::Adopted => "fb562a4ab02648aeb0100bc654f783a6",
+            Kind::WaitsForFence => "a3886c56c00940f19d9826b376e5886c",
             Kind::Notice => "e6f5e9654e66431dba423bc5d9830e4d",
         }
     }

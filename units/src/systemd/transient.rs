@@ -1,11 +1,11 @@
 //! Runs a program in a transient unit of its own: fence agents, probes.
 //!
-//! What is promised: complete input and then its end; both outputs read to the end or cut at a cap, never
+//! What is promised: complete input and then its end; both outputs read to the end, kept whole or by both their ends, never
 //! blocking on an orphan that holds a pipe; at the deadline the whole control group is killed; when this
 //! process dies, systemd kills the program ([`TransientSpec::binds_to`]) and, as a net, ends it by a time-out of
 //! its own. Knows nothing of what the program does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -32,6 +32,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How long output that was written before the end may take to arrive. The pipe holds it already.
 const DRAIN_LIMIT: Duration = Duration::from_millis(200);
+/// One in so many of the bytes kept is of an output's begin. What went wrong is said at the end.
+const HEAD_SHARE: usize = 4;
 /// Exit statuses with which systemd's own child reports that it could not execute the program.
 const SETUP_FAILED: std::ops::RangeInclusive<i32> = 200..=245;
 /// `CLD_EXITED`, the first of the two ways in which a process ends.
@@ -56,7 +58,7 @@ pub struct TransientSpec {
     pub stdin: Vec<u8>,
     /// After this the group is killed.
     pub deadline: Duration,
-    /// Bytes kept of each output; the rest is read and dropped.
+    /// Bytes kept of each output. Of a longer one these are its first lines and its last; what is between is read and dropped.
     pub output_cap: usize,
     /// Environment; `PYTHONWARNINGS=ignore` is added, because warnings were seen to confuse readers of output.
     pub environment: BTreeMap<String, String>,
@@ -84,9 +86,9 @@ pub enum Outcome {
 pub struct TransientEnd {
     /// How it ended.
     pub outcome: Outcome,
-    /// Standard output, up to the cap.
+    /// Standard output, as far as it is kept.
     pub stdout: Vec<u8>,
-    /// Standard error, up to the cap.
+    /// Standard error, as far as it is kept.
     pub stderr: Vec<u8>,
     /// From the request to the end.
     pub took: Duration,
@@ -152,7 +154,8 @@ impl Systemd {
         // An orphan outside of the group may hold the pipes open: what is there by now is all that counts.
         drop(tokio::time::timeout(DRAIN_LIMIT, read_both(&mut stdout, &mut stderr)).await);
         self.forget_transient(&spec.name).await;
-        Ok(TransientEnd { outcome, stdout: stdout.kept, stderr: stderr.kept, took: Duration::ZERO, left })
+        let (stdout, stderr) = (stdout.kept(), stderr.kept());
+        Ok(TransientEnd { outcome, stdout, stderr, took: Duration::ZERO, left })
     }
 
     async fn wait_and_read(
@@ -356,7 +359,11 @@ pub fn sealed_input(bytes: &[u8]) -> io::Result<OwnedFd> {
 /// One output of the program.
 struct Capture {
     pipe: pipe::Receiver,
-    kept: Vec<u8>,
+    head: Vec<u8>,
+    /// The last bytes so far of what is behind the head.
+    tail: VecDeque<u8>,
+    /// How many between the two were dropped.
+    left_out: usize,
     cap: usize,
 }
 
@@ -364,16 +371,44 @@ impl Capture {
     /// The capture and the end for the program.
     fn open(cap: usize) -> io::Result<(Self, OwnedFd)> {
         let (sender, pipe) = pipe::pipe()?;
-        Ok((Self { pipe, kept: Vec::new(), cap }, sender.into_blocking_fd()?))
+        let capture = Self { pipe, head: Vec::new(), tail: VecDeque::new(), left_out: 0, cap };
+        Ok((capture, sender.into_blocking_fd()?))
     }
 
     /// Reads to the end. What was read so far stays when this is given up.
     async fn read_to_end(&mut self) {
         let mut chunk = [0; 8192];
         while let Ok(length @ 1..) = self.pipe.read(&mut chunk).await {
-            let room = self.cap.saturating_sub(self.kept.len()).min(length);
-            self.kept.extend(chunk.iter().take(room));
+            self.take(chunk.get(..length).unwrap_or_default());
         }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let head_max = self.cap / HEAD_SHARE;
+        let room = head_max.saturating_sub(self.head.len()).min(bytes.len());
+        let (head, rest) = bytes.split_at(room);
+        self.head.extend_from_slice(head);
+        self.tail.extend(rest);
+        let surplus = self.tail.len().saturating_sub(self.cap - head_max);
+        self.tail.drain(..surplus);
+        self.left_out += surplus;
+    }
+
+    /// What is kept. Where something is left out these are whole lines: whoever hides a password would not know half of it.
+    fn kept(self) -> Vec<u8> {
+        let (mut kept, tail) = (self.head, Vec::from(self.tail));
+        if self.left_out == 0 {
+            kept.extend(tail);
+            return kept;
+        }
+        let ends_line = |byte: &u8| *byte == b'\n';
+        let whole = kept.iter().rposition(ends_line).map_or(0, |end| end + 1);
+        let broken = tail.iter().position(ends_line).map_or(tail.len(), |end| end + 1);
+        let left_out = self.left_out + (kept.len() - whole) + broken;
+        kept.truncate(whole);
+        kept.extend(format!("[{left_out} bytes left out]\n").into_bytes());
+        kept.extend_from_slice(tail.get(broken..).unwrap_or_default());
+        kept
     }
 }
 
@@ -396,12 +431,28 @@ mod tests {
         assert!(file.write_all(b"x").is_err());
     }
 
-    #[tokio::test]
-    async fn output_is_cut_at_the_cap_and_still_read_to_its_end() {
-        let (mut capture, end) = Capture::open(5).unwrap();
-        let writer = std::thread::spawn(move || std::fs::File::from(end).write_all(&[b'x'; 1_000_000]));
+    /// What is kept of an output, with this cap.
+    async fn kept(cap: usize, output: Vec<u8>) -> String {
+        let (mut capture, end) = Capture::open(cap).unwrap();
+        let writer = std::thread::spawn(move || std::fs::File::from(end).write_all(&output));
         capture.read_to_end().await;
         writer.join().unwrap().unwrap();
-        assert_eq!(capture.kept, b"xxxxx");
+        String::from_utf8(capture.kept()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_output_up_to_the_cap_is_kept_whole() {
+        assert_eq!(kept(12, b"one\ntwo\nfour".to_vec()).await, "one\ntwo\nfour");
+        assert_eq!(kept(12, Vec::new()).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_read_to_its_end_and_its_first_and_last_lines_are_kept() {
+        let mut flood = b"first\nsecond".to_vec();
+        flood.resize(flood.len() + 1_000_000, b'x');
+        flood.extend_from_slice(b"\nthe last words\n");
+        assert_eq!(kept(64, flood).await, "first\n[1000007 bytes left out]\nthe last words\n");
+        // Of a line that is longer than what is kept, any part may be half of something that is to be hidden.
+        assert_eq!(kept(64, vec![b'x'; 1_000]).await, "[1000 bytes left out]\n");
     }
 }

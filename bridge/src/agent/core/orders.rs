@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{Cause, Fact, PermitView, UnitName};
+use policy::{Cause, Fact, PermitView, Severity, UnitName};
+use units::systemd::journal::{Kind, Priority};
 
 use super::{Agent, View};
 use crate::agent::event::{Action, Now, Ordered};
 use crate::agent::permit;
 use crate::last_end;
 use crate::session::FromSession;
-use crate::session::message::{Denial, Orders};
+use crate::session::message::{Denial, Note, Orders};
 
 impl Agent {
     pub(in crate::agent) fn hear_session(&mut self, event: FromSession, now: &Now) {
@@ -57,7 +58,7 @@ impl Agent {
             tracing::warn!(session, "dropped orders of another session");
             return;
         }
-        let Orders { view, fences, looks, switch_on } = orders;
+        let Orders { view, fences, looks, switch_on, notes } = orders;
         // The first ones since the boot.
         if let Some(ended) = view.ended.as_ref().filter(|_| self.floors.index() == 0) {
             tracing::warn!("before this boot this machine {}", last_end::sentence(ended));
@@ -67,6 +68,7 @@ impl Agent {
             tracing::warn!(index, seen, "dropped orders that are older than what was seen");
             return;
         }
+        self.write_down(notes);
         if self.floors.take_lost() {
             self.distrust(&view.permits);
         }
@@ -92,6 +94,16 @@ impl Agent {
         }
         self.run_errands(Ordered { fences, looks, switch_on }, now);
         self.touch_all();
+    }
+
+    fn write_down(&mut self, notes: Vec<Note>) {
+        for note in notes.into_iter().filter(|note| permit::usable(&note.unit)) {
+            let priority = match note.severity {
+                Severity::Info => Priority::Notice,
+                Severity::Warning | Severity::Alert => Priority::Warning,
+            };
+            self.tell(&note.unit, Kind::WaitsForFence, priority, note.text);
+        }
     }
 
     /// Nobody knows what was released before: only what runs under an intact file counts as not released.

@@ -148,6 +148,11 @@ fn view(unit: &str, token: u64, phase: Phase) -> PermitView {
     }
 }
 
+/// Orders without errands and notes.
+fn nothing_else(view: NodeView) -> Orders {
+    Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new(), notes: Vec::new() }
+}
+
 impl Lab {
     /// Not connected yet.
     fn new(held: &[(&str, Permit)], releasing: &[(&str, Permit)]) -> Self {
@@ -203,7 +208,7 @@ impl Lab {
             ranks: BTreeMap::new(),
             ended: None,
         };
-        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
+        let orders = Box::new(nothing_else(view));
         self.hear(Event::Session(FromSession::Orders { session, orders }))
     }
 

@@ -24,6 +24,7 @@ impl View<'_> {
         alarms.extend(self.fences_in_trouble());
         alarms.extend(self.contradicted_lately());
         alarms.extend(self.lost_nodes());
+        alarms.extend(self.not_switched_on());
         alarms.extend(self.shut_ways());
         alarms.extend(self.strays());
         alarms.extend(self.units_in_trouble());
@@ -386,7 +387,7 @@ fn off_by_hand(name: &str) -> String {
     format!("switch {name} off by hand and type `convoke fence confirm {name}`")
 }
 
-fn alert(text: String, remedy: String) -> AlarmLine {
+pub(super) fn alert(text: String, remedy: String) -> AlarmLine {
     AlarmLine { severity: "alert".to_owned(), text, remedy }
 }
 

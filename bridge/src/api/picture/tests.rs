@@ -6,6 +6,7 @@ mod maintenance;
 mod past;
 mod present;
 mod role;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 

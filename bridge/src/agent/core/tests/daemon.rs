@@ -76,12 +76,7 @@ fn a_new_cluster_unit_is_gated_by_one_reload() {
         ended: None,
     };
     let orders = |view: &NodeView| {
-        let orders = Box::new(Orders {
-            view: view.clone(),
-            fences: Vec::new(),
-            looks: Vec::new(),
-            switch_on: Vec::new(),
-        });
+        let orders = Box::new(nothing_else(view.clone()));
         Event::Session(FromSession::Orders { session: 1, orders })
     };
     let told = lab.hear(orders(&view));
@@ -209,13 +204,8 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     let mut look = crate::session::message::LookOrder { incarnation: "i".into(), call };
     let old = look.clone();
     let order = |lab: &mut Lab, look: &crate::session::message::LookOrder| {
-        let view = nothing_held(lab);
-        let orders = Box::new(Orders {
-            view,
-            fences: vec![fence.clone()],
-            looks: vec![look.clone()],
-            switch_on: Vec::new(),
-        });
+        let (fences, looks) = (vec![fence.clone()], vec![look.clone()]);
+        let orders = Box::new(Orders { fences, looks, ..nothing_else(nothing_held(lab)) });
         lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
     };
     assert_eq!(order(&mut lab, &look), "fence 4.1; look at n2");
@@ -245,9 +235,8 @@ fn an_opening_is_never_run_twice_for_one_decision() {
     let opening =
         |since, once| crate::session::message::SwitchOnOrder { since, failures: 0, once, call: call.clone() };
     let order = |lab: &mut Lab, switch_on: &[crate::session::message::SwitchOnOrder]| {
-        let view = nothing_held(lab);
         let switch_on = switch_on.to_vec();
-        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on });
+        let orders = Box::new(Orders { switch_on, ..nothing_else(nothing_held(lab)) });
         lab.hear(Event::Session(FromSession::Orders { session: 1, orders }))
     };
     let first = opening(7, true);
@@ -265,4 +254,33 @@ fn an_opening_is_never_run_twice_for_one_decision() {
     assert_eq!(order(&mut lab, std::slice::from_ref(&power)), "switch on n2 by port");
     order(&mut lab, &[]);
     assert_eq!(order(&mut lab, std::slice::from_ref(&power)), "switch on n2 by port");
+}
+
+/// Orders that come again bring no line again: the leader says each once.
+#[test]
+fn what_the_cluster_says_of_a_fence_goes_into_the_units_journal() {
+    let mut lab = lab();
+    let note = |unit: &str, severity, text: &str| crate::session::message::Note {
+        unit: unit.into(),
+        severity,
+        text: text.to_owned(),
+    };
+    let (waits, over) = ("waits: n2 is being fenced by bmc, run on n3", "n2 is proven off by bmc");
+    let notes = vec![
+        note("db.service", policy::Severity::Warning, waits),
+        note("db.service", policy::Severity::Info, over),
+        note("../db.service", policy::Severity::Info, over),
+    ];
+    let orders = Box::new(Orders { notes, ..nothing_else(nothing_held(&mut lab)) });
+    lab.done.clear();
+    lab.hear(Event::Session(FromSession::Orders { session: 1, orders }));
+    let orders = Box::new(nothing_else(nothing_held(&mut lab)));
+    lab.hear(Event::Session(FromSession::Orders { session: 1, orders }));
+    let lines = lab.done.iter().filter_map(|action| match action {
+        Action::Tell(line) => Some(line),
+        _ => None,
+    });
+    let lines: Vec<_> = lines.map(|line| (line.unit.as_str(), line.kind, line.message.as_str())).collect();
+    let kind = Kind::WaitsForFence;
+    assert_eq!(lines, [("db.service", kind, waits), ("db.service", kind, over)]);
 }

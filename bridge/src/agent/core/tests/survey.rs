@@ -17,7 +17,7 @@ impl Lab {
             ranks: BTreeMap::new(),
             ended: None,
         };
-        let orders = Box::new(Orders { view, fences: Vec::new(), looks: Vec::new(), switch_on: Vec::new() });
+        let orders = Box::new(nothing_else(view));
         self.hear(Event::Session(FromSession::Orders { session: 1, orders }))
     }
 }

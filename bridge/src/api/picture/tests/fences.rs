@@ -222,3 +222,39 @@ fn a_way_that_does_not_open_is_told_of_a_node_that_is_not_heard() {
     state.devices.get_mut("port").expect("known").isolates = None;
     assert_eq!(told(&state), None);
 }
+
+#[test]
+fn a_node_that_could_not_be_switched_on_is_told_of_until_that_is_over() {
+    let mut state = state();
+    lose(&mut state, 3);
+    let life = state.nodes.get_mut(&NodeId(3)).and_then(|node| node.life.as_mut()).expect("a life");
+    life.gone = Some(Gone { class: Class::Off, at: NOW });
+    let told =
+        |state: &State| show(state).alarms.into_iter().find(|alarm| alarm.text.contains("could not switch"));
+    let device = || "bmc-n3".to_owned();
+    let failed = |again| EventKind::NotSwitchedOn { device: device(), why: "no route".to_owned(), again };
+    state.history.push_back(event(1, Some(3), None, failed(true)));
+    assert_eq!(told(&state), None, "it is tried again");
+    state.history.push_back(event(2, Some(3), None, failed(false)));
+    let alarm = told(&state).expect("nothing tries it any more");
+    assert_eq!(alarm.severity, "alert");
+    assert_eq!(alarm.text, "n3 stays off: bmc-n3 could not switch it on (no route)");
+    assert_eq!(alarm.remedy, "start n3 by hand, and mend bmc-n3: nothing tries it any more");
+    for end in [EventKind::SwitchedOn { device: device() }, EventKind::NodeBooted] {
+        let mut state = state.clone();
+        state.history.push_back(event(3, Some(3), None, end));
+        assert_eq!(told(&state), None);
+    }
+    // `convoke reset-failed` may have it tried anew.
+    let mut owed = state.clone();
+    owed.switched_off.insert((device(), NodeId(3)), SwitchedOff::default());
+    assert_eq!(told(&owed), None);
+    // Nobody can mend what is not configured any more.
+    let mut gone = state.clone();
+    gone.devices.remove("bmc-n3");
+    assert_eq!(told(&gone), None);
+    // The history may have forgotten how it came up.
+    let life = state.nodes.get_mut(&NodeId(3)).and_then(|node| node.life.as_mut()).expect("a life");
+    (life.gone, life.presence) = (None, Presence::InSession);
+    assert_eq!(told(&state), None);
+}
