@@ -26,6 +26,7 @@ mod cgroup;
 mod clock;
 mod cuts;
 mod exec;
+mod fuse;
 mod hook;
 mod host;
 mod image;
