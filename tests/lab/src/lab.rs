@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::array::{self, Array};
 use crate::bmc::{self, Bmc};
 use crate::cgroup::Groups;
 use crate::hook::{self, PowerEvent};
@@ -43,6 +44,8 @@ pub struct Options {
     pub bmc: bool,
     /// Whether each node has a watchdog, as `/dev/watchdog`.
     pub watchdog: bool,
+    /// Whether there is a storage array, with a disk that all nodes have as `/dev/shared-disk`.
+    pub array: bool,
 }
 
 impl Default for Options {
@@ -63,6 +66,7 @@ impl Options {
             reboots: true,
             bmc: true,
             watchdog: false,
+            array: false,
         }
     }
 
@@ -116,6 +120,7 @@ impl Lab {
             reboots: options.reboots,
             bmc: options.bmc,
             watchdog: options.watchdog,
+            array: options.array,
             data: cache_dir().join("labs").join(name),
             program,
         })?);
@@ -154,6 +159,9 @@ impl Lab {
         }
         net::down(place);
         net::up(place)?;
+        if place.record.array {
+            array::start(place)?;
+        }
         for i in 1..=place.count() {
             install(place, i)?;
             if place.record.bmc {
@@ -224,6 +232,17 @@ impl Lab {
     #[must_use]
     pub fn switch(&self) -> Switch {
         Switch::new(&self.place)
+    }
+
+    /// The storage array, in a lab that has one.
+    #[must_use]
+    pub fn array(&self) -> Array {
+        Array::new(&self.place)
+    }
+
+    /// All nodes have their paths to the shared disk again, and the array is quick.
+    pub fn open_paths(&self) -> Result<()> {
+        self.array().restore()
     }
 
     /// All ports of the managed switch are open again.
@@ -422,6 +441,8 @@ fn take_down(place: &Place) -> Result<()> {
         }
         done(machine::unmount(place, i));
     }
+    // With no node left that has it.
+    done(array::end(place));
     net::down(place);
     // With a disk still mounted its removal would reach into the shared folders of others.
     first?;

@@ -132,10 +132,10 @@ fn build(image: &Image, deb: Option<&Path>, files: &[ExtraFile], dir: &Path, nam
 
 /// Programs and units of the lab itself.
 fn own_files() -> Result<Vec<ExtraFile>> {
-    let mut agent = ExtraFile::text("/usr/sbin/fence_bad", include_str!("../files/fence_bad"));
-    agent.mode = 0o755;
+    let agent = |path: &str, text: &str| ExtraFile { mode: 0o755, ..ExtraFile::text(path, text) };
     Ok(vec![
-        agent,
+        agent("/usr/sbin/fence_bad", include_str!("../files/fence_bad")),
+        agent("/usr/sbin/fence_array", include_str!("../files/fence_array")),
         ExtraFile::program("/usr/lib/convoke-lab/lab-witness", &own_program("lab-witness")?)?,
         ExtraFile::text("/etc/systemd/journald.conf.d/lab.conf", include_str!("../files/journald.conf")),
         ExtraFile::text("/etc/systemd/system/witness.service", include_str!("../files/witness.service")),

@@ -21,11 +21,13 @@
 //! `/var/cache/convoke-lab` (or `$CONVOKE_LAB_DIR`). With `$CONVOKE_LAB_KEEP` set a lab outlives its test, to be
 //! looked at with the `lab` program.
 
+mod array;
 mod bmc;
 mod cgroup;
 mod clock;
 mod cuts;
 mod exec;
+mod fuse;
 mod hook;
 mod host;
 mod image;
@@ -42,6 +44,7 @@ mod switch;
 mod watchdog;
 mod witness;
 
+pub use array::Array;
 pub use bmc::{BMC_PASSWORD, BMC_USER, Bmc};
 pub use clock::{now_ns, wait_until};
 pub use exec::Output;
@@ -89,6 +92,11 @@ pub mod inner {
     /// Is the ports of the managed switch.
     pub fn switch_hook(lab: &str) -> Result<()> {
         crate::switch::hook(&Place::load(lab)?)
+    }
+
+    /// Is the storage array.
+    pub fn array(lab: &str) -> Result<()> {
+        crate::array::serve(&Place::load(lab)?)
     }
 
     /// Is the watchdog of a node.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::array;
 use crate::cgroup::Groups;
 use crate::clock::{now_ns, wait_until};
 use crate::host::{Lock, call};
@@ -181,6 +182,7 @@ fn start(place: &Place, i: usize, groups: &Groups) -> Result<Child> {
         .arg(bind(place.shared(), "/shared"))
         .arg(bind(place.witness(), "/witness"))
         .args(place.record.watchdog.then(|| bind(watchdog::device(place, i), "/dev/watchdog")))
+        .args(place.record.array.then(|| bind(array::path(place, i), "/dev/shared-disk")))
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         // Pure version 2 in the node, whatever the host has; and its own /proc/sys/net to write, as a machine has.

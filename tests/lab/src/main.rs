@@ -115,6 +115,8 @@ enum Verb {
     #[command(hide = true)]
     SwitchHook { name: String },
     #[command(hide = true)]
+    Array { name: String },
+    #[command(hide = true)]
     Watchdog { name: String, node: String },
     #[command(hide = true)]
     LateOff { name: String, node: String, seconds: u64 },
@@ -237,6 +239,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::SwitchHook { name } => lab::inner::switch_hook(&name)?,
         Verb::PduHook { name, feed } => lab::inner::pdu_hook(&name, feed)?,
+        Verb::Array { name } => lab::inner::array(&name)?,
         Verb::Watchdog { name, node } => lab::inner::watchdog(&name, &node)?,
         Verb::LateOff { name, node, seconds } => lab::inner::late_off(&name, &node, seconds)?,
     }

@@ -40,6 +40,9 @@ pub(crate) struct Record {
     pub(crate) bmc: bool,
     /// Whether each node has a watchdog.
     pub(crate) watchdog: bool,
+    /// Whether there is a storage array. One that was written down before there were any has none.
+    #[serde(default)]
+    pub(crate) array: bool,
     pub(crate) data: PathBuf,
     /// The `lab` program, run by the IPMI simulators and to keep the nodes.
     pub(crate) program: PathBuf,
@@ -206,6 +209,8 @@ pub(crate) const BMC: usize = 100;
 pub(crate) const PDU: usize = 200;
 /// The managed switch, in the management network.
 pub(crate) const SWITCH: usize = 220;
+/// The storage array, in the management network.
+pub(crate) const ARRAY: usize = 221;
 /// Addresses for services start here, in the data network.
 pub(crate) const SERVICE: usize = 200;
 pub(crate) const HOST: usize = 254;

@@ -9,17 +9,16 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
-    LockOwner, OpenFlags, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyWrite, Request,
-    WriteFlags,
+    Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags, LockOwner,
+    OpenFlags, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
 
 use crate::clock::{now_ns, wait_until};
-use crate::host::call;
+use crate::fuse::{self, TTL};
 use crate::machine;
 use crate::place::{Place, node_name};
 
@@ -30,8 +29,6 @@ const FILE_INODE: INodeNo = INodeNo(2);
 const TIMEOUT_MS: u64 = 60_000;
 /// How exactly it expires.
 const TICK: Duration = Duration::from_millis(2);
-/// Nothing is remembered of an attribute.
-const TTL: Duration = Duration::from_secs(1);
 
 const GET_SUPPORT: u32 = 0x8028_5700;
 const GET_STATUS: u32 = 0x8004_5701;
@@ -80,11 +77,7 @@ pub(crate) fn start(place: &Place, i: usize) -> Result<()> {
 /// Ends it, and takes its folder away.
 pub(crate) fn end(place: &Place, i: usize) -> Result<()> {
     let ended = place.started(&process(i)).end();
-    let dir = dir(place, i).display().to_string();
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    if mounts.lines().any(|line| line.split(' ').nth(1) == Some(dir.as_str())) {
-        call("umount", &["--lazy", &dir])?;
-    }
+    fuse::unmount(&dir(place, i))?;
     ended
 }
 
@@ -112,9 +105,7 @@ pub(crate) fn serve(place: &Place, i: usize) -> Result<()> {
             }
         }
     });
-    let mut config = fuser::Config::default();
-    config.mount_options.push(fuser::MountOption::FSName("lab-watchdog".to_owned()));
-    fuser::mount(card, dir(place, i), &config).context("cannot serve a watchdog")
+    fuse::serve(card, &dir(place, i), "lab-watchdog")
 }
 
 #[derive(Debug)]
@@ -183,28 +174,11 @@ impl Card {
     }
 
     fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
-        let (kind, perm) = match inode {
-            INodeNo::ROOT => (FileType::Directory, 0o755),
-            FILE_INODE => (FileType::RegularFile, 0o600),
-            _ => return None,
-        };
-        Some(FileAttr {
-            ino: inode,
-            size: 0,
-            blocks: 0,
-            atime: UNIX_EPOCH,
-            mtime: UNIX_EPOCH,
-            ctime: UNIX_EPOCH,
-            crtime: UNIX_EPOCH,
-            kind,
-            perm,
-            nlink: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            blksize: 512,
-            flags: 0,
-        })
+        match inode {
+            INodeNo::ROOT => Some(fuse::folder()),
+            FILE_INODE => Some(fuse::file(inode, 0)),
+            _ => None,
+        }
     }
 }
 

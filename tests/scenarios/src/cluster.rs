@@ -286,6 +286,7 @@ impl Cluster {
         self.lab.heal_all()?;
         self.lab.restore_feeds();
         self.lab.open_ports()?;
+        self.lab.open_paths()?;
         let _ = std::fs::remove_file(self.lab.shared().join("fence_bad"));
         for node in self.lab.nodes() {
             let bmc = self.lab.bmc(node.index());

@@ -20,6 +20,7 @@ impl Cluster {
     pub fn bare(name: &str, plan: Plan) -> Result<Cluster> {
         let mut options = Options::of(plan.nodes, plan.suite).with_deb(package()?);
         options.watchdog = plan.watchdog;
+        options.array = plan.array;
         options.packages = plan.packages.clone();
         options.extra = plan.extra.clone();
         options.extra.push(ExtraFile {

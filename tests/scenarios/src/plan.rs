@@ -22,6 +22,8 @@ pub struct Plan {
     pub fencing: bool,
     /// Whether each node has a watchdog.
     pub watchdog: bool,
+    /// Whether there is a storage array.
+    pub array: bool,
     /// Agent of the fence devices.
     pub agent: &'static str,
     /// Deadline of one call of an agent, in seconds.
@@ -64,6 +66,7 @@ impl Plan {
             witnesses: Vec::new(),
             fencing: true,
             watchdog: false,
+            array: false,
             agent: "fence_ipmilan",
             agent_timeout_s: 6,
             quarantine_s: 3,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::Fault;
 use scenarios::{Cluster, Fence, Moment, Plan, run, unwrapped};
 
@@ -30,6 +30,7 @@ fn nothing_starts_before_the_fence_is_proven() -> Result<()> {
             )
         });
         scenario.part("a switch that takes its time", takes_its_time);
+        scenario.part("a frozen node that answers pings while it is fenced", frozen_and_pinged);
         scenario.part("a late command that strikes the next life", strikes_late);
         scenario.part("an executor that is killed in the middle", executor_killed);
         scenario.part("a leader that dies between intent and proof", leader_killed);
@@ -232,6 +233,30 @@ fn takes_its_time(c: &Cluster) -> Result<()> {
     let failed: Vec<_> =
         c.events_after(index)?.into_iter().filter(|event| event.kind == "fence-failed").collect();
     ensure!(failed.is_empty(), "it had time enough: {failed:#?}");
+    c.never_twice(UNIT)
+}
+
+/// Its kernel lives on, and answers: that is neither a life sign nor against the fence.
+fn frozen_and_pinged(c: &Cluster) -> Result<()> {
+    let (victim, leader) = placed(c)?;
+    let name = c.node(victim).name();
+    let ping = format!("ping -n -q -c 1 -W 1 {}", c.node(victim).address());
+    c.bmc_faults(victim, &[Fault::Slow(2)])?;
+    let then = Moment::now();
+    c.freeze(victim)?;
+    told_off(c, victim)?;
+    c.ok(leader, &ping)?;
+    ensure!(c.node(victim).is_on(), "{name} was pinged when it was off already");
+    // What the agent repeats meanwhile is done at once, and not to the next life.
+    c.bmc_faults(victim, &[])?;
+    let beat = c.next_life(UNIT, then, LATE)?;
+    ensure!(beat.node != name, "it runs on the fenced node");
+    ensure!(!c.node(victim).is_on(), "it started before {name} was off");
+    ensure!(!c.run(leader, &ping)?.ok(), "something answers for {name}");
+    c.node(victim).boot()?;
+    let now = c.until("it is back", LATE, |now| now.online(&name))?;
+    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    ensure!(end.how == "fenced" && end.device == Some(format!("bmc-{name}")), "{end:?}");
     c.never_twice(UNIT)
 }
 

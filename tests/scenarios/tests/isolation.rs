@@ -25,6 +25,9 @@ fn who_is_cut_off_writes_no_more_and_comes_back_by_a_new_life() -> Result<()> {
     plan.extra.push(agent);
     run("isolation", plan, |scenario| {
         scenario.part("a frozen node behind a shut port", behind_a_port);
+        scenario.part("a node without power, whose next life is behind its port", without_power);
+        scenario.part("a node that is cut off, and whose cable is mended behind its port", cut_off);
+        scenario.part("a node that thaws before its port is shut", back_meanwhile);
         scenario.part("a node that lost its key, and is heard", without_its_key);
     })
 }
@@ -54,8 +57,19 @@ impl Writes {
 
     /// Those of a node, or of others than it, after a moment.
     fn after(&self, then: Moment, by: impl Fn(&str) -> bool) -> usize {
-        let arrived = self.arrived.lock().map(|arrived| arrived.clone()).unwrap_or_default();
-        arrived.iter().filter(|(at, name)| *at > then && by(name)).count()
+        self.all().iter().filter(|(at, name)| *at > then && by(name)).count()
+    }
+
+    /// Who wrote since a moment, one after another.
+    fn turns(&self, then: Moment) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.all().into_iter().filter(|(at, _)| *at > then).map(|(_, name)| name).collect();
+        names.dedup();
+        names
+    }
+
+    fn all(&self) -> Vec<(Moment, String)> {
+        self.arrived.lock().map(|arrived| arrived.clone()).unwrap_or_default()
     }
 }
 
@@ -86,8 +100,8 @@ fn tried(c: &Cluster, i: usize) -> Result<usize> {
     c.node(i).run_ok("wc -c </run/guarded")?.trim().parse().context("no count")
 }
 
-/// One network for everything: the node is cut off from the cluster as well, and comes back by the operator's word.
-fn behind_a_port(c: &Cluster) -> Result<()> {
+/// Every node behind a port of the switch; the unit that takes a cut, and the one that does not, on a node that does not lead.
+fn behind_ports(c: &Cluster) -> Result<(Switch, Writes, usize)> {
     let switch = c.lab.switch();
     switch.start()?;
     let targets: Vec<String> = c
@@ -106,19 +120,60 @@ fn behind_a_port(c: &Cluster) -> Result<()> {
         ),
     )?;
     let writes = Writes::listen(c)?;
+    // One that runs since the part before writes to that part's address.
+    if c.overview()?.unit(GUARDED).is_some() {
+        c.ok(c.anybody()?, &format!("convoke stop {GUARDED}"))?;
+    }
     c.install(&guarded(&writes, ""))?;
     let victim = c.follower(&[])?;
-    let name = c.node(victim).name();
+    let begun = Moment::now();
     c.run_unit(GUARDED, victim)?;
     c.run_unit(STRICT, victim)?;
-    let begun = Moment::now();
+    let name = c.node(victim).name();
     c.wait_for("the unit writes", S(5), || Ok((writes.after(begun, |by| by == name) > 0).then_some(())))?;
+    Ok((switch, writes, victim))
+}
 
-    let then = Moment::now();
-    c.freeze(victim)?;
+/// Waits until another node writes behind a port that is shut; the answer is a moment at which it did.
+fn goes_on_elsewhere(
+    c: &Cluster,
+    (switch, writes): (&Switch, &Writes),
+    victim: usize,
+    then: Moment,
+) -> Result<Moment> {
+    let name = c.node(victim).name();
     c.wait_for("it goes on elsewhere", LATE, || Ok((writes.after(then, |by| by != name) > 0).then_some(())))?;
     let cut = Moment::now();
     ensure!(!switch.is_open(victim), "the port is open");
+    Ok(cut)
+}
+
+/// Somebody has looked, and says that the life that was cut off is over: its port opens.
+fn word(c: &Cluster, switch: &Switch, victim: usize) -> Result<()> {
+    let name = c.node(victim).name();
+    c.ok(c.anybody()?, &format!("convoke fence confirm --yes-i-have-verified-it-is-off {name}"))?;
+    c.wait_for("the port opens", LATE, || Ok(switch.is_open(victim).then_some(())))
+}
+
+/// It is heard in its next life, is told of the last one, and runs again what it had.
+fn works_again(c: &Cluster, writes: &Writes, victim: usize) -> Result<()> {
+    let name = c.node(victim).name();
+    let now = c.until("it is back", LATE, |now| now.online(&name))?;
+    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    ensure!(end.how == "declared-off", "{end:?}");
+    let back = Moment::now();
+    c.run_unit(GUARDED, victim)?;
+    c.wait_for("it writes again", S(5), || Ok((writes.after(back, |by| by == name) > 0).then_some(())))?;
+    c.never_twice(STRICT)
+}
+
+/// One network for everything: the node is cut off from the cluster as well, and comes back by the operator's word.
+fn behind_a_port(c: &Cluster) -> Result<()> {
+    let (switch, writes, victim) = behind_ports(c)?;
+    let name = c.node(victim).name();
+    let then = Moment::now();
+    c.freeze(victim)?;
+    let cut = goes_on_elsewhere(c, (&switch, &writes), victim, then)?;
     // The unit that takes nothing less than its node's end stays put, and says why.
     let now =
         c.until("it is shown", S(5), |now| now.node(&name).is_some_and(|node| node.state == "cut-off"))?;
@@ -144,13 +199,78 @@ fn behind_a_port(c: &Cluster) -> Result<()> {
 
     // The word comes when its power is off; then its port opens, and it joins.
     c.node(victim).power_off()?;
-    c.ok(c.anybody()?, &format!("convoke fence confirm --yes-i-have-verified-it-is-off {name}"))?;
-    c.wait_for("the port opens", LATE, || Ok(switch.is_open(victim).then_some(())))?;
+    word(c, &switch, victim)?;
     c.node(victim).boot()?;
-    c.until("it is back", LATE, |now| now.online(&name))?;
-    let back = Moment::now();
+    works_again(c, &writes, victim)
+}
+
+/// That it has no power anybody but the switch would have to say: its port is shut as that of any other, and its next life is
+/// behind it until the word.
+fn without_power(c: &Cluster) -> Result<()> {
+    let (switch, writes, victim) = behind_ports(c)?;
+    let then = Moment::now();
+    c.node(victim).power_off()?;
+    goes_on_elsewhere(c, (&switch, &writes), victim, then)?;
+    c.mute(victim);
+    c.node(victim).boot()?;
+    c.stays_silent(STRICT, S(3))?;
+    ensure!(!switch.is_open(victim), "the port was opened for a life that nobody has heard");
+    word(c, &switch, victim)?;
+    c.next_life(STRICT, then, LATE)?;
+    works_again(c, &writes, victim)
+}
+
+/// It stops its copy at the end of its lease, and lives. Its port stays shut when its cable is whole again.
+fn cut_off(c: &Cluster) -> Result<()> {
+    let (switch, writes, victim) = behind_ports(c)?;
+    let name = c.node(victim).name();
+    let then = Moment::now();
+    c.cut(victim)?;
+    let cut = goes_on_elsewhere(c, (&switch, &writes), victim, then)?;
+    // The cable alone: nobody can ask the node.
+    c.lab.heal(victim)?;
+    c.stays_silent(STRICT, S(3))?;
+    ensure!(!switch.is_open(victim), "the port was opened for a life that was cut off");
+    ensure!(c.node(victim).is_on(), "a port has switched {name} off");
+    ensure!(writes.after(cut, |by| by == name) == 0, "a write of {name} has arrived");
+    c.node(victim).power_off()?;
+    word(c, &switch, victim)?;
+    c.next_life(STRICT, then, LATE)?;
+    c.node(victim).boot()?;
+    works_again(c, &writes, victim)
+}
+
+/// The switch does not answer, so that the attempt lasts; the node is heard meanwhile, and keeps its life and its way.
+fn back_meanwhile(c: &Cluster) -> Result<()> {
+    let (switch, writes, victim) = behind_ports(c)?;
+    let name = c.node(victim).name();
+    let (boots, index) = (c.node(victim).boots().len(), c.overview()?.index);
+    let begun = Moment::now();
+    switch.stop()?;
+    c.freeze(victim)?;
+    c.until_event(index, "fence-began", LATE)?;
+    c.thaw(victim)?;
+    let events = c.until_event(index, "fence-failed", LATE)?;
+    let at = |kind: &str| events.iter().find(|event| event.kind == kind).map(|event| event.index);
+    let back = at("node-returned").context("it was not heard")?;
+    ensure!(at("fence-failed") > Some(back), "it was heard only after the attempt: {events:#?}");
+    switch.start()?;
+    // Whatever the attempt may have shut.
+    c.until_event(index, "fence-opened", LATE)?;
+    c.until("the case is closed, and its way is seen open", LATE, |now| {
+        let open = |node: &scenarios::NodeStatus| node.devices.iter().all(|device| device.state == "ready");
+        now.fences.is_empty() && now.online(&name) && now.node(&name).is_some_and(open)
+    })?;
+    // It had stopped both units at the end of its lease, and says so: they go on.
+    c.next_life(STRICT, begun, LATE)?;
+    let now = Moment::now();
+    c.wait_for("it writes", LATE, || Ok((writes.after(now, |_| true) > 0).then_some(())))?;
+    let turns = writes.turns(begun);
+    ensure!(turns.len() <= 2, "two copies wrote by turns: {turns:?}");
+    let events = c.events_after(index)?;
+    ensure!(events.iter().all(|event| event.kind != "fence-isolated"), "it was cut off: {events:#?}");
+    ensure!(switch.is_open(victim) && c.node(victim).boots().len() == boots, "it lost its way or its life");
     c.run_unit(GUARDED, victim)?;
-    c.wait_for("it writes again", S(5), || Ok((writes.after(back, |by| by == name) > 0).then_some(())))?;
     c.never_twice(STRICT)
 }
 

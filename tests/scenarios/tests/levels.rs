@@ -21,7 +21,9 @@ fn the_next_level_proves_what_the_first_one_cannot() -> Result<()> {
         scenario.part("a controller that dies with its machine", controller_dies_too);
         scenario.part("a controller that does nothing, at a node that lives", controller_does_nothing);
         scenario.part("half a level, whose feed comes back", half_a_level);
+        scenario.part("half a level, and the node is back meanwhile", back_meanwhile);
         scenario.part("one feed alone proves nothing", one_feed_alone);
+        scenario.part("a frozen node between two feeds", frozen);
         scenario.part("what each device shows, and what is said of it", said_of_devices);
     })
 }
@@ -164,6 +166,54 @@ fn half_a_level(c: &Cluster) -> Result<()> {
     c.lab.pdu(2).start()
 }
 
+/// It is heard while the second strip does not answer: that level fails, nobody goes on to the next one, and the node, which lived through it by
+/// one cord, has power by both again.
+fn back_meanwhile(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 2, 1, "")?;
+    let name = c.node(victim).name();
+    let (boots, index) = (c.node(victim).boots().len(), c.overview()?.index);
+    let then = Moment::now();
+    c.lab.pdu(2).stop()?;
+    c.cut(victim)?;
+    c.wait_for("feed 1 was switched off", LATE, || Ok((!c.lab.pdu(1).is_on(victim)).then_some(())))?;
+    c.heal(victim)?;
+    c.until("it is back, and the case is closed", LATE, |now| now.online(&name) && now.fences.is_empty())?;
+    c.next_life(UNIT, then, LATE)?;
+    c.wait_for("feed 1 is on again", LATE, || Ok(c.lab.pdu(1).is_on(victim).then_some(())))?;
+    let told = story(c, index)?;
+    ensure!(
+        told == ["began feed-1 and feed-2", "failed feed-1 and feed-2"],
+        "the fence went otherwise: {told:?}"
+    );
+    let events = c.events_after(index)?;
+    let at = |kind: &str| events.iter().find(|event| event.kind == kind).map(|event| event.index);
+    let (back, failed) = (at("node-returned").context("it was not heard")?, at("fence-failed"));
+    ensure!(failed > Some(back), "it was back only after the attempt: {events:#?}");
+    // It had stopped the unit at the end of its lease, and says so: nothing else has ended its permit.
+    ensure!(at("unit-granted") > Some(back), "the unit was granted before its node was heard: {events:#?}");
+    ensure!(c.node(victim).boots().len() == boots && c.node(victim).is_on(), "{name} was switched off");
+    ensure!(c.power_commands(victim).is_empty(), "{:?}", c.power_commands(victim));
+    c.lab.pdu(2).start()?;
+    c.never_twice(UNIT)
+}
+
+/// The feeds do not ask what still runs. With both back it boots, and is told.
+fn frozen(c: &Cluster) -> Result<()> {
+    let victim = placed(c, 2, 1, "")?;
+    let name = c.node(victim).name();
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.freeze(victim)?;
+    recovered(c, victim, then, index, &["began feed-1 and feed-2", "proven"])?;
+    ensure!(!c.node(victim).is_on() && cords(c, victim) == [false, false], "{:?}", cords(c, victim));
+    ensure!(c.power_commands(victim).is_empty(), "{:?}", c.power_commands(victim));
+    c.lab.restore_feeds();
+    c.node(victim).boot()?;
+    c.until("it is back", LATE, |now| now.online(&name))?;
+    told_what_happened(c, victim, "feed-1 and feed-2")?;
+    c.never_twice(UNIT)
+}
+
 /// Both feeds are one level: off through one of them is no evidence, and the node that lives keeps its unit to itself.
 fn one_feed_alone(c: &Cluster) -> Result<()> {
     let victim = placed(c, 1, 1, "")?;
@@ -224,7 +274,7 @@ fn fenced_again_and_again(c: &Cluster) -> Result<()> {
         }
         c.node(victim).wait_boots(boots + 1, LATE)?;
         c.until("it is back", LATE, |now| now.online(&name))?;
-        told_what_happened(c, victim)?;
+        told_what_happened(c, victim, &format!("bmc-{name}"))?;
         if time == 2 {
             let shown = unwrapped(&c.ok(victim, "convoke status")?);
             ensure!(shown.contains("fell silent 2 times of late: takes nothing"), "{shown}");
@@ -245,14 +295,14 @@ fn fenced_again_and_again(c: &Cluster) -> Result<()> {
     c.never_twice(UNIT)
 }
 
-/// The first lines of its own journal, and its own `status`, say by which device, run on whom, and for which unit.
-fn told_what_happened(c: &Cluster, victim: usize) -> Result<()> {
+/// The first lines of its own journal, and its own `status`, say by which devices, run on whom, and for which unit.
+fn told_what_happened(c: &Cluster, victim: usize, devices: &str) -> Result<()> {
     let name = c.node(victim).name();
     let end =
         c.overview()?.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
     let executor = end.executor.context("nobody ran the agent")?;
     let expected = format!(
-        "its power was switched off by bmc-{name}, run on {executor}, because {UNIT} waited for it; until then it may have \
+        "its power was switched off by {devices}, run on {executor}, because {UNIT} waited for it; until then it may have \
          run {UNIT}"
     );
     ensure!(end.how == "fenced" && executor != name, "{} by {executor}", end.how);

@@ -23,6 +23,8 @@ fn a_redfish_service_proves_a_node_off_or_the_next_level_does() -> Result<()> {
     run("redfish", Plan::three(), |scenario| {
         scenario.part("settings without `systems_uri` are refused", refused);
         scenario.part("a frozen node", frozen);
+        scenario.part("a node without power", without_power);
+        scenario.part("a node that is back while it is fenced", back_meanwhile);
         scenario.part("a service that accepts and never answers", never_answers);
         scenario.part("a service that answers the reset with an error", answers_with_an_error);
         scenario.part("a controller that dies with its machine", dies_with_its_machine);
@@ -164,11 +166,56 @@ fn frozen(c: &Cluster) -> Result<()> {
     let history =
         c.ok(c.anybody()?, &format!("convoke fence history {name} --device redfish-{name} --json"))?;
     ensure!(history.contains("fence-proven"), "the history of the device has no proof: {history}");
+    comes_back(c, victim)
+}
+
+/// In its next life it knows how the last one ended.
+fn comes_back(c: &Cluster, victim: usize) -> Result<()> {
+    let name = c.node(victim).name();
     c.node(victim).boot()?;
     let now = c.until("it is back", LATE, |now| now.online(&name))?;
     let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
     ensure!(end.how == "fenced" && end.device == Some(format!("redfish-{name}")), "{end:?}");
-    Ok(())
+    c.never_twice(UNIT)
+}
+
+/// Its controller has power of its own and says off: the agent has nothing to switch.
+fn without_power(c: &Cluster) -> Result<()> {
+    let victim = placed(c, Behind::Nothing)?;
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.node(victim).power_off()?;
+    recovered(c, victim, then, index, &["began redfish-NODE", "proven"])?;
+    ensure!(told(c, victim).is_empty(), "{:?}", told(c, victim));
+    comes_back(c, victim)
+}
+
+/// F31: it is heard again before its controller has done what it was told, gets nothing, and is off at the end.
+fn back_meanwhile(c: &Cluster) -> Result<()> {
+    let victim = placed(c, Behind::Nothing)?;
+    let name = c.node(victim).name();
+    c.lab.redfish(victim).set_faults(&[Fault::Slow(4)])?;
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.cut(victim)?;
+    c.wait_for("the controller was told to switch off", LATE, || {
+        Ok((!told(c, victim).is_empty()).then_some(()))
+    })?;
+    c.heal(victim)?;
+    let events = c.until_event(index, "fence-proven", LATE)?;
+    let proven = events.iter().position(|event| event.kind == "fence-proven").unwrap_or(events.len());
+    let its = |kind: &str| {
+        let before = events.iter().take(proven);
+        before.filter(|event| event.kind == kind && event.node.as_ref() == Some(&name)).count()
+    };
+    ensure!(its("node-returned") > 0, "{name} was not heard before it was off: {events:#?}");
+    ensure!(its("unit-granted") == 0, "{name} got a permit while it was being fenced: {events:#?}");
+    ensure!(!c.node(victim).is_on(), "it was proven off, and is on");
+    // Once heard it may have said itself that it had stopped the unit: that is evidence too.
+    let beat = c.next_life(UNIT, then, LATE)?;
+    ensure!(beat.node != name, "it runs on the fenced node");
+    ensure!(told(c, victim) == ["redfish power 0"], "{:?}", told(c, victim));
+    comes_back(c, victim)
 }
 
 /// The agent would wait for ever: its deadline ends it, with all of its group.

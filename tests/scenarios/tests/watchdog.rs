@@ -30,6 +30,8 @@ fn a_node_is_reset_by_its_own_watchdog() -> Result<()> {
         scenario.part("a daemon that is killed and stays dead", killed);
         scenario.part("a daemon that is stopped where it stands", stopped);
         scenario.part("a node that is frozen", frozen);
+        scenario.part("a node without power, which nothing resets", without_power);
+        scenario.part("a node that boots again before its watchdog's time is over", back_meanwhile);
         scenario.part("a node that is cut off stops the unit, and is not reset", cut);
         scenario.part("systemctl stop convoked disarms it", ended);
     })
@@ -107,19 +109,27 @@ fn restarted(c: &Cluster) -> Result<()> {
 /// From `then` on nobody feeds the watchdog of `home`: it resets the node, and the unit starts elsewhere when others may take
 /// that for certain. `convoked` does not come back with the node, so that nothing but time can say so.
 fn reset_and_replaced(c: &Cluster, home: usize, then: Moment) -> Result<()> {
-    let beat = c.next_life(UNIT, then, LATE)?;
+    let begun = replaced(c, home, then)?;
     let down = fired(c, home, then).context("its watchdog has not reset it")?;
-    let (down_after, after) = (down.since(then), beat.since.since(then));
-    say(&format!("    its node was reset after {down_after:.2?}, it ran on {} after {after:.2?}", beat.node));
-    ensure!(beat.node != c.node(home).name(), "it runs on the lost node");
-    ensure!(beat.since > down, "it started before its node was down");
+    let down_after = down.since(then);
+    say(&format!("    its node was reset after {down_after:.2?}"));
+    ensure!(begun > down, "it started before its node was down");
     ensure!(down_after <= TIMEOUT + SLACK, "the reset came late: {down_after:?}");
+    c.node(home).wait_running(LATE)?;
+    c.ok(home, "systemctl enable --now convoked").map(drop)
+}
+
+/// Nothing but time says that the lost node is down: the unit starts elsewhere when that is over, and the answer is when it did.
+fn replaced(c: &Cluster, home: usize, then: Moment) -> Result<Moment> {
+    let beat = c.next_life(UNIT, then, LATE)?;
+    let after = beat.since.since(then);
+    say(&format!("    it ran on {} after {after:.2?}", beat.node));
+    ensure!(beat.node != c.node(home).name(), "it runs on the lost node");
     let wait = LEASE + (BUDGET + TIMEOUT * 2) * 101 / 100 + S(2);
     ensure!(after + MS(500) >= wait, "too early: {after:?}, and not after {wait:?}");
     ensure!(after <= wait + SLACK, "too late: {after:?}, and not after {wait:?}");
     c.never_twice(UNIT)?;
-    c.node(home).wait_running(LATE)?;
-    c.ok(home, "systemctl enable --now convoked").map(drop)
+    Ok(beat.since)
 }
 
 /// It runs where `convoked` does not come back after a boot.
@@ -156,6 +166,52 @@ fn frozen(c: &Cluster) -> Result<()> {
     let then = Moment::now();
     c.freeze(home)?;
     reset_and_replaced(c, home, then)
+}
+
+/// The device dies with its machine. The others cannot know that, and wait as for any other loss.
+fn without_power(c: &Cluster) -> Result<()> {
+    let home = without_return(c)?;
+    let then = Moment::now();
+    c.node(home).power_off()?;
+    replaced(c, home, then)?;
+    ensure!(fired(c, home, then).is_none(), "the watchdog of a node without power has reset it");
+    c.node(home).boot()?;
+    c.ok(home, "systemctl enable --now convoked")?;
+    told(c, home)
+}
+
+/// That it booted is evidence, and comes sooner than time. What the life before had armed resets nobody.
+fn back_meanwhile(c: &Cluster) -> Result<()> {
+    let home = running(c)?;
+    let name = c.node(home).name();
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.node(home).power_off()?;
+    c.until(&format!("{name} is lost"), LATE, |now| now.node(&name).is_some_and(|n| n.state == "lost"))?;
+    c.node(home).boot()?;
+    let before = boots(c);
+    let beat = c.next_life(UNIT, then, LATE)?;
+    say(&format!("    it ran on {} after {:.2?}", beat.node, beat.since.since(then)));
+    let events = c.events_after(index)?;
+    let at = |kind: &str| events.iter().find(|event| event.kind == kind).map(|event| event.index);
+    let booted = at("node-booted").context("its next life was not heard")?;
+    ensure!(at("unit-granted") > Some(booted), "it was granted before {name} was heard: {events:#?}");
+    told(c, home)?;
+    c.always("nobody is reset", TIMEOUT + S(1), || Ok(boots(c) == before))?;
+    ensure!(fired(c, home, then).is_none(), "a watchdog outlived the life that had armed it");
+    c.never_twice(UNIT)
+}
+
+/// Its next life knows that nobody had proven it off, and its journal says so.
+fn told(c: &Cluster, home: usize) -> Result<()> {
+    let name = c.node(home).name();
+    let now = c.until("it is back", LATE, |now| now.online(&name))?;
+    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    ensure!(end.how == "rebooted", "{end:?}");
+    c.wait_for("its journal tells it", S(10), || {
+        let journal = c.ok(home, "journalctl -b -u convoked -o cat")?;
+        Ok(journal.contains("before this boot this machine had gone down by itself").then_some(()))
+    })
 }
 
 /// The daemon lives, and does what the terms say: with the unit stopped nothing rests on the watchdog, and it is fed on.

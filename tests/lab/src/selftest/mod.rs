@@ -1,5 +1,6 @@
 //! Tries the lab itself: every promise that scenarios lean on, on real nodes of each Debian.
 
+mod disk;
 mod labs;
 mod network;
 mod power;
@@ -42,12 +43,15 @@ pub(crate) fn run(suite: Option<Suite>, cycles: usize) -> Result<ExitCode> {
     for suite in suite.map_or_else(|| Suite::ALL.to_vec(), |s| vec![s]) {
         let name = format!("selftest-{}-{}", suite.name(), std::process::id());
         let before = labs::traces(&name)?;
-        let lab = Lab::new(&name, &Options::of(3, suite))?;
+        let mut options = Options::of(3, suite);
+        options.array = true;
+        let lab = Lab::new(&name, &options)?;
         power::power(&mut checks, suite, &lab);
         power::files(&mut checks, suite, &lab);
         network::network(&mut checks, suite, &lab);
         switches::switches(&mut checks, suite, &lab);
         switches::witness(&mut checks, suite, &lab);
+        disk::disk(&mut checks, suite, &lab);
         power::many_cycles(&mut checks, suite, &lab, cycles);
         if checks.failed > 0 {
             println!("logs: {}", lab.save_logs()?.display());
