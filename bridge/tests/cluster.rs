@@ -292,10 +292,10 @@ async fn a_member_is_told_of_the_fence_that_its_unit_waits_for() {
     first.opened().await;
     let (node, incarnation) = (first.id, first.incarnation());
     let nothing = Fact::InventoryReported { node, incarnation, items: Vec::new(), highest_token: Token(0) };
-    first.report(nothing).await;
     let mut holder = first.joined_by(dir.path(), "m1", Role::Member).await;
     holder.opened().await;
     holder.report(inventory(&holder)).await;
+    first.report(nothing).await;
     wish(&first, 1, start()).await.expect("recorded");
     holder.permit().await;
     let mut other = first.joined_by(dir.path(), "m2", Role::Member).await;

@@ -26,10 +26,13 @@ impl Planner<'_> {
     pub(super) fn comes_up(&self, service: &Service<'_>, decided: bool) -> bool {
         let Some(reasons) = self.plan.reasons.get(service.name) else { return decided };
         let begins = |reason: &Reason| matches!(reason, Reason::Starting(_));
+        // That one node cannot take it holds nobody up while another will say something.
+        let beside = |reason: &Reason| matches!(reason, Reason::Unfit { .. } | Reason::Avoided { .. });
         let wait = self.wait(service, reasons);
+        let mut holds = reasons.iter().filter(|reason| !beside(reason)).peekable();
         decided
             || reasons.iter().any(begins)
-            || reasons.iter().all(|reason| self.passes(service, reason, wait))
+            || holds.peek().is_some() && holds.all(|reason| self.passes(service, reason, wait))
     }
 
     /// Until when those that say nothing are waited for. Afterwards they are gone without, once they are proven not to run it.
