@@ -9,6 +9,7 @@ mod chaos;
 mod clock;
 mod daemon;
 mod flaw;
+mod judge;
 mod ledger;
 mod machine;
 mod net;
@@ -17,6 +18,7 @@ mod panics;
 mod power;
 mod rng;
 mod shell;
+mod site;
 mod wire;
 mod world;
 
