@@ -10,6 +10,7 @@ impl World {
         let mut wrong = self.ledger.lock().broken();
         wrong =
             wrong.or_else(|| panics::take().map(|what| format!("a task of the product panicked: {what}")));
+        wrong = wrong.or_else(|| self.switch.wrong());
         self.note_quorum();
         let births: Vec<_> = (0..self.sites.len())
             .flat_map(|at| {
@@ -30,7 +31,7 @@ impl World {
                 })
                 .map(|at| format!("n{}", at + 1))
                 .collect();
-            if on.len() > 1 {
+            if on.len() > 1 && !self.has_a_liar() {
                 wrong = wrong.or_else(|| Some(format!("S1: {name} runs on {}", on.join(" and "))));
             }
         }

@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::machine::Doing;
 use crate::net::Net;
 use crate::operator::{self, Formed};
-use crate::power::{Mood, Switch};
+use crate::power::{Fences, Quirk, Switch};
 use crate::rng::Rng;
 use crate::shell::lock;
 use crate::site::{BOOT_MS, Site, units};
@@ -56,6 +56,7 @@ pub(crate) struct World {
     pub(crate) units: BTreeMap<UnitName, Definition>,
     pub(crate) formed: Formed,
     pub(crate) settings: Settings,
+    fences: Fences,
     flaw: Option<Flaw>,
     broken: Option<String>,
     trace: u64,
@@ -63,11 +64,18 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, flaw: Option<Flaw>, root: &std::path::Path, verbose: bool) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        fences: Fences,
+        flaw: Option<Flaw>,
+        root: &std::path::Path,
+        verbose: bool,
+    ) -> Self {
         let mut rng = Rng::new(seed);
         let machines = if rng.percent(70) { 3 } else { 5 };
         let ledger = Ledger::default();
-        let switch = Switch::new(machines, flaw, rng.fork());
+        let whim = Rng::new(seed ^ 0x0ddf_a11e);
+        let switch = Switch::new(machines, fences.quirk, flaw, rng.fork(), whim);
         let units = units(&mut rng);
         let sites = (0..machines).map(|at| Site::new(at, &mut rng, &units, flaw, root)).collect();
         let settings = Settings { quarantine_ms: QUARANTINE_MS, ..Settings::default() };
@@ -80,6 +88,7 @@ impl World {
             units,
             formed: Formed::default(),
             settings,
+            fences,
             flaw,
             broken: None,
             trace: seed,
@@ -90,6 +99,9 @@ impl World {
 
     /// Runs it to its end.
     pub(crate) fn run(mut self, seed: u64) -> Outcome {
+        if let Fences { quirk: Some(quirk), levels } = self.fences {
+            self.say(&format!("the first of {levels} fence devices: {quirk:?}"));
+        }
         self.form();
         if self.broken.is_none() {
             let chaos = self.now + self.rng.between(15_000, 35_000);
@@ -121,6 +133,7 @@ impl World {
         let plan = operator::Plan {
             machines: names.collect(),
             settings: self.settings.clone(),
+            levels: self.fences.levels,
             units: self.units.keys().cloned().collect(),
         };
         self.in_daemon(0, |asker| {
@@ -159,7 +172,7 @@ impl World {
         self.say("everything is mended");
         self.net.mend();
         self.net.set_latency(1, 4);
-        self.switch.set_mood(Mood::Works);
+        self.switch.mend();
         for at in 0..self.sites.len() {
             self.sites[at].slow.store(0, Ordering::Relaxed);
             lock(&self.sites[at].machine).paused_until = 0;
@@ -211,6 +224,11 @@ impl World {
                 ));
             }
         }
+    }
+
+    /// Whether a device says off of machines that it has not switched off: then a unit may run twice.
+    pub(crate) fn has_a_liar(&self) -> bool {
+        self.fences.quirk == Some(Quirk::Lies)
     }
 
     /// Whether a unit rests on leases alone: then nobody may stop the daemon, or the clocks, for long (F8).
