@@ -296,6 +296,9 @@ async fn a_member_is_told_of_the_fence_that_its_unit_waits_for() {
     holder.opened().await;
     holder.report(inventory(&holder)).await;
     first.report(nothing).await;
+    // Nor does anything run there of what became known since (F11).
+    let (node, incarnation) = (first.id, first.incarnation());
+    first.report(Fact::Surveyed { node, incarnation, index: u64::MAX }).await;
     wish(&first, 1, start()).await.expect("recorded");
     holder.permit().await;
     let mut other = first.joined_by(dir.path(), "m2", Role::Member).await;

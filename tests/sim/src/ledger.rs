@@ -17,7 +17,7 @@ pub(crate) struct Ledger(Arc<Mutex<Inner>>);
 #[derive(Default)]
 pub(crate) struct Inner {
     /// What was applied anywhere, by index: the term, and the bytes.
-    entries: BTreeMap<u64, (u64, Vec<u8>)>,
+    pub(crate) entries: BTreeMap<u64, (u64, Vec<u8>)>,
     /// The last index that each machine applied since its voter was opened.
     pub(crate) applied: BTreeMap<usize, u64>,
     /// What operators were told was recorded: unit, index and wish.

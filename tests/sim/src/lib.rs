@@ -9,6 +9,7 @@ mod chaos;
 mod clock;
 mod daemon;
 mod flaw;
+mod judge;
 mod ledger;
 mod machine;
 mod net;
@@ -17,6 +18,8 @@ mod panics;
 mod power;
 mod rng;
 mod shell;
+mod site;
+mod trust;
 mod wire;
 mod world;
 
@@ -24,23 +27,46 @@ pub use flaw::Flaw;
 pub use world::Outcome;
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::thread;
 
-/// Runs one seed to its end, on a thread of its own: what the C library's stand-ins answer depends on the thread.
+use power::Fences;
+use world::World;
+
+/// Runs one seed to its end. What is wrong with fence devices would only hide a fault that is put in.
 #[must_use]
 pub fn run(seed: u64, flaw: Option<Flaw>, verbose: bool) -> Outcome {
+    let fences = if flaw.is_some() { Fences::PLAIN } else { Fences::drawn(seed) };
+    let outcome = apart(seed, move |root| World::new(seed, fences, flaw, root, verbose).run(seed));
+    outcome.unwrap_or_else(|panic| Outcome { seed, broken: Some(panic), trace: 0, simulated_ms: 0 })
+}
+
+/// Runs one seed with a fence device that lies, and an honest one behind it: how many of its lies were found out.
+///
+/// # Errors
+/// What was broken of the promises that a lie leaves: all but that no unit runs twice.
+pub fn run_with_a_liar(seed: u64, verbose: bool) -> Result<u64, String> {
+    apart(seed, move |root| {
+        let world = World::new(seed, Fences::OF_A_LIAR, None, root, verbose);
+        let ledger = world.ledger.clone();
+        match world.run(seed).broken {
+            Some(broken) => Err(broken),
+            None => trust::contradictions(&ledger.lock()),
+        }
+    })?
+}
+
+/// On a thread of its own: what the C library's stand-ins answer depends on the thread. A panic is its error.
+fn apart<T: Send + 'static>(seed: u64, body: impl FnOnce(&Path) -> T + Send + 'static) -> Result<T, String> {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let root = scratch.path().to_owned();
     let running = thread::Builder::new().stack_size(8 << 20).spawn(move || {
         panics::keep();
         clock::begin(seed);
-        let world = || world::World::new(seed, flaw, &root, verbose).run(seed);
-        std::panic::catch_unwind(AssertUnwindSafe(world)).map_err(|_| panics::take().unwrap_or_default())
+        std::panic::catch_unwind(AssertUnwindSafe(|| body(&root)))
+            .map_err(|_| panics::take().unwrap_or_default())
     });
-    match running.expect("a thread").join().expect("its panics are caught") {
-        Ok(outcome) => outcome,
-        Err(panic) => Outcome { seed, broken: Some(panic), trace: 0, simulated_ms: 0 },
-    }
+    running.expect("a thread").join().expect("its panics are caught")
 }
 
 /// The line that replays a failure.

@@ -13,6 +13,7 @@ use policy::{Device, NodeId, Role, Settings, UnitName, Wanted, Wish};
 use tokio::time::sleep;
 
 use crate::ledger::Ledger;
+use crate::power::DEVICES;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(300);
@@ -45,10 +46,12 @@ pub(crate) struct Plan {
     /// Name and address of every other machine.
     pub(crate) machines: Vec<(String, String)>,
     pub(crate) settings: Settings,
+    /// Fence devices, each on a level of its own.
+    pub(crate) levels: usize,
     pub(crate) units: Vec<UnitName>,
 }
 
-/// Enrols the other machines, configures the fence device, and asks for every unit.
+/// Enrols the other machines, configures the fence devices, and asks for every unit.
 pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
     let mut number = 0;
     for (at, (name, address)) in plan.machines.iter().enumerate() {
@@ -79,22 +82,23 @@ pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
     }
     let mut targets = BTreeMap::from([(NodeId(bridge::init::FIRST_NODE), plug(0))]);
     targets.extend(formed.joined().into_iter().map(|(at, node)| (NodeId(node), plug(at))));
-    let device = Device {
+    let device = |level: u32| Device {
         agent: "fence_sim".to_owned(),
         options: BTreeMap::new(),
         secrets: BTreeMap::new(),
-        targets,
+        targets: targets.clone(),
         timeout_ms: 3_000,
         timeouts: BTreeMap::new(),
-        level: 1,
+        level,
         delay_ms: 0,
         retries: 0,
         at_once: 1,
         isolates: None,
     };
+    let devices = (1..).zip(DEVICES).take(plan.levels);
     let configure = Wish::Configure {
         settings: plan.settings,
-        devices: BTreeMap::from([("switch".to_owned(), device)]),
+        devices: devices.map(|(level, name)| (name.to_owned(), device(level))).collect(),
         attributes: BTreeMap::new(),
         by: BY.to_owned(),
     };

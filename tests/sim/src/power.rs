@@ -1,4 +1,4 @@
-//! The fence device: one switch with a plug for each machine, and its moods.
+//! The fence devices: a plug for each machine, their moods, and what is wrong with the first of them for good.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,14 @@ use crate::rng::Rng;
 /// How long the confirmation may take, as in `bridge/src/agent/executor.rs`.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 
-/// How the device takes commands.
+/// The devices, by their levels from 1. All see the same plugs.
+pub(crate) const DEVICES: [&str; 2] = ["switch", "feed"];
+/// For so long the status of a device that lags still says on.
+const LAG_MS: u64 = 2_500;
+/// In so many of a hundred attempts an idle device does nothing.
+const IDLE_PERCENT: u64 = 60;
+
+/// How the devices take commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     Works,
@@ -24,24 +31,93 @@ pub(crate) enum Mood {
     Hangs,
 }
 
-/// The device. Clones are the same.
+/// What is wrong with the first device, beside its moods and until everything is mended. Nothing but [`Quirk::Lies`] may
+/// cost any of the cluster's promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quirk {
+    /// It never does what it is told, and says so.
+    Refuses,
+    /// It says that it did what it was told and now and then has not; its status tells the truth.
+    Idle,
+    /// Its status still says on for a while after a machine lost its power.
+    Lags,
+    /// It switches nobody, and says off of everybody: it never showed its machine on.
+    ReadsOff,
+    /// Its status tells the truth, and after an attempt it says off without having done anything.
+    Lies,
+}
+
+/// Which fence devices a world has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fences {
+    pub(crate) quirk: Option<Quirk>,
+    /// As many devices, each on a level of its own.
+    pub(crate) levels: usize,
+}
+
+impl Fences {
+    /// One device with nothing wrong but its moods.
+    pub(crate) const PLAIN: Self = Self { quirk: None, levels: 1 };
+    /// One that lies, and an honest one behind it.
+    pub(crate) const OF_A_LIAR: Self = Self { quirk: Some(Quirk::Lies), levels: 2 };
+
+    /// What a seed has. Drawn from numbers of its own, so that the seeds with plain devices tell the story that they would
+    /// tell without this.
+    pub(crate) fn drawn(seed: u64) -> Self {
+        let mut chance = Rng::new(seed ^ 0x0ddf_e4ce);
+        let (quirk, levels) = match chance.below(10) {
+            0 => (Quirk::Refuses, 2),
+            1 => (Quirk::Idle, 1 + chance.below(2) as usize),
+            2 => (Quirk::Lags, 1 + chance.below(2) as usize),
+            3 => (Quirk::ReadsOff, 1 + chance.below(2) as usize),
+            _ => return Self::PLAIN,
+        };
+        Self { quirk: Some(quirk), levels }
+    }
+}
+
+/// The devices. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Switch(Arc<Mutex<Inner>>);
 
 struct Inner {
     mood: Mood,
+    /// Of the first device.
+    quirk: Option<Quirk>,
     plugs: Vec<bool>,
+    /// Until when a status that lags still says on of each machine.
+    lags_until: Vec<u64>,
+    /// An attempt that must never have begun.
+    wrong: Option<String>,
     /// Machines to be switched off by the world, and when.
     due: Vec<(u64, usize)>,
     now: u64,
     flaw: Option<Flaw>,
     rng: Rng,
+    /// For the quirk alone.
+    whim: Rng,
 }
 
 impl Switch {
-    pub(crate) fn new(machines: usize, flaw: Option<Flaw>, rng: Rng) -> Self {
-        let inner =
-            Inner { mood: Mood::Works, plugs: vec![false; machines], due: Vec::new(), now: 0, flaw, rng };
+    pub(crate) fn new(
+        machines: usize,
+        quirk: Option<Quirk>,
+        flaw: Option<Flaw>,
+        rng: Rng,
+        whim: Rng,
+    ) -> Self {
+        let inner = Inner {
+            mood: Mood::Works,
+            quirk,
+            plugs: vec![false; machines],
+            lags_until: vec![0; machines],
+            wrong: None,
+            due: Vec::new(),
+            now: 0,
+            flaw,
+            rng,
+            whim,
+        };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -53,8 +129,23 @@ impl Switch {
         self.lock().mood = mood;
     }
 
+    /// The devices work from now on, and nothing is wrong with any of them.
+    pub(crate) fn mend(&self) {
+        let mut inner = self.lock();
+        (inner.mood, inner.quirk) = (Mood::Works, None);
+    }
+
+    /// An attempt that must never have begun.
+    pub(crate) fn wrong(&self) -> Option<String> {
+        self.lock().wrong.clone()
+    }
+
     pub(crate) fn set_plug(&self, machine: usize, on: bool) {
-        self.lock().plugs[machine] = on;
+        let mut inner = self.lock();
+        if inner.plugs[machine] && !on {
+            inner.lags_until[machine] = inner.now + LAG_MS;
+        }
+        inner.plugs[machine] = on;
     }
 
     /// The machines that lose their power now.
@@ -82,19 +173,32 @@ impl Switch {
         }
         let call = order.calls.first()?;
         let machine = plug(call)?;
-        let (pause, mood, flaw) = {
+        let (pause, mood, flaw, quirk) = {
             let mut inner = self.lock();
-            (inner.rng.between(50, 400), inner.mood, inner.flaw)
+            (inner.rng.between(50, 400), inner.mood, inner.flaw, inner.quirk_of(call))
         };
+        if quirk == Some(Quirk::ReadsOff) {
+            let device = &call.device;
+            let wrong = format!("S2: an attempt begins through {device}, which never showed its machine on");
+            self.lock().wrong.get_or_insert(wrong);
+        }
         sleep(Duration::from_millis(pause)).await;
         match mood {
             Mood::Works if flaw == Some(Flaw::DeviceLies) => return Some(FenceOutcome::Off),
-            Mood::Works => {
-                let mut inner = self.lock();
-                let now = inner.now;
-                inner.due.push((now, machine));
+            Mood::Works if matches!(quirk, Some(Quirk::Lies | Quirk::ReadsOff)) => {
+                return Some(FenceOutcome::Off);
             }
-            Mood::Refuses => return Some(FenceOutcome::Failed("the device says no".to_owned())),
+            Mood::Works if quirk != Some(Quirk::Refuses) => {
+                let mut inner = self.lock();
+                let idles = quirk == Some(Quirk::Idle) && inner.whim.percent(IDLE_PERCENT);
+                if !idles {
+                    let now = inner.now;
+                    inner.due.push((now, machine));
+                }
+            }
+            Mood::Works | Mood::Refuses => {
+                return Some(FenceOutcome::Failed("the device says no".to_owned()));
+            }
             Mood::Hangs => {
                 {
                     let mut inner = self.lock();
@@ -108,7 +212,7 @@ impl Switch {
             }
         }
         sleep(Duration::from_millis(pause)).await;
-        Some(match self.lock().plugs[machine] {
+        Some(match self.lock().shows_on(call, machine) {
             false => FenceOutcome::Off,
             true => FenceOutcome::Failed("status says on".to_owned()),
         })
@@ -123,9 +227,25 @@ impl Switch {
         };
         sleep(Duration::from_millis(pause)).await;
         match mood {
-            Mood::Works if self.lock().plugs[machine] => Power::On,
+            Mood::Works if self.lock().shows_on(call, machine) => Power::On,
             Mood::Works => Power::Off,
             Mood::Refuses | Mood::Hangs => Power::Unknown("the device does not answer".to_owned()),
+        }
+    }
+}
+
+impl Inner {
+    /// What is wrong with the device that a call is of.
+    fn quirk_of(&self, call: &AgentCall) -> Option<Quirk> {
+        self.quirk.filter(|_| call.device == DEVICES[0])
+    }
+
+    /// What the status of that device says.
+    fn shows_on(&self, call: &AgentCall, machine: usize) -> bool {
+        match self.quirk_of(call) {
+            Some(Quirk::ReadsOff) => false,
+            Some(Quirk::Lags) => self.plugs[machine] || self.now < self.lags_until[machine],
+            None | Some(Quirk::Refuses | Quirk::Idle | Quirk::Lies) => self.plugs[machine],
         }
     }
 }

@@ -2,26 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bridge::net::{Book, BookEntry};
-use bridge::paths::Paths;
-use consensus::MemoryDisk;
 use policy::{Definition, Fencing, Replicas, Settings, UnitName, Wish};
 
 use crate::clock;
 use crate::daemon::{Daemon, Place};
 use crate::flaw::Flaw;
 use crate::ledger::Ledger;
-use crate::machine::{Doing, Machine};
+use crate::machine::Doing;
 use crate::net::Net;
 use crate::operator::{self, Formed};
-use crate::panics;
-use crate::power::{Mood, Switch};
+use crate::power::{Fences, Quirk, Switch};
 use crate::rng::Rng;
-use crate::shell::{Shared, lock};
+use crate::shell::lock;
+use crate::site::{BOOT_MS, Site, units};
 use crate::wire::{CLUSTER, address};
 
 /// One step of the world. Latencies are of this order, and shorter than every time that matters.
@@ -57,42 +55,27 @@ pub(crate) struct World {
     pub(crate) sites: Vec<Site>,
     pub(crate) units: BTreeMap<UnitName, Definition>,
     pub(crate) formed: Formed,
-    settings: Settings,
+    pub(crate) settings: Settings,
+    fences: Fences,
     flaw: Option<Flaw>,
     broken: Option<String>,
     trace: u64,
     verbose: bool,
 }
 
-/// A machine, its place, and what the world knows of both.
-pub(crate) struct Site {
-    pub(crate) machine: Shared,
-    pub(crate) daemon: Option<Daemon>,
-    pub(crate) disk: MemoryDisk,
-    pub(crate) slow: Arc<AtomicU64>,
-    pub(crate) node: Option<u64>,
-    pub(crate) votes: bool,
-    pub(crate) restart_at: Option<u64>,
-    pub(crate) power_at: Option<u64>,
-    /// Its clocks gain so many millionths.
-    gain: i64,
-    booted_at: u64,
-    /// Time that it stood still since.
-    lost_ms: u64,
-    /// Part of it that CLOCK_BOOTTIME counts.
-    slept_ms: u64,
-    local: u64,
-    /// When it could last have had a word of a quorum.
-    quorum_at: u64,
-    paths: Paths,
-}
-
 impl World {
-    pub(crate) fn new(seed: u64, flaw: Option<Flaw>, root: &std::path::Path, verbose: bool) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        fences: Fences,
+        flaw: Option<Flaw>,
+        root: &std::path::Path,
+        verbose: bool,
+    ) -> Self {
         let mut rng = Rng::new(seed);
         let machines = if rng.percent(70) { 3 } else { 5 };
         let ledger = Ledger::default();
-        let switch = Switch::new(machines, flaw, rng.fork());
+        let whim = Rng::new(seed ^ 0x0ddf_a11e);
+        let switch = Switch::new(machines, fences.quirk, flaw, rng.fork(), whim);
         let units = units(&mut rng);
         let sites = (0..machines).map(|at| Site::new(at, &mut rng, &units, flaw, root)).collect();
         let settings = Settings { quarantine_ms: QUARANTINE_MS, ..Settings::default() };
@@ -105,6 +88,7 @@ impl World {
             units,
             formed: Formed::default(),
             settings,
+            fences,
             flaw,
             broken: None,
             trace: seed,
@@ -115,6 +99,9 @@ impl World {
 
     /// Runs it to its end.
     pub(crate) fn run(mut self, seed: u64) -> Outcome {
+        if let Fences { quirk: Some(quirk), levels } = self.fences {
+            self.say(&format!("the first of {levels} fence devices: {quirk:?}"));
+        }
         self.form();
         if self.broken.is_none() {
             let chaos = self.now + self.rng.between(15_000, 35_000);
@@ -146,6 +133,7 @@ impl World {
         let plan = operator::Plan {
             machines: names.collect(),
             settings: self.settings.clone(),
+            levels: self.fences.levels,
             units: self.units.keys().cloned().collect(),
         };
         self.in_daemon(0, |asker| {
@@ -184,7 +172,7 @@ impl World {
         self.say("everything is mended");
         self.net.mend();
         self.net.set_latency(1, 4);
-        self.switch.set_mood(Mood::Works);
+        self.switch.mend();
         for at in 0..self.sites.len() {
             self.sites[at].slow.store(0, Ordering::Relaxed);
             lock(&self.sites[at].machine).paused_until = 0;
@@ -236,6 +224,11 @@ impl World {
                 ));
             }
         }
+    }
+
+    /// Whether a device says off of machines that it has not switched off: then a unit may run twice.
+    pub(crate) fn has_a_liar(&self) -> bool {
+        self.fences.quirk == Some(Quirk::Lies)
     }
 
     /// Whether a unit rests on leases alone: then nobody may stop the daemon, or the clocks, for long (F8).
@@ -409,95 +402,6 @@ impl World {
         })
     }
 
-    fn judge(&mut self) {
-        let mut wrong = self.ledger.lock().broken();
-        wrong =
-            wrong.or_else(|| panics::take().map(|what| format!("a task of the product panicked: {what}")));
-        self.note_quorum();
-        let births: Vec<_> = (0..self.sites.len())
-            .flat_map(|at| {
-                let births = std::mem::take(&mut lock(&self.sites[at].machine).births);
-                births.into_iter().map(move |birth| (at, birth))
-            })
-            .collect();
-        for (at, birth) in births {
-            self.note(self.now ^ (at as u64) << 40 ^ birth.token.map_or(0, |token| token.0) << 20);
-            self.say(&format!("n{} starts {} under {:?}", at + 1, birth.unit, birth.token));
-            wrong = wrong.or_else(|| self.judge_birth(at, &birth));
-        }
-        for (name, _) in self.units.iter().filter(|(_, definition)| definition.is_exclusive()) {
-            let on: Vec<String> = (0..self.sites.len())
-                .filter(|at| {
-                    let machine = lock(&self.sites[*at].machine);
-                    machine.powered && machine.units.get(name).is_some_and(|unit| unit.alive)
-                })
-                .map(|at| format!("n{}", at + 1))
-                .collect();
-            if on.len() > 1 {
-                wrong = wrong.or_else(|| Some(format!("S1: {name} runs on {}", on.join(" and "))));
-            }
-        }
-        if let Some(wrong) = wrong {
-            self.fail(wrong);
-        }
-    }
-
-    fn judge_birth(&self, at: usize, birth: &crate::machine::Birth) -> Option<String> {
-        let (unit, me) = (&birth.unit, format!("n{}", at + 1));
-        let Some(token) = birth.token else {
-            return Some(format!("S3: {unit} starts on {me} without a permit"));
-        };
-        if birth.restart {
-            return None;
-        }
-        // A lease, its faster clock, and a start under way.
-        let reach = self.settings.lease_ms() + self.settings.lease_ms() / 50 + 50;
-        let quorum_at = self.sites[at].quorum_at;
-        if self.now > quorum_at + reach {
-            let ago = self.now - quorum_at;
-            return Some(format!(
-                "S3: {unit} starts on {me}, which was cut off from every quorum {ago} ms ago"
-            ));
-        }
-        // Tokens carry the log's index below their generation.
-        if self.ledger.lock().forbids(unit, token.0 & 0xffff_ffff_ffff) {
-            return Some(format!("S6: {unit} starts on {me} though an operator's stop is recorded"));
-        }
-        None
-    }
-
-    /// Which machines may have a word of a quorum now: those that reach a majority of the voters, over whatever relays.
-    fn note_quorum(&mut self) {
-        let alive: Vec<bool> = self
-            .sites
-            .iter()
-            .map(|site| site.daemon.is_some() && lock(&site.machine).paused_until <= self.now)
-            .collect();
-        let voters = self.sites.iter().filter(|site| site.votes && site.node.is_some()).count();
-        for at in 0..self.sites.len() {
-            if lock(&self.sites[at].machine).paused_until > self.now {
-                // What stands still counts no time: a paused machine is the one that no lease holds.
-                self.sites[at].quorum_at = self.now;
-                continue;
-            }
-            let mut reached = vec![at];
-            let mut looked = 0;
-            while looked < reached.len() {
-                let from = reached[looked];
-                looked += 1;
-                for (to, alive) in alive.iter().enumerate() {
-                    if *alive && !reached.contains(&to) && self.net.is_open(from, to) {
-                        reached.push(to);
-                    }
-                }
-            }
-            let heard = reached.iter().filter(|at| self.sites[**at].votes && alive[**at]).count();
-            if 2 * heard > voters {
-                self.sites[at].quorum_at = self.now;
-            }
-        }
-    }
-
     /// What can be seen of it all, for a failure.
     fn picture(&self) -> String {
         let mut text = String::new();
@@ -515,13 +419,13 @@ impl World {
         text
     }
 
-    fn fail(&mut self, wrong: String) {
+    pub(crate) fn fail(&mut self, wrong: String) {
         let at = format!("{}.{:03} s: {wrong}", self.now / 1_000, self.now % 1_000);
         self.say(&at);
         self.broken.get_or_insert(at);
     }
 
-    fn note(&mut self, what: u64) {
+    pub(crate) fn note(&mut self, what: u64) {
         self.trace = (self.trace ^ what).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
     }
 
@@ -530,75 +434,4 @@ impl World {
             eprintln!("{:>7} ms  {what}", self.now);
         }
     }
-}
-
-/// What a machine's clock shows when it boots.
-const BOOT_MS: u64 = 10_000;
-
-impl Site {
-    fn new(
-        at: usize,
-        rng: &mut Rng,
-        units: &BTreeMap<UnitName, Definition>,
-        flaw: Option<Flaw>,
-        root: &std::path::Path,
-    ) -> Self {
-        let mut machine = Machine::new(rng.fork());
-        machine.gates_open = flaw == Some(Flaw::GateOpen);
-        for (name, definition) in units {
-            let restarts = rng.percent(50);
-            machine.offer(name.as_str(), definition.clone(), restarts);
-        }
-        let slow = Arc::new(AtomicU64::new(0));
-        let disk = MemoryDisk::new({
-            let (slow, mut rng) = (slow.clone(), rng.fork());
-            Box::new(move || {
-                let most = 3 + slow.load(Ordering::Relaxed);
-                let half = |rng: &mut Rng| Duration::from_millis(rng.between(0, most));
-                (half(&mut rng), half(&mut rng))
-            })
-        });
-        if flaw == Some(Flaw::DiskLies) {
-            disk.lie();
-        }
-        Self {
-            machine: Arc::new(Mutex::new(machine)),
-            daemon: None,
-            disk,
-            slow,
-            node: None,
-            votes: true,
-            restart_at: None,
-            power_at: None,
-            gain: rng.between(0, 8_000) as i64 - 4_000,
-            booted_at: 0,
-            lost_ms: 0,
-            slept_ms: 0,
-            local: BOOT_MS,
-            quorum_at: 0,
-            paths: Paths::below(root.join(format!("n{}", at + 1))),
-        }
-    }
-
-    /// It stands still until then. A machine that sleeps counts that time on one of its clocks, a paused one on none.
-    pub(crate) fn pause(&mut self, now: u64, ms: u64, sleeps: bool) {
-        lock(&self.machine).paused_until = now + ms;
-        if sleeps {
-            self.slept_ms += ms;
-        }
-    }
-}
-
-/// Units of all the kinds that the protocol tells apart.
-fn units(rng: &mut Rng) -> BTreeMap<UnitName, Definition> {
-    let exclusive = Definition { stickiness: Some(1), ..Definition::exclusive() };
-    let mut units = BTreeMap::from([
-        ("db.service".into(), Definition::exclusive()),
-        ("ip.service".into(), exclusive),
-        ("web.service".into(), Definition::replicated(Replicas::Count(2))),
-    ]);
-    if rng.percent(50) {
-        units.insert("job.service".into(), Definition { fencing: Fencing::Lease, ..Definition::exclusive() });
-    }
-    units
 }

@@ -8,6 +8,8 @@ use sim::Flaw;
 const SEEDS: u64 = 500;
 /// Each fault that is put in on purpose is found within so many seeds.
 const SEARCH: u64 = 100;
+/// Seeds in which a fence device lies.
+const LIARS: u64 = 60;
 
 #[test]
 fn no_seed_breaks_a_promise() {
@@ -36,4 +38,20 @@ fn every_fault_that_is_put_in_is_found() {
         }
     }
     assert!(missed.is_empty(), "not found within {SEARCH} seeds: {missed:?}");
+}
+
+/// S1 rests on what a device says. Of one that lies the rest holds, and once the node speaks it is not believed any more.
+#[test]
+fn a_lie_of_a_fence_device_is_found_out_and_nothing_more_rests_on_it() {
+    let (mut broken, mut found_out) = (String::new(), 0);
+    for seed in 0..LIARS {
+        match sim::run_with_a_liar(seed, false) {
+            Ok(count) => found_out += count,
+            Err(what) => {
+                let _ = writeln!(broken, "{what}; replay: SIM_LIAR=1 SIM_SEED={seed} make soak");
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken}");
+    assert!(found_out > 0, "no lie was found out in {LIARS} seeds: nothing was tried");
 }

@@ -1,11 +1,25 @@
 //! Runs seeds one after the other: `SIM_SEED` one of them and tells its story, `SIM_FROM` and `SIM_COUNT` many, `SIM_FLAW`
-//! with a fault put in on purpose; `SIM_LOG` (as `RUST_LOG`) shows what the product says.
+//! with a fault put in on purpose, `SIM_LIAR` beside `SIM_SEED` with a fence device that lies; `SIM_LOG` (as `RUST_LOG`)
+//! shows what the product says.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+fn with_a_liar(seed: u64) -> ExitCode {
+    match sim::run_with_a_liar(seed, true) {
+        Ok(count) => {
+            eprintln!("seed {seed}: {count} lies were found out");
+            ExitCode::SUCCESS
+        }
+        Err(broken) => {
+            eprintln!("seed {seed}: {broken}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -15,6 +29,11 @@ fn main() -> ExitCode {
             .with_ansi(false)
             .with_writer(std::io::stderr)
             .init();
+    }
+    if std::env::var_os("SIM_LIAR").is_some()
+        && let Some(seed) = number("SIM_SEED")
+    {
+        return with_a_liar(seed);
     }
     let flaw = std::env::var("SIM_FLAW").ok();
     let put_in =
