@@ -158,6 +158,7 @@ impl World {
                 secrets: BTreeMap::new(),
                 targets: BTreeMap::new(),
                 timeout_ms: 20_000,
+                timeouts: BTreeMap::new(),
                 level: 1,
                 delay_ms: 0,
                 retries: 0,
@@ -173,9 +174,9 @@ impl World {
     /// A node is heard, and says what it offers: voters every unit, a member its own.
     fn boot(&mut self, at: usize, node: NodeId) {
         let (machine, session) = (format!("m{}", at + 1), self.state.index + 1);
-        let (incarnation, addresses, term) = (incarnation(node), Vec::new(), TERM);
-        let heard =
-            Fact::NodeHeard { node, incarnation: incarnation.clone(), session, machine, addresses, term };
+        let (incarnation, addresses) = (incarnation(node), Vec::new());
+        let (life, level, term) = (incarnation.clone(), policy::FEATURE_LEVEL, TERM);
+        let heard = Fact::NodeHeard { node, incarnation: life, session, machine, addresses, level, term };
         self.put(Command::Fact(heard));
         let items = match at.checked_sub(VOTERS) {
             Some(member) => vec![line(member)],
@@ -245,7 +246,7 @@ impl World {
     /// The node that runs a unit, if one with power does.
     fn active_on(&self, unit: &UnitName) -> Option<NodeId> {
         let known = self.state.units.get(unit)?;
-        let mut active = known.permits.values().filter(|permit| permit.phase == Phase::Active);
+        let active = known.permits.values().filter(|permit| permit.phase == Phase::Active);
         active.map(|permit| permit.node).find(|node| !self.dark.contains(node))
     }
 
