@@ -25,6 +25,14 @@ const QUESTIONS: &[(&str, &str)] = &[
         "systemctl --no-pager list-jobs; systemctl --no-pager --failed; systemctl --no-pager status convoked; \
                ls -lR /run/convoke; cat /run/convoke/lease /run/convoke/floors",
     ),
+    // Servers that do not write to the journal; an Erlang node that does not come up says in which call it waits.
+    (
+        "logs",
+        "tail -n 2000 /var/log/rabbitmq/*.log /var/log/postgresql/*.log 2>/dev/null; timeout 20 rabbitmqctl eval \
+         '[{P, erlang:process_info(P, [registered_name, current_stacktrace])} || P <- erlang:processes(), \
+         element(2, erlang:process_info(P, status)) =:= waiting, element(2, erlang:process_info(P, message_queue_len)) > 0].'; \
+         ps -ef",
+    ),
 ];
 
 /// The parts of a scenario, run one after another on one cluster.
