@@ -70,7 +70,7 @@ pub use assembly::{
     Assembly, AssemblyStyle, BootUp, Duty, Election, Forks, Formation, Found, GatherThen, Ground, Heard,
     Member, Start, Word, Words,
 };
-pub use check::{Finding, Flaw, Key, Link, check};
+pub use check::{Finding, Flaw, Key, Link, VoteFlaw, check, check_votes};
 pub use command::{
     AfterFence, AgentAction, Cause, Command, Decision, Device, Entry, Fact, FenceOutcome, InventoryItem,
     Origin, Reconnect, Settings, Wish,

@@ -74,15 +74,18 @@ pub struct MaintenanceLine {
     pub remedy: String,
 }
 
-/// Something wrong with the definitions of units, which no waiting mends.
+/// Something wrong with the definitions of units, or with where the votes are, which no waiting mends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FindingLine {
-    /// `error` if something cannot run as long as this stands, else `warning`.
+    /// `error` if something cannot run as long as this stands, or if a witness is of no use where it is; else `warning`.
     pub severity: String,
     /// A stable word for what it is (`circle`).
     pub kind: String,
-    /// Which unit; of several, the first by name.
+    /// Which unit; of several, the first by name. Empty if it is about the nodes.
     pub unit: String,
+    /// Which nodes, if it is about where the votes are.
+    #[serde(default)]
+    pub nodes: Vec<String>,
     /// Those whom it concerns that are not to run now. Empty: it matters now.
     #[serde(default)]
     pub idle: Vec<String>,
@@ -174,6 +177,19 @@ pub struct NodeLine {
     pub last_end: Option<EndLine>,
     /// Present incarnation.
     pub incarnation: Option<String>,
+}
+
+impl NodeLine {
+    /// What the node is for, if this version knows the word.
+    #[must_use]
+    pub fn role(&self) -> Option<policy::Role> {
+        match self.role.as_str() {
+            "voter" => Some(policy::Role::Voter),
+            "member" => Some(policy::Role::Member),
+            "witness" => Some(policy::Role::Witness),
+            _ => None,
+        }
+    }
 }
 
 /// How a life of a node ended.

@@ -22,8 +22,10 @@ pub use departed::{farewells, marked};
 pub use events::sentence;
 pub use forecast::{BY, forecast};
 pub use reasons::remedy;
+pub use votes::{VoteSentence, vote_sentence};
 pub(crate) use waiting::{Wait, wait_over, wait_text, waits};
 mod units;
+mod votes;
 mod waiting;
 mod ways;
 

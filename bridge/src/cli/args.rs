@@ -230,7 +230,8 @@ pub(super) enum Verb {
     /// Check the definitions of all cluster units against each other and against the nodes
     ///
     /// Circles of orders, requirements that no node offers, places that are nowhere, exclusive units on nodes that nothing
-    /// fences; and definitions that are not in force. Ends with 1 if anything cannot run as long as it stands.
+    /// fences; and definitions that are not in force. With `failure_domain` in the settings also votes that are lost together. Ends
+    /// with 1 if anything cannot run as long as it stands, or a witness is lost together with a voter.
     Check,
     /// Copy a ready-made definition of a clustered service to this node
     ///

@@ -1,4 +1,4 @@
-//! `convoke check`: what is wrong with the set of units.
+//! `convoke check`: what is wrong with the set of units, and with where the votes are.
 
 use super::bus::Bus;
 use super::exit::{Code, Failure};
@@ -34,16 +34,20 @@ pub(super) async fn check(bus: &Bus, json: bool) -> Result<(), Failure> {
     judged(findings)
 }
 
-/// What a script wants to know: whether anything keeps a unit from running.
+/// What a script wants to know: whether anything keeps a unit from running, or the witness from being of use.
 fn judged(findings: &[FindingLine]) -> Result<(), Failure> {
-    match findings.iter().filter(|finding| finding.severity == "error").count() {
-        0 => Ok(()),
-        errors => {
-            let count = if errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
-            let hint = "what an error is about cannot run, in whole or in part, as long as that stands";
-            Err(Failure::new(Code::Failed, format!("{count} among what was found")).hint(hint))
-        }
-    }
+    let errors = || findings.iter().filter(|finding| finding.severity == "error");
+    let count = match errors().count() {
+        0 => return Ok(()),
+        1 => "1 error".to_owned(),
+        several => format!("{several} errors"),
+    };
+    let hint = if errors().all(|error| error.unit.is_empty()) {
+        "a witness is there for the loss of another vote: it must not be lost together with that"
+    } else {
+        "what an error is about cannot run, in whole or in part, as long as that stands"
+    };
+    Err(Failure::new(Code::Failed, format!("{count} among what was found")).hint(hint))
 }
 
 #[cfg(test)]

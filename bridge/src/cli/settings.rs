@@ -11,6 +11,7 @@ use super::bus::Bus;
 use super::exit::{Code, Failure};
 use super::{out, plugs};
 use crate::api::document::{self, Document};
+use crate::api::model::NodeLine;
 use crate::config::Finding;
 use crate::fence_agents::{self, Look};
 
@@ -76,6 +77,10 @@ async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
     let lists = unless_interrupted(plugs::ask(&new, &names, &asked)).await?;
     let new: Document =
         document::joined(Ok(new), document::against_plugs(&text, file, &lists)).map_err(refused)?;
+    let placed = |node: &NodeLine| Some((NodeId(node.id), (node.name.clone(), node.role()?)));
+    let nodes = picture.nodes.iter().filter_map(placed).collect();
+    let votes = document::against_votes(&text, file, &new, &nodes);
+    let new = document::joined(Ok(new), votes).map_err(refused)?;
     for finding in &new.warnings {
         out::note(&document::warning(finding));
     }

@@ -3,11 +3,12 @@
 //! Pure: the state in, findings out, in the order of the units' names. Looks at the whole set and at what the nodes are,
 //! not at what runs: a node that is away or drained counts, a hold or a failure does not. So what it finds is mended by no
 //! waiting. What it does not find may still not fit: whether all copies find room together is not decided here.
-//! Clauses P56 to P59 of `docs/policy.md`.
+//! Clauses P56 to P59 of `docs/policy.md`; where the votes are is looked at apart from the units.
 
 mod circle;
 mod company;
 mod places;
+mod votes;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -18,6 +19,8 @@ use crate::name::{NodeId, UnitName};
 use crate::node::Node;
 use crate::state::State;
 use crate::unit::Wanted;
+
+pub use votes::{VoteFlaw, check_votes};
 
 use places::Places;
 

@@ -139,6 +139,10 @@ pub struct Settings {
     /// Whether a fenced node is switched on again.
     #[serde(default)]
     pub after_fence: AfterFence,
+    /// The attribute of which equal values mean that nodes fail together. Left out where there is none: a voter that does not know it
+    /// stops at the first entry that has one, and reads all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_domain: Option<String>,
 }
 
 impl Settings {
@@ -174,6 +178,7 @@ impl Default for Settings {
             starts_per_node: None,
             starts_per_cluster: None,
             after_fence: AfterFence::Off,
+            failure_domain: None,
         }
     }
 }
@@ -187,6 +192,17 @@ mod tests {
         let old = r#"{"agent":"fence_x","options":{},"secrets":{},"targets":{},"timeout_ms":60000,"level":1,"delay_ms":0,"retries":0,"at_once":1}"#;
         let device: Device = serde_json::from_str(old).expect("an entry of then");
         assert_eq!(serde_json::to_string(&device).expect("a text"), old);
+    }
+
+    #[test]
+    fn settings_without_a_failure_domain_are_written_as_before_there_was_any() {
+        let old = r#"{"detect_ms":2000,"quarantine_ms":30000,"starts_per_node":null,"starts_per_cluster":null,"after_fence":"off"}"#;
+        let settings: Settings = serde_json::from_str(old).expect("an entry of then");
+        assert_eq!(serde_json::to_string(&settings).expect("a text"), old);
+        let settings = Settings { failure_domain: Some("room".into()), ..settings };
+        // As the log has it.
+        let bytes = rmp_serde::to_vec_named(&settings).expect("bytes");
+        assert_eq!(rmp_serde::from_slice::<Settings>(&bytes).expect("the same"), settings);
     }
 
     #[test]

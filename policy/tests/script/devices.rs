@@ -150,6 +150,8 @@ impl World {
                 settings.starts_per_cluster = Some(most.parse().map_err(|_| "no number")?);
             } else if let Some(word) = word.strip_prefix("after-fence=") {
                 settings.after_fence = if word == "on" { AfterFence::On } else { AfterFence::Off };
+            } else if let Some(attribute) = word.strip_prefix("failure-domain=") {
+                settings.failure_domain = Some(attribute.into());
             } else if let Some((name, (key, value))) =
                 word.split_once('.').and_then(|(name, rest)| Some((name, rest.split_once('=')?)))
             {

@@ -2,7 +2,7 @@
 
 use policy::{
     Class, Evidence, FencePhase, Fencing, Finding, Flaw, Life, Link, Node, NodeId, Phase, Presence, Token,
-    Unit, UnitName,
+    Unit, UnitName, VoteFlaw,
 };
 
 use super::text::wanted_text;
@@ -100,7 +100,23 @@ impl World {
                 (false, false) => format!("{text} (runs, not wanted)"),
             }
         };
-        policy::check(&self.state).iter().map(line).collect()
+        let flaws = policy::check(&self.state);
+        let votes = policy::check_votes(&self.state);
+        flaws.iter().map(line).chain(votes.iter().map(|flaw| self.vote_flaw(flaw))).collect()
+    }
+
+    /// What is wrong with where the votes are; in brackets what is no error.
+    fn vote_flaw(&self, flaw: &VoteFlaw) -> String {
+        let names = |nodes: &[NodeId]| nodes.iter().map(|id| self.name(*id)).collect::<Vec<_>>().join(",");
+        let text = match flaw {
+            VoteFlaw::Together { domain, voters, witnesses, votes } => {
+                let lost = voters.len() + witnesses.len();
+                let those = [voters.as_slice(), witnesses.as_slice()].concat();
+                format!("votes: {domain} takes {lost} of {votes}, those of {}", names(&those))
+            }
+            VoteFlaw::Unplaced { nodes } => format!("votes: no domain of {} is known", names(nodes)),
+        };
+        if flaw.is_error() { text } else { format!("{text} (no error)") }
     }
 
     fn flaw(&self, flaw: &Flaw) -> String {

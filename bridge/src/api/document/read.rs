@@ -40,8 +40,8 @@ const LEVEL_RANGE: std::ops::RangeInclusive<u32> = 1..=9;
 const RETRIES_RANGE: std::ops::RangeInclusive<u32> = 0..=9;
 const AT_ONCE_RANGE: std::ops::RangeInclusive<u32> = 1..=1_000;
 
-const TOP: &str = "the document has `detect`, `quarantine`, `starts_per_node`, `starts_per_cluster`, `after_fence`, tables \
-                   `[fence.NAME]` and tables `[node.NAME]`";
+const TOP: &str = "the document has `detect`, `quarantine`, `starts_per_node`, `starts_per_cluster`, `after_fence`, \
+                   `failure_domain`, tables `[fence.NAME]` and tables `[node.NAME]`";
 const FENCE: &str = "a fence device has `agent`, `targets`, `options`, `secrets`, `timeout`, `timeouts`, `level`, `delay`, `retries`, \
                      `isolates` and `at_once`";
 
@@ -88,6 +88,7 @@ impl<'a> Reader<'a> {
                 "starts_per_node" => settings.starts_per_node = self.count(value, STARTS_RANGE),
                 "starts_per_cluster" => settings.starts_per_cluster = self.count(value, STARTS_RANGE),
                 "after_fence" => settings.after_fence = self.after_fence(value),
+                "failure_domain" => settings.failure_domain = self.failure_domain(value),
                 "fence" => devices = self.devices(value),
                 "node" => attributes = self.attributes(value),
                 other => self.wrong(key.span(), &format!("unknown key `{other}`"), TOP),
@@ -180,6 +181,16 @@ impl<'a> Reader<'a> {
                 AfterFence::Off
             }
         }
+    }
+
+    /// Any attribute may be given to nodes, so any may be named here.
+    fn failure_domain(&mut self, value: &Value<'_>) -> Option<String> {
+        let text = self.string(value)?;
+        if text.is_empty() || text.contains(char::is_control) {
+            let help = "write one that the nodes have below `[node.NAME]`, like `\"room\"`";
+            self.wrong(value.span(), "this is not the name of an attribute", help);
+        }
+        Some(text)
     }
 
     fn attributes(&mut self, value: &Value<'_>) -> BTreeMap<NodeId, BTreeMap<String, String>> {

@@ -104,6 +104,8 @@ fn each_mistake_has_its_place_and_its_remedy() {
         (device("retries = 10"), 4, 11, "not a number that is possible"),
         (device("delay = 5"), 4, 9, "not a span of time"),
         ("after_fence = \"reboot\"".to_owned(), 1, 15, "what becomes of a fenced node"),
+        ("failure_domain = \"\"".to_owned(), 1, 18, "not the name of an attribute"),
+        ("failure_domain = [\"room\"]".to_owned(), 1, 18, "not a text"),
     ] {
         let findings = read(&text).expect_err(&text);
         let [finding] = findings.as_slice() else { panic!("{text}: {findings:?}") };
@@ -132,6 +134,17 @@ fn levels_and_what_goes_with_them_are_kept() {
     let shown = render(&document.settle(&nodes()));
     assert_eq!(read(&shown).expect("what is shown is good").settle(&nodes()), document.settle(&nodes()));
     assert!(shown.contains("after_fence = \"on\""), "{shown}");
+}
+
+#[test]
+fn the_failure_domain_is_kept() {
+    let text = WHOLE.replace(
+        "starts_per_cluster = 20\n",
+        "starts_per_cluster = 20\nfailure_domain = \"fire \\\"A\\\"\"\n",
+    );
+    let document = read(&text).expect("a good document");
+    assert_eq!(document.settings.failure_domain.as_deref(), Some("fire \"A\""));
+    assert_eq!(render(&document.settle(&nodes())), text);
 }
 
 #[test]

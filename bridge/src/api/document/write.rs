@@ -27,6 +27,9 @@ pub fn render(settled: &Settled) -> String {
     if settled.settings.after_fence == AfterFence::On {
         let _ = writeln!(out, "after_fence = \"on\"");
     }
+    if let Some(attribute) = &settled.settings.failure_domain {
+        let _ = writeln!(out, "failure_domain = {}", quoted(attribute));
+    }
     for (device, found) in &settled.devices {
         let Device {
             agent,

@@ -32,6 +32,7 @@ impl View<'_> {
         alarms.extend(self.unfenceable());
         alarms.extend(self.unwatched());
         alarms.extend(self.too_few_voters());
+        alarms.extend(self.exposed_votes());
         alarms.sort_by_key(|alarm| alarm.severity != "alert");
         alarms
     }

@@ -11,10 +11,12 @@ use crate::api::model::{AlarmLine, FindingLine};
 const SHOWN: usize = 10;
 
 impl View<'_> {
-    /// All of it, errors first; what is wrong with single files among it, as those may be the whole reason.
+    /// All of it, errors first; what is wrong with single files among it, as those may be the whole reason, and where the votes
+    /// are.
     pub(super) fn findings(&self, flaws: &[Finding]) -> Vec<FindingLine> {
         let mut found: Vec<FindingLine> = flaws.iter().map(|finding| self.finding(finding)).collect();
         found.extend(self.files());
+        found.extend(self.vote_findings());
         found.sort_by(|one, other| {
             (one.severity != "error", !one.idle.is_empty(), &one.unit).cmp(&(
                 other.severity != "error",
@@ -78,6 +80,7 @@ impl View<'_> {
                     severity: severity.to_owned(),
                     kind: kind.to_owned(),
                     unit: name.0.clone(),
+                    nodes: Vec::new(),
                     idle: if is_idle { vec![name.0.clone()] } else { Vec::new() },
                     text: reason.text(self.state, name, self.now),
                     remedy: reason.release(self.state, name),
@@ -93,6 +96,7 @@ impl View<'_> {
             severity: if finding.flaw.prevents() { "error" } else { "warning" }.to_owned(),
             kind: kind.to_owned(),
             unit: finding.unit.0.clone(),
+            nodes: Vec::new(),
             idle: finding.idle(self.state).map(|name| name.0.clone()).collect(),
             text,
             remedy,
@@ -259,7 +263,7 @@ fn amounts(takes: &BTreeMap<String, u64>) -> String {
     and(takes.iter().map(|(of, amount)| format!("{} `{of}`", quantity_text(*amount))))
 }
 
-fn and(words: impl IntoIterator<Item = impl ToString>) -> String {
+pub(super) fn and(words: impl IntoIterator<Item = impl ToString>) -> String {
     list(words, "and")
 }
 

@@ -14,7 +14,10 @@ pub(in crate::cli) fn findings(findings: &[FindingLine], units: usize, style: St
     }
     let line = |finding: &FindingLine| {
         let (mark, tone) = if finding.severity == "error" { ("!!", Tone::Bad) } else { (" !", Tone::Mind) };
-        let text = format!("{}: {}{}", finding.unit, finding.text, idle(finding));
+        let text = match finding.unit.as_str() {
+            "" => finding.text.clone(),
+            unit => format!("{unit}: {}{}", finding.text, idle(finding)),
+        };
         let mut out = Style { width: style.width.saturating_sub(3), ..style }.paragraph("", "   ", &text);
         out.insert_str(0, &format!("{} ", style.paint(tone, mark)));
         out.push_str(&style.paragraph("   -> ", "      ", &finding.remedy));

@@ -192,6 +192,7 @@ pub(in crate::cli) fn finding(severity: &str, unit: &str) -> FindingLine {
         severity: severity.to_owned(),
         kind: "not-offered".to_owned(),
         unit: unit.to_owned(),
+        nodes: Vec::new(),
         idle: Vec::new(),
         text: "it needs cache.service (Requires=), which no node offers".to_owned(),
         remedy: "give a node that runs units cache.service with an [X-Convoke] section, or take it out of Requires="

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use super::samples::{copy, finding, node, picture, unit};
 use super::*;
 use crate::api::model::{
-    AlarmLine, FenceLine, HereLine, HistoryLine, LinkLine, Memory, Overview, UnitWhy, WhyLine,
+    AlarmLine, FenceLine, FindingLine, HereLine, HistoryLine, LinkLine, Memory, Overview, UnitWhy, WhyLine,
 };
 use crate::cli::out::Style;
 
@@ -125,6 +125,12 @@ fn findings_are_shown_as_alarms() {
     let mut stopped = finding("warning", "web.service");
     stopped.idle = vec!["web.service".to_owned()];
     assert_eq!(findings(&[finding("error", "app.service"), stopped], 7, STYLE), expected);
+    let votes = FindingLine {
+        text: "n1 has no attribute `room`".to_owned(),
+        remedy: "write it".to_owned(),
+        ..finding("warning", "")
+    };
+    assert_eq!(findings(&[votes], 7, STYLE), " ! n1 has no attribute `room`\n   -> write it\n");
     assert_eq!(findings(&[], 7, STYLE), "7 units checked, nothing found\n");
     assert_eq!(findings(&[], 1, STYLE), "1 unit checked, nothing found\n");
 }

@@ -51,6 +51,7 @@ fn what_is_stopped_is_told_by_check_alone() {
         severity: "error".to_owned(),
         kind: "not-offered".to_owned(),
         unit: "app.service".to_owned(),
+        nodes: Vec::new(),
         idle: vec!["app.service".to_owned()],
         text: "it needs cache.service (Requires=), which no node offers".to_owned(),
         remedy: "give a node that runs units cache.service with an [X-Convoke] section, or take it out of Requires="
@@ -210,4 +211,39 @@ fn a_thousand_needs_of_one_missing_file_do_not_fill_the_screen() {
     let alarms = show(&state).alarms;
     assert_eq!(alarms.len(), 11);
     assert_eq!(alarms[10].text, "990 more things are wrong with the units");
+}
+
+#[test]
+fn where_the_votes_are_is_told_of_no_unit() {
+    let mut state = state();
+    state.settings.failure_domain = Some("room".to_owned());
+    for (id, node) in &mut state.nodes {
+        let room = if id.0 == 1 { "r1" } else { "r2" };
+        node.attributes = [("room".to_owned(), room.to_owned())].into();
+    }
+    // With two rooms one of them has two of the votes, whatever is done.
+    let voters = found(&state);
+    let [line] = voters.as_slice() else { panic!("{voters:?}") };
+    assert_eq!((line.severity.as_str(), line.unit.as_str()), ("warning", ""));
+    assert_eq!(line.nodes, ["n2", "n3"]);
+    assert_eq!(
+        line.text,
+        "n2 and n3 are in the same `room` (r2): what takes that takes 2 of 3 votes, and leaves no quorum"
+    );
+    // A witness could be in a third one.
+    state.nodes.get_mut(&NodeId(3)).expect("n3").role = Role::Witness;
+    let witness = found(&state);
+    let [line] = witness.as_slice() else { panic!("{witness:?}") };
+    assert_eq!((line.severity.as_str(), line.kind.as_str()), ("error", "votes-together"));
+    let text = "n3 is a witness in the same `room` (r2) as n2: what takes that takes 2 of 3 votes, and leaves no quorum";
+    assert_eq!(line.text, text);
+    // Nothing is wrong before the room is lost.
+    let alarms = show(&state).alarms;
+    let alarm = alarms.iter().find(|alarm| alarm.text == text).expect("an alarm");
+    assert_eq!(alarm.severity, "warning");
+    state.nodes.get_mut(&NodeId(3)).expect("n3").attributes.clear();
+    let unplaced = found(&state);
+    let [line] = unplaced.as_slice() else { panic!("{unplaced:?}") };
+    assert_eq!((line.severity.as_str(), line.kind.as_str()), ("warning", "votes-unplaced"));
+    assert_eq!(line.text, "n3 has no attribute `room`: nothing says what it fails together with");
 }
