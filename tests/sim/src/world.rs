@@ -410,7 +410,11 @@ impl World {
     }
 
     fn judge(&mut self) {
-        let mut wrong = self.ledger.lock().broken();
+        let mut wrong = {
+            let mut ledger = self.ledger.lock();
+            ledger.compare();
+            ledger.broken()
+        };
         wrong =
             wrong.or_else(|| panics::take().map(|what| format!("a task of the product panicked: {what}")));
         self.note_quorum();
