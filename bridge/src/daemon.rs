@@ -3,6 +3,7 @@
 //! Store, then listener, then agent, then READY=1: a node is ready when its store is open and it listens, not when
 //! there is a quorum. Decides nothing about units; of a daemon that cannot start, see `guard`.
 
+mod aside;
 mod guard;
 mod notify;
 mod shutdown;
@@ -30,7 +31,7 @@ use crate::leader;
 use crate::net::{AddressBook, Admission, Book, DialTiming, Dialer, Listener, addresses};
 use crate::paths::Paths;
 use crate::session::client::{self, Local};
-use crate::session::{Asker, Lease, Pulse, QUEUE, Standing};
+use crate::session::{Accord, Asker, Lease, Pulse, QUEUE, Standing};
 use crate::tls::NodeTls;
 use crate::watchdog::Watchdog;
 
@@ -47,14 +48,17 @@ pub async fn run(paths: Paths, journal: Option<Journal>) -> anyhow::Result<()> {
     // First of all, whatever else fails: a watchdog that an earlier daemon left running is fed by this one from here on.
     let chain = Chain::begin(&paths)?;
     let started = start(&paths, &chain, journal.clone()).await;
-    let Running { consensus, core, agent, pulse, commands } = match started {
+    let Running { consensus, core, agent, pulse, accord, commands } = match started {
         Ok(running) => running,
         Err(error) => {
             guard::keep_lease(&paths, &chain, journal, &error).await;
             return Err(error);
         }
     };
-    let ended = end(consensus.as_ref(), core, agent, &pulse).await;
+    let ended = end(consensus.as_ref(), core, agent, &pulse, &accord).await;
+    if let End::Parted(why) = &ended {
+        aside::set(&paths, why);
+    }
     shutdown::run(ended, commands, consensus).await
 }
 
@@ -82,6 +86,7 @@ struct Running {
     core: Option<JoinHandle<()>>,
     agent: JoinHandle<()>,
     pulse: Pulse,
+    accord: Accord,
     commands: mpsc::Sender<AgentCommand>,
 }
 
@@ -114,8 +119,14 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
     let leads = leader.clone();
     let (applied_now, applied) = watch::channel(0);
     let (ask_memory, asked) = mpsc::channel(8);
-    let group = match enrolled.identity.role.votes() {
-        true => Some(leader::open(paths, &enrolled, dialer.clone()).await?),
+    let accord = Accord::default();
+    let aside = aside::read(paths)?.filter(|_| enrolled.identity.role.votes());
+    if let Some(why) = &aside {
+        error!("{}", aside::line(paths, why));
+        accord.set_aside();
+    }
+    let group = match enrolled.identity.role.votes() && aside.is_none() {
+        true => Some(leader::open(paths, &enrolled, dialer.clone(), accord.clone()).await?),
         false => None,
     };
     let consensus = group.as_ref().map(|group| group.consensus.clone());
@@ -156,6 +167,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
         lease: lease.clone(),
         pulse: pulse.clone(),
         standing: standing.clone(),
+        accord: accord.clone(),
         dialer: dialer.clone(),
         local: consensus.is_some().then(|| Local { leader, accept: own_end }),
         requests,
@@ -207,7 +219,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
         standing,
     }));
 
-    Ok(Running { consensus, core, agent, pulse, commands })
+    Ok(Running { consensus, core, agent, pulse, accord, commands })
 }
 
 /// Why the daemon ends.
@@ -217,6 +229,8 @@ enum End {
     Asked,
     /// A part of it failed.
     Failed(String),
+    /// This voter's state is another one than that of most voters (F20).
+    Parted(String),
 }
 
 async fn end(
@@ -224,6 +238,7 @@ async fn end(
     core: Option<JoinHandle<()>>,
     agent: JoinHandle<()>,
     pulse: &Pulse,
+    accord: &Accord,
 ) -> End {
     let fatal = async {
         match consensus {
@@ -234,6 +249,12 @@ async fn end(
     let core = async {
         match core {
             Some(core) => core.await,
+            None => std::future::pending().await,
+        }
+    };
+    let parted = async {
+        match consensus {
+            Some(_) => accord.parted().await,
             None => std::future::pending().await,
         }
     };
@@ -253,6 +274,7 @@ async fn end(
             Err(error) => End::Failed(format!("cannot listen for signals: {error}")),
         },
         why = fatal => End::Failed(format!("this voter cannot go on: {why}")),
+        why = parted => End::Parted(why),
         _ = core => End::Failed("the task that owns the state has ended".to_owned()),
         ended = agent => End::Failed(format!("the agent has ended: {ended:?}")),
         () = alive => End::Failed("the watchdog's task has ended".to_owned()),

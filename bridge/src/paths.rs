@@ -78,6 +78,11 @@ impl Paths {
         self.state_dir().join("raft.redb")
     }
 
+    /// Why this node, which was a voter, votes no more (F20).
+    pub fn set_aside_file(&self) -> PathBuf {
+        self.state_dir().join("set-aside")
+    }
+
     /// Every cluster unit that this node was ever told of; the generator gates them all (F12).
     pub fn gated(&self) -> PathBuf {
         self.state_dir().join("gated")

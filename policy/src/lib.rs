@@ -42,6 +42,7 @@ mod evidence;
 mod expiry;
 mod feature;
 mod fence;
+mod gist;
 mod isolation;
 mod lately;
 mod level;

@@ -47,6 +47,8 @@ pub struct Live {
     pub quorum: bool,
     /// Links that are down while both ends live.
     pub cuts: Vec<(NodeId, NodeId)>,
+    /// Voters that vote no more, as their states were other ones than those of most (F20).
+    pub set_aside: Vec<NodeId>,
 }
 
 /// What every line is made from.
@@ -83,7 +85,7 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         links,
         maintenance: view.maintenance(),
         drained: state.drained.clone(),
-        alarms: view.alarms(&flaws),
+        alarms: view.alarms(&flaws, &live.set_aside),
         findings: Some(view.findings(&flaws)),
         foretells_files: true,
         memory: None,

@@ -66,6 +66,10 @@ pub(super) async fn run(
             error!(%why, "ending; systemd starts this daemon again");
             anyhow::bail!(why)
         }
+        End::Parted(why) => {
+            error!(%why, "ending; systemd starts this daemon again, which keeps the units and votes no more");
+            anyhow::bail!(why)
+        }
     }
 }
 

@@ -38,8 +38,12 @@ impl Core {
                 debug!(%peer, "a frame outside of a session");
                 self.close(id);
             }
-            Up::Beat { nonce, cut_off_from } => {
+            Up::Beat { nonce, cut_off_from, digest, set_aside } => {
                 self.note_beat(peer);
+                self.note_set_aside(peer, id, set_aside);
+                if let Some(digest) = digest {
+                    self.compare(peer, &digest);
+                }
                 self.wait_for_round(Waiting::Beat { connection: id, nonce, cut_off_from });
             }
             Up::Fact { number, fact } => {
@@ -67,6 +71,16 @@ impl Core {
             && reign.beaten.get(&peer).is_none_or(|(_, number)| *number != life.session)
         {
             reign.beaten.insert(peer, (life.incarnation.clone(), life.session));
+        }
+    }
+
+    fn note_set_aside(&mut self, peer: NodeId, id: ConnectionId, set_aside: bool) {
+        let Some(reign) = &mut self.reign else { return };
+        if set_aside {
+            reign.digests.forget(peer);
+        }
+        if let Some(session) = reign.session_of(peer, id) {
+            session.set_aside = set_aside;
         }
     }
 
@@ -207,6 +221,7 @@ impl Core {
                     answered: std::time::Instant::now(),
                     heard: std::time::Instant::now(),
                     cut_off_from: Default::default(),
+                    set_aside: false,
                     told: None,
                 };
                 let before = reign.sessions.insert(hello.node, session);
@@ -355,12 +370,15 @@ impl Core {
         // That a dead node is not reached is no news of its links.
         let heard = |id: &NodeId| self.state().nodes.get(id).is_some_and(|node| node.in_session().is_some());
         let cuts = cuts.filter(|(node, peer)| heard(node) && heard(peer));
+        let sessions = self.reign.iter().flat_map(|reign| &reign.sessions);
+        let set_aside = sessions.filter(|&(node, session)| session.set_aside && heard(node));
         let cuts: BTreeSet<(NodeId, NodeId)> = cuts.map(|(a, b)| (a.min(b), a.max(b))).collect();
         Live {
             leader: self.leadership.leader.map(NodeId),
             term: self.leadership.term,
             quorum,
             cuts: cuts.into_iter().collect(),
+            set_aside: set_aside.map(|(node, _)| *node).collect(),
         }
     }
 }

@@ -185,7 +185,8 @@ impl Core {
         let into = began.at.elapsed().as_millis() as u64 % beat_ms.max(1);
         let to_grid = beat_ms - into;
         let next_in_ms = if to_grid < beat_ms / 2 { to_grid + beat_ms } else { to_grid };
-        self.connections.send(connection, Down::Beaten { nonce, lease_ms, next_in_ms });
+        let parted = reign.digests.parted(node);
+        self.connections.send(connection, Down::Beaten { nonce, lease_ms, next_in_ms, parted });
     }
 
     /// Without a quorum no beat is answered, and no loss committed. The nodes get time to come back once there is one

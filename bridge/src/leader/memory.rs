@@ -21,7 +21,7 @@ impl Core {
         }
         // Cluster time stands still without a leader.
         let now = state.time;
-        let live = Live { leader: None, term: self.leadership.term, quorum: false, cuts: Vec::new() };
+        let live = Live { term: self.leadership.term, ..Live::default() };
         match request {
             Request::Overview => {
                 let plan = still(state, now);

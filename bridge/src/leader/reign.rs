@@ -6,6 +6,7 @@ use std::time::Instant;
 use policy::{Decision, Incarnation, Millis, NodeId};
 
 use super::connections::ConnectionId;
+use super::digests::Digests;
 use super::gates::WaitingGate;
 use super::leases::Rounds;
 use super::proposals::Ticket;
@@ -55,6 +56,8 @@ pub(super) struct Reign {
     pub(super) gates: Vec<WaitingGate>,
     /// What units were told of the fences that they wait for.
     pub(super) waiting: Told,
+    /// What the voters said of their states.
+    pub(super) digests: Digests,
     /// When time alone changes the plan.
     pub(super) wake: Option<Instant>,
 }
@@ -78,6 +81,8 @@ pub(super) struct Session {
     pub(super) heard: Instant,
     /// Voters that the node does not reach directly.
     pub(super) cut_off_from: BTreeSet<NodeId>,
+    /// Whether it was a voter, and takes no part any more (F20).
+    pub(super) set_aside: bool,
     /// What it was last told.
     pub(super) told: Option<Orders>,
 }
@@ -120,6 +125,7 @@ impl Reign {
             confirmed: false,
             gates: Vec::new(),
             waiting: Told::default(),
+            digests: Digests::default(),
             wake: None,
         }
     }

@@ -8,17 +8,23 @@ use anyhow::Context;
 use consensus::{BoxFuture, BoxStream, Consensus, Dial, MachineRequest, Settings as Group};
 use tokio::sync::{mpsc, oneshot};
 
-use super::replica::{Replica, replay};
+use super::program::program;
+use super::replica::{Comparison, Replica, replay};
 use super::times::{self, Elections};
 use crate::identity::{self, Enrolled, StoreState};
 use crate::init::FIRST_NODE;
 use crate::net::{Dialer, Stream};
 use crate::paths::Paths;
 use crate::pki::random;
+use crate::session::Accord;
 use crate::tls::Alpn;
 
 /// Entries of Raft that may wait for the core.
 const MACHINE_QUEUE: usize = 64;
+
+/// At which indices voters compare their states: the multiples of it. To encode a large state takes some ten milliseconds, in
+/// which the core does nothing else, and a busy cluster comes so far within an hour.
+const COMPARED_EVERY: u64 = 1_024;
 
 /// An open store, and the state as it was replayed.
 pub struct Opened {
@@ -30,11 +36,17 @@ pub struct Opened {
     pub machine: mpsc::Receiver<MachineRequest>,
 }
 
-/// Opens the store, or makes it where the node never had one, and replays it.
+/// Opens the store, or makes it where the node never had one, and replays it. By the `accord` it says what its state is.
 ///
 /// # Errors
 /// A store that is damaged, another node's, or in use; one that cannot be read or written.
-pub async fn open(paths: &Paths, enrolled: &Enrolled, dialer: Dialer) -> anyhow::Result<Opened> {
+pub async fn open(
+    paths: &Paths,
+    enrolled: &Enrolled,
+    dialer: Dialer,
+    accord: Accord,
+) -> anyhow::Result<Opened> {
+    let comparison = Comparison { every: COMPARED_EVERY, program: program(), accord };
     let fresh = enrolled.store == StoreState::Fresh;
     if fresh {
         let settings = group(enrolled, times::elections(&policy::Settings::default()));
@@ -42,14 +54,14 @@ pub async fn open(paths: &Paths, enrolled: &Enrolled, dialer: Dialer) -> anyhow:
     }
     identity::note_store_begun(paths, &enrolled.identity)?;
     let times = times::elections(&policy::Settings::default());
-    let mut opened = begin(paths, enrolled, dialer.clone(), times).await?;
+    let mut opened = begin(paths, enrolled, dialer.clone(), times, comparison.clone()).await?;
     // The cluster's `detect` stands in the store itself.
     let wanted = times::elections(&opened.replica.state.settings);
     if wanted != times {
         let Opened { consensus, machine, .. } = opened;
         drop(machine);
         consensus.shutdown().await;
-        opened = begin(paths, enrolled, dialer, wanted).await?;
+        opened = begin(paths, enrolled, dialer, wanted, comparison).await?;
     }
     if fresh && enrolled.identity.node == FIRST_NODE {
         opened.consensus.initialize().await.context("cannot begin the log")?;
@@ -63,10 +75,11 @@ async fn begin(
     enrolled: &Enrolled,
     dialer: Dialer,
     times: Elections,
+    comparison: Comparison,
 ) -> anyhow::Result<Opened> {
     let (requests, machine) = mpsc::channel(MACHINE_QUEUE);
     let (opened, wait) = oneshot::channel();
-    let replay = tokio::spawn(replay(machine, wait));
+    let replay = tokio::spawn(replay(machine, wait, Replica::new(comparison)));
     let settings = group(enrolled, times);
     let consensus = Consensus::open(&paths.state_dir(), settings, requests, path(dialer)).await?;
     // The other end waits for exactly this.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
+use super::accord::Accord;
 use super::handle::{FromSession, Pulse, ToSession};
 use super::lease::{Lease, boottime_ms};
 use super::message::{Denial, Down, Number, Reply, Request, Up};
@@ -69,6 +70,8 @@ pub struct Setup {
     pub pulse: Pulse,
     /// Told when the cluster turns this node away.
     pub standing: Standing,
+    /// What this voter says of its state, and what it is told of that.
+    pub accord: Accord,
     /// Reaches other nodes.
     pub dialer: Dialer,
     /// On a voter: who leads, as its own Raft sees it, and the way to the leader's end when it is this node.

@@ -22,6 +22,17 @@ const fn first_level() -> u32 {
     1
 }
 
+/// What a voter's state was, for the leader to compare with that of the others (F20).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// Index of the last entry in it.
+    pub index: u64,
+    /// Which program made it: what different ones made is not compared.
+    pub program: String,
+    /// SHA-256 of its gist, hexadecimal.
+    pub state: String,
+}
+
 /// From a node to the leader.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "made, sent and taken one at a time: nothing holds many")]
@@ -51,6 +62,12 @@ pub enum Up {
         nonce: u64,
         /// Voters that this node does not reach directly.
         cut_off_from: BTreeSet<NodeId>,
+        /// What the state of this voter was; nothing where there is none to speak of (F20).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// It was a voter, and takes no part any more: its state was another one than that of most voters.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        set_aside: bool,
     },
     /// A fact about this node, or of a task that it was given. Sent again in each session until it is answered.
     Fact {
@@ -111,6 +128,9 @@ pub enum Down {
         lease_ms: u64,
         /// When to send the next beat, in milliseconds from now: all nodes' beats share one quorum round.
         next_in_ms: u64,
+        /// The state of this voter is another one than that of most voters, in words: it must not vote any more (F20).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parted: Option<String>,
     },
     /// The state that concerns this node, whole, as of one applied index (F2).
     State(Box<Orders>),
@@ -409,4 +429,27 @@ pub enum GateAnswer {
         /// What to do about it.
         remedy: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_of_older_nodes_and_for_them_are_understood() {
+        /// As they were before voters compared their states.
+        #[derive(Debug, Serialize, Deserialize)]
+        enum Old {
+            Beat { nonce: u64, cut_off_from: BTreeSet<NodeId> },
+        }
+        let bytes = rmp_serde::to_vec_named(&Old::Beat { nonce: 7, cut_off_from: BTreeSet::new() });
+        let up: Up = rmp_serde::from_slice(&bytes.expect("encoded")).expect("a beat");
+        assert!(matches!(up, Up::Beat { nonce: 7, digest: None, set_aside: false, .. }), "{up:?}");
+
+        let digest = Some(Digest { index: 8, program: "p".to_owned(), state: "s".to_owned() });
+        let beat = Up::Beat { nonce: 9, cut_off_from: BTreeSet::new(), digest, set_aside: true };
+        let bytes = rmp_serde::to_vec_named(&beat).expect("encoded");
+        let Old::Beat { nonce, cut_off_from } = rmp_serde::from_slice(&bytes).expect("a beat");
+        assert_eq!((nonce, cut_off_from.len()), (9, 0));
+    }
 }

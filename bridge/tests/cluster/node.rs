@@ -15,7 +15,7 @@ use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener, Stream};
 use bridge::paths::Paths;
 use bridge::session::client::{self, Local};
 use bridge::session::message::{Reply, Request};
-use bridge::session::{Asker, FromSession, Lease, Pulse, Standing, ToSession};
+use bridge::session::{Accord, Asker, FromSession, Lease, Pulse, Standing, ToSession};
 use bridge::tls::NodeTls;
 use consensus::Consensus;
 use policy::{Fact, Incarnation, NodeId, PermitView, Phase, Role, Wish};
@@ -130,8 +130,10 @@ impl Node {
         let addresses = vec![format!("127.0.0.1:{port}")];
         let mut tasks = Vec::new();
         let mut consensus = None;
+        let accord = Accord::default();
         if enrolled.identity.role.votes() {
-            let opened = leader::open(&paths, &enrolled, dialer.clone()).await.expect("a store");
+            let opened =
+                leader::open(&paths, &enrolled, dialer.clone(), accord.clone()).await.expect("a store");
             consensus = Some(opened.consensus.clone());
             let found = Wish::Found {
                 cluster: enrolled.identity.cluster.to_string(),
@@ -198,6 +200,7 @@ impl Node {
             lease: lease.clone(),
             pulse,
             standing: standing.clone(),
+            accord,
             dialer,
             local: consensus.is_some().then(|| Local { leader, accept: own_end }),
             requests,

@@ -59,7 +59,7 @@ impl Raw {
 
     /// Sends a beat and waits for its answer.
     pub(crate) async fn beat(&mut self, nonce: u64) {
-        self.send(Up::Beat { nonce, cut_off_from: Default::default() }).await;
+        self.send(Up::Beat { nonce, cut_off_from: Default::default(), digest: None, set_aside: false }).await;
         while !matches!(self.next().await.expect("an answer"), Down::Beaten { nonce: other, .. } if other == nonce)
         {
         }

@@ -11,7 +11,7 @@ use bridge::leader;
 use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener};
 use bridge::paths::Paths;
 use bridge::session::client::{self, Local};
-use bridge::session::{Asker, Lease, Pulse, QUEUE, Standing};
+use bridge::session::{Accord, Asker, Lease, Pulse, QUEUE, Standing};
 use consensus::{Consensus, MemoryDisk};
 use policy::{Incarnation, NodeId, Settings, Token, UnitName, Wish};
 use tokio::runtime::Runtime;
@@ -26,6 +26,9 @@ use crate::net::Net;
 use crate::power::Switch;
 use crate::shell::{Shared, Shell, lock};
 use crate::wire::{CLUSTER, SimWire, accept, address};
+
+/// At which indices voters compare their states: the multiples of it. A seed has some hundred entries.
+const COMPARED_EVERY: u64 = 32;
 
 /// Everything that a daemon finds when it starts.
 #[derive(Clone)]
@@ -117,8 +120,10 @@ async fn run(
     let leads = leader.clone();
     let (to_agent, from_session) = mpsc::channel(QUEUE);
     let mut consensus = None;
+    let accord = Accord::default();
+    place.ledger.lock().hear(place.machine, accord.clone());
     if place.votes {
-        let opened = open(&place, dialer.clone()).await;
+        let opened = open(&place, dialer.clone(), accord.clone()).await;
         consensus = Some(opened.consensus.clone());
         let (fatal, shared) = (opened.consensus.fatal(), place.shared.clone());
         tokio::spawn(async move { lock(&shared).daemon_ended = Some(fatal.await) });
@@ -197,6 +202,7 @@ async fn run(
         lease: lease.clone(),
         pulse: pulse.clone(),
         standing: Standing::default(),
+        accord,
         dialer,
         local: consensus.is_some().then(|| Local { leader, accept: own_end }),
         requests,
@@ -220,10 +226,12 @@ async fn run(
     shell.run(from_session, signals, inbox).await;
 }
 
-async fn open(place: &Place, dialer: Dialer) -> leader::Opened {
-    let (requests, machine) = place.ledger.between(place.machine);
+async fn open(place: &Place, dialer: Dialer, accord: Accord) -> leader::Opened {
+    let (requests, machine) = place.ledger.between(place.machine, place.flaw);
     let (opened, wait) = oneshot::channel();
-    let replay = tokio::spawn(leader::replay(machine, wait));
+    let program = Some("convoked".to_owned());
+    let comparison = leader::Comparison { every: COMPARED_EVERY, program, accord };
+    let replay = tokio::spawn(leader::replay(machine, wait, leader::Replica::new(comparison)));
     let settings = leader::raft(place.node, CLUSTER.to_string(), &place.settings);
     let path = leader::path(dialer);
     let consensus =

@@ -15,17 +15,20 @@ pub enum Flaw {
     DeviceLies,
     /// The disks of the voters say that they have synced, and have not.
     DiskLies,
+    /// A voter makes something else of one entry than the others do (F20).
+    EntryOtherwise,
 }
 
 impl Flaw {
     /// All of them, by the name that `SIM_FLAW` takes.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("release-before-stop", Self::ReleaseBeforeStop),
         ("permit-kept", Self::PermitKept),
         ("gate-open", Self::GateOpen),
         ("lease-unended", Self::LeaseUnended),
         ("device-lies", Self::DeviceLies),
         ("disk-lies", Self::DiskLies),
+        ("entry-otherwise", Self::EntryOtherwise),
     ];
 
     /// The one of that name.

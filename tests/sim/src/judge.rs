@@ -7,7 +7,11 @@ use crate::world::World;
 
 impl World {
     pub(crate) fn judge(&mut self) {
-        let mut wrong = self.ledger.lock().broken();
+        let mut wrong = {
+            let mut ledger = self.ledger.lock();
+            ledger.compare();
+            ledger.broken()
+        };
         wrong =
             wrong.or_else(|| panics::take().map(|what| format!("a task of the product panicked: {what}")));
         wrong = wrong.or_else(|| self.switch.wrong());

@@ -3,12 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use consensus::MachineRequest;
-use policy::{UnitName, Wanted};
+use bridge::leader::{self, Stamped};
+use bridge::session::Accord;
+use consensus::{Bytes, MachineRequest};
+use policy::{Command, UnitName, Wanted, Wish};
 use tokio::sync::mpsc;
+
+use crate::flaw::Flaw;
 
 /// Entries of Raft that may wait, as in `bridge/src/leader/store.rs`.
 const QUEUE: usize = 64;
+/// Whose voter makes something else of an entry, and of which, if that fault is put in.
+const OTHERWISE: (usize, u64) = (1, 60);
 
 /// The log of the cluster. Clones are the same.
 #[derive(Clone, Default)]
@@ -24,6 +30,10 @@ pub(crate) struct Inner {
     acknowledged: Vec<(UnitName, u64, Wanted)>,
     /// Units of which somebody asked something and was not answered.
     doubtful: BTreeMap<UnitName, u64>,
+    /// By what each machine's voter says what its state is.
+    accords: BTreeMap<usize, Accord>,
+    /// What was said first of the state at an index, and by which machine.
+    states: BTreeMap<u64, (usize, String)>,
     broken: Option<String>,
 }
 
@@ -36,13 +46,17 @@ impl Ledger {
     pub(crate) fn between(
         &self,
         machine: usize,
+        flaw: Option<Flaw>,
     ) -> (mpsc::Sender<MachineRequest>, mpsc::Receiver<MachineRequest>) {
         let (requests, mut seen) = mpsc::channel(QUEUE);
         let (forward, received) = mpsc::channel(QUEUE);
         let ledger = self.clone();
         tokio::spawn(async move {
-            while let Some(request) = seen.recv().await {
+            while let Some(mut request) = seen.recv().await {
                 ledger.lock().note(machine, &request);
+                if flaw == Some(Flaw::EntryOtherwise) && machine == OTHERWISE.0 {
+                    put_otherwise(&mut request);
+                }
                 if forward.send(request).await.is_err() {
                     return;
                 }
@@ -52,7 +66,48 @@ impl Ledger {
     }
 }
 
+/// Puts another command into an entry: one that does no harm, and that the state shows for long.
+fn put_otherwise(request: &mut MachineRequest) {
+    let MachineRequest::Apply { entries, .. } = request else { return };
+    let Some((index, _, bytes)) = entries.iter_mut().find(|(index, _, _)| *index == OTHERWISE.1) else {
+        return;
+    };
+    let entry = leader::decode(*index, bytes).expect("an entry");
+    let (id, by) = ("nobody's".to_owned(), "nobody".to_owned());
+    let wish = Wish::IssueToken { id, secret_hash: String::new(), valid_ms: 3_600_000, by };
+    let policy::Entry { time, wall_ms, origin, .. } = entry;
+    let stamped = Stamped { time, wall_ms, origin, command: Command::Wish(wish) };
+    *bytes = Bytes::from(leader::encode(&stamped).expect("an entry"));
+}
+
 impl Inner {
+    /// A daemon starts, which may say what its voter's state is.
+    pub(crate) fn hear(&mut self, machine: usize, accord: Accord) {
+        self.accords.insert(machine, accord);
+    }
+
+    /// Compares what voters said of their states. One that was told of a difference found no other.
+    pub(crate) fn compare(&mut self) {
+        for (machine, accord) in &self.accords {
+            if let Some(digest) = accord.said() {
+                let of = || (*machine, digest.state.clone());
+                let (first, state) = self.states.entry(digest.index).or_insert_with(of);
+                if *state != digest.state {
+                    let (index, one, other) = (digest.index, *first + 1, machine + 1);
+                    self.broken.get_or_insert_with(|| {
+                        format!(
+                            "S5: at index {index} the state of n{other} is another one than that of n{one}"
+                        )
+                    });
+                }
+            }
+            if let Some(why) = accord.told() {
+                let told = || format!("F20: n{} was told that its state differs: {why}", machine + 1);
+                self.broken.get_or_insert_with(told);
+            }
+        }
+    }
+
     fn note(&mut self, machine: usize, request: &MachineRequest) {
         let MachineRequest::Apply { entries, .. } = request else { return };
         for (index, term, bytes) in entries {

@@ -18,9 +18,10 @@ use crate::api::model::AlarmLine;
 const CONTRADICTED_SHOWN_MS: policy::Millis = 86_400_000;
 
 impl View<'_> {
-    /// All alarms, alerts first; `flaws` are those of the set of units.
-    pub(super) fn alarms(&self, flaws: &[Finding]) -> Vec<AlarmLine> {
+    /// All alarms, alerts first; `flaws` are those of the set of units, `set_aside` are voters that vote no more.
+    pub(super) fn alarms(&self, flaws: &[Finding], set_aside: &[NodeId]) -> Vec<AlarmLine> {
         let mut alarms = self.standing();
+        alarms.extend(set_aside.iter().map(|id| self.votes_no_more(*id)));
         alarms.extend(self.fences_in_trouble());
         alarms.extend(self.contradicted_lately());
         alarms.extend(self.lost_nodes());
@@ -112,6 +113,17 @@ impl View<'_> {
         let held = self.state.fencing_held_until().is_some_and(|until| until > self.now);
         // What fencing waited for is over by itself, long before the nodes are back.
         self.state.alarms.iter().filter(|(kind, _)| held || **kind != AlarmKind::ManyLost).map(line).collect()
+    }
+
+    /// A voter that was found to have another state than most. For the quorum it is like one that is down.
+    fn votes_no_more(&self, id: NodeId) -> AlarmLine {
+        let name = self.state.node_name(id);
+        alert(
+            format!("{name} votes no more: its state was not that of most voters"),
+            format!(
+                "its units go on; `convoke drain {name}`, then take it out and let it join again (its journal says how)"
+            ),
+        )
     }
 
     /// Nodes that hold what rests on a watchdog that is not armed any more: lost, they are waited for until there is proof.

@@ -135,7 +135,7 @@ fn state() -> State {
 }
 
 fn live() -> Live {
-    Live { leader: Some(NodeId(2)), term: 3, quorum: true, cuts: Vec::new() }
+    Live { leader: Some(NodeId(2)), term: 3, quorum: true, ..Live::default() }
 }
 
 fn show(state: &State) -> Overview {

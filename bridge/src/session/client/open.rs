@@ -97,7 +97,10 @@ impl Client {
             }
         };
         let told = match down {
-            Down::Beaten { nonce, lease_ms, next_in_ms } => {
+            Down::Beaten { nonce, lease_ms, next_in_ms, parted } => {
+                if let Some(why) = parted {
+                    self.setup.accord.differs(why);
+                }
                 if let Some(sent) = open.beats.get(&nonce) {
                     let lapsed = self.setup.lease.left().is_none();
                     self.extend(sent.saturating_add(lease_ms));
@@ -211,6 +214,8 @@ impl Client {
         let nonce = open.next_nonce;
         open.next_nonce += 1;
         open.beats.insert(nonce, boottime_ms());
-        open.write.send(&Up::Beat { nonce, cut_off_from }).await.is_err().then_some(End::Again)
+        let (digest, set_aside) = (self.setup.accord.said(), self.setup.accord.is_set_aside());
+        let beat = Up::Beat { nonce, cut_off_from, digest, set_aside };
+        open.write.send(&beat).await.is_err().then_some(End::Again)
     }
 }
