@@ -112,10 +112,10 @@ impl State {
         self.dependents(unit).find_map(|name| {
             let dependent = self.units.get(name)?;
             let beside = dependent.definition().is_some_and(|d| d.same_node_as.contains(unit));
-            let holder = dependent
-                .permits
-                .values()
-                .find(|held| if beside { held.node == permit.node } else { !others_stay })?;
+            let holder = dependent.permits.values().find(|held| match beside {
+                true => held.node == permit.node && !held.waits_beside(unit),
+                false => !others_stay,
+            })?;
             Some((name.clone(), holder.node))
         })
     }

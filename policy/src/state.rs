@@ -260,8 +260,8 @@ impl State {
     }
 
     /// When an attempt under way may be given up (F24): at once if its executor is lost; otherwise when it is long
-    /// past the deadlines of all its calls (`off` and `status` of each device) and a quarantine, so that an executor
-    /// which forgot it cannot hold the case for ever. One whose devices have spoken waits for the node's silence alone.
+    /// past the deadlines of all its calls (`off` and `status` of each device), of a call for another node that it may have to
+    /// wait for first, and a quarantine, so that an executor which forgot it cannot hold the case for ever. One whose devices have spoken waits for the node's silence alone.
     /// `None` if no attempt is under way.
     #[must_use]
     pub fn attempt_ends(&self, case: &FenceCase) -> Option<Millis> {
@@ -275,10 +275,11 @@ impl State {
         if heard.is_none_or(|life| life.incarnation != *executor_incarnation) {
             return Some(*since);
         }
-        let devices = self.level(case.node, case.level);
-        let calls = devices.map(|(_, device)| device.verified_ms(AgentAction::Off));
+        let devices = || self.level(case.node, case.level).map(|(_, device)| device);
+        let calls = devices().map(|device| device.verified_ms(AgentAction::Off));
         let calls = calls.fold(0, Millis::saturating_add);
-        Some(since.saturating_add(calls).saturating_add(self.settings.quarantine_ms))
+        let before = devices().map(Device::longest_ms).max().unwrap_or(0);
+        Some(since.saturating_add(before).saturating_add(calls).saturating_add(self.settings.quarantine_ms))
     }
 
     /// The holder of a live permit.

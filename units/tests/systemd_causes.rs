@@ -351,7 +351,23 @@ fn a_start_that_is_cancelled_while_its_bond_starts_was_cancelled_by_somebody() {
     let ends = Heard { to: Some((10_011, JobResult::Canceled)), ..job("x.service", START, 9_000, 0) };
     let bonds = Bonds { down: vec!["base.service".into()], left: Vec::new() };
     let cause = stops::cancelled(&reading, &log(&[ends]), UP, bonds, ms(10_015));
-    assert_ne!(cause, StopCause::BondEnded { by: "base.service".into() });
+    assert_eq!(cause, propagated("base.service"));
+}
+
+#[test]
+fn a_bond_that_ends_while_the_unit_starts_is_judged_by_this_start() {
+    // It ran before, and PID 1 remembers when that ended.
+    let reading = with(|reading| {
+        reading.relations.binds_to.push("base.service".into());
+        reading.times.active_exit = Some(ms(4_000));
+        reading.times.inactive_exit = Some(ms(9_000));
+    });
+    let ended = StopCause::BondEnded { by: "base.service".into() };
+    let stop = job("x.service", STOP, 9_999, 10_011);
+    assert_eq!(bound(&reading, &[stop], UP, base_left(9_998, false)), ended);
+    let start = Heard { to: Some((9_999, JobResult::Canceled)), ..job("x.service", START, 9_000, 0) };
+    let cause = stops::cancelled(&reading, &log(&[start]), UP, base_left(9_998, false), ms(10_015));
+    assert_eq!(cause, ended);
 }
 
 #[test]

@@ -16,7 +16,8 @@ pub struct Owners {
     pub unlisted: Vec<String>,
 }
 
-/// Finds each node's plug by what the plug is called: by its name on the device, else by its own.
+/// Finds each node's plug by what the plug is called: by its name on the device, else by its own. A bare number is the place of a plug,
+/// and no name, where the device gives it another.
 ///
 /// # Errors
 /// Each plug that may be of several nodes, each node that has several plugs, or that no plug is any node's; in words.
@@ -24,7 +25,9 @@ pub fn owners(device: &str, listed: &[Plug], nodes: &BTreeSet<String>) -> Result
     let mut wrong = Vec::new();
     let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for plug in listed {
-        let called = [plug.name.as_str(), plug.id.as_str()].into_iter();
+        let is_place = !plug.name.is_empty() && plug.id.chars().all(|c| c.is_ascii_digit());
+        let own = (!is_place).then_some(plug.id.as_str());
+        let called = std::iter::once(plug.name.as_str()).chain(own);
         let mut called = called.map(|name| (name, of_that_name(nodes, name)));
         let Some((name, whose)) = called.find(|(_, whose)| !whose.is_empty()) else { continue };
         if let [node] = whose[..] {
@@ -86,6 +89,9 @@ mod tests {
             // The whole name counts more than the short one.
             ("1=db 2=db.b", "db db.b", "db=1 db.b=2", ""),
             ("1=n1 1=n1", "n1", "n1=1", ""),
+            // Nodes whose names are numbers.
+            ("1=2 2=mail 3=1", "1 2 3", "1=3 2=1", "3"),
+            ("1 2", "1 2", "1=1 2=2", ""),
         ] {
             let owners = found(listed, nodes).expect(listed);
             let expected: BTreeMap<String, String> = plugs

@@ -100,7 +100,7 @@ impl Replica {
                 Err(failure) => error!(%failure, "the state cannot be encoded; this voter stops"),
             },
             MachineRequest::Restore { bytes, last_index, reply } => {
-                let restored = rmp_serde::from_slice(&bytes)
+                let restored = entry::strictly(&bytes)
                     .map_err(|failure| format!("the snapshot is not understood by this version: {failure}"));
                 let known = restored.and_then(|state: State| knows_the_rules(&state).map(|()| state));
                 let outcome = known.map(|state| {

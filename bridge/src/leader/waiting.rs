@@ -15,6 +15,8 @@ use crate::session::message::Note;
 
 /// After this time a unit is told again of what it was told before: a device that fails for ever does so every minute.
 const AGAIN: Duration = Duration::from_secs(600);
+/// How many steps a unit is told of within that time: an agent whose words differ each time says nothing new by that.
+const STEPS_MAX: usize = 4;
 /// Lines told at a time; the others follow with the next look. What a node is to do comes behind them, and a journald that hangs
 /// leaves room for 1,024 lines.
 const LINES_MAX: usize = 256;
@@ -38,15 +40,23 @@ enum News {
 }
 
 impl Told {
-    fn news(&mut self, waits: &BTreeMap<NodeId, Wait>, now: Instant) -> Vec<News> {
+    /// What units are to be told that somebody hears of.
+    fn news(
+        &mut self,
+        waits: &BTreeMap<NodeId, Wait>,
+        is_heard: impl Fn(&UnitName) -> bool,
+        now: Instant,
+    ) -> Vec<News> {
         let mut news = Vec::new();
         self.more = false;
         let is_fresh = |at: Instant| now.saturating_duration_since(at) < AGAIN;
         for (node, wait) in waits {
+            let Some(step) = &wait.step else { continue };
             let told = self.nodes.entry(*node).or_default();
             for unit in &wait.units {
-                let before = told.get(unit).and_then(|steps| steps.get(&wait.step));
-                if before.is_some_and(|at| is_fresh(*at)) {
+                let before = told.get(unit).into_iter().flatten().filter(|(_, at)| is_fresh(**at));
+                let before: Vec<&String> = before.map(|(step, _)| step).collect();
+                if before.contains(&step) || before.len() >= STEPS_MAX || !is_heard(unit) {
                     continue;
                 }
                 if news.len() == LINES_MAX {
@@ -55,7 +65,7 @@ impl Told {
                 }
                 let steps = told.entry(unit.clone()).or_default();
                 steps.retain(|_, at| is_fresh(*at));
-                steps.insert(wait.step.clone(), now);
+                steps.insert(step.clone(), now);
                 news.push(News::Waits(*node, unit.clone()));
             }
         }
@@ -87,7 +97,15 @@ impl Core {
             return notes;
         }
         let now = reign.time(state.time);
-        for line in reign.waiting.news(&waits(state, plan, now), Instant::now()) {
+        let open = reign.sessions.iter().filter(|(_, session)| session.connection != 0);
+        let open: Vec<NodeId> = open.map(|(node, _)| *node).collect();
+        let offers = |node: &NodeId, unit: &UnitName| {
+            let offer = state.nodes.get(node).and_then(|node| node.offers.get(unit));
+            offer.is_some_and(|offer| offer.present)
+        };
+        let is_heard = |unit: &UnitName| open.iter().any(|node| offers(node, unit));
+        let waits = waits(state, plan, !reign.waiting.nodes.is_empty(), now);
+        for line in reign.waiting.news(&waits, is_heard, Instant::now()) {
             let (unit, severity, text) = match line {
                 News::Waits(node, unit) => {
                     let text = wait_text(state, node, &unit, now);
@@ -98,13 +116,9 @@ impl Core {
                     None => continue,
                 },
             };
-            let open = reign.sessions.iter().filter(|(_, session)| session.connection != 0);
-            for (node, _) in open {
-                let offer = state.nodes.get(node).and_then(|node| node.offers.get(&unit));
-                if offer.is_some_and(|offer| offer.present) {
-                    let note = Note { unit: unit.clone(), severity, text: text.clone() };
-                    notes.entry(*node).or_default().push(note);
-                }
+            for node in open.iter().filter(|node| offers(node, &unit)) {
+                let note = Note { unit: unit.clone(), severity, text: text.clone() };
+                notes.entry(*node).or_default().push(note);
             }
         }
         notes
@@ -119,7 +133,7 @@ mod tests {
 
     fn waits(step: &str, units: &[&str]) -> BTreeMap<NodeId, Wait> {
         let units = units.iter().map(|unit| UnitName::from(*unit)).collect();
-        [(N1, Wait { step: step.to_owned(), units })].into()
+        [(N1, Wait { step: Some(step.to_owned()), units })].into()
     }
 
     fn waiting(units: &[&str]) -> Vec<News> {
@@ -137,7 +151,7 @@ mod tests {
         for minute in 0..21 {
             let now = begun + Duration::from_secs(60 * minute);
             for step in ["begun 1", "failed 1: no route"] {
-                let news = told.news(&waits(step, &["db.service"]), now);
+                let news = told.news(&waits(step, &["db.service"]), |_| true, now);
                 lines.extend(news.iter().map(|_| (minute, step)));
             }
         }
@@ -148,17 +162,59 @@ mod tests {
     #[test]
     fn what_changes_is_told_at_once_and_the_end_once() {
         let (mut told, now) = (Told::default(), Instant::now());
-        assert_eq!(told.news(&waits("failed 1: a", &["db.service"]), now), waiting(&["db.service"]));
-        assert_eq!(told.news(&waits("failed 1: b", &["db.service"]), now), waiting(&["db.service"]));
-        assert_eq!(told.news(&waits("failed 1: a", &["db.service"]), now), []);
+        assert_eq!(
+            told.news(&waits("failed 1: a", &["db.service"]), |_| true, now),
+            waiting(&["db.service"])
+        );
+        assert_eq!(
+            told.news(&waits("failed 1: b", &["db.service"]), |_| true, now),
+            waiting(&["db.service"])
+        );
+        assert_eq!(told.news(&waits("failed 1: a", &["db.service"]), |_| true, now), []);
         // Another one waits for the same node since.
         let both = ["db.service", "web.service"];
-        assert_eq!(told.news(&waits("failed 1: a", &both), now), waiting(&["web.service"]));
+        assert_eq!(told.news(&waits("failed 1: a", &both), |_| true, now), waiting(&["web.service"]));
         // It was stopped; the other waits on.
-        assert_eq!(told.news(&waits("failed 1: a", &["web.service"]), now), over(&["db.service"]));
-        assert_eq!(told.news(&BTreeMap::new(), now), over(&["web.service"]));
-        assert_eq!(told.news(&BTreeMap::new(), now), []);
-        assert_eq!(told.news(&waits("failed 1: a", &["db.service"]), now), waiting(&["db.service"]));
+        assert_eq!(told.news(&waits("failed 1: a", &["web.service"]), |_| true, now), over(&["db.service"]));
+        assert_eq!(told.news(&BTreeMap::new(), |_| true, now), over(&["web.service"]));
+        assert_eq!(told.news(&BTreeMap::new(), |_| true, now), []);
+        assert_eq!(
+            told.news(&waits("failed 1: a", &["db.service"]), |_| true, now),
+            waiting(&["db.service"])
+        );
+    }
+
+    #[test]
+    fn a_wait_goes_on_while_no_step_of_it_is_known() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let mut between = waits("", &["db.service", "web.service"]);
+        between.values_mut().for_each(|wait| wait.step = None);
+        assert_eq!(told.news(&between, |_| true, now), []);
+        let db = waiting(&["db.service"]);
+        assert_eq!(told.news(&waits("begun 1", &["db.service"]), |_| true, now), db);
+        // The first case has ended, and the next one is about to be opened.
+        assert_eq!(told.news(&between, |_| true, now), []);
+        assert_eq!(told.news(&BTreeMap::new(), |_| true, now), over(&["db.service"]));
+    }
+
+    #[test]
+    fn words_that_differ_each_time_are_told_a_few_times() {
+        let (mut told, begun) = (Told::default(), Instant::now());
+        let mut lines = Vec::new();
+        for minute in 0..30 {
+            let now = begun + Duration::from_secs(60 * minute);
+            let step = format!("failed 1: process {minute} was killed");
+            lines.extend(told.news(&waits(&step, &["db.service"]), |_| true, now).iter().map(|_| minute));
+        }
+        assert_eq!(lines, [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]);
+    }
+
+    #[test]
+    fn what_nobody_heard_was_not_told() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let all = waits("no device", &["db.service"]);
+        assert_eq!(told.news(&all, |_| false, now), []);
+        assert_eq!(told.news(&all, |_| true, now), waiting(&["db.service"]));
     }
 
     #[test]
@@ -169,9 +225,9 @@ mod tests {
         let all = waits("begun 1", &names);
         let mut counts = Vec::new();
         for _ in 0..5 {
-            counts.push((told.news(&all, now).len(), told.more));
+            counts.push((told.news(&all, |_| true, now).len(), told.more));
         }
         assert_eq!(counts, [(256, true), (256, true), (256, true), (232, false), (0, false)]);
-        assert_eq!((told.news(&BTreeMap::new(), now).len(), told.more), (256, true));
+        assert_eq!((told.news(&BTreeMap::new(), |_| true, now).len(), told.more), (256, true));
     }
 }

@@ -87,6 +87,9 @@ impl Step<'_> {
             }
             return Ok(());
         }
+        // One that was adopted is not told to have started.
+        member.active = true;
+        member.late = false;
         member.served = true;
         form(boot_up, id, adopted);
         boot_up.members.retain(|_, member| member.ended.is_none_or(|ended| ended > seen));

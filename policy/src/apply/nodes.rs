@@ -279,7 +279,7 @@ impl Step<'_> {
         self.quarantine(id);
         let devices = self.state.devices_of(id);
         let call = devices.map(|(_, device)| device.deadline_ms(AgentAction::Off)).max().unwrap_or(0);
-        let until = self.time.saturating_add(call);
+        let until = self.time.saturating_add(call).saturating_add(self.state.settings.quarantine_ms);
         if let Some(node) = self.state.nodes.get_mut(&id) {
             node.quarantined_until = node.quarantined_until.max(until);
         }

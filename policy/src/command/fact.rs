@@ -85,6 +85,7 @@ pub enum Fact {
         /// Where it is reached now.
         addresses: Vec<String>,
         /// The highest feature level that its software knows (F20).
+        #[serde(default = "crate::feature::first")]
         level: u32,
         /// Leader's term.
         term: u64,

@@ -91,7 +91,13 @@ impl Device {
         self.timeouts.get(&action).copied().unwrap_or(self.timeout_ms)
     }
 
-    /// The same together with that of the status which is read after it.
+    /// The longest that a call may take which the cluster makes.
+    pub(crate) fn longest_ms(&self) -> Millis {
+        let status = self.deadline_ms(AgentAction::Status);
+        status.max(self.deadline_ms(AgentAction::Off)).max(self.deadline_ms(AgentAction::On))
+    }
+
+    /// The deadline of an action together with that of the status which is read after it.
     pub(crate) fn verified_ms(&self, action: AgentAction) -> Millis {
         self.deadline_ms(action).saturating_add(self.deadline_ms(AgentAction::Status))
     }

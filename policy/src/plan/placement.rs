@@ -267,8 +267,8 @@ impl<'a> Planner<'a> {
             match self.state.units.get(beside).and_then(|other| other.permit_on(permit.node)) {
                 Some((other, _)) if !self.is_leaving(beside, other) => {}
                 // S4: it stops before what it runs beside does, whenever that was named.
-                Some(_) => return Some(StopReason::Apart(beside.clone())),
-                None => reasons.push(StopReason::Apart(beside.clone())),
+                Some(_) if !permit.waits_beside(beside) => return Some(StopReason::Apart(beside.clone())),
+                _ => reasons.push(StopReason::Apart(beside.clone())),
             }
         }
         reasons.extend(self.shares_with(name, permit).into_iter().map(StopReason::SharesNode));

@@ -84,7 +84,8 @@ impl StopBatch {
             })
             .cloned();
         // PID 1 stops what is bound to a unit in the moment in which that ends.
-        let began = times.active_exit.or(job.as_ref().map(|job| job.at)).unwrap_or(left);
+        let this_run = |exit: &Duration| times.inactive_exit.is_none_or(|start| *exit >= start);
+        let began = times.active_exit.filter(this_run).or(job.as_ref().map(|job| job.at)).unwrap_or(left);
         let just_before = |at: Duration| at <= began && began.saturating_sub(at) <= BATCH_WINDOW;
         Self {
             unit: reading.id.clone(),

@@ -17,8 +17,12 @@ impl View<'_> {
         for event in self.state.history.iter().rev() {
             let Some(id) = event.node.filter(|id| !over.contains(id)) else { continue };
             match &event.kind {
-                // What was owed before is of no interest any more.
-                EventKind::NodeBooted | EventKind::NodeReturned | EventKind::FenceBegan { .. } => {
+                // What was owed before is of no interest any more. Who leaves or is lost was up.
+                EventKind::NodeBooted
+                | EventKind::NodeReturned
+                | EventKind::NodeLeaving
+                | EventKind::NodeLost
+                | EventKind::FenceBegan { .. } => {
                     over.insert(id);
                 }
                 EventKind::SwitchedOn { device } => {

@@ -10,29 +10,33 @@ use policy::{EventKind, Evidence, FenceCase, FencePhase, Millis, NodeId, Plan, R
 use super::events::sentence;
 
 /// The units that wait for the fence of one node.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wait {
-    /// How the fence stands, without what differs from attempt to attempt of what is done again.
-    pub(crate) step: String,
+    /// How the fence stands, without what differs from attempt to attempt of what is done again. None for a fence that is about
+    /// to begin, which is no news yet.
+    pub(crate) step: Option<String>,
     /// The units.
     pub(crate) units: BTreeSet<UnitName>,
 }
 
-/// What waits for which node. A fence that is about to begin is no news yet.
-pub(crate) fn waits(state: &State, plan: &Plan, now: Millis) -> BTreeMap<NodeId, Wait> {
+/// What waits for which node. Where no fence is under way it is looked for only if `told` says that somebody was told to wait.
+pub(crate) fn waits(state: &State, plan: &Plan, told: bool, now: Millis) -> BTreeMap<NodeId, Wait> {
+    let mut waits: BTreeMap<NodeId, Wait> = BTreeMap::new();
     let steps = state.cases.values().filter_map(|case| Some((case.node, step(state, case, now)?)));
-    let waits = steps.map(|(node, step)| (node, Wait { step, units: BTreeSet::new() }));
-    let mut waits: BTreeMap<NodeId, Wait> = waits.collect();
-    if waits.is_empty() {
+    let steps: Vec<(NodeId, String)> = steps.collect();
+    if steps.is_empty() && !told {
         return waits;
     }
     for (unit, reasons) in &plan.reasons {
         for reason in reasons {
-            if let Reason::WaitsForFence { node } = reason
-                && let Some(wait) = waits.get_mut(node)
-            {
-                wait.units.insert(unit.clone());
+            if let Reason::WaitsForFence { node } = reason {
+                waits.entry(*node).or_default().units.insert(unit.clone());
             }
+        }
+    }
+    for (node, step) in steps {
+        if let Some(wait) = waits.get_mut(&node) {
+            wait.step = Some(step);
         }
     }
     waits

@@ -12,10 +12,10 @@ fn fenced(phase: FencePhase) -> State {
 
 /// The step of the fence that db.service waits for, and what is told of it.
 fn told(state: &State) -> Option<(String, String)> {
-    let mut waits = waits(state, &plan(state, NOW), NOW);
+    let mut waits = waits(state, &plan(state, NOW), false, NOW);
     let wait = waits.remove(&NodeId(1))?;
     assert_eq!(wait.units, BTreeSet::from([UnitName::from(DB)]));
-    Some((wait.step, wait_text(state, NodeId(1), &DB.into(), NOW)))
+    Some((wait.step?, wait_text(state, NodeId(1), &DB.into(), NOW)))
 }
 
 fn failed(error: &str, next_at: Millis) -> FencePhase {
