@@ -28,6 +28,14 @@ pub struct Bonds {
     pub left: Vec<(String, Duration)>,
 }
 
+impl Bonds {
+    /// Those whose end had what is bound to them stopped from then on: PID 1 does that in the same moment.
+    fn ended(&self, began: Duration) -> Vec<String> {
+        let just_before = |at: Duration| at <= began && began.saturating_sub(at) <= BATCH_WINDOW;
+        self.left.iter().filter(|(_, at)| just_before(*at)).map(|(unit, _)| unit.clone()).collect()
+    }
+}
+
 /// What is known about one stop.
 #[derive(Debug, Clone)]
 pub struct StopBatch {
@@ -83,10 +91,8 @@ impl StopBatch {
                 job.unit == reading.id && over && took_part(job, reading, left)
             })
             .cloned();
-        // PID 1 stops what is bound to a unit in the moment in which that ends.
         let this_run = |exit: &Duration| times.inactive_exit.is_none_or(|start| *exit >= start);
         let began = times.active_exit.filter(this_run).or(job.as_ref().map(|job| job.at)).unwrap_or(left);
-        let just_before = |at: Duration| at <= began && began.saturating_sub(at) <= BATCH_WINDOW;
         Self {
             unit: reading.id.clone(),
             batch: log.batch(job.as_ref().map_or(left, |job| job.at)),
@@ -94,13 +100,8 @@ impl StopBatch {
             next,
             manager,
             relations: reading.relations.clone(),
+            bonds_ended: bonds.ended(began),
             bonds_down: bonds.down,
-            bonds_ended: bonds
-                .left
-                .into_iter()
-                .filter(|(_, at)| just_before(*at))
-                .map(|(unit, _)| unit)
-                .collect(),
             stop_when_unneeded: reading.stop_when_unneeded,
             auto_restart: reading.is_auto_restart(),
             active_state: reading.active_state,
@@ -129,6 +130,7 @@ pub fn cancelled(
     classify(&StopBatch {
         batch: log.batch(at),
         job: Some(stop),
+        bonds_ended: bonds.ended(at),
         auto_restart: false,
         ..StopBatch::gather(reading, log, manager, bonds, noticed)
     })
