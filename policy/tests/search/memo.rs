@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use policy::Refusal;
 
-use super::action::Choice;
+use super::choice::Choice;
 use super::world::Held;
 
 /// States that are kept for their own sake.

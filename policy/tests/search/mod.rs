@@ -2,10 +2,12 @@
 
 mod action;
 mod check;
+mod choice;
 mod inventory;
 mod letter;
 mod machine;
 mod memo;
+mod next;
 mod rules;
 mod scene;
 mod step;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use policy::Fencing;
 
 use super::Search;
-use super::action::{Action, Choice};
+use super::action::Action;
 use super::check::{ADOPTS, DEPENDENT, EXPIRES, FENCES, MOVES, OPENS, RECOVERS, RETURNS, STARTS};
+use super::choice::Choice;
 use super::letter::{Letter, Outcome};
 use super::machine::{Doing, Machine};
 use super::world::{APP, DB, FAULTS, Fault, Held, NODES, Said, World};

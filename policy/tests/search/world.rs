@@ -3,10 +3,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use policy::{Refusal, State};
+use policy::{Presence, Refusal, State};
 
 use super::check::Breach;
-use super::letter::Letter;
+use super::letter::{Letter, Life, node_id};
 use super::machine::Machine;
 use super::view::View;
 
@@ -150,6 +150,35 @@ impl World {
     /// Whether agent and leader hear each other.
     pub(crate) fn talks(&self, node: usize) -> bool {
         self.leads() && self.machines[node].heard()
+    }
+
+    pub(super) fn present(&self, node: usize) -> Option<(&policy::Life, Life)> {
+        let life = self.state().nodes.get(&node_id(node))?.life.as_ref()?;
+        let boots = life.incarnation.as_str().trim_start_matches(char::is_alphabetic).parse().ok()?;
+        Some((life, Life { node, boots }))
+    }
+
+    /// The present life of a node, as the state has it.
+    pub(crate) fn known_life(&self, node: usize) -> Option<Life> {
+        Some(self.present(node)?.1)
+    }
+
+    /// Whether the leader answers the node's beats.
+    pub(crate) fn serves(&self, node: usize) -> bool {
+        let machine = &self.machines[node];
+        let Some((life, known)) = self.present(node) else { return false };
+        self.talks(node)
+            && machine.connected
+            && !self.dismissed[node]
+            && known == machine.life()
+            && life.session == machine.session
+            && life.gone.is_none()
+            && !matches!(life.presence, Presence::Lost { .. })
+    }
+
+    /// What is owed to a node by the device.
+    pub(super) fn owed(&self, node: usize) -> Option<&policy::SwitchedOff> {
+        self.state().switched_off.get(&("pdu".to_string(), node_id(node)))
     }
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
