@@ -3,8 +3,9 @@
 use policy::{InventoryItem, Offer};
 
 use super::Scene;
+use super::foundation::definition;
 use super::letter::unit_name;
-use super::step::{STOP_MS, definition};
+use super::step::STOP_MS;
 use super::world::{DB, World};
 
 impl World {

@@ -3,6 +3,8 @@
 mod action;
 mod check;
 mod choice;
+mod device;
+mod foundation;
 mod inventory;
 mod letter;
 mod machine;
@@ -11,6 +13,7 @@ mod next;
 mod rules;
 mod scene;
 mod step;
+mod talk;
 mod tidy;
 mod view;
 mod world;

@@ -1,16 +1,16 @@
 //! What each action does.
 
-use policy::{Command, Definition, Entry, Fact, Fencing, Power, Refusal, State, Wish, plan};
+use policy::{Command, Entry, Fact, Refusal, State, plan};
 
+use super::Search;
 use super::action::{Action, Twin};
 use super::check::{self, Breach};
-use super::letter::{Letter, Outcome, Why, node_id, unit_name};
+use super::letter::{Letter, Why, node_id};
 use super::machine::Doing;
 use super::memo;
 use super::rules::{Rule, apply_without};
 use super::tidy::{age, clean};
-use super::world::{APP, DB, Fault, Held, NAMES, NOW, UNITS, World};
-use super::{Scene, Search};
+use super::world::{Fault, Held, NAMES, NOW, World};
 
 /// Length of a lease in milliseconds, and of a tick.
 pub(crate) const TICK_MS: u64 = 850;
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    fn term(&self) -> u64 {
+    pub(super) fn term(&self) -> u64 {
         self.state().tenure.map_or(0, |tenure| tenure.term)
     }
 
@@ -238,105 +238,6 @@ impl World {
             self.spend(Fault::Slow);
         } else {
             self.change("tick", |state| age(state, TICK_MS));
-        }
-    }
-
-    /// A nonce of this leader was echoed in its term (F3).
-    fn hello(&mut self, search: &Search, node: usize) {
-        let broken = search.broken;
-        let life = self.machines[node].life();
-        let known = self.state().nodes.get(&node_id(node)).and_then(|node| node.life.as_ref());
-        let gone = known.is_some_and(|known| known.gone.is_some() && known.incarnation == life.incarnation());
-        if gone {
-            let fact = Fact::ProofContradicted {
-                node: node_id(node),
-                incarnation: life.incarnation(),
-                term: self.term(),
-            };
-            let _ = self.commit(broken, Command::Fact(fact));
-        }
-        self.session += 1;
-        let session = self.session;
-        let letter = Letter::Heard { life, session, term: self.term() };
-        let Some(command) = letter.command() else { return };
-        match self.commit(broken, command) {
-            Ok(()) => {
-                let inventory = self.machines[node].begin_session(session);
-                if search.scene.fencing == Fencing::Watchdog {
-                    let armed = self.machines[node].arm();
-                    self.post(armed);
-                }
-                self.answered[node] = 0;
-                self.dismissed[node] = false;
-                self.post(inventory);
-            }
-            Err(Refusal::Fenced | Refusal::Isolated) => self.machines[node].must_reboot = true,
-            Err(_) => {}
-        }
-    }
-
-    fn show(&mut self, view: super::view::View, broken: Option<Rule>) {
-        let before = self.machines[view.node].clone();
-        let said = self.machines[view.node].take_view(&view, broken);
-        let after = &self.machines[view.node];
-        let begun = |unit: usize| {
-            after.copies[unit].doing != before.copies[unit].doing
-                && after.copies[unit].doing == Doing::Running
-        };
-        if before.ended && (0..UNITS.len()).any(begun) {
-            self.breach = self.breach.or(Some(Breach::Leaseless));
-        }
-        said.into_iter().for_each(|letter| self.post(letter));
-    }
-
-    fn say_owed(&mut self, node: usize) {
-        let owed = self.machines[node].owes();
-        owed.into_iter().for_each(|letter| self.post(letter));
-    }
-
-    fn deliver(&mut self, search: &Search, letter: Letter) {
-        let broken = search.broken;
-        let current = |life: super::letter::Life, session: u64| {
-            let known = self.state().nodes.get(&node_id(life.node)).and_then(|node| node.life.as_ref());
-            known.is_some_and(|known| known.session == session)
-        };
-        match letter {
-            // What runs on a node is told in the order of its session.
-            Letter::Inventory { life, session, running } if current(life, session) => {
-                let known = |unit: &usize| {
-                    let copy = self.machines[life.node].copies[*unit];
-                    copy.offered || copy.gated
-                };
-                let units = (0..UNITS.len()).filter(known);
-                let items =
-                    units.map(|unit| self.item(search.scene, life.node, unit, running[unit])).collect();
-                let fact = Fact::InventoryReported {
-                    node: node_id(life.node),
-                    incarnation: life.incarnation(),
-                    items,
-                    highest_token: policy::Token(0),
-                };
-                let _ = self.commit(broken, Command::Fact(fact));
-            }
-            Letter::Surveyed { life, session, index, running } if current(life, session) => {
-                let node = node_id(life.node);
-                let known = self.state().nodes.get(&node).and_then(|node| node.life.as_ref());
-                let strays = known.map(|life| life.strays.clone()).unwrap_or_default();
-                for unit in
-                    (0..UNITS.len()).filter(|unit| running[*unit] || strays.contains(&unit_name(*unit)))
-                {
-                    let item = self.item(search.scene, life.node, unit, running[unit]);
-                    let fact = Fact::UnitObserved { node, incarnation: life.incarnation(), item };
-                    let _ = self.commit(broken, Command::Fact(fact));
-                }
-                let fact = Fact::Surveyed { node, incarnation: life.incarnation(), index };
-                let _ = self.commit(broken, Command::Fact(fact));
-            }
-            Letter::Inventory { .. } | Letter::Surveyed { .. } => {}
-            other => {
-                let command = other.command();
-                command.into_iter().for_each(|command| drop(self.commit(broken, command)));
-            }
         }
     }
 
@@ -365,61 +266,6 @@ impl World {
         Some(Letter::Lost { life, session, term: self.term() })
     }
 
-    fn observe(&mut self, search: &Search, node: usize) {
-        let Some(life) = self.known_life(node) else { return };
-        let machine = &self.machines[node];
-        let shown = if search.scene.isolates { !machine.shut } else { machine.power };
-        let on = shown && search.scene.wrong_plug != Some(node);
-        let fact = Fact::PowerObserved {
-            configured: self.state().configured,
-            node: node_id(node),
-            incarnation: life.incarnation(),
-            device: "pdu".into(),
-            power: if on { Power::On } else { Power::Off },
-            by: None,
-        };
-        let _ = self.commit(search.broken, Command::Fact(fact));
-    }
-
-    fn fence(&mut self, scene: &Scene, node: usize, outcome: Outcome) {
-        let Some((id, case)) = self.state().open_case(node_id(node)) else { return };
-        let (case, attempt) = (id.0, case.attempts);
-        self.done.retain(|(known, _)| self.held.state.cases.contains_key(&policy::CaseId(*known)));
-        self.done.push((case, attempt));
-        match outcome {
-            Outcome::Off if scene.wrong_plug == Some(node) => {}
-            Outcome::Off => self.end_by_device(scene, node),
-            Outcome::Failed => self.spend(Fault::Fence),
-            Outcome::TimedOut => {
-                self.spend(Fault::Fence);
-                self.strikes[node] = true;
-            }
-        }
-        self.post(Letter::Fenced { case, attempt, outcome });
-    }
-
-    fn end_by_device(&mut self, scene: &Scene, node: usize) {
-        if scene.isolates {
-            self.machines[node].shut = true;
-        } else {
-            self.machines[node].power_off();
-        }
-    }
-
-    fn open(&mut self, node: usize, outcome: Outcome) {
-        let debt = self.state().switched_off.get(&("pdu".to_string(), node_id(node)));
-        let Some(since) = debt.map(|debt| debt.since) else { return };
-        self.opened[node] = since;
-        let on = outcome == Outcome::Off;
-        if on {
-            self.machines[node].shut = false;
-        } else {
-            self.spend(Fault::Fence);
-            self.opens_late[node] = super::letter::QUARANTINE_TICKS;
-        }
-        self.post(Letter::Opened { node, since, on });
-    }
-
     /// What the planner proposes is committed until nothing more is to do.
     fn lead(&mut self, broken: Option<Rule>) {
         for round in 0..=ROUNDS {
@@ -435,85 +281,4 @@ impl World {
             }
         }
     }
-
-    /// The definitions that the planner finds are put in force.
-    pub(crate) fn adopt(&mut self) {
-        for decision in plan(self.state(), NOW).decisions {
-            if matches!(decision, policy::Decision::AdoptDefinition { .. }) {
-                self.commit(None, Command::Decision(decision)).expect("a definition");
-            }
-        }
-    }
-
-    /// Found and enrolled, with devices, before anybody was heard.
-    pub(crate) fn founded(isolates: bool) -> policy::State {
-        let mut state = policy::State::default();
-        let wish = |wish: Wish, index: u64, state: &mut policy::State| {
-            let entry = Entry { index, time: NOW, wall_ms: 0, origin: None, command: Command::Wish(wish) };
-            policy::apply(state, &entry).expect("the foundation");
-        };
-        let found = Wish::Found {
-            cluster: "c".into(),
-            name: "search".into(),
-            generation: 0,
-            node: node_id(0),
-            node_name: NAMES[0].into(),
-            addresses: Vec::new(),
-            machine: "machine-a".into(),
-        };
-        wish(found, 1, &mut state);
-        let quarantine_ms = u64::from(super::letter::QUARANTINE_TICKS) * TICK_MS;
-        let settings = policy::Settings { detect_ms: 1_000, quarantine_ms, ..policy::Settings::default() };
-        let configure = |devices| Wish::Configure {
-            settings: settings.clone(),
-            devices,
-            attributes: Default::default(),
-            by: "o".into(),
-        };
-        // `detect` can be set only while the cluster has one node.
-        wish(configure(Default::default()), 1, &mut state);
-        let (token, hash) = ("t".to_string(), "h".to_string());
-        let issue =
-            Wish::IssueToken { id: token.clone(), secret_hash: hash.clone(), valid_ms: 1, by: "o".into() };
-        wish(issue, 1, &mut state);
-        for node in [1, 2] {
-            let enroll = Wish::Enroll {
-                token: token.clone(),
-                secret_hash: hash.clone(),
-                name: NAMES[node].into(),
-                addresses: Vec::new(),
-                machine: format!("machine-{}", NAMES[node]),
-                role: None,
-            };
-            wish(enroll, node as u64 + 1, &mut state);
-        }
-        state.tokens.clear();
-        let targets = (0..3).map(|node| (node_id(node), Default::default())).collect();
-        let device = policy::Device {
-            agent: "fence_test".into(),
-            options: Default::default(),
-            secrets: Default::default(),
-            targets,
-            timeout_ms: 1,
-            timeouts: Default::default(),
-            level: 1,
-            delay_ms: 0,
-            retries: 0,
-            at_once: 1,
-            isolates: isolates.then_some(policy::Reconnect::AfterCut),
-        };
-        wish(configure([("pdu".to_string(), device)].into()), 4, &mut state);
-        let began = Fact::TermBegan { term: 1, leader: node_id(1) };
-        let entry = Entry { index: 5, time: NOW, wall_ms: 0, origin: None, command: Command::Fact(began) };
-        policy::apply(&mut state, &entry).expect("a leader");
-        state
-    }
-}
-
-pub(super) fn definition(fencing: Fencing, unit: usize) -> Definition {
-    let mut definition = Definition { fencing, failure_reset_ms: 1_000, ..Definition::exclusive() };
-    if unit == APP {
-        definition.requires.insert(unit_name(DB));
-    }
-    definition
 }
