@@ -25,6 +25,7 @@ pub enum Because {
 
 /// A drill under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Drill {
     /// Who asked for it.
     pub by: String,

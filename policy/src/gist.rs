@@ -39,6 +39,13 @@ impl State {
                 why.clear();
             }
         }
+        for ended in gist.nodes.values_mut().filter_map(|node| node.lately.ended.as_mut()) {
+            ended.device = None;
+            ended.executor = None;
+        }
+        for unit in gist.units.values_mut() {
+            unit.goal.by = None;
+        }
         for life in gist.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
             if let Some(isolation) = &mut life.isolated {
                 isolation.devices.clear();

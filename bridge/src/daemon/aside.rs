@@ -5,33 +5,52 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 use anyhow::Context;
+use policy::NodeId;
 use tracing::error;
 
 use crate::atomic;
 use crate::identity;
 use crate::paths::Paths;
 
-/// Why this node was set aside, if it was.
+/// Why this node was set aside, if it was. A file of another identity, which this machine had before, says nothing.
 ///
 /// # Errors
 /// A file that is there and cannot be read: whether this node may vote is not known then.
-pub(super) fn read(paths: &Paths) -> anyhow::Result<Option<String>> {
-    let file = paths.set_aside_file();
-    match fs::read_to_string(&file) {
-        Ok(why) => Ok(Some(why.trim_end().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", file.display())),
+pub(super) fn read(paths: &Paths, node: NodeId) -> anyhow::Result<Option<String>> {
+    for file in files(paths) {
+        match fs::read_to_string(&file) {
+            Ok(text) => {
+                if let Some(why) = text.strip_prefix(&mark(node)) {
+                    return Ok(Some(why.trim_end().to_owned()));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", file.display())),
+        }
     }
+    Ok(None)
 }
 
 /// Sets this node aside.
-pub(super) fn set(paths: &Paths, why: &str) {
-    let file = paths.set_aside_file();
-    if let Err(error) = atomic::write(&file, format!("{why}\n").as_bytes(), atomic::PRIVATE) {
-        error!(%error, path = %file.display(), "cannot be kept: this node votes again until it is told once more");
+pub(super) fn set(paths: &Paths, node: NodeId, why: &str) {
+    for file in files(paths) {
+        let text = format!("{}{why}\n", mark(node));
+        if let Err(error) = atomic::write(&file, text.as_bytes(), atomic::PRIVATE) {
+            error!(%error, path = %file.display(), "that this node votes no more cannot be kept there");
+        }
     }
+}
+
+/// Beside the store, and for a disk that takes nothing any more in memory: until the next boot, and then it is told anew.
+fn files(paths: &Paths) -> [PathBuf; 2] {
+    [paths.set_aside_file(), paths.run_dir().join("set-aside")]
+}
+
+fn mark(node: NodeId) -> String {
+    format!("node {}: ", node.0)
 }
 
 /// What an operator reads on the node.
@@ -51,14 +70,24 @@ mod tests {
     fn it_is_known_at_the_next_start() {
         let dir = tempfile::tempdir().expect("scratch directory");
         let paths = Paths::below(dir.path());
-        assert_eq!(read(&paths).expect("no error"), None);
+        let node = NodeId(7);
+        assert_eq!(read(&paths, node).expect("no error"), None);
+        fs::create_dir_all(paths.run_dir()).expect("its place");
+        set(&paths, node, "at index 4 it differs");
+        assert_eq!(
+            read(&paths, node).expect("no error").as_deref(),
+            Some("at index 4 it differs"),
+            "a full disk"
+        );
         fs::create_dir_all(paths.state_dir()).expect("its place");
-        set(&paths, "at index 4 it differs");
-        assert_eq!(read(&paths).expect("no error").as_deref(), Some("at index 4 it differs"));
+        set(&paths, node, "at index 4 it differs");
+        fs::remove_dir_all(paths.run_dir()).expect("a boot");
+        assert_eq!(read(&paths, node).expect("no error").as_deref(), Some("at index 4 it differs"));
+        assert_eq!(read(&paths, NodeId(8)).expect("no error"), None, "it has joined anew since");
         let line = line(&paths, "at index 4 it differs");
         assert!(line.starts_with("at index 4 it differs: ") && line.contains("convoke leave"), "{line}");
         fs::remove_file(paths.set_aside_file()).expect("removed");
         fs::create_dir(paths.set_aside_file()).expect("something else");
-        read(&paths).expect_err("nobody knows");
+        read(&paths, node).expect_err("nobody knows");
     }
 }

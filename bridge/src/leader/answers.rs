@@ -145,17 +145,6 @@ impl Core {
             self.connections.send(id, Down::Denied(Denial::Identity { why }));
             return self.close(id);
         }
-        // It comes back twice a second, and the log need not hear of it. A life that is to end is told that, with whatever software.
-        let in_force = self.state().feature_level;
-        let ends = node.life.as_ref().is_some_and(|life| {
-            let over = life.gone.is_some() || life.contradicted.is_some() || life.isolated.is_some();
-            over && life.incarnation == hello.incarnation
-        });
-        if hello.level < in_force && !ends {
-            let why = Refusal::OldSoftware { level: hello.level, in_force }.to_string();
-            self.connections.send(id, Down::Denied(Denial::OldSoftware { why }));
-            return self.close(id);
-        }
         // 0: its file was lost, and with it the lease; that is no step back.
         let known = self.reign.as_ref().and_then(|reign| reign.beaten.get(&hello.node));
         let known = known.filter(|(incarnation, _)| *incarnation == hello.incarnation);
@@ -166,6 +155,18 @@ impl Core {
             );
             warn!(node = %node.name, %why, "a node is told to reboot");
             self.connections.send(id, Down::Denied(Denial::RebootNow { why }));
+            return self.close(id);
+        }
+        // It comes back twice a second, and the log need not hear of it. A life that is to end is told that, with whatever software.
+        let in_force = self.state().feature_level;
+        let over = node.life.as_ref().is_some_and(|life| {
+            let over = life.gone.is_some() || life.contradicted.is_some() || life.isolated.is_some();
+            over && life.incarnation == hello.incarnation
+        });
+        let ends = over || node.past.contains(&hello.incarnation);
+        if hello.level < in_force && !ends {
+            let why = Refusal::OldSoftware { level: hello.level, in_force }.to_string();
+            self.connections.send(id, Down::Denied(Denial::OldSoftware { why }));
             return self.close(id);
         }
         if let Some(reign) = &mut self.reign {
@@ -235,6 +236,7 @@ impl Core {
                     set_aside: false,
                     told: None,
                 };
+                reign.digests.forget(hello.node);
                 let before = reign.sessions.insert(hello.node, session);
                 if let Some(before) = before.filter(|before| before.connection != id) {
                     self.connections.close(before.connection);

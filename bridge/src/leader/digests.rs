@@ -19,8 +19,8 @@ const KEPT: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Digests {
     said: BTreeMap<NodeId, BTreeMap<u64, Made>>,
-    /// Who has another state than most; why, in words.
-    parted: BTreeMap<NodeId, String>,
+    /// Who has another state than most; why, in words, and who those are.
+    parted: BTreeMap<NodeId, (String, BTreeSet<NodeId>)>,
     /// The latest index at which no majority had one state.
     torn: Option<u64>,
 }
@@ -44,17 +44,21 @@ enum Verdict {
         /// Who has another.
         others: BTreeSet<NodeId>,
     },
-    /// Some differ, and no majority has one state.
+    /// Some differ, and no majority has one state, or will once all have spoken.
     Torn,
 }
 
 impl Digests {
-    /// What a node is to be told: that its state is another one than that of most voters.
-    pub(super) fn parted(&self, node: NodeId) -> Option<String> {
-        self.parted.get(&node).cloned()
+    /// What a node is to be told: that its state is another one than that of most voters, if those are a quorum still.
+    pub(super) fn parted(
+        &self,
+        node: NodeId,
+        is_quorum: impl FnOnce(&BTreeSet<NodeId>) -> bool,
+    ) -> Option<String> {
+        self.parted.get(&node).filter(|(_, most)| is_quorum(most)).map(|(why, _)| why.clone())
     }
 
-    /// A node takes no part any more.
+    /// A node takes no part any more, or says anew what its state is.
     pub(super) fn forget(&mut self, node: NodeId) {
         self.said.remove(&node);
         self.parted.remove(&node);
@@ -94,7 +98,9 @@ impl Digests {
             return Verdict::Most { most: most.clone(), others };
         }
         let programs: BTreeSet<&str> = camps.keys().map(|made| made.program.as_str()).collect();
-        if programs.len() < camps.len() { Verdict::Torn } else { Verdict::Open }
+        let silent = voters.len().saturating_sub(camps.values().map(votes).sum());
+        let may_win = camps.values().any(|nodes| votes(nodes) + silent > voters.len() / 2);
+        if programs.len() < camps.len() && !may_win { Verdict::Torn } else { Verdict::Open }
     }
 
     /// Judges an index of which something new was said; gives the lines that are new.
@@ -113,13 +119,13 @@ impl Digests {
                 )]
             }
             Verdict::Most { most, others } => {
-                let most: Vec<String> = most.iter().map(|node| state.node_name(*node)).collect();
+                let names: Vec<String> = most.iter().map(|node| state.node_name(*node)).collect();
                 let mut lines = Vec::new();
                 for other in others {
                     let name = state.node_name(other);
                     let why =
-                        format!("at index {index} the state of {name} is not that of {}", most.join(", "));
-                    if self.parted.insert(other, why.clone()).is_none() {
+                        format!("at index {index} the state of {name} is not that of {}", names.join(", "));
+                    if self.parted.insert(other, (why.clone(), most.clone())).is_none() {
                         lines.push(why);
                     }
                 }
@@ -243,8 +249,8 @@ mod tests {
     fn who_takes_no_part_any_more_is_told_nothing() {
         let said = [(1, digest(4, "a")), (2, digest(4, "a")), (3, digest(4, "b"))];
         let (mut digests, _) = judged(&FIVE[..3], &said);
-        assert!(digests.parted(NodeId(3)).is_some());
+        assert!(digests.parted(NodeId(3), |_| true).is_some());
         digests.forget(NodeId(3));
-        assert_eq!(digests.parted(NodeId(3)), None);
+        assert_eq!(digests.parted(NodeId(3), |_| true), None);
     }
 }

@@ -185,7 +185,14 @@ impl Core {
         let into = began.at.elapsed().as_millis() as u64 % beat_ms.max(1);
         let to_grid = beat_ms - into;
         let next_in_ms = if to_grid < beat_ms / 2 { to_grid + beat_ms } else { to_grid };
-        let parted = reign.digests.parted(node);
+        let voters = self.consensus.status().voters;
+        let counts = |other: &NodeId| {
+            let session = reign.sessions.get(other);
+            voters.contains(&other.0) && session.is_some_and(|it| it.connection != 0 && !it.set_aside)
+        };
+        let parted = reign
+            .digests
+            .parted(node, |most| most.iter().filter(|other| counts(other)).count() > voters.len() / 2);
         self.connections.send(connection, Down::Beaten { nonce, lease_ms, next_in_ms, parted });
     }
 
@@ -265,8 +272,12 @@ impl Core {
     fn hurts_nobody(&self, id: CaseId, case: &FenceCase, now: Millis) -> bool {
         let Some(drill) = case.drill() else { return true };
         let voters = self.consensus.status().voters;
-        let heard =
-            |id: &u64| self.state().nodes.get(&NodeId(*id)).is_some_and(|node| node.in_session().is_some());
+        let sessions = self.reign.as_ref().map(|reign| &reign.sessions);
+        let aside = |id| sessions.and_then(|open| open.get(&id)).is_some_and(|session| session.set_aside);
+        let heard = |id: &u64| {
+            let node = self.state().nodes.get(&NodeId(*id));
+            node.is_some_and(|node| node.in_session().is_some()) && !aside(NodeId(*id))
+        };
         let left = voters.iter().filter(|id| **id != case.node.0 && heard(id)).count();
         left * 2 > voters.len() && self.state().drill_hurts(case.node, drill.level, Some(id), now).is_none()
     }

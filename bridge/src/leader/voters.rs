@@ -34,8 +34,14 @@ impl Core {
             status.voters.iter().copied().filter(|id| self.votes(*id) || *id == self.node.0).collect();
         // A voter that was never heard could not acknowledge anything, and would weigh against the quorum.
         let heard = |node: &Node| node.role.votes() && node.in_session().is_some();
-        let newcomer =
-            self.state().nodes.iter().find(|(id, node)| heard(node) && !status.voters.contains(&id.0));
+        // What votes no more until it has joined anew would never catch up.
+        let sessions = self.reign.as_ref().map(|reign| &reign.sessions);
+        let aside = |id| sessions.and_then(|open| open.get(id)).is_some_and(|session| session.set_aside);
+        let newcomer = self
+            .state()
+            .nodes
+            .iter()
+            .find(|(id, node)| heard(node) && !status.voters.contains(&id.0) && !aside(id));
         let newcomer = newcomer.map(|(id, _)| id.0);
         wanted.extend(newcomer);
         if wanted == status.voters && !status.joint {
