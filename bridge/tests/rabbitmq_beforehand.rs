@@ -89,6 +89,14 @@ fn a_node_that_cannot_find_itself_or_the_others_does_not_start() {
         assert_eq!(calls(&machine).contains(&sentence), !starts, "{}", calls(&machine));
         assert!(starts || !calls(&machine).contains("rabbitmqctl"), "{}", calls(&machine));
     }
+    // Whoever joins has the others let go of its life before.
+    for (start, expected) in [("join", 2), ("resync", 2), ("alone", 0)] {
+        let machine = machine();
+        machine.put("answers/own", "0");
+        run(&machine, "rabbitmq-prepare", &[("CONVOKE_START", start), ("CONVOKE_PEERS", "n2 n3")]);
+        let told = calls(&machine).matches("-a erlang disconnect_node ['rabbit@n1']").count();
+        assert_eq!(told, expected, "{start}: {}", calls(&machine));
+    }
     // A machine that was taken out of the cluster keeps nobody from starting.
     let machine = machine();
     machine.put("answers/unresolved", "n3\n");
