@@ -32,7 +32,7 @@ pub fn encode(stamped: &Stamped) -> Result<Vec<u8>, rmp_serde::encode::Error> {
 /// From the log.
 ///
 /// # Errors
-/// As of [`strictly`], in words.
+/// Unknown commands, unknown fields at any depth, and damaged bytes; in words.
 pub fn decode(index: u64, bytes: &[u8]) -> Result<Entry, String> {
     let Stamped { time, wall_ms, origin, command } = strictly(bytes)?;
     Ok(Entry { index, time, wall_ms, origin, command })
