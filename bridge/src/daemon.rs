@@ -48,7 +48,7 @@ pub async fn run(paths: Paths, journal: Option<Journal>) -> anyhow::Result<()> {
     // First of all, whatever else fails: a watchdog that an earlier daemon left running is fed by this one from here on.
     let chain = Chain::begin(&paths)?;
     let started = start(&paths, &chain, journal.clone()).await;
-    let Running { consensus, core, agent, pulse, node, accord, commands } = match started {
+    let Running { consensus, core, agent, pulse, mark, accord, commands } = match started {
         Ok(running) => running,
         Err(error) => {
             guard::keep_lease(&paths, &chain, journal, &error).await;
@@ -58,7 +58,7 @@ pub async fn run(paths: Paths, journal: Option<Journal>) -> anyhow::Result<()> {
     let ended = end(consensus.as_ref(), core, agent, &pulse, &accord).await;
     // Also where it ends for another reason in the same moment.
     if let Some(why) = accord.told() {
-        aside::set(&paths, node, &why);
+        aside::set(&paths, &mark, &why);
     }
     shutdown::run(ended, commands, consensus).await
 }
@@ -87,7 +87,7 @@ struct Running {
     core: Option<JoinHandle<()>>,
     agent: JoinHandle<()>,
     pulse: Pulse,
-    node: NodeId,
+    mark: String,
     accord: Accord,
     commands: mpsc::Sender<AgentCommand>,
 }
@@ -122,7 +122,11 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
     let (applied_now, applied) = watch::channel(0);
     let (ask_memory, asked) = mpsc::channel(8);
     let accord = Accord::default();
-    let aside = aside::read(paths, node)?.filter(|_| enrolled.identity.role.votes());
+    let mark = aside::mark(node, enrolled.identity.cluster);
+    let aside = match enrolled.identity.role.votes() {
+        true => aside::read(paths, &mark)?,
+        false => None,
+    };
     if let Some(why) = &aside {
         error!("{}", aside::line(paths, why));
         accord.set_aside();
@@ -221,7 +225,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
         standing,
     }));
 
-    Ok(Running { consensus, core, agent, pulse, node, accord, commands })
+    Ok(Running { consensus, core, agent, pulse, mark, accord, commands })
 }
 
 /// Why the daemon ends.

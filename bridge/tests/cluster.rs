@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bridge::session::message::{Denial, GateAnswer, Reply, Request, Up};
+use bridge::session::message::{Denial, Digest, GateAnswer, Reply, Request, Up};
 use bridge::session::{FromSession, Outcast};
 use cluster::node::{Node, incarnation, settle};
 use cluster::raw::Raw;
@@ -280,8 +280,63 @@ async fn a_node_that_was_put_back_is_told_to_reboot() {
     let mut back = Raw::connect(&first, id, "m1").await;
     let denied = back.hello(before).await;
     assert!(matches!(denied, Err(Denial::RebootNow { .. })), "{denied:?}");
+    // With software from before, too: it is to end, and no other version would help.
+    let mut older = Raw::connect(&first, id, "m1").await;
+    let denied = older.hello_of(before, 0).await;
+    assert!(matches!(denied, Err(Denial::RebootNow { .. })), "{denied:?}");
     let mut honest = Raw::connect(&first, id, "m1").await;
     honest.hello(number).await.expect("a session");
+}
+
+/// F20, P155: whose software does not know what is in force gets no session, and costs no entry of the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_software_is_too_old_is_told_so() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut first = Node::first(dir.path()).await;
+    first.opened().await;
+    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
+    let id = member.id;
+    member.kill().await;
+    let mut old = Raw::connect(&first, id, "m1").await;
+    let denied = old.hello_of(0, 0).await;
+    let Err(Denial::OldSoftware { why }) = denied else { panic!("{denied:?}") };
+    assert!(why.contains("install the version of the other nodes"), "{why}");
+    let mut new = Raw::connect(&first, id, "m1").await;
+    new.hello(0).await.expect("a session");
+}
+
+/// F20: a voter whose state is not that of most is told, until it takes no part any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_state_differs_is_told_and_shown() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut first = Node::first(dir.path()).await;
+    first.opened().await;
+    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
+    let id = member.id;
+    member.kill().await;
+    let digest = |state: &str| Digest { index: 4, program: "one".to_owned(), state: state.to_owned() };
+    first.accord.say(digest("a"));
+    let mut session = Raw::connect(&first, id, "m1").await;
+    session.hello(0).await.expect("a session");
+    let mut parted = None;
+    for nonce in 1..500 {
+        parted = session.beat_of(nonce, Some(digest("b")), false).await;
+        if parted.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(parted.as_deref(), Some("at index 4 the state of m1 is not that of n1"));
+    let alarms = async || {
+        let Reply::Overview(overview) = ask(&first, Request::Overview).await else { panic!("no overview") };
+        overview.alarms.iter().map(|alarm| alarm.text.clone()).collect::<Vec<_>>()
+    };
+    let shown = alarms().await;
+    assert!(shown.iter().any(|text| text.starts_with("at index 4 the state of m1")), "{shown:?}");
+    assert_eq!(session.beat_of(500, Some(digest("b")), true).await, None);
+    let shown = alarms().await;
+    assert!(shown.iter().any(|text| text.starts_with("m1 votes no more")), "{shown:?}");
+    assert!(!shown.iter().any(|text| text.starts_with("at index 4")), "{shown:?}");
 }
 
 /// Members apply no log: the leader tells them how the fence stands that a unit of theirs waits for.

@@ -2,7 +2,8 @@
 //!
 //! All voters must make the same of an entry, whatever version each of them runs (F20). What a later version of `apply` accepts
 //! or does otherwise, it asks the feature level in the state for; that rises by an entry of the log, once the software of
-//! every enrolled node knows the level. Clauses P154 and P155 of `docs/policy.md`.
+//! every enrolled node knows the level. A field that is newly filled is such a change, too: of voters that read one
+//! snapshot some would have it and some would not. Clauses P154 and P155 of `docs/policy.md`.
 
 use crate::state::State;
 

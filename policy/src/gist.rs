@@ -44,7 +44,9 @@ impl State {
             ended.executor = None;
         }
         for unit in gist.units.values_mut() {
-            unit.goal.by = None;
+            if let Some(by) = &mut unit.goal.by {
+                by.clear();
+            }
         }
         for life in gist.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
             if let Some(isolation) = &mut life.isolated {
@@ -63,6 +65,7 @@ mod tests {
     use super::*;
     use crate::name::NodeId;
     use crate::state::{Alarm, AlarmKind, Reply};
+    use crate::unit::{Failures, Unit};
 
     fn answered(outcome: Result<(), Refusal>, detail: &str) -> State {
         let mut state = State::default();
@@ -81,5 +84,24 @@ mod tests {
         let taken = answered(Ok(()), "3 times");
         assert_ne!(one.gist(), taken.gist(), "whether it was refused is no wording");
         assert_ne!(one.gist(), State::default().gist());
+    }
+
+    /// A unit with that goal, whose copy failed once for that reason.
+    fn failed(by: Option<&str>, why: &str) -> State {
+        let mut state = State::default();
+        let mut unit = Unit::new(1, 2);
+        unit.goal.by = by.map(Into::into);
+        unit.failures.insert(NodeId(1), Failures { count: 1, last: 2, why: why.into() });
+        state.units.insert("db.service".into(), unit);
+        state
+    }
+
+    #[test]
+    fn whether_anybody_decided_is_no_wording() {
+        assert_eq!(
+            failed(Some("ann"), "exit-code").gist(),
+            failed(Some("ann, by starting web"), "signal").gist()
+        );
+        assert_ne!(failed(Some("ann"), "exit-code").gist(), failed(None, "exit-code").gist());
     }
 }

@@ -56,8 +56,8 @@ impl State {
             |other: &UnitName| self.units.get(other).is_some_and(|it| it.permit_on(permit.node).is_some());
         // A role follows the units that it is ranked with: what it is beside is no matter of place.
         let beside = definition.same_node_as.iter().filter(|other| {
-            let named = earlier.beside.contains(*other) || !before.same_node_as.contains(*other);
-            named && !definition.rank && !is_there(other)
+            let asked = !before.same_node_as.contains(*other) && !is_there(other);
+            (earlier.beside.contains(*other) || asked) && !definition.rank
         });
         let apart = definition.other_node_than.iter().filter(|other| {
             (earlier.apart.contains(*other) || !before.other_node_than.contains(*other)) && is_there(other)

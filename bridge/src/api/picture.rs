@@ -49,6 +49,8 @@ pub struct Live {
     pub cuts: Vec<(NodeId, NodeId)>,
     /// Voters that vote no more, as their states were other ones than those of most (F20).
     pub set_aside: Vec<NodeId>,
+    /// How the states of others that vote differ, in words.
+    pub differ: Vec<String>,
 }
 
 /// What every line is made from.
@@ -85,7 +87,7 @@ pub fn overview(state: &State, plan: &Plan, now: Millis, live: &Live) -> Overvie
         links,
         maintenance: view.maintenance(),
         drained: state.drained.clone(),
-        alarms: view.alarms(&flaws, &live.set_aside),
+        alarms: view.alarms(&flaws, live),
         findings: Some(view.findings(&flaws)),
         foretells_files: true,
         memory: None,

@@ -14,16 +14,17 @@ use tracing::error;
 use crate::atomic;
 use crate::identity;
 use crate::paths::Paths;
+use crate::pki::ClusterId;
 
 /// Why this node was set aside, if it was. A file of another identity, which this machine had before, says nothing.
 ///
 /// # Errors
 /// A file that is there and cannot be read: whether this node may vote is not known then.
-pub(super) fn read(paths: &Paths, node: NodeId) -> anyhow::Result<Option<String>> {
+pub(super) fn read(paths: &Paths, mark: &str) -> anyhow::Result<Option<String>> {
     for file in files(paths) {
         match fs::read_to_string(&file) {
             Ok(text) => {
-                if let Some(why) = text.strip_prefix(&mark(node)) {
+                if let Some(why) = text.strip_prefix(mark) {
                     return Ok(Some(why.trim_end().to_owned()));
                 }
             }
@@ -35,9 +36,9 @@ pub(super) fn read(paths: &Paths, node: NodeId) -> anyhow::Result<Option<String>
 }
 
 /// Sets this node aside.
-pub(super) fn set(paths: &Paths, node: NodeId, why: &str) {
+pub(super) fn set(paths: &Paths, mark: &str, why: &str) {
     for file in files(paths) {
-        let text = format!("{}{why}\n", mark(node));
+        let text = format!("{mark}{why}\n");
         if let Err(error) = atomic::write(&file, text.as_bytes(), atomic::PRIVATE) {
             error!(%error, path = %file.display(), "that this node votes no more cannot be kept there");
         }
@@ -49,8 +50,9 @@ fn files(paths: &Paths) -> [PathBuf; 2] {
     [paths.set_aside_file(), paths.run_dir().join("set-aside")]
 }
 
-fn mark(node: NodeId) -> String {
-    format!("node {}: ", node.0)
+/// What such a file begins with: of whom it is. Ids are given anew in each cluster.
+pub(super) fn mark(node: NodeId, cluster: ClusterId) -> String {
+    format!("node {} of {cluster}: ", node.0)
 }
 
 /// What an operator reads on the node.
@@ -70,24 +72,28 @@ mod tests {
     fn it_is_known_at_the_next_start() {
         let dir = tempfile::tempdir().expect("scratch directory");
         let paths = Paths::below(dir.path());
-        let node = NodeId(7);
-        assert_eq!(read(&paths, node).expect("no error"), None);
+        let mark = mark(NodeId(7), ClusterId::from_bytes([1; 16]));
+        assert_eq!(read(&paths, &mark).expect("no error"), None);
         fs::create_dir_all(paths.run_dir()).expect("its place");
-        set(&paths, node, "at index 4 it differs");
+        set(&paths, &mark, "at index 4 it differs");
         assert_eq!(
-            read(&paths, node).expect("no error").as_deref(),
+            read(&paths, &mark).expect("no error").as_deref(),
             Some("at index 4 it differs"),
             "a full disk"
         );
         fs::create_dir_all(paths.state_dir()).expect("its place");
-        set(&paths, node, "at index 4 it differs");
+        set(&paths, &mark, "at index 4 it differs");
         fs::remove_dir_all(paths.run_dir()).expect("a boot");
-        assert_eq!(read(&paths, node).expect("no error").as_deref(), Some("at index 4 it differs"));
-        assert_eq!(read(&paths, NodeId(8)).expect("no error"), None, "it has joined anew since");
+        assert_eq!(read(&paths, &mark).expect("no error").as_deref(), Some("at index 4 it differs"));
+        assert_eq!(
+            read(&paths, &super::mark(NodeId(7), ClusterId::from_bytes([2; 16]))).expect("no error"),
+            None,
+            "it has joined anew since"
+        );
         let line = line(&paths, "at index 4 it differs");
         assert!(line.starts_with("at index 4 it differs: ") && line.contains("convoke leave"), "{line}");
         fs::remove_file(paths.set_aside_file()).expect("removed");
         fs::create_dir(paths.set_aside_file()).expect("something else");
-        read(&paths, node).expect_err("nobody knows");
+        read(&paths, &mark).expect_err("nobody knows");
     }
 }

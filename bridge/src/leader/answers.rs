@@ -41,7 +41,7 @@ impl Core {
             Up::Beat { nonce, cut_off_from, digest, set_aside } => {
                 self.note_beat(peer);
                 self.note_set_aside(peer, id, set_aside);
-                if let Some(digest) = digest {
+                if let Some(digest) = digest.filter(|_| !set_aside) {
                     self.compare(peer, &digest);
                 }
                 self.wait_for_round(Waiting::Beat { connection: id, nonce, cut_off_from });
@@ -304,6 +304,12 @@ impl Core {
                     let reply = Reply::Wish(Err(refusal));
                     return self.connections.send(id, Down::Answer { number, reply });
                 }
+                if let Wish::TestFence { node, .. } = &wish
+                    && let Some(why) = self.drill_costs_the_quorum(*node)
+                {
+                    let reply = Reply::Wish(Err(Refusal::Impossible(why)));
+                    return self.connections.send(id, Down::Answer { number, reply });
+                }
                 self.propose_wish(wish, client, wish_number, Ticket::Wish(id, number));
             }
             Request::Gate { unit, wish, gate } => self.ask_gate((id, number), peer, unit, wish, &gate),
@@ -392,6 +398,7 @@ impl Core {
             quorum,
             cuts: cuts.into_iter().collect(),
             set_aside: set_aside.map(|(node, _)| *node).collect(),
+            differ: self.reign.as_ref().map(|reign| reign.digests.lines()).unwrap_or_default(),
         }
     }
 }

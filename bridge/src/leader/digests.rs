@@ -21,8 +21,8 @@ pub(super) struct Digests {
     said: BTreeMap<NodeId, BTreeMap<u64, Made>>,
     /// Who has another state than most; why, in words, and who those are.
     parted: BTreeMap<NodeId, (String, BTreeSet<NodeId>)>,
-    /// The latest index at which no majority had one state.
-    torn: Option<u64>,
+    /// The latest index at which no majority had one state, and that in words.
+    torn: Option<(u64, String)>,
 }
 
 /// A state, and which program made it.
@@ -30,6 +30,13 @@ pub(super) struct Digests {
 struct Made {
     program: String,
     state: String,
+}
+
+/// Whose states are compared.
+struct Voters {
+    all: BTreeSet<u64>,
+    /// Those that say theirs: in session, and not set aside.
+    here: BTreeSet<u64>,
 }
 
 /// How the states at one index compare.
@@ -44,8 +51,11 @@ enum Verdict {
         /// Who has another.
         others: BTreeSet<NodeId>,
     },
-    /// Some differ, and no majority has one state, or will once all have spoken.
-    Torn,
+    /// Some differ, and no majority has one state, or will once all that are here have spoken.
+    Torn {
+        /// Who has one state each.
+        camps: Vec<BTreeSet<NodeId>>,
+    },
 }
 
 impl Digests {
@@ -56,6 +66,12 @@ impl Digests {
         is_quorum: impl FnOnce(&BTreeSet<NodeId>) -> bool,
     ) -> Option<String> {
         self.parted.get(&node).filter(|(_, most)| is_quorum(most)).map(|(why, _)| why.clone())
+    }
+
+    /// What is wrong now, in words.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let parted = self.parted.values().map(|(why, _)| why.clone());
+        parted.chain(self.torn.iter().map(|(_, why)| why.clone())).collect()
     }
 
     /// A node takes no part any more, or says anew what its state is.
@@ -83,7 +99,7 @@ impl Digests {
 
     /// How the states at an index compare, by the voters as Raft counts them. What different programs made may be encoded
     /// otherwise and mean the same: it is not compared.
-    fn judge(&self, index: u64, voters: &BTreeSet<u64>) -> Verdict {
+    fn judge(&self, index: u64, Voters { all: voters, here }: &Voters) -> Verdict {
         let mut camps: BTreeMap<&Made, BTreeSet<NodeId>> = BTreeMap::new();
         for (node, said) in &self.said {
             if let Some(made) = said.get(&index) {
@@ -98,33 +114,45 @@ impl Digests {
             return Verdict::Most { most: most.clone(), others };
         }
         let programs: BTreeSet<&str> = camps.keys().map(|made| made.program.as_str()).collect();
-        let silent = voters.len().saturating_sub(camps.values().map(votes).sum());
+        let spoke = |id: &&u64| camps.values().any(|nodes| nodes.contains(&NodeId(**id)));
+        let silent = here.iter().filter(|id| voters.contains(id) && !spoke(id)).count();
         let may_win = camps.values().any(|nodes| votes(nodes) + silent > voters.len() / 2);
-        if programs.len() < camps.len() && !may_win { Verdict::Torn } else { Verdict::Open }
+        if programs.len() == camps.len() || may_win {
+            return Verdict::Open;
+        }
+        Verdict::Torn { camps: camps.into_values().collect() }
     }
 
     /// Judges an index of which something new was said; gives the lines that are new.
-    fn take(&mut self, node: NodeId, digest: &Digest, voters: &BTreeSet<u64>, state: &State) -> Vec<String> {
+    fn take(&mut self, node: NodeId, digest: &Digest, voters: &Voters, state: &State) -> Vec<String> {
         let index = digest.index;
         if !self.note(node, digest) {
             return Vec::new();
         }
+        let names = |nodes: &BTreeSet<NodeId>| {
+            let names: Vec<String> = nodes.iter().map(|node| state.node_name(*node)).collect();
+            names.join(", ")
+        };
         match self.judge(index, voters) {
             Verdict::Open => Vec::new(),
-            Verdict::Torn if self.torn == Some(index) => Vec::new(),
-            Verdict::Torn => {
-                self.torn = Some(index);
-                vec![format!(
-                    "the voters' states differ at index {index}, and no majority of them has the same"
-                )]
+            Verdict::Torn { .. } if self.torn.as_ref().is_some_and(|(known, _)| *known >= index) => {
+                Vec::new()
+            }
+            Verdict::Torn { camps } => {
+                let camps: Vec<String> = camps.iter().map(names).collect();
+                let why = format!(
+                    "the voters' states differ at index {index} ({}), and no majority of them has the same",
+                    camps.join(" | ")
+                );
+                self.torn = Some((index, why.clone()));
+                vec![why]
             }
             Verdict::Most { most, others } => {
-                let names: Vec<String> = most.iter().map(|node| state.node_name(*node)).collect();
+                self.torn.take_if(|(known, _)| *known <= index);
                 let mut lines = Vec::new();
                 for other in others {
                     let name = state.node_name(other);
-                    let why =
-                        format!("at index {index} the state of {name} is not that of {}", names.join(", "));
+                    let why = format!("at index {index} the state of {name} is not that of {}", names(&most));
                     if self.parted.insert(other, (why.clone(), most.clone())).is_none() {
                         lines.push(why);
                     }
@@ -139,7 +167,9 @@ impl Core {
     /// Compares what a voter says of its state with what the others said.
     pub(super) fn compare(&mut self, node: NodeId, digest: &Digest) {
         let Some(reign) = &mut self.reign else { return };
-        let voters = self.consensus.status().voters;
+        let all = self.consensus.status().voters;
+        let here = all.iter().copied().filter(|id| reign.is_here(NodeId(*id))).collect();
+        let voters = Voters { all, here };
         for line in reign.digests.take(node, digest, &voters, &self.replica.state) {
             error!("{line}");
         }
@@ -163,8 +193,14 @@ mod tests {
     }
 
     fn judged(voters: &[u64], said: &[(u64, Digest)]) -> (Digests, Vec<String>) {
+        among(voters, voters, said)
+    }
+
+    /// The same where some of the voters are away.
+    fn among(voters: &[u64], here: &[u64], said: &[(u64, Digest)]) -> (Digests, Vec<String>) {
         let mut digests = Digests::default();
-        let voters: BTreeSet<u64> = voters.iter().copied().collect();
+        let all = |ids: &[u64]| ids.iter().copied().collect();
+        let voters = Voters { all: all(voters), here: all(here) };
         let state = State::default();
         let lines =
             said.iter().flat_map(|(node, digest)| digests.take(NodeId(*node), digest, &voters, &state));
@@ -202,10 +238,25 @@ mod tests {
         );
         let (digests, lines) = judged(&FIVE, &said);
         assert!(digests.parted.is_empty());
-        assert_eq!(lines, ["the voters' states differ at index 4, and no majority of them has the same"]);
+        let torn = "the voters' states differ at index 4 (node 1, node 2 | node 3, node 4 | node 5), and no majority of them \
+                    has the same";
+        assert_eq!((lines, digests.lines()), (vec![torn.to_owned()], vec![torn.to_owned()]));
         // Nodes without a vote count for nobody, and are told all the same.
         let said = [(1, digest(4, "a")), (7, digest(4, "b")), (8, digest(4, "b"))];
         assert_eq!(told(&FIVE[..1], &said), [7, 8]);
+    }
+
+    #[test]
+    fn two_that_differ_are_told_of_where_the_third_is_away() {
+        let said = [(1, digest(4, "a")), (2, digest(4, "b"))];
+        assert_eq!(judged(&FIVE[..3], &said).1, [""; 0], "the third decides");
+        let (digests, lines) = among(&FIVE[..3], &[1, 2], &said);
+        assert!(digests.parted.is_empty());
+        assert_eq!(lines.len(), 1);
+        // It is over once a majority has one state at a later index.
+        let later = [1, 2].map(|node| (node, digest(8, "c")));
+        let said: Vec<_> = said.into_iter().chain(later).collect();
+        assert_eq!(among(&FIVE[..3], &[1, 2], &said).0.lines(), [""; 0]);
     }
 
     #[test]

@@ -186,10 +186,7 @@ impl Core {
         let to_grid = beat_ms - into;
         let next_in_ms = if to_grid < beat_ms / 2 { to_grid + beat_ms } else { to_grid };
         let voters = self.consensus.status().voters;
-        let counts = |other: &NodeId| {
-            let session = reign.sessions.get(other);
-            voters.contains(&other.0) && session.is_some_and(|it| it.connection != 0 && !it.set_aside)
-        };
+        let counts = |other: &NodeId| voters.contains(&other.0) && reign.is_here(*other);
         let parted = reign
             .digests
             .parted(node, |most| most.iter().filter(|other| counts(other)).count() > voters.len() / 2);
@@ -271,14 +268,27 @@ impl Core {
     /// votes is asked of Raft as well, where a voter counts only once it has caught up.
     fn hurts_nobody(&self, id: CaseId, case: &FenceCase, now: Millis) -> bool {
         let Some(drill) = case.drill() else { return true };
+        self.is_quorum_without(case.node)
+            && self.state().drill_hurts(case.node, drill.level, Some(id), now).is_none()
+    }
+
+    fn is_quorum_without(&self, node: NodeId) -> bool {
         let voters = self.consensus.status().voters;
-        let sessions = self.reign.as_ref().map(|reign| &reign.sessions);
-        let aside = |id| sessions.and_then(|open| open.get(&id)).is_some_and(|session| session.set_aside);
-        let heard = |id: &u64| {
-            let node = self.state().nodes.get(&NodeId(*id));
-            node.is_some_and(|node| node.in_session().is_some()) && !aside(NodeId(*id))
+        let counts = |id: &NodeId| {
+            let known = self.state().nodes.get(id).is_some_and(|node| node.in_session().is_some());
+            known && !self.reign.as_ref().is_some_and(|reign| reign.is_aside(*id))
         };
-        let left = voters.iter().filter(|id| **id != case.node.0 && heard(id)).count();
-        left * 2 > voters.len() && self.state().drill_hurts(case.node, drill.level, Some(id), now).is_none()
+        let left = voters.iter().copied().map(NodeId).filter(|id| *id != node && counts(id)).count();
+        left * 2 > voters.len()
+    }
+
+    /// Why a drill may not be asked for that the log alone would let begin: it knows of no voter that takes no part.
+    pub(super) fn drill_costs_the_quorum(&self, node: NodeId) -> Option<String> {
+        let reign = self.reign.as_ref()?;
+        let aside = reign.sessions.keys().find(|id| reign.is_aside(**id))?;
+        let (aside, name) = (self.state().node_name(*aside), self.state().node_name(node));
+        (!self.is_quorum_without(node)).then(|| {
+            format!("{aside} votes no more, so without {name} there would be no quorum: `convoke status`")
+        })
     }
 }

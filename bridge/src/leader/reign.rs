@@ -138,6 +138,16 @@ impl Reign {
         }
     }
 
+    /// Whether the node was a voter, and takes no part any more.
+    pub(super) fn is_aside(&self, node: NodeId) -> bool {
+        self.sessions.get(&node).is_some_and(|session| session.set_aside)
+    }
+
+    /// Whether it is in session, and takes part.
+    pub(super) fn is_here(&self, node: NodeId) -> bool {
+        self.sessions.get(&node).is_some_and(|session| session.connection != 0 && !session.set_aside)
+    }
+
     /// The node's session, if this connection holds it.
     pub(super) fn session_of(&mut self, node: NodeId, connection: ConnectionId) -> Option<&mut Session> {
         self.sessions.get_mut(&node).filter(|session| session.connection == connection)

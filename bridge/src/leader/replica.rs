@@ -201,6 +201,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_beyond_this_version_stops_the_voter() {
+        let ahead = FEATURE_LEVEL + 1;
+        let as_json = serde_json::to_value(State::default()).expect("a state");
+        for (change, expected) in [
+            (("feature_level", serde_json::json!(ahead)), "this convoked knows 1"),
+            (("colour", serde_json::json!("red")), "colour"),
+        ] {
+            let mut state = as_json.clone();
+            state[change.0] = change.1;
+            let bytes = Bytes::from(rmp_serde::to_vec_named(&state).expect("a snapshot"));
+            let (mut replica, _) = voter();
+            let (reply, mut answer) = oneshot::channel();
+            replica.serve(MachineRequest::Restore { bytes, last_index: 6, reply });
+            let failure = answer.try_recv().expect("an answer").expect_err("it stops");
+            assert!(failure.contains(expected), "{failure}");
+            assert_eq!(replica.state, State::default());
+        }
+        let (mut replica, said) = voter();
+        replica.state.feature_level = ahead;
+        let (reply, mut answer) = oneshot::channel();
+        replica.serve(MachineRequest::Apply { entries: vec![issue(4, "token")], reply });
+        answer.try_recv().expect("an answer").expect_err("it stops");
+        assert_eq!(said.said(), None);
+    }
+
+    #[test]
     fn a_voter_says_the_same_straight_and_after_a_snapshot() {
         let (mut straight, said) = voter();
         feed(&mut straight, 1..=6, "token");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use policy::Node;
+use policy::{Node, NodeId};
 use tracing::{info, warn};
 
 use super::core::{Core, Event};
@@ -35,8 +35,7 @@ impl Core {
         // A voter that was never heard could not acknowledge anything, and would weigh against the quorum.
         let heard = |node: &Node| node.role.votes() && node.in_session().is_some();
         // What votes no more until it has joined anew would never catch up.
-        let sessions = self.reign.as_ref().map(|reign| &reign.sessions);
-        let aside = |id| sessions.and_then(|open| open.get(id)).is_some_and(|session| session.set_aside);
+        let aside = |id: &NodeId| self.reign.as_ref().is_some_and(|reign| reign.is_aside(*id));
         let newcomer = self
             .state()
             .nodes

@@ -29,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) lease: Lease,
     /// Whether the cluster has turned it away.
     pub(crate) standing: Standing,
+    /// What its voter says of its state.
+    pub(crate) accord: Accord,
     /// PID 1 answers no more while this is set.
     pub(crate) silent: Arc<AtomicBool>,
     name: String,
@@ -200,7 +202,7 @@ impl Node {
             lease: lease.clone(),
             pulse,
             standing: standing.clone(),
-            accord,
+            accord: accord.clone(),
             dialer,
             local: consensus.is_some().then(|| Local { leader, accept: own_end }),
             requests,
@@ -211,6 +213,7 @@ impl Node {
             asker,
             lease,
             standing,
+            accord,
             silent,
             name,
             consensus,

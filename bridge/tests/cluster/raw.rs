@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bridge::net::Frames;
 use bridge::session::client::FRAME_MAX;
-use bridge::session::message::{Denial, Down, LookOrder, Reply, Request, Up};
+use bridge::session::message::{Denial, Digest, Down, LookOrder, Reply, Request, Up};
 use policy::{Fact, NodeId, Refusal};
 use tokio::io::DuplexStream;
 
@@ -36,6 +36,11 @@ impl Raw {
 
     /// Says hello; gives the number of the session, or why there is none.
     pub(crate) async fn hello(&mut self, last_session: u64) -> Result<u64, Denial> {
+        self.hello_of(last_session, policy::FEATURE_LEVEL).await
+    }
+
+    /// The same as software that knows this feature level.
+    pub(crate) async fn hello_of(&mut self, last_session: u64, level: u32) -> Result<u64, Denial> {
         let nonce = match self.next().await.expect("a challenge") {
             Down::Challenge { nonce, .. } => nonce,
             other => panic!("no challenge: {other:?}"),
@@ -47,7 +52,7 @@ impl Raw {
             addresses: Vec::new(),
             last_session,
             version: "0".to_owned(),
-            level: policy::FEATURE_LEVEL,
+            level,
         })
         .await;
         match self.next().await.expect("an answer to a hello") {
@@ -59,9 +64,23 @@ impl Raw {
 
     /// Sends a beat and waits for its answer.
     pub(crate) async fn beat(&mut self, nonce: u64) {
-        self.send(Up::Beat { nonce, cut_off_from: Default::default(), digest: None, set_aside: false }).await;
-        while !matches!(self.next().await.expect("an answer"), Down::Beaten { nonce: other, .. } if other == nonce)
-        {
+        self.beat_of(nonce, None, false).await;
+    }
+
+    /// The same as a voter, which says what its state is; gives what it is told of that.
+    pub(crate) async fn beat_of(
+        &mut self,
+        nonce: u64,
+        digest: Option<Digest>,
+        set_aside: bool,
+    ) -> Option<String> {
+        self.send(Up::Beat { nonce, cut_off_from: Default::default(), digest, set_aside }).await;
+        loop {
+            if let Down::Beaten { nonce: other, parted, .. } = self.next().await.expect("an answer")
+                && other == nonce
+            {
+                return parted;
+            }
         }
     }
 

@@ -88,7 +88,6 @@ impl Step<'_> {
             return Ok(());
         }
         // One that was adopted is not told to have started.
-        member.active = true;
         member.late = false;
         member.served = true;
         form(boot_up, id, adopted);

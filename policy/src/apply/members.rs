@@ -41,12 +41,13 @@ impl Step<'_> {
         let known = boot_up.members.get(&id).filter(|member| member.incarnation == *incarnation);
         let now = match known.filter(|member| adopt && member.ended.is_none()) {
             // The copy is the one that it was before its permit ran out, and so is what it began with.
-            Some(before) => Member { token, ready: None, lacks: None, ..before.clone() },
+            Some(before) => Member { token, ready: None, lacks: None, active: true, ..before.clone() },
             None => {
-                let late = start == Some(Start::Join)
-                    && !live
-                    && boot_up.members.get(&id).is_none_or(|member| member.late);
-                Member { active: adopt, late, ..member(token, incarnation, start) }
+                // While nobody is live its data is the one that it had, whatever becomes of this start (P46).
+                let before = boot_up.members.get(&id).filter(|_| !live);
+                let (had, served) = before.map_or((false, false), |before| (before.active, before.served));
+                let late = start == Some(Start::Join) && !live && before.is_none_or(|before| before.late);
+                Member { active: adopt || had, served, late, ..member(token, incarnation, start) }
             }
         };
         boot_up.members.insert(id, now);

@@ -303,7 +303,8 @@ impl Step<'_> {
         }
     }
 
-    /// The node, to be changed. What it says of units is changed by this way only: who is asked for a unit follows from it.
+    /// The node, to be changed. What it says of what runs there is changed by this way only: who is asked for a unit follows
+    /// from it.
     fn node_mut(&mut self, id: NodeId) -> Result<&mut Node, Refusal> {
         self.changes(id);
         self.state.nodes.get_mut(&id).ok_or(Refusal::UnknownNode(id))

@@ -289,10 +289,8 @@ impl State {
         }
         // Of who started along it is known that it was behind. It may be later by now, and then that is no election's choice.
         let late = |id: &NodeId| boot_up.members.get(id).is_some_and(|member| member.late);
-        if histories.iter().all(|(member, _, _)| late(member)) {
-            return no(self.nothing_counts(boot_up));
-        }
-        let Some((first, one, _)) = histories.first() else {
+        let counts = histories.iter().any(|(member, _, _)| !late(member));
+        let Some((first, one, _)) = histories.first().filter(|_| counts) else {
             return no(self.nothing_counts(boot_up));
         };
         if let Some((other, another, _)) = histories.iter().find(|(_, identity, _)| identity != one) {
@@ -301,10 +299,16 @@ impl State {
                 "the data of {a} and {b} has two histories ({one}, {another}): ranks say nothing"
             ));
         }
-        let own = histories.iter().find(|(member, _, _)| *member == id && !late(member));
+        let own = histories.iter().find(|(member, _, _)| *member == id);
         let Some((_, identity, rank)) = own else {
             return no(format!("{} has no data that counts", self.node_name(id)));
         };
+        if late(&id) {
+            let name = self.node_name(id);
+            return no(format!(
+                "{name} was not live last, and may have found those that were: it begins by an operator's word alone"
+            ));
+        }
         match histories.iter().find(|(_, _, other)| other > rank) {
             Some((other, _, later)) => {
                 let (here, there) = (self.node_name(id), self.node_name(*other));

@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::state::State;
 use crate::unit::Unit;
 
-use super::boot_up::{BootUp, Election, Found, Start};
+use super::boot_up::{BootUp, Election, Found, Member, Start};
 use super::definition::{Assembly, AssemblyStyle};
 
 fn no<T>(why: String) -> Result<T, Refusal> {
@@ -151,7 +151,8 @@ impl State {
         let waits = |(token, permit): (&Token, &Permit)| {
             boot_up.members.contains_key(&permit.node) && self.waits_together(assembly, boot_up, unit, *token)
         };
-        unit.permits.len() == boot_up.members.len() && unit.permits.iter().all(waits)
+        let holds = |(id, member): (&NodeId, &Member)| member.late || unit.permit_on(*id).is_some();
+        boot_up.members.iter().all(holds) && unit.permits.iter().all(waits)
     }
 
     /// The return check: a node's own data is a part of what is live, or it has none.

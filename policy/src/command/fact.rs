@@ -35,7 +35,6 @@ pub enum Cause {
 
 /// One line of an inventory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct InventoryItem {
     /// Which unit.
     pub unit: UnitName,

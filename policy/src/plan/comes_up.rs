@@ -27,7 +27,12 @@ impl Planner<'_> {
         let Some(reasons) = self.plan.reasons.get(service.name) else { return decided };
         let begins = |reason: &Reason| matches!(reason, Reason::Starting(_));
         // That one node cannot take it holds nobody up while another will say something.
-        let beside = |reason: &Reason| matches!(reason, Reason::Unfit { .. } | Reason::Avoided { .. });
+        let beside = |reason: &Reason| {
+            matches!(
+                reason,
+                Reason::Unfit { .. } | Reason::Avoided { .. } | Reason::Position { needed: false, .. }
+            )
+        };
         let wait = self.wait(service, reasons);
         let mut holds = reasons.iter().filter(|reason| !beside(reason)).peekable();
         decided
@@ -50,7 +55,6 @@ impl Planner<'_> {
         let Service { name, boot_up, .. } = service;
         match reason {
             Reason::Observing(_) | Reason::NotReady { .. } => true,
-            Reason::Position { needed: false, .. } => true,
             Reason::Position { node, needed: true, .. } => {
                 wait != Wait::Word || self.will_say(boot_up, *node)
             }

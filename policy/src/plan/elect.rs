@@ -184,10 +184,9 @@ impl Planner<'_> {
             Replicas::All => usize::MAX,
         };
         for id in suitable.keys() {
-            if room == 0 {
-                return;
-            }
-            if service.unit.permit_on(*id).is_none() && self.may_take(service, *id, Start::Join, false) {
+            let takes =
+                service.unit.permit_on(*id).is_none() && self.may_take(service, *id, Start::Join, false);
+            if takes && room > 0 {
                 self.start(service, *id, Start::Join);
                 room = room.saturating_sub(1);
             }

@@ -10,18 +10,19 @@ use policy::{
     Wanted,
 };
 
-use super::View;
 use super::ways;
+use super::{Live, View};
 use crate::api::model::AlarmLine;
 
 /// How long it is shown that units may have run twice: until somebody who was asleep has seen it.
 const CONTRADICTED_SHOWN_MS: policy::Millis = 86_400_000;
 
 impl View<'_> {
-    /// All alarms, alerts first; `flaws` are those of the set of units, `set_aside` are voters that vote no more.
-    pub(super) fn alarms(&self, flaws: &[Finding], set_aside: &[NodeId]) -> Vec<AlarmLine> {
+    /// All alarms, alerts first; `flaws` are those of the set of units.
+    pub(super) fn alarms(&self, flaws: &[Finding], live: &Live) -> Vec<AlarmLine> {
         let mut alarms = self.standing();
-        alarms.extend(set_aside.iter().map(|id| self.votes_no_more(*id)));
+        alarms.extend(live.set_aside.iter().map(|id| self.votes_no_more(*id)));
+        alarms.extend(live.differ.iter().map(|why| states_differ(why)));
         alarms.extend(self.fences_in_trouble());
         alarms.extend(self.contradicted_lately());
         alarms.extend(self.lost_nodes());
@@ -398,6 +399,12 @@ impl View<'_> {
 
 fn off_by_hand(name: &str) -> String {
     format!("switch {name} off by hand and type `convoke fence confirm {name}`")
+}
+
+fn states_differ(why: &str) -> AlarmLine {
+    let remedy = "one of them decides on wrong facts: test their memory, `convoke drain` the one that fails, then let it leave and \
+                  join again";
+    alert(why.to_owned(), remedy.to_owned())
 }
 
 pub(super) fn alert(text: String, remedy: String) -> AlarmLine {

@@ -351,9 +351,12 @@ fn a_copy_that_its_systemd_restarts_is_not_shown_as_active() {
 #[test]
 fn a_voter_that_votes_no_more_is_an_alert() {
     let state = state();
-    let aside = Live { set_aside: vec![NodeId(1)], ..live() };
+    let differ = vec!["the voters' states differ at index 8".to_owned()];
+    let aside = Live { set_aside: vec![NodeId(1)], differ, ..live() };
     let shown = overview(&state, &plan(&state, NOW), NOW, &aside);
     let alarm = shown.alarms.iter().find(|alarm| alarm.text.starts_with("n1 votes no more"));
     assert_eq!(alarm.map(|alarm| alarm.severity.as_str()), Some("alert"));
+    let differs = shown.alarms.iter().find(|alarm| alarm.text.contains("differ at index 8"));
+    assert_eq!(differs.map(|alarm| alarm.severity.as_str()), Some("alert"));
     assert!(show(&state).alarms.iter().all(|alarm| !alarm.text.contains("votes no more")));
 }
