@@ -95,15 +95,28 @@ fn restarted(c: &Cluster) -> Result<()> {
     let (before, unit) = (boots(c), c.process(home, UNIT)?);
     for _ in 0..2 {
         c.ok(home, "systemctl restart convoked")?;
+        renewed(c, home)?;
     }
     for i in 1..=3 {
         c.kill_daemon(i)?;
         c.until("everybody is online", LATE, |now| now.nodes.iter().all(|n| n.state == "online"))?;
+        // Whoever was killed may count as online still, and home may have lost its leader.
+        renewed(c, i)?;
+        renewed(c, home)?;
     }
     // Longer than any device that was not taken over would have waited.
     c.always("nobody is reset", TIMEOUT + S(1), || Ok(boots(c) == before))?;
     c.still_runs(&unit)?;
     c.never_twice(UNIT)
+}
+
+/// Waits until the cluster renews a node's lease: what is done next begins with a whole one.
+fn renewed(c: &Cluster, i: usize) -> Result<()> {
+    let ends = || -> Result<u64> {
+        c.ok(i, "sed -n 's/^ends_ms = //p' /run/convoke/lease")?.trim().parse().context("no lease")
+    };
+    let before = ends()?;
+    c.wait_for(&format!("the lease of n{i} is renewed"), LATE, || Ok((ends()? > before).then_some(())))
 }
 
 /// From `then` on nobody feeds the watchdog of `home`: it resets the node, and the unit starts elsewhere when others may take
