@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lab::Fault;
 use scenarios::{Cluster, Fence, Moment, Plan, run, unwrapped};
 
@@ -254,8 +254,7 @@ fn frozen_and_pinged(c: &Cluster) -> Result<()> {
     ensure!(!c.node(victim).is_on(), "it started before {name} was off");
     ensure!(!c.run(leader, &ping)?.ok(), "something answers for {name}");
     c.node(victim).boot()?;
-    let now = c.until("it is back", LATE, |now| now.online(&name))?;
-    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let end = c.back(victim, LATE)?;
     ensure!(end.how == "fenced" && end.device == Some(format!("bmc-{name}")), "{end:?}");
     c.never_twice(UNIT)
 }

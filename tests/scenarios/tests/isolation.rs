@@ -158,8 +158,7 @@ fn word(c: &Cluster, switch: &Switch, victim: usize) -> Result<()> {
 /// It is heard in its next life, is told of the last one, and runs again what it had.
 fn works_again(c: &Cluster, writes: &Writes, victim: usize) -> Result<()> {
     let name = c.node(victim).name();
-    let now = c.until("it is back", LATE, |now| now.online(&name))?;
-    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let end = c.back(victim, LATE)?;
     ensure!(end.how == "declared-off", "{end:?}");
     let back = Moment::now();
     c.run_unit(GUARDED, victim)?;

@@ -125,9 +125,7 @@ fn nothing_came(c: &Cluster, victim: usize, (other, before): &(String, usize)) -
 
 /// Its next life is let in without a hand, is told of the last one, and writes again.
 fn comes_back(c: &Cluster, victim: usize) -> Result<()> {
-    let name = c.node(victim).name();
-    let now = c.until("it is back", LATE, |now| now.online(&name))?;
-    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let end = c.back(victim, LATE)?;
     ensure!(end.how == "cut-off" && end.device.as_deref() == Some("array"), "{end:?}");
     c.wait_for("its path is given back", LATE, || Ok(c.lab.array().is_open(victim).then_some(())))?;
     paths_are_open(c)?;

@@ -217,9 +217,7 @@ fn back_meanwhile(c: &Cluster) -> Result<()> {
 
 /// Its next life knows that nobody had proven it off, and its journal says so.
 fn told(c: &Cluster, home: usize) -> Result<()> {
-    let name = c.node(home).name();
-    let now = c.until("it is back", LATE, |now| now.online(&name))?;
-    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let end = c.back(home, LATE)?;
     ensure!(end.how == "rebooted", "{end:?}");
     c.wait_for("its journal tells it", S(10), || {
         let journal = c.ok(home, "journalctl -b -u convoked -o cat")?;
