@@ -20,9 +20,7 @@ const S: fn(u64) -> Duration = Duration::from_secs;
 #[test]
 fn who_is_cut_off_writes_no_more_and_comes_back_by_a_new_life() -> Result<()> {
     let mut plan = Plan::three();
-    let mut agent = ExtraFile::text("/usr/sbin/fence_keys", include_str!("isolation/fence_keys"));
-    agent.mode = 0o755;
-    plan.extra.push(agent);
+    plan.extra.push(ExtraFile::script("/usr/sbin/fence_keys", include_str!("isolation/fence_keys")));
     run("isolation", plan, |scenario| {
         scenario.part("a frozen node behind a shut port", behind_a_port);
         scenario.part("a node without power, whose next life is behind its port", without_power);

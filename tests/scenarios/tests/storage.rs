@@ -20,9 +20,7 @@ const S: fn(u64) -> Duration = Duration::from_secs;
 fn a_node_whose_path_is_gone_writes_no_more() -> Result<()> {
     let mut plan = Plan::three();
     plan.array = true;
-    let mut program = ExtraFile::text("/usr/local/bin/journal", include_str!("storage/journal"));
-    program.mode = 0o755;
-    plan.extra.push(program);
+    plan.extra.push(ExtraFile::script("/usr/local/bin/journal", include_str!("storage/journal")));
     run("storage", plan, |scenario| {
         scenario.part("a frozen node that goes on where nobody can tell it", frozen);
         scenario.part("a node that is cut off, and still has to write when it stops", cut_off);
