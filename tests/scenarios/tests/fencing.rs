@@ -241,7 +241,7 @@ fn frozen_and_pinged(c: &Cluster) -> Result<()> {
     let (victim, leader) = placed(c)?;
     let name = c.node(victim).name();
     let ping = format!("ping -n -q -c 1 -W 1 {}", c.node(victim).address());
-    c.bmc_faults(victim, &[Fault::Slow(2)])?;
+    c.bmc_faults(victim, &[Fault::Slow(3)])?;
     let then = Moment::now();
     c.freeze(victim)?;
     told_off(c, victim)?;
