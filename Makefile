@@ -75,7 +75,7 @@ test-storage: deb
 
 # The scenarios that measure, judged by the goals themselves; docs/measurements.md says what they showed.
 bench:
-	@CONVOKE_STRICT=1 $(MAKE) --no-print-directory scenarios S='failover network idle'
+	@CONVOKE_STRICT=1 $(MAKE) --no-print-directory scenarios S='cases failover network idle'
 
 # 10,000 seeds unless SIM_FROM and SIM_COUNT, or SIM_SEED, say otherwise.
 soak:

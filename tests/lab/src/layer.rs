@@ -30,6 +30,11 @@ impl ExtraFile {
         ExtraFile { path: path.into(), mode: 0o644, content: content.into().into_bytes() }
     }
 
+    /// A program that is a text.
+    pub fn script(path: impl Into<PathBuf>, content: impl Into<String>) -> ExtraFile {
+        ExtraFile { mode: 0o755, ..ExtraFile::text(path, content) }
+    }
+
     /// A program: a copy of one of the host.
     pub fn program(path: impl Into<PathBuf>, from: &Path) -> Result<ExtraFile> {
         let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -132,10 +137,9 @@ fn build(image: &Image, deb: Option<&Path>, files: &[ExtraFile], dir: &Path, nam
 
 /// Programs and units of the lab itself.
 fn own_files() -> Result<Vec<ExtraFile>> {
-    let agent = |path: &str, text: &str| ExtraFile { mode: 0o755, ..ExtraFile::text(path, text) };
     Ok(vec![
-        agent("/usr/sbin/fence_bad", include_str!("../files/fence_bad")),
-        agent("/usr/sbin/fence_array", include_str!("../files/fence_array")),
+        ExtraFile::script("/usr/sbin/fence_bad", include_str!("../files/fence_bad")),
+        ExtraFile::script("/usr/sbin/fence_array", include_str!("../files/fence_array")),
         ExtraFile::program("/usr/lib/convoke-lab/lab-witness", &own_program("lab-witness")?)?,
         ExtraFile::text("/etc/systemd/journald.conf.d/lab.conf", include_str!("../files/journald.conf")),
         ExtraFile::text("/etc/systemd/system/witness.service", include_str!("../files/witness.service")),

@@ -46,7 +46,7 @@ pub use gauge::{Gauge, fast};
 pub use identity::Process;
 pub use ledger::Ledger;
 pub use model::{
-    Alarm, Change, Copy, Fence, Link, Maintenance, NodeStatus, Overview, UnitStatus, Why, WhyReason,
+    Alarm, Change, Copy, End, Fence, Link, Maintenance, NodeStatus, Overview, UnitStatus, Why, WhyReason,
 };
 pub use outage::{Outage, Role, table};
 pub use package::package;

@@ -64,7 +64,7 @@ pub struct NodeStatus {
 /// How a node's last life ended.
 #[derive(Clone, Debug, Deserialize)]
 pub struct End {
-    /// `fenced`, `declared-off`, `rebooted`.
+    /// `fenced`, `cut-off`, `declared-off`, `rebooted`.
     pub how: String,
     /// Through which devices.
     pub device: Option<String>,

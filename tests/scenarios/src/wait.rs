@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::cluster::Cluster;
-use crate::model::{Change, Overview};
+use crate::model::{Change, End, Overview};
 use crate::watch::{Beat, Moment};
 
 /// Between two looks at `convoke status`: each is a process on a machine that is being measured.
@@ -49,6 +49,13 @@ impl Cluster {
             Some(now) => error.context(crate::cluster::summary(&now)),
             None => error,
         })
+    }
+
+    /// Waits until a node that was lost is online again; the answer is how its last life ended.
+    pub fn back(&self, i: usize, bound: Duration) -> Result<End> {
+        let name = self.node(i).name();
+        let now = self.until(&format!("{name} is back"), bound, |now| now.online(&name))?;
+        now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")
     }
 
     /// Waits until something of a kind has happened after an index of the log; the answer is all that happened.

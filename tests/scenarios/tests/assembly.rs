@@ -18,11 +18,7 @@ const ALL: [&str; 3] = ["n1", "n2", "n3"];
 #[test]
 fn a_clustered_service_loses_nothing() -> Result<()> {
     let mut plan = Plan::three();
-    plan.extra.push(ExtraFile {
-        path: "/usr/local/bin/ring".into(),
-        mode: 0o755,
-        content: RING.as_bytes().to_vec(),
-    });
+    plan.extra.push(ExtraFile::script("/usr/local/bin/ring", RING));
     run("assembly", plan, |scenario| {
         scenario.part("the first formation is the operator's word; the others join one by one", formed);
         scenario.part("stopped and started as a whole: who stopped last begins", stopped);

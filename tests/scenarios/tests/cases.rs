@@ -30,9 +30,7 @@ const SLOW: &str = "#!/bin/sh\n\
 #[test]
 fn fence_cases_run_beside_each_other_and_outlive_whoever_runs_them() -> Result<()> {
     let mut plan = Plan::of(NODES, Suite::Bookworm);
-    let mut agent = ExtraFile::text("/usr/sbin/fence_slow", SLOW);
-    agent.mode = 0o755;
-    plan.extra.push(agent);
+    plan.extra.push(ExtraFile::script("/usr/sbin/fence_slow", SLOW));
     run("cases", plan, |scenario| {
         scenario.part("of two nodes without power the slow one holds up nobody", beside_each_other);
         scenario.part("an executor that loses its power in mid-action", executor_without_power);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use scenarios::{Cluster, Dice, Moment, Plan, Process, UnitFile, run, say};
+use scenarios::{Cluster, Dice, Moment, NodeStatus, Plan, Process, UnitFile, run, say};
 
 const UNIT: &str = "witness.service";
 const REPLICA: &str = "witness@replica.service";
@@ -24,6 +24,10 @@ fn the_daemon_comes_and_goes_and_units_stay() -> Result<()> {
         scenario.part("a unit that runs already is adopted without a restart", adopted);
         scenario.part("an ordinary service of a cluster unit's name is not run twice", unasked);
         scenario.part("a unit that is forgotten is an ordinary service again", forgotten);
+        scenario.part(
+            "a voter that is set aside keeps its units, and votes no more until it has joined anew",
+            set_aside,
+        );
     })
 }
 
@@ -364,4 +368,49 @@ fn forgotten(c: &Cluster) -> Result<()> {
     ensure!(c.overview()?.unit(unit).is_none(), "it is back");
     c.ok(3, &format!("systemctl start {unit} && systemctl stop {unit}"))?;
     Ok(())
+}
+
+/// F20: the mark is the one that a voter leaves when its state was not that of most. Of three no other one may fail meanwhile.
+fn set_aside(c: &Cluster) -> Result<()> {
+    let home = c.follower(&[1])?;
+    let name = c.node(home).name();
+    c.run_unit(UNIT, home)?;
+    let unit = c.process(home, UNIT)?;
+    let mark = "cd /var/lib/convoke && node=$(sed -n 's/^node = //p' identity/identity.toml) && \
+                cluster=$(sed -n 's/^cluster = \"\\(.*\\)\"$/\\1/p' identity/identity.toml) && \
+                echo \"node $node of $cluster: somebody says so\" >set-aside";
+    c.ok(home, &format!("{mark} && systemctl restart convoked"))?;
+    c.until("an alarm tells of it", LATE, |now| {
+        now.online(&name) && now.alarms_with(&[name.as_str(), "votes no more"])
+    })?;
+    c.still_runs(&unit)?;
+    c.wait_for("its journal tells of it", LATE, || {
+        let log = c.node(home).journal("convoked")?;
+        Ok(log.contains("somebody says so: this node votes no more, and keeps its units").then_some(()))
+    })?;
+    // Whoever votes writes that down first, and each start of its store as well.
+    let store = || c.ok(home, "sha256sum /var/lib/convoke/raft.redb");
+    let before = store()?;
+    c.run_unit(UNIT, 1)?;
+    c.run_unit(UNIT, home)?;
+    let unit = c.process(home, UNIT)?;
+    c.ok(home, "systemctl restart convoked")?;
+    ensure!(store()? == before, "it has written to its store: it takes part in votes");
+    c.still_runs(&unit)?;
+
+    // What docs/operating.md says.
+    c.ok(1, &format!("convoke drain {name}"))?;
+    c.ok(home, "systemctl disable --now convoked")?;
+    c.wait_for("it can be taken out", LATE, || c.ok(1, &format!("convoke leave {name}")).map(Some))?;
+    c.ok(home, "rm -rf /var/lib/convoke")?;
+    let token = c.token(1)?;
+    c.ok(home, &format!("convoke join --address {} '{token}'", c.node(home).address()))?;
+    c.until("it has joined anew", LATE, |now| now.online(&name))?;
+    c.configure(&c.settings())?;
+    c.until("three voters are online, and no alarm tells of it", LATE, |now| {
+        let whole = |n: &NodeStatus| n.role == "voter" && n.state == "online" && n.fencing == "ready";
+        now.nodes.len() == 3 && now.nodes.iter().all(whole) && !now.alarms_with(&["votes no more"])
+    })?;
+    c.run_unit(UNIT, home)?;
+    c.never_twice(UNIT)
 }

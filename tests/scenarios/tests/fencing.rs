@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lab::Fault;
 use scenarios::{Cluster, Fence, Moment, Plan, run, unwrapped};
 
@@ -241,7 +241,7 @@ fn frozen_and_pinged(c: &Cluster) -> Result<()> {
     let (victim, leader) = placed(c)?;
     let name = c.node(victim).name();
     let ping = format!("ping -n -q -c 1 -W 1 {}", c.node(victim).address());
-    c.bmc_faults(victim, &[Fault::Slow(2)])?;
+    c.bmc_faults(victim, &[Fault::Slow(3)])?;
     let then = Moment::now();
     c.freeze(victim)?;
     told_off(c, victim)?;
@@ -254,8 +254,7 @@ fn frozen_and_pinged(c: &Cluster) -> Result<()> {
     ensure!(!c.node(victim).is_on(), "it started before {name} was off");
     ensure!(!c.run(leader, &ping)?.ok(), "something answers for {name}");
     c.node(victim).boot()?;
-    let now = c.until("it is back", LATE, |now| now.online(&name))?;
-    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let end = c.back(victim, LATE)?;
     ensure!(end.how == "fenced" && end.device == Some(format!("bmc-{name}")), "{end:?}");
     c.never_twice(UNIT)
 }

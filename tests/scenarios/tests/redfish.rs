@@ -173,8 +173,7 @@ fn frozen(c: &Cluster) -> Result<()> {
 fn comes_back(c: &Cluster, victim: usize) -> Result<()> {
     let name = c.node(victim).name();
     c.node(victim).boot()?;
-    let now = c.until("it is back", LATE, |now| now.online(&name))?;
-    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let end = c.back(victim, LATE)?;
     ensure!(end.how == "fenced" && end.device == Some(format!("redfish-{name}")), "{end:?}");
     c.never_twice(UNIT)
 }

@@ -26,10 +26,8 @@ const CLIENT: &str = "/usr/local/bin/shop-client";
 #[test]
 fn a_stack_goes_down_and_comes_up_in_its_order() -> Result<()> {
     let mut plan = Plan::clustered();
-    let program =
-        |path: &str, content: &[u8]| ExtraFile { path: path.into(), mode: 0o755, content: content.to_vec() };
-    plan.extra.push(program("/usr/local/bin/shop-api", include_bytes!("stack/api")));
-    plan.extra.push(program(CLIENT, include_bytes!("stack/client")));
+    plan.extra.push(ExtraFile::script("/usr/local/bin/shop-api", include_str!("stack/api")));
+    plan.extra.push(ExtraFile::script(CLIENT, include_str!("stack/client")));
     plan.extra.push(ExtraFile::text("/etc/haproxy/haproxy.cfg", include_str!("stack/haproxy.cfg")));
     run("stack", plan, |scenario| {
         scenario.part("one command starts all of it, from the bottom to the top", started);

@@ -1,9 +1,9 @@
 //! Storage that all nodes share, each by a path that can be taken from it: a unit with `Fencing=isolated` writes a journal there, and a node
 //! whose path is gone writes no more, whatever still runs on it.
 //!
-//! A copy that goes on after another one has begun would overwrite what that one wrote, as a database would: so who wrote the records, in the order in
-//! which they lie on the disk, says whether one came after the proof. The network is whole but where a part says otherwise: who was cut off is heard,
-//! told to go, and comes back without a hand.
+//! A copy that goes on after another one has begun would overwrite what that one wrote, as a database would, and be overwritten by it: so not
+//! the disk says whether a write came after the proof, but what each write says of itself: when it was begun, and what became of it. The
+//! network is whole but where a part says otherwise: who was cut off is heard, told to go, and comes back without a hand.
 
 use std::fs;
 use std::time::Duration;
@@ -20,9 +20,7 @@ const S: fn(u64) -> Duration = Duration::from_secs;
 fn a_node_whose_path_is_gone_writes_no_more() -> Result<()> {
     let mut plan = Plan::three();
     plan.array = true;
-    let mut program = ExtraFile::text("/usr/local/bin/journal", include_str!("storage/journal"));
-    program.mode = 0o755;
-    plan.extra.push(program);
+    plan.extra.push(ExtraFile::script("/usr/local/bin/journal", include_str!("storage/journal")));
     run("storage", plan, |scenario| {
         scenario.part("a frozen node that goes on where nobody can tell it", frozen);
         scenario.part("a node that is cut off, and still has to write when it stops", cut_off);
@@ -88,46 +86,52 @@ fn journal(c: &Cluster) -> Result<Vec<String>> {
         .collect()
 }
 
-/// How many writes of a node have failed with EIO since a moment.
-fn refused(c: &Cluster, name: &str, then: Moment) -> Result<usize> {
+/// When the writes of a node were begun that ended so (`written`, `EIO`), after a moment and in their order.
+fn writes(c: &Cluster, name: &str, how: &str, then: Moment) -> Result<Vec<Moment>> {
     let text = fs::read_to_string(c.lab.shared().join("journal.log"))?;
-    let its = |line: &&str| {
+    let its = |line: &str| {
         let mut words = line.split(' ');
-        let at = words.next().and_then(|at| at.parse().ok()).map(Moment);
-        at > Some(then) && words.next() == Some(name) && words.next() == Some("EIO")
+        let at = Moment(words.next()?.parse().ok()?);
+        (at > then && words.next() == Some(name) && words.next() == Some(how)).then_some(at)
     };
-    Ok(text.lines().filter(its).count())
+    Ok(text.lines().filter_map(its).collect())
 }
 
-/// Waits until another node writes, with the victim's path gone; the answer is which one, and how many records of the victim are there by
-/// then.
-fn goes_on_elsewhere(c: &Cluster, victim: usize) -> Result<(String, usize)> {
-    let name = c.node(victim).name();
+/// Waits until another node writes, with the victim's path gone; the answer is when it began its first write, which is after the proof.
+fn goes_on_elsewhere(c: &Cluster, victim: usize) -> Result<Moment> {
+    let (name, then) = (c.node(victim).name(), Moment::now());
     let now = c.wait_for("another node writes", LATE, || {
         let journal = journal(c)?;
         Ok(journal.last().is_some_and(|last| *last != name).then_some(journal))
     })?;
     ensure!(!c.lab.array().is_open(victim), "it started while {name} had its path");
-    let other = now.last().cloned().context("nobody writes")?;
-    Ok((other, now.iter().filter(|by| **by == name).count()))
+    let other = now.last().context("nobody writes")?;
+    // What became of a write is told a moment after it is on the disk.
+    c.wait_for("it tells of its first write", S(5), || {
+        Ok(writes(c, other, "written", then)?.first().copied())
+    })
 }
 
-/// Nothing of the victim came after the proof: neither a record more, nor one over what the other node wrote.
-fn nothing_came(c: &Cluster, victim: usize, (other, before): &(String, usize)) -> Result<()> {
+/// No write of the victim that was begun after the other node's first one has arrived: neither a record more, nor one over what the other
+/// node wrote, nor one that it has written over since.
+fn nothing_came(c: &Cluster, victim: usize, begun: Moment) -> Result<()> {
     let name = c.node(victim).name();
-    let mut turns = journal(c)?;
-    let after = turns.iter().filter(|by| **by == name).count();
-    turns.dedup();
-    ensure!(after == *before, "{} records of {name} came after the proof", after.saturating_sub(*before));
-    ensure!(turns.ends_with(&[name, other.clone()]), "two copies wrote by turns: {turns:?}");
+    let late = writes(c, &name, "written", begun)?;
+    ensure!(late.is_empty(), "{} writes of {name} came after the proof", late.len());
     Ok(())
+}
+
+/// Waits until a node that nobody can ask has stopped its copy.
+fn has_stopped(c: &Cluster, victim: usize) -> Result<()> {
+    c.wait_for("it has stopped it", S(20), || {
+        let state = c.node(victim).run(&format!("systemctl is-active {UNIT}"))?.stdout;
+        Ok((state.trim() != "active" && state.trim() != "deactivating").then_some(()))
+    })
 }
 
 /// Its next life is let in without a hand, is told of the last one, and writes again.
 fn comes_back(c: &Cluster, victim: usize) -> Result<()> {
-    let name = c.node(victim).name();
-    let now = c.until("it is back", LATE, |now| now.online(&name))?;
-    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let end = c.back(victim, LATE)?;
     ensure!(end.how == "cut-off" && end.device.as_deref() == Some("array"), "{end:?}");
     c.wait_for("its path is given back", LATE, || Ok(c.lab.array().is_open(victim).then_some(())))?;
     paths_are_open(c)?;
@@ -142,18 +146,16 @@ fn frozen(c: &Cluster) -> Result<()> {
     let name = c.node(victim).name();
     let boots = c.node(victim).boots().len();
     c.freeze(victim)?;
-    let proof = goes_on_elsewhere(c, victim)?;
+    let elsewhere = goes_on_elsewhere(c, victim)?;
     // The cable alone: nobody can ask the node.
     c.lab.cut(victim)?;
     let thawed = Moment::now();
     c.node(victim).thaw()?;
-    c.wait_for("the thawed copy goes on", S(20), || Ok((refused(c, &name, thawed)? > 10).then_some(())))?;
-    c.wait_for("the thawed node has stopped it", S(20), || {
-        let state = c.node(victim).run(&format!("systemctl is-active {UNIT}"))?.stdout;
-        Ok((state.trim() != "active" && state.trim() != "deactivating").then_some(()))
-    })?;
-    nothing_came(c, victim, &proof)?;
-    say(&format!("    {} writes of the thawed copy failed, and none arrived", refused(c, &name, thawed)?));
+    let refused = || writes(c, &name, "EIO", thawed);
+    c.wait_for("the thawed copy goes on", S(20), || Ok((refused()?.len() > 10).then_some(())))?;
+    has_stopped(c, victim)?;
+    nothing_came(c, victim, elsewhere)?;
+    say(&format!("    {} writes of the thawed copy failed, and none arrived", refused()?.len()));
     ensure!(c.node(victim).boots().len() == boots, "it went down before it was told");
     c.heal(victim)?;
     c.node(victim).wait_boots(boots + 1, LATE)?;
@@ -165,12 +167,9 @@ fn cut_off(c: &Cluster) -> Result<()> {
     let victim = writing(c)?;
     let boots = c.node(victim).boots().len();
     c.cut(victim)?;
-    let proof = goes_on_elsewhere(c, victim)?;
-    c.wait_for("it has stopped it", S(20), || {
-        let state = c.node(victim).run(&format!("systemctl is-active {UNIT}"))?.stdout;
-        Ok((state.trim() != "active" && state.trim() != "deactivating").then_some(()))
-    })?;
-    nothing_came(c, victim, &proof)?;
+    let elsewhere = goes_on_elsewhere(c, victim)?;
+    has_stopped(c, victim)?;
+    nothing_came(c, victim, elsewhere)?;
     c.heal(victim)?;
     c.node(victim).wait_boots(boots + 1, LATE)?;
     comes_back(c, victim)
@@ -179,8 +178,8 @@ fn cut_off(c: &Cluster) -> Result<()> {
 fn without_power(c: &Cluster) -> Result<()> {
     let victim = writing(c)?;
     c.node(victim).power_off()?;
-    let proof = goes_on_elsewhere(c, victim)?;
-    nothing_came(c, victim, &proof)?;
+    let elsewhere = goes_on_elsewhere(c, victim)?;
+    nothing_came(c, victim, elsewhere)?;
     c.node(victim).boot()?;
     comes_back(c, victim)
 }

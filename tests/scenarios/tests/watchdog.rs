@@ -95,15 +95,28 @@ fn restarted(c: &Cluster) -> Result<()> {
     let (before, unit) = (boots(c), c.process(home, UNIT)?);
     for _ in 0..2 {
         c.ok(home, "systemctl restart convoked")?;
+        renewed(c, home)?;
     }
     for i in 1..=3 {
         c.kill_daemon(i)?;
         c.until("everybody is online", LATE, |now| now.nodes.iter().all(|n| n.state == "online"))?;
+        // Whoever was killed may count as online still, and home may have lost its leader.
+        renewed(c, i)?;
+        renewed(c, home)?;
     }
     // Longer than any device that was not taken over would have waited.
     c.always("nobody is reset", TIMEOUT + S(1), || Ok(boots(c) == before))?;
     c.still_runs(&unit)?;
     c.never_twice(UNIT)
+}
+
+/// Waits until the cluster renews a node's lease: what is done next begins with a whole one.
+fn renewed(c: &Cluster, i: usize) -> Result<()> {
+    let ends = || -> Result<u64> {
+        c.ok(i, "sed -n 's/^ends_ms = //p' /run/convoke/lease")?.trim().parse().context("no lease")
+    };
+    let before = ends()?;
+    c.wait_for(&format!("the lease of n{i} is renewed"), LATE, || Ok((ends()? > before).then_some(())))
 }
 
 /// From `then` on nobody feeds the watchdog of `home`: it resets the node, and the unit starts elsewhere when others may take
@@ -204,9 +217,7 @@ fn back_meanwhile(c: &Cluster) -> Result<()> {
 
 /// Its next life knows that nobody had proven it off, and its journal says so.
 fn told(c: &Cluster, home: usize) -> Result<()> {
-    let name = c.node(home).name();
-    let now = c.until("it is back", LATE, |now| now.online(&name))?;
-    let end = now.node(&name).and_then(|node| node.last_end.clone()).context("nothing of its end")?;
+    let end = c.back(home, LATE)?;
     ensure!(end.how == "rebooted", "{end:?}");
     c.wait_for("its journal tells it", S(10), || {
         let journal = c.ok(home, "journalctl -b -u convoked -o cat")?;

@@ -21,11 +21,7 @@ const CLIENT: &str = "/usr/local/bin/galera-client";
 #[test]
 fn galera_loses_nothing_that_was_committed() -> Result<()> {
     let mut plan = Plan::clustered();
-    plan.extra.push(ExtraFile {
-        path: CLIENT.into(),
-        mode: 0o755,
-        content: include_bytes!("client").to_vec(),
-    });
+    plan.extra.push(ExtraFile::script(CLIENT, include_str!("client")));
     run("galera", plan, |scenario| {
         scenario.part(
             "the first formation is the operator's word, and no bootstrap by hand is taken",

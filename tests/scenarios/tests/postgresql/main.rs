@@ -23,11 +23,7 @@ const CLIENT: &str = "/usr/local/bin/postgresql-client";
 #[test]
 fn postgresql_loses_nothing_that_was_committed() -> Result<()> {
     let mut plan = Plan::three();
-    plan.extra.push(ExtraFile {
-        path: CLIENT.into(),
-        mode: 0o755,
-        content: include_bytes!("client").to_vec(),
-    });
+    plan.extra.push(ExtraFile::script(CLIENT, include_str!("client")));
     run("postgresql", plan, |scenario| {
         scenario.part("the first primary is the operator's word, and the others copy from it", site::formed);
         scenario.part("the primary is moved while they write", moves::moved);

@@ -23,11 +23,7 @@ const CLIENT: &str = "/usr/local/bin/rabbitmq-client";
 #[test]
 fn rabbitmq_loses_nothing_that_was_confirmed() -> Result<()> {
     let mut plan = Plan::clustered();
-    plan.extra.push(ExtraFile {
-        path: CLIENT.into(),
-        mode: 0o755,
-        content: include_bytes!("client").to_vec(),
-    });
+    plan.extra.push(ExtraFile::script(CLIENT, include_str!("client")));
     run("rabbitmq", plan, |scenario| {
         scenario.part(
             "the first formation is the operator's word; all are stopped, and started again",
