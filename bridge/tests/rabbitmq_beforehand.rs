@@ -89,13 +89,40 @@ fn a_node_that_cannot_find_itself_or_the_others_does_not_start() {
         assert_eq!(calls(&machine).contains(&sentence), !starts, "{}", calls(&machine));
         assert!(starts || !calls(&machine).contains("rabbitmqctl"), "{}", calls(&machine));
     }
-    // Whoever joins has the others let go of its life before.
-    for (start, expected) in [("join", 2), ("resync", 2), ("alone", 0)] {
+    // Whoever joins has the others let go of its life before, unless that is its life now.
+    let others = "rabbit@n2\nrabbit@n3\n";
+    for (start, takes, expected) in [
+        ("join", others, 2),
+        ("resync", others, 2),
+        ("alone", others, 0),
+        ("join", "rabbit@n1\nrabbit@n2\n", 0),
+    ] {
         let machine = machine();
         machine.put("answers/own", "0");
-        run(&machine, "rabbitmq-prepare", &[("CONVOKE_START", start), ("CONVOKE_PEERS", "n2 n3")]);
+        machine.put("answers/takes", takes);
+        let out = run(&machine, "rabbitmq-prepare", &[("CONVOKE_START", start), ("CONVOKE_PEERS", "n2 n3")]);
         let told = calls(&machine).matches("-a erlang disconnect_node ['rabbit@n1']").count();
         assert_eq!(told, expected, "{start}: {}", calls(&machine));
+        let said = text(&out.stderr);
+        assert_eq!(said.contains("runs as rabbit@n1"), takes != others, "{said}");
+    }
+    // Arguments of the server's own file are not lost in silence.
+    for (own, unit, starts) in [
+        ("", "-kernel net_ticktime 10", true),
+        ("-proto_dist inet_tls", "-kernel net_ticktime 10", false),
+        ("-proto_dist inet_tls", "-kernel net_ticktime 10 -proto_dist inet_tls", true),
+        ("-proto_dist inet_tls", "", true),
+    ] {
+        let machine = machine();
+        let settings = machine.path("rabbitmq-env.conf");
+        let before = fs::read_to_string(&settings).expect("settings");
+        machine.put("rabbitmq-env.conf", &format!("{before}SERVER_ADDITIONAL_ERL_ARGS='{own}'\n"));
+        let environment = [("CONVOKE_START", "join"), ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", unit)];
+        let out = run(&machine, "rabbitmq-prepare", &environment);
+        let said = text(&out.stderr);
+        assert_eq!(out.status.success(), starts, "{own} {unit}: {said}");
+        let remedy = format!("net_ticktime 10 {own}\"");
+        assert_eq!(said.contains(&remedy), !starts, "{said}");
     }
     // A machine that was taken out of the cluster keeps nobody from starting.
     let machine = machine();

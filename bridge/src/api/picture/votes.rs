@@ -37,7 +37,8 @@ pub fn vote_sentence(flaw: &VoteFlaw, attribute: &str, name: impl Fn(NodeId) -> 
                         several => format!("{} are witnesses in {place} as {}", and(several), and(&voters)),
                     },
                     format!(
-                        "let a machine elsewhere be the witness: `convoke leave {}`, then `convoke join --role witness` there",
+                        "let a machine elsewhere be the witness: on {0} `systemctl disable --now convoked`, then `convoke leave {0}` and \
+                         `convoke token` here, and `convoke join --role witness TOKEN` there",
                         witnesses.first().map(String::as_str).unwrap_or_default()
                     ),
                 ),

@@ -25,6 +25,11 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         ),
         (EventKind::NodeReturned, "node-returned", "n1 is back without a reboot"),
         (
+            EventKind::CheckFailed { token, why: "exit status 1".to_owned() },
+            "unit-check-failed",
+            "db.service: its health check failed on n1: exit status 1",
+        ),
+        (
             EventKind::NodeLeaving,
             "node-leaving",
             "n1 is going away: it, or its convoked, is being stopped; it gets nothing new",
@@ -95,7 +100,9 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         ),
     ];
     let state = state();
+    let page = include_str!("../../../../../docs/reference.md");
     for (kind, word, text) in kinds {
+        assert!(page.contains(&format!("`{word}`")), "docs/reference.md does not have `{word}`");
         let line = events::line(&state, &event(1, Some(1), Some(DB), kind));
         assert_eq!((line.kind.as_str(), line.text.as_str()), (word, text));
         assert!(line.kind.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
