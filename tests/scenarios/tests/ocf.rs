@@ -127,6 +127,9 @@ fn moves(c: &Cluster) -> Result<()> {
     c.ok(2, &format!("systemctl stop {UNIT}"))?;
     let found = places(c)?;
     ensure!(found.is_empty(), "it is on {found:?}");
+    // A person's word, though the target that the start brought along came up a moment ago.
+    let why = format!("{:?}", c.why(UNIT)?);
+    ensure!(why.contains("operator on n2 (systemctl stop)"), "{why}");
     put(c, &conf())
 }
 

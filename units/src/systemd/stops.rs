@@ -272,7 +272,7 @@ pub fn classify(batch: &StopBatch) -> StopCause {
     if let Some(cause) = batch.taken_along() {
         return cause;
     }
-    if let Some(target) = batch.others().find(|other| is_isolation(other)) {
+    if let Some(target) = batch.others().find(|other| batch.is_isolation(other)) {
         return StopCause::Isolate { target: target.unit.clone() };
     }
     if batch.stop_when_unneeded {
@@ -321,9 +321,24 @@ impl StopBatch {
         other.kind != Some(JobKind::Stop) && self.job.as_ref().is_some_and(later)
     }
 
-    /// What a unit is ordered after stops after it, so a job of it that was over before the unit's own job began was
-    /// none that took the unit along. The first instance of a template starts its slice, too quick to be asked for
-    /// its kind, and may be stopped by hand within the same batch.
+    /// An isolated unit is the one that is *started* among many stops; practically always a target. A person who starts a
+    /// target in the very moment of another's stop is taken for it too, which is the harmless mistake; a target that came
+    /// up with the unit is not.
+    fn is_isolation(&self, other: &SeenJob) -> bool {
+        let together = |own: &SeenJob| {
+            own.unit == self.unit
+                && own.kind == Some(JobKind::Start)
+                && own.at.abs_diff(other.at) <= TRANSACTION
+        };
+        other.may_start()
+            && other.unit.ends_with(".target")
+            && !self.over_before(other)
+            && !self.batch.iter().any(together)
+    }
+
+    /// What a unit is ordered after stops after it and starts once it has stopped, so a job of it that was over before the
+    /// unit's own job began was none that took the unit along. The first instance of a template starts its slice, too quick
+    /// to be asked for its kind, and may be stopped by hand within the same batch.
     fn over_before(&self, other: &SeenJob) -> bool {
         let began = self.job.as_ref().map(|job| job.at);
         let ended = other.ended.as_ref().map(|(at, _)| *at);
@@ -343,10 +358,4 @@ impl StopBatch {
 
 fn is_shutdown(job: &SeenJob) -> bool {
     job.may_start() && SHUTDOWN_UNITS.contains(&job.unit.as_str())
-}
-
-/// An isolated unit is the one that is *started* among many stops; practically always a target. A person who
-/// starts a target in the very moment of another's stop is taken for it too, which is the harmless mistake.
-fn is_isolation(job: &SeenJob) -> bool {
-    job.may_start() && job.unit.ends_with(".target")
 }
