@@ -128,8 +128,10 @@ fn moves(c: &Cluster) -> Result<()> {
     let found = places(c)?;
     ensure!(found.is_empty(), "it is on {found:?}");
     // A person's word, though the target that the start brought along came up a moment ago.
-    let why = format!("{:?}", c.why(UNIT)?);
-    ensure!(why.contains("operator on n2 (systemctl stop)"), "{why}");
+    c.until("it stays down by the word of a person", LATE, |now| {
+        let by = now.unit(UNIT).and_then(|unit| unit.goal_by.clone());
+        by.is_some_and(|by| by.contains("operator on n2 (systemctl stop)"))
+    })?;
     put(c, &conf())
 }
 
