@@ -11,6 +11,10 @@ use crate::permit::Permit;
 use crate::state::State;
 use crate::watchdog::wait_ms;
 
+/// A node may be this late with what it does at the end of its time, however short `detect` is: it looks for what it killed
+/// there for 600 ms, and says so, before it is taken down.
+const TAKE_DOWN_MS: Millis = 1_000;
+
 impl State {
     /// When a lost node's permit ends by its own terms; `None` if no time ends it.
     ///
@@ -28,7 +32,7 @@ impl State {
             // × 1.01 and a margin for clocks that run apart, and for the take-down of the node itself.
             Fencing::Lease => {
                 let budget = node.life.as_ref()?.stop_budget_ms;
-                let margin = self.settings.detect_ms / 2;
+                let margin = TAKE_DOWN_MS.max(self.settings.detect_ms / 2);
                 Some(base.saturating_add(budget).saturating_add(budget / 100).saturating_add(margin))
             }
             // Only where the permit's own terms announced the chain (F4), and while nobody said that it broke.

@@ -252,6 +252,8 @@ fn a_target_that_came_up_with_the_unit_isolated_nothing() {
     assert_eq!(cause(&stopped(), &jobs(None), UP), isolated);
     let running = [job("network-online.target", START, 9_994, 10_020), job("x.service", STOP, 9_995, 10_011)];
     assert_eq!(cause(&after, &running, UP), isolated);
+    let [target, stop] = running;
+    assert_eq!(cause(&after, &[Heard { ours: true, ..target }, stop], UP), StopCause::OperatorStop);
 }
 
 #[test]

@@ -273,10 +273,16 @@ impl Step<'_> {
         term: u64,
     ) -> Result<(), Refusal> {
         self.same_term(term)?;
-        let (time, wall_ms) = (self.time, self.wall_ms);
+        let (time, wall_ms, lease) = (self.time, self.wall_ms, self.state.settings.lease_ms());
         let life = self.life_mut(id, incarnation)?;
         let Some(gone) = life.gone.take() else {
-            return Err(stale("the incarnation is not proven gone"));
+            // It goes on speaking: no word is taken for it meanwhile (F36).
+            let before = life.contradicted.as_mut().ok_or_else(|| stale("the incarnation is not proven gone"))?;
+            if before.saturating_add(lease) > time {
+                return Err(stale("known already"));
+            }
+            *before = time;
+            return Ok(());
         };
         life.inventory = false;
         life.contradicted = Some(time);

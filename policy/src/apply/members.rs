@@ -19,7 +19,7 @@ impl Step<'_> {
         if assembled && known.boot_up.is_none() {
             let mut boot_up = BootUp::unknown();
             for (token, permit) in &known.permits {
-                boot_up.members.insert(permit.node, member(*token, &permit.incarnation, None));
+                boot_up.members.insert(permit.node, held(*token, permit));
             }
             known.boot_up = Some(boot_up);
         }
@@ -159,10 +159,10 @@ impl Step<'_> {
     pub(super) fn members_contradicted(&mut self, node: NodeId, incarnation: &Incarnation) -> Vec<UnitName> {
         let mut units = Vec::new();
         for (name, unit) in &mut self.state.units {
-            let held = unit.permits.iter().find(|(_, permit)| permit.contradicted && permit.node == node);
+            let back = unit.permits.iter().find(|(_, permit)| permit.contradicted && permit.node == node);
             let Some(boot_up) = &mut unit.boot_up else { continue };
-            if let Some((token, permit)) = held {
-                boot_up.members.entry(node).or_insert_with(|| member(*token, &permit.incarnation, None));
+            if let Some((token, permit)) = back {
+                boot_up.members.entry(node).or_insert_with(|| held(*token, permit));
             }
             if let Some(member) = boot_up.members.get_mut(&node).filter(|m| m.incarnation == *incarnation) {
                 member.ended = None;
@@ -232,6 +232,11 @@ fn member(token: Token, incarnation: &Incarnation, start: Option<Start>) -> Memb
         quiet: false,
         ended: None,
     }
+}
+
+/// One that holds a permit already: what is active may have written.
+fn held(token: Token, permit: &Permit) -> Member {
+    Member { active: permit.active_at.is_some(), ..member(token, &permit.incarnation, None) }
 }
 
 fn members_of<'a>(

@@ -323,7 +323,7 @@ impl StopBatch {
 
     /// An isolated unit is the one that is *started* among many stops; practically always a target. A person who starts a
     /// target in the very moment of another's stop is taken for it too, which is the harmless mistake; a target that came
-    /// up with the unit is not.
+    /// up with the unit is not, nor is one that we start.
     fn is_isolation(&self, other: &SeenJob) -> bool {
         let together = |own: &SeenJob| {
             own.unit == self.unit
@@ -331,6 +331,7 @@ impl StopBatch {
                 && own.at.abs_diff(other.at) <= TRANSACTION
         };
         other.may_start()
+            && !other.ours
             && other.unit.ends_with(".target")
             && !self.over_before(other)
             && !self.batch.iter().any(together)
