@@ -128,6 +128,11 @@ impl Paths {
         self.run_dir().join("spent")
     }
 
+    /// What was begun through fence devices, which a restarted daemon does not run again.
+    pub fn begun_dir(&self) -> PathBuf {
+        self.run_dir().join("begun")
+    }
+
     /// The directory of environment files of started units.
     pub fn env_dir(&self) -> PathBuf {
         self.run_dir().join("env")

@@ -5,10 +5,12 @@
 //! alone was seen to be false, and of two feeds the first may have come back while the second was switched off.
 //! Everything goes by standard input, `action=` first, and nothing of it appears in arguments, properties or logs.
 
+mod begun;
 mod door;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +19,10 @@ use std::time::Duration;
 use policy::{AgentAction, FenceOutcome, Power};
 use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
 
+use crate::agent::executor::begun::Begun;
 use crate::agent::executor::door::{Door, Doors};
 use crate::fence_agents;
+use crate::paths::Paths;
 use crate::session::message::{AgentCall, FenceOrder, LookOrder, Reply, Request, SwitchOnOrder};
 use crate::session::{Asker, Lease};
 
@@ -45,6 +49,8 @@ pub(super) struct Executor {
     agents: std::path::PathBuf,
     /// What may be done through each device at a time.
     doors: Doors,
+    /// What an earlier daemon of this boot may have done.
+    begun: Begun,
 }
 
 /// How one call of an agent ended.
@@ -56,8 +62,15 @@ enum Called {
 }
 
 impl Executor {
-    pub(super) fn new(asker: Asker, lease: Lease, binds_to: Option<String>) -> Self {
-        Self { asker, lease, binds_to, agents: fence_agents::DIRECTORY.into(), doors: Doors::default() }
+    pub(super) fn new(asker: Asker, lease: Lease, binds_to: Option<String>, paths: &Paths) -> Self {
+        Self {
+            asker,
+            lease,
+            binds_to,
+            agents: fence_agents::DIRECTORY.into(),
+            doors: Doors::default(),
+            begun: Begun::new(paths),
+        }
     }
 
     /// Carries out an attempt; `None` if it was not begun, for want of a lease or of a confirmation.
@@ -83,6 +96,11 @@ impl Executor {
         }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
         self.confirm(order).await?;
+        match self.begun.begin(&order.case.to_string(), &order.attempt.to_string()) {
+            Ok(true) => {}
+            Ok(false) => return Some(FenceOutcome::TimedOut(cut_short())),
+            Err(error) => return Some(FenceOutcome::Unable(unnoted(&error))),
+        }
         tracing::warn!(node, device = level, case = %order.case, "fencing: off");
         let run = |spec| {
             let systemd = systemd.clone();
@@ -115,6 +133,14 @@ impl Executor {
         let (node, device, since, configured) =
             (call.node, call.device.clone(), order.since, call.configured);
         self.confirmed(Request::MaySwitchOn { node, device, since, configured }).await?;
+        if order.once {
+            let errand = format!("on-{}-{}", call.device, call.node);
+            match self.begun.begin(&errand, &format!("{since} {} {configured}", order.failures)) {
+                Ok(true) => {}
+                Ok(false) => return Some(Power::Unknown(cut_short())),
+                Err(error) => return Some(Power::Unable(unnoted(&error))),
+            }
+        }
         tracing::info!(node = call.node_name, device = call.device, "switching on");
         match called(&systemd.run_transient(on).await, call, AgentAction::On) {
             Called::Exited(0, _) => {
@@ -178,6 +204,15 @@ impl Executor {
             binds_to: self.binds_to.clone(),
         })
     }
+}
+
+/// Of what an earlier daemon had begun: nobody knows how its agent ended, or what the device still does.
+fn cut_short() -> String {
+    format!("convoked on {} was restarted while it ran the agent", machine())
+}
+
+fn unnoted(error: &io::Error) -> String {
+    format!("{} cannot note in /run/convoke/begun what it begins: {error}", machine())
 }
 
 /// Off through each device, then a status through each. Ends with the first that does not prove its part.

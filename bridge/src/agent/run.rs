@@ -107,7 +107,8 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
     tokio::spawn(keep_pulse(setup.pulse.clone(), beats));
     let spool = Spool::at(setup.paths.wishes_dir());
     let client = format!("agent/{}/{}/{}", setup.node, setup.incarnation, boottime_ms());
-    let executor = Executor::new(setup.asker.clone(), setup.lease.clone(), Some(DAEMON_UNIT.to_owned()));
+    let executor =
+        Executor::new(setup.asker.clone(), setup.lease.clone(), Some(DAEMON_UNIT.to_owned()), &setup.paths);
     let shell = Shell {
         agent,
         node: setup.node,

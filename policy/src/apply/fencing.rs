@@ -277,7 +277,8 @@ impl Step<'_> {
         let life = self.life_mut(id, incarnation)?;
         let Some(gone) = life.gone.take() else {
             // It goes on speaking: no word is taken for it meanwhile (F36).
-            let before = life.contradicted.as_mut().ok_or_else(|| stale("the incarnation is not proven gone"))?;
+            let before =
+                life.contradicted.as_mut().ok_or_else(|| stale("the incarnation is not proven gone"))?;
             if before.saturating_add(lease) > time {
                 return Err(stale("known already"));
             }

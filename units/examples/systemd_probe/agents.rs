@@ -84,8 +84,20 @@ pub(crate) async fn transients(probe: &Probe, score: &mut Score) {
     score.note("agent twice under one name; no secret in its properties", result);
 }
 
-/// A stand-in for the daemon is killed; systemd restarts it after 100 ms; the agent must run once and end.
+/// A stand-in for the daemon is killed, and systemd restarts it after 100 ms; or somebody restarts it. The agent must run
+/// once and end.
 pub(crate) async fn bound(probe: &Probe) -> Result<String> {
+    let killed =
+        bound_once(probe, 1, async || Ok(probe.systemd.kill("host.service", 9).await.map(drop)?)).await?;
+    let restart = async || {
+        run("systemctl restart host.service").map(drop)?;
+        Ok(())
+    };
+    let restarted = bound_once(probe, 0, restart).await?;
+    Ok(format!("killed: {killed}, restarted: {restarted}"))
+}
+
+async fn bound_once(probe: &Probe, restarts: u32, end: impl AsyncFnOnce() -> Result<()>) -> Result<String> {
     probe.systemd.start("host.service", LONG).await?;
     let _ = fs::remove_file("/tmp/agent-runs");
     let mut spec = agent("bound", "date +%s.%N >> /tmp/agent-runs; trap '' TERM; sleep 600");
@@ -94,14 +106,19 @@ pub(crate) async fn bound(probe: &Probe) -> Result<String> {
     let systemd = probe.systemd.clone();
     let running = tokio::spawn(async move { systemd.run_transient(spec).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
-    probe.systemd.kill("host.service", 9).await?;
+    end().await?;
     let end = running.await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let host = probe.systemd.read("host.service").await?;
     let again = probe.systemd.read("probe-agent-bound.service").await?;
     probe.systemd.stop("host.service", LONG).await?;
     let runs = fs::read_to_string("/tmp/agent-runs")?.lines().count();
-    ensure!(host.active_state.is_up() && host.n_restarts == 1, "{:?} {}", host.active_state, host.n_restarts);
+    ensure!(
+        host.active_state.is_up() && host.n_restarts == restarts,
+        "{:?} {}",
+        host.active_state,
+        host.n_restarts
+    );
     ensure!(runs == 1, "the agent ran {runs} times");
     ensure!(again.active_state.is_down(), "the agent's unit is {:?}", again.active_state);
     Ok(format!("{:?} in {:?}", end.outcome, end.took))

@@ -300,6 +300,9 @@ fn unit_properties(spec: &TransientSpec, link: Link, fds: [OwnedFd; 3]) -> Prope
         ("SendSIGKILL", Value::from(true)),
         ("TimeoutStartUSec", Value::from(usec(spec.deadline + NET_DELAY))),
         ("TimeoutStopUSec", Value::from(usec(STOP_LIMIT))),
+        // A restart of the daemon is passed on to what is bound to it: the program would run again, its input read to the end.
+        ("StartLimitBurst", Value::from(1u32)),
+        ("StartLimitIntervalUSec", Value::from(u64::MAX)),
         // `systemctl isolate` shall not interrupt a fence.
         ("IgnoreOnIsolate", Value::from(true)),
     ];

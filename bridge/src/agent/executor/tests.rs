@@ -116,7 +116,8 @@ fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
     fs::write(&agent, "#!/bin/sh\n").expect("agent");
     fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).expect("mode");
     let (sender, _session) = tokio::sync::mpsc::channel(1);
-    let mut executor = Executor::new(Asker::new(sender), Lease::default(), None);
+    let mut executor =
+        Executor::new(Asker::new(sender), Lease::default(), None, &Paths::below("/nonexistent"));
     executor.agents = dir.path().to_owned();
     let timeouts = BTreeMap::from([(AgentAction::Off, 40_000), (AgentAction::Status, 5_000)]);
     let call = AgentCall { timeouts, ..call() };
@@ -272,7 +273,7 @@ fn power_is_what_status_says_and_nothing_else() {
 #[tokio::test]
 async fn without_a_lease_nothing_is_even_asked() {
     let (sender, mut session) = tokio::sync::mpsc::channel(1);
-    let executor = Executor::new(Asker::new(sender), Lease::default(), None);
+    let executor = Executor::new(Asker::new(sender), Lease::default(), None, &Paths::below("/nonexistent"));
     let order = FenceOrder { case: policy::CaseId(1), attempt: 1, calls: vec![call()] };
     assert_eq!(executor.confirm(&order).await, None);
     assert!(session.try_recv().is_err());
@@ -284,7 +285,7 @@ async fn the_attempt_needs_a_fresh_word() {
         let (sender, mut session) = tokio::sync::mpsc::channel(1);
         let lease = Lease::default();
         lease.extend(crate::session::boottime_ms() + 60_000);
-        let executor = Executor::new(Asker::new(sender), lease, None);
+        let executor = Executor::new(Asker::new(sender), lease, None, &Paths::below("/nonexistent"));
         let order = FenceOrder { case: policy::CaseId(1), attempt: 3, calls: vec![call()] };
         let asked = tokio::spawn(async move { executor.confirm(&order).await });
         let Some(crate::session::ToSession::Ask { request: Request::MayFence { attempt: 3, .. }, reply }) =
