@@ -35,13 +35,13 @@ pub struct Drill {
     pub off_at: Option<Millis>,
 }
 
-/// The last drill of one level of a node.
+/// The last drill of one level of a node, or a fence since then that showed a device lie.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drilled {
     /// Its case.
     pub case: CaseId,
-    /// Who asked for it.
-    pub by: String,
+    /// Who asked for it; nobody did if it was no drill.
+    pub by: Option<String>,
     /// Its devices, in words.
     pub devices: String,
     /// When it ended, or for one that passed, when the devices said off. Cluster time.

@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::drill::Because;
 use crate::evidence::Class;
-use crate::name::{Incarnation, Millis, NodeId, Token, UnitName};
+use crate::name::{CaseId, Incarnation, Millis, NodeId, Token, UnitName};
 use crate::permit::Permit;
+use crate::state::State;
+
+/// Of the cases of one life that came to nothing the last are kept: a link that flaps opens them without end.
+const CANCELLED_KEPT: usize = 20;
 
 /// What a device said of a node's power.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +161,18 @@ pub struct SwitchedOff {
     pub again: bool,
 }
 
+impl State {
+    /// Makes room for another case of a node.
+    pub(crate) fn forget_cancelled(&mut self, node: NodeId) {
+        let cancelled = |case: &FenceCase| case.node == node && matches!(case.phase, Phase::Cancelled { .. });
+        let found: Vec<CaseId> =
+            self.cases.iter().filter(|(_, case)| cancelled(case)).map(|(id, _)| *id).collect();
+        for old in found.iter().rev().skip(CANCELLED_KEPT - 1) {
+            self.cases.remove(old);
+        }
+    }
+}
+
 impl SwitchedOff {
     /// What is owed from an entry on.
     pub(crate) fn since(index: u64) -> Self {
@@ -173,4 +189,29 @@ pub struct Opening {
     pub executor_incarnation: Incarnation,
     /// Since when.
     pub since: Millis,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_flaps_leaves_the_last_cases() {
+        let (mut state, node) = (State::default(), NodeId(1));
+        for index in 1..=30 {
+            let because = Because::Unit("db.service".into());
+            let mut case = FenceCase::new(node, "a1".into(), because, 0);
+            // Of the first two, one proved something and one is another node's.
+            case.node = if index == 2 { NodeId(2) } else { node };
+            case.phase = match index {
+                1 => Phase::Proven { class: Class::Off, at: 0 },
+                _ => Phase::Cancelled { at: 0 },
+            };
+            state.cases.insert(CaseId(index), case);
+        }
+        state.forget_cancelled(node);
+        let left: Vec<u64> = state.cases.keys().map(|id| id.0).collect();
+        let expected: Vec<u64> = [1, 2].into_iter().chain(12..=30).collect();
+        assert_eq!(left, expected);
+    }
 }

@@ -317,7 +317,7 @@ pub struct DrillLine {
     pub device: String,
     /// Log index of the wish.
     pub case: u64,
-    /// Who asked.
+    /// Who asked; empty if it was no drill but a fence after which the node spoke.
     pub by: String,
     /// When it ended, wall clock in milliseconds since 1970.
     pub wall_ms: u64,

@@ -183,10 +183,24 @@ impl Step<'_> {
         self.record(Severity::Alert, Some(node), None, kind);
     }
 
+    /// The devices of a level said off of a node that then spoke. In a fence as well that is remembered beyond this life of
+    /// the node, for whoever looks; only a drill, in which nobody relied on it, has the level count no more.
+    pub(super) fn off_was_a_lie(&mut self, id: CaseId, node: NodeId, level: u32) {
+        let why = "it said off, and the node spoke again";
+        if self.case(id).is_ok_and(|case| case.drill().is_some()) {
+            return self.drill_failed(id, why, Lied::Yes);
+        }
+        let lied = self.state.has_lied(node, level);
+        let (at, wall_ms, devices) = (self.time, self.wall_ms, self.state.level_name(node, level));
+        let result = DrillResult::Failed { why: why.into() };
+        let drilled = Drilled { case: id, by: None, devices, at, wall_ms, result, lied };
+        self.state.drills.entry(node).or_default().insert(level, drilled);
+    }
+
     fn drill_ended(&mut self, id: CaseId, result: DrillResult, at: Millis, lied: Lied) {
         let Some(case) = self.state.cases.get(&id) else { return };
         let Some(drill) = case.drill() else { return };
-        let (node, level, by) = (case.node, drill.level, drill.by.clone());
+        let (node, level, by) = (case.node, drill.level, Some(drill.by.clone()));
         let passed = matches!(result, DrillResult::Passed { .. });
         let lied = lied == Lied::Yes || (!passed && self.state.has_lied(node, level));
         let (wall_ms, devices) = (self.wall_ms, self.state.level_name(node, level));

@@ -16,7 +16,6 @@ use crate::permit::{Permit, Phase as PermitPhase};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
 
-use super::drill::Lied;
 use super::{Step, stale};
 
 /// Wait after round n through all levels, in milliseconds: grows from 5 s to 60 s, for ever (never "give up and start
@@ -45,6 +44,7 @@ impl Step<'_> {
         self.state.may_touch(because, id)?;
         let case = CaseId(self.index);
         let opened = FenceCase::new(id, incarnation.clone(), Because::Unit(because.clone()), self.time);
+        self.state.forget_cancelled(id);
         self.state.cases.insert(case, opened);
         let kind = EventKind::FenceWanted { case, because: because.clone() };
         self.record(Severity::Warning, Some(id), None, kind);
@@ -291,7 +291,8 @@ impl Step<'_> {
         life.isolated = None;
         // It gets no session any more, even if its old one was never lost: it is to be fenced again.
         if !matches!(life.presence, Presence::Lost { .. }) {
-            life.presence = Presence::Lost { since: time };
+            // What it was answered until the proof may have given it one lease more.
+            life.presence = Presence::Lost { since: time.max(gone.at.saturating_add(lease)) };
         }
         self.node_mut(id)?.lately.ended = None;
         let (case, lied, voided) = self.take_back(id, incarnation, gone.class);
@@ -318,9 +319,9 @@ impl Step<'_> {
         self.state.alarms.insert(AlarmKind::ProofContradicted(id), Alarm { wall_ms, detail });
         self.record(Severity::Alert, Some(id), None, EventKind::ProofContradicted { case });
         if lied > 0
-            && let Some(case) = case.filter(|case| self.case(*case).is_ok_and(|case| case.drill().is_some()))
+            && let Some(case) = case
         {
-            self.drill_failed(case, "it said off, and the node spoke again", Lied::Yes);
+            self.off_was_a_lie(case, id, lied);
         }
         Ok(())
     }

@@ -355,8 +355,10 @@ impl Step<'_> {
             }
             self.devices_are_needed(*id)?;
             // F19: the only way to prove what a lost node does is not taken away, nor swapped for an untried one.
-            let held = self.state.units.values().any(|unit| unit.permit_on(*id).is_some());
-            if held && node.lost_since().is_some() {
+            let held = || {
+                self.state.units.keys().any(|unit| self.state.possibly_running_on(unit, *id, node).is_some())
+            };
+            if node.lost_since().is_some() && held() {
                 let why = format!(
                     "{0} is lost and may still run units, and its devices cannot change meanwhile: boot it, or, if it is off, \
                      `convoke fence confirm {0}`",

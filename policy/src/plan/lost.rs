@@ -91,7 +91,13 @@ fn unfenced_text(state: &State, case: &FenceCase, now: Millis) -> String {
     let trusted = |name: &str| state.seen(name, node, &case.incarnation).is_some_and(|seen| seen.trusted);
     let untrusted = |(name, device): &(&str, &Device)| device.isolates.is_none() && !trusted(name);
     let device = state.devices_of(node).find(untrusted).map_or(power.as_str(), |(name, _)| name);
+    let lied = state.devices.get(device).is_some_and(|one| state.has_lied(node, one.level));
     match state.seen(device, node, &case.incarnation).map(|seen| &seen.power) {
+        _ if lied => {
+            format!(
+                "{name} is lost, and {device} cannot count: a drill found that it says off while the node goes on"
+            )
+        }
         Some(Power::Unknown(error) | Power::Unable(error)) => {
             format!("{name} is lost, and {device} cannot count: {error}")
         }

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use crate::assembly::{BootUp, Found};
 use crate::definition::{Fencing, Replicas};
 use crate::name::{NodeId, UnitName};
+use crate::node::Life;
 use crate::query::Possibly;
 use crate::state::State;
 use crate::unit::Unit;
@@ -66,8 +67,12 @@ impl Reason {
                 format!("a fence by a power switch, {}", state.end_of_cut(*node))
             }
             Self::WaitsForFence { node } => {
+                // Whoever spoke after its proof is heard again in its next life only.
+                let spoke = |life: &Life| life.contradicted.is_some();
+                let spoke = state.nodes.get(node).and_then(|node| node.life.as_ref()).is_some_and(spoke);
+                let back = if spoke { "a boot" } else { "the return" };
                 format!(
-                    "a fence that succeeds, the return of {0}, or your word that it is off: `convoke fence confirm {0}`",
+                    "a fence that succeeds, {back} of {0}, or your word that it is off: `convoke fence confirm {0}`",
                     name(node)
                 )
             }
@@ -198,7 +203,10 @@ fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) ->
             && state.expires_at(unit, permit).is_some()
     });
     match how {
-        _ if contradicted => format!("a reboot of {name}, or its release of the unit"),
+        _ if contradicted => format!(
+            "a boot of {name}, a fence by another device, or your word, once you see that it is off: `convoke fence confirm \
+             {name}`"
+        ),
         _ if by_time => format!("that time, which passes by itself; or the return of {name}"),
         _ if silent && state.isolation(id).is_some() => {
             format!("a fence by a power switch, {}", state.end_of_cut(id))

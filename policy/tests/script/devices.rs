@@ -129,7 +129,10 @@ impl World {
                 DrillResult::Failed { why } => format!("failed: {why}"),
             };
             let counts = if counts { "" } else { " (does not count)" };
-            format!("drill of {} level {level} by {}: {result}{counts}", self.name(node), drill.by)
+            match &drill.by {
+                Some(by) => format!("drill of {} level {level} by {by}: {result}{counts}", self.name(node)),
+                None => format!("fence of {} level {level}: {result}{counts}", self.name(node)),
+            }
         })
         .collect()
     }

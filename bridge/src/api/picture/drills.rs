@@ -26,6 +26,11 @@ impl View<'_> {
                 };
                 format!("drilled {when}: passed ({level_name}, off in {}, {back})", seconds(off))
             }
+            (None, Some(error)) if drilled.by.is_none() => {
+                format!(
+                    "fenced {when}, and not off ({level_name}): {error}; only a drill can tell whether it is mended"
+                )
+            }
             (None, Some(error)) => format!("drilled {when}: failed ({level_name}): {error}"),
             (None, None) => format!("drilled {when}"),
         };
@@ -37,7 +42,7 @@ impl View<'_> {
             level,
             device: drilled.devices.clone(),
             case: drilled.case.0,
-            by: drilled.by.clone(),
+            by: drilled.by.clone().unwrap_or_default(),
             wall_ms: drilled.wall_ms,
             passed: error.is_none(),
             off_ms,
