@@ -238,11 +238,8 @@ fn an_isolated_target_is_no_person() {
 fn a_target_that_came_up_with_the_unit_isolated_nothing() {
     let jobs = |start| {
         let target = job("network-online.target", START, 9_840, 9_900);
-        [
-            target,
-            Heard { ours: true, ..job("x.service", start, 9_841, 9_990) },
-            job("x.service", STOP, 9_995, 10_011),
-        ]
+        let start = Heard { ours: true, ..job("x.service", start, 9_840, 9_990) };
+        [start, target, job("x.service", STOP, 9_995, 10_011)]
     };
     let isolated = StopCause::Isolate { target: "network-online.target".into() };
     let after = relations(|relations| relations.after.push("network-online.target".into()));
@@ -250,6 +247,8 @@ fn a_target_that_came_up_with_the_unit_isolated_nothing() {
     assert_eq!(cause(&stopped(), &jobs(START), UP), StopCause::OperatorStop);
     // Nothing says that it came up with the unit, or that it was done before.
     assert_eq!(cause(&stopped(), &jobs(None), UP), isolated);
+    let [start, target, stop] = jobs(START);
+    assert_eq!(cause(&stopped(), &[target, start, stop], UP), isolated);
     let running = [job("network-online.target", START, 9_994, 10_020), job("x.service", STOP, 9_995, 10_011)];
     assert_eq!(cause(&after, &running, UP), isolated);
     let [target, stop] = running;

@@ -392,13 +392,14 @@ impl Core {
         let sessions = self.reign.iter().flat_map(|reign| &reign.sessions);
         let set_aside = sessions.filter(|&(node, session)| session.set_aside && heard(node));
         let cuts: BTreeSet<(NodeId, NodeId)> = cuts.map(|(a, b)| (a.min(b), a.max(b))).collect();
+        let is_member = |node: &NodeId| self.state().nodes.contains_key(node);
         Live {
             leader: self.leadership.leader.map(NodeId),
             term: self.leadership.term,
             quorum,
             cuts: cuts.into_iter().collect(),
             set_aside: set_aside.map(|(node, _)| *node).collect(),
-            differ: self.reign.as_ref().map(|reign| reign.digests.lines()).unwrap_or_default(),
+            differ: self.reign.as_ref().map(|reign| reign.digests.lines(is_member)).unwrap_or_default(),
         }
     }
 }

@@ -21,8 +21,8 @@ pub(super) struct Digests {
     said: BTreeMap<NodeId, BTreeMap<u64, Made>>,
     /// Who has another state than most; why, in words, and who those are.
     parted: BTreeMap<NodeId, (String, BTreeSet<NodeId>)>,
-    /// The latest index at which no majority had one state, and that in words.
-    torn: Option<(u64, String)>,
+    /// The latest index at which no majority had one state, that in words, and between whom.
+    torn: Option<(u64, String, BTreeSet<NodeId>)>,
 }
 
 /// A state, and which program made it.
@@ -68,10 +68,11 @@ impl Digests {
         self.parted.get(&node).filter(|(_, most)| is_quorum(most)).map(|(why, _)| why.clone())
     }
 
-    /// What is wrong now, in words.
-    pub(super) fn lines(&self) -> Vec<String> {
-        let parted = self.parted.values().map(|(why, _)| why.clone());
-        parted.chain(self.torn.iter().map(|(_, why)| why.clone())).collect()
+    /// What is wrong now, in words. Of a node that was taken out since nothing is.
+    pub(super) fn lines(&self, is_member: impl Fn(&NodeId) -> bool) -> Vec<String> {
+        let parted = self.parted.iter().filter(|(node, _)| is_member(node)).map(|(_, (why, _))| why.clone());
+        let torn = self.torn.iter().filter(|(_, _, between)| between.iter().all(&is_member));
+        parted.chain(torn.map(|(_, why, _)| why.clone())).collect()
     }
 
     /// A node takes no part any more, or says anew what its state is.
@@ -135,20 +136,21 @@ impl Digests {
         };
         match self.judge(index, voters) {
             Verdict::Open => Vec::new(),
-            Verdict::Torn { .. } if self.torn.as_ref().is_some_and(|(known, _)| *known >= index) => {
+            Verdict::Torn { .. } if self.torn.as_ref().is_some_and(|(known, ..)| *known >= index) => {
                 Vec::new()
             }
             Verdict::Torn { camps } => {
+                let between = camps.iter().flatten().copied().collect();
                 let camps: Vec<String> = camps.iter().map(names).collect();
                 let why = format!(
                     "the voters' states differ at index {index} ({}), and no majority of them has the same",
                     camps.join(" | ")
                 );
-                self.torn = Some((index, why.clone()));
+                self.torn = Some((index, why.clone(), between));
                 vec![why]
             }
             Verdict::Most { most, others } => {
-                self.torn.take_if(|(known, _)| *known <= index);
+                self.torn.take_if(|(known, ..)| *known <= index);
                 let mut lines = Vec::new();
                 for other in others {
                     let name = state.node_name(other);
@@ -221,6 +223,12 @@ mod tests {
         for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
             let said = order.map(|node| (node, digest(4, if node == 3 { "b" } else { "a" })));
             assert_eq!(told(&FIVE[..3], &said), [3]);
+            let digests = judged(&FIVE[..3], &said).0;
+            assert_eq!(
+                digests.lines(|_| true),
+                ["at index 4 the state of node 3 is not that of node 1, node 2"]
+            );
+            assert_eq!(digests.lines(|node| *node != NodeId(3)), [""; 0], "it was taken out since");
         }
         let each = [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "a")];
         let said = each.map(|(node, state)| (node, digest(4, state)));
@@ -240,7 +248,8 @@ mod tests {
         assert!(digests.parted.is_empty());
         let torn = "the voters' states differ at index 4 (node 1, node 2 | node 3, node 4 | node 5), and no majority of them \
                     has the same";
-        assert_eq!((lines, digests.lines()), (vec![torn.to_owned()], vec![torn.to_owned()]));
+        assert_eq!((lines, digests.lines(|_| true)), (vec![torn.to_owned()], vec![torn.to_owned()]));
+        assert_eq!(digests.lines(|node| *node != NodeId(5)), [""; 0], "it was taken out since");
         // Nodes without a vote count for nobody, and are told all the same.
         let said = [(1, digest(4, "a")), (7, digest(4, "b")), (8, digest(4, "b"))];
         assert_eq!(told(&FIVE[..1], &said), [7, 8]);
@@ -256,7 +265,7 @@ mod tests {
         // It is over once a majority has one state at a later index.
         let later = [1, 2].map(|node| (node, digest(8, "c")));
         let said: Vec<_> = said.into_iter().chain(later).collect();
-        assert_eq!(among(&FIVE[..3], &[1, 2], &said).0.lines(), [""; 0]);
+        assert_eq!(among(&FIVE[..3], &[1, 2], &said).0.lines(|_| true), [""; 0]);
     }
 
     #[test]

@@ -322,19 +322,20 @@ impl StopBatch {
     }
 
     /// An isolated unit is the one that is *started* among many stops; practically always a target. A person who starts a
-    /// target in the very moment of another's stop is taken for it too, which is the harmless mistake; a target that came
-    /// up with the unit is not, nor is one that we start.
+    /// target in the very moment of another's stop is taken for it too, which is the harmless mistake; a target that a start
+    /// of the unit brought along is not (PID 1 numbers the job that was asked for first), nor is one that we start.
     fn is_isolation(&self, other: &SeenJob) -> bool {
-        let together = |own: &SeenJob| {
+        let brought = |own: &SeenJob| {
             own.unit == self.unit
                 && own.kind == Some(JobKind::Start)
+                && own.id < other.id
                 && own.at.abs_diff(other.at) <= TRANSACTION
         };
         other.may_start()
             && !other.ours
             && other.unit.ends_with(".target")
             && !self.over_before(other)
-            && !self.batch.iter().any(together)
+            && !self.batch.iter().any(brought)
     }
 
     /// What a unit is ordered after stops after it and starts once it has stopped, so a job of it that was over before the
