@@ -33,6 +33,7 @@ fn nothing_starts_before_the_fence_is_proven() -> Result<()> {
         scenario.part("a frozen node that answers pings while it is fenced", frozen_and_pinged);
         scenario.part("a late command that strikes the next life", strikes_late);
         scenario.part("an executor that is killed in the middle", executor_killed);
+        scenario.part("an executor that is restarted in the middle", executor_restarted);
         scenario.part("a leader that dies between intent and proof", leader_killed);
         scenario.part("a node that returns while it is being fenced", returns_meanwhile);
         scenario.part("a node that was proven off and then speaks", proof_contradicted);
@@ -316,6 +317,16 @@ fn told_off(c: &Cluster, victim: usize) -> Result<()> {
 }
 
 fn executor_killed(c: &Cluster) -> Result<()> {
+    executor_ends(c, |executor| c.kill_daemon(executor))
+}
+
+/// systemd passes the restart on to the agent, which must not run a second time.
+fn executor_restarted(c: &Cluster) -> Result<()> {
+    executor_ends(c, |executor| c.ok(executor, "systemctl restart convoked.service").map(drop))
+}
+
+/// An executor's daemon ends while its agent runs: nobody knows what the switch still does, and that is said.
+fn executor_ends(c: &Cluster, end: impl FnOnce(usize) -> Result<()>) -> Result<()> {
     let (victim, leader) = placed(c)?;
     let name = c.node(victim).name();
     c.bmc_faults(victim, &[Fault::Slow(3)])?;
@@ -329,9 +340,17 @@ fn executor_killed(c: &Cluster) -> Result<()> {
     let executor =
         (1..=3).find(|i| *i != victim && began.text.starts_with(&format!("{}:", c.node(*i).name())));
     let executor = executor.ok_or_else(|| anyhow::anyhow!("who fences? {}", began.text))?;
-    c.kill_daemon(executor)?;
+    end(executor)?;
     let beat = c.next_life(UNIT, then, S(60))?;
     ensure!(beat.node != name, "it runs on the fenced node");
+    let events = c.events_after(index)?;
+    // It depends on how soon it is back.
+    let ends = ["was restarted while it ran the agent", "was lost while it ran the agent"];
+    let mut failed = events.iter().filter(|e| e.kind == "fence-failed");
+    ensure!(
+        failed.any(|e| ends.iter().any(|end| e.text.contains(end))),
+        "nobody says how the first attempt ended: {events:?}"
+    );
     ensure!(
         !c.node(victim).is_on(),
         "it started before {name} was off (executor n{executor}, leader n{leader})"
