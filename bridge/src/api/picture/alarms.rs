@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use policy::{
-    AlarmKind, EventKind, FenceCase, FencePhase, Fencing, Finding, Node, NodeId, Reason, Scope, UnitName,
-    Wanted,
+    AlarmKind, EventKind, FenceCase, FencePhase, Fencing, Finding, Node, NodeId, Power, Reason, Scope,
+    UnitName, Wanted,
 };
 
 use super::ways;
@@ -61,9 +61,20 @@ impl View<'_> {
             AlarmKind::WrongPlug(node, device) => {
                 let text =
                     format!("fence device {device} does not see {} as running: {}", name(node), alarm.detail);
-                let check = format!(
-                    "check address, plug, login and options of {device} with its agent, then `convoke config apply`"
-                );
+                let life = self.state.nodes.get(node).and_then(|node| node.life.as_ref());
+                let seen = life.and_then(|life| self.state.seen(device, *node, &life.incarnation));
+                let check = match seen.map(|seen| &seen.power) {
+                    // The settings may be good: what is missing is missing on the nodes that were to look.
+                    Some(Power::Unable(_)) => {
+                        format!(
+                            "mend that, then `convoke reset-failed {}`, which has it asked again",
+                            name(node)
+                        )
+                    }
+                    _ => format!(
+                        "check address, plug, login and options of {device} with its agent, then `convoke config apply`"
+                    ),
+                };
                 let lost = self.state.nodes.get(node).is_some_and(|node| node.lost_since().is_some());
                 let ready = self.ready_levels(*node);
                 let cuts = |level: u32| self.state.level_isolates(*node, level);

@@ -58,6 +58,11 @@ fn a_device_that_fails_is_a_warning_while_another_level_works() {
     let [alarm] = show(&state).alarms.try_into().expect("one alarm");
     assert_eq!(alarm.severity, "alert");
     assert!(alarm.remedy.ends_with("a loss of n1 needs `convoke fence confirm`"), "{}", alarm.remedy);
+    assert!(alarm.remedy.starts_with("check address, plug, login"), "{}", alarm.remedy);
+    // Nothing is wrong with the settings: their login was not even tried.
+    saw(&mut state, "bmc-n1", Power::Unable("there is no credential convoke.bmc on n2".to_owned()));
+    let [alarm] = show(&state).alarms.try_into().expect("one alarm");
+    assert!(alarm.remedy.starts_with("mend that, then `convoke reset-failed n1`"), "{}", alarm.remedy);
 }
 
 #[test]
