@@ -25,5 +25,6 @@ pub use owners::{Owners, owners};
 pub use plugs::{Plug, is_listed, list, lists_by, missing_plug, plug_option};
 pub use traps::{isolates, known_to_isolate, notes, proves_off, says_that_it_isolates, traps, useless};
 
+pub(crate) use ask::run;
 pub(crate) use given::{present, says_what_to_do};
 pub(crate) use said::said;

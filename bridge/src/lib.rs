@@ -19,6 +19,7 @@ pub mod net;
 pub mod ocf;
 pub mod paths;
 pub mod pki;
+pub mod secrets;
 pub mod session;
 pub mod tls;
 pub mod watchdog;

@@ -7,11 +7,12 @@
 
 mod begun;
 mod door;
+mod prepared;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,10 @@ use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
 
 use crate::agent::executor::begun::Begun;
 use crate::agent::executor::door::{Door, Doors};
+pub(crate) use crate::agent::executor::prepared::Prepared;
 use crate::fence_agents;
 use crate::paths::Paths;
+use crate::secrets::{Secrets, machine};
 use crate::session::message::{AgentCall, FenceOrder, LookOrder, Reply, Request, SwitchOnOrder};
 use crate::session::{Asker, Lease};
 
@@ -47,6 +50,7 @@ pub(super) struct Executor {
     /// The unit whose end kills the agents.
     binds_to: Option<String>,
     agents: std::path::PathBuf,
+    secrets: Secrets,
     /// What may be done through each device at a time.
     doors: Doors,
     /// What an earlier daemon of this boot may have done.
@@ -68,6 +72,7 @@ impl Executor {
             lease,
             binds_to,
             agents: fence_agents::DIRECTORY.into(),
+            secrets: Secrets::default(),
             doors: Doors::default(),
             begun: Begun::new(paths),
         }
@@ -87,11 +92,9 @@ impl Executor {
         let mut steps = Vec::new();
         for call in &order.calls {
             let name = format!("{PREFIX}{}-{}-{}", order.case, order.attempt, call.device);
-            let spec =
-                |action: AgentAction| self.spec(call, action, format!("{name}-{}.service", action.word()));
-            match (spec(AgentAction::Off), spec(AgentAction::Status)) {
-                (Ok(off), Ok(status)) => steps.push((call, off, status)),
-                (Err(why), _) | (_, Err(why)) => return Some(FenceOutcome::Unable(why)),
+            match self.pair(call, AgentAction::Off, &name).await {
+                Ok(step) => steps.push(step),
+                Err(why) => return Some(FenceOutcome::Unable(why)),
             }
         }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
@@ -123,12 +126,10 @@ impl Executor {
         let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
         let user = door.enter().await;
-        let spec = |action: AgentAction| {
-            self.spec(call, action, format!("{PREFIX}on-{number}-{}.service", action.word()))
-        };
-        let (on, status) = match (spec(AgentAction::On), spec(AgentAction::Status)) {
-            (Ok(on), Ok(status)) => (on, status),
-            (Err(why), _) | (_, Err(why)) => return Some(Power::Unknown(why)),
+        let pair = self.pair(call, AgentAction::On, &format!("{PREFIX}on-{number}")).await;
+        let (prepared, on, status) = match pair {
+            Ok(pair) => pair,
+            Err(why) => return Some(Power::Unknown(why)),
         };
         let (node, device, since, configured) =
             (call.node, call.device.clone(), order.since, call.configured);
@@ -142,12 +143,12 @@ impl Executor {
             }
         }
         tracing::info!(node = call.node_name, device = call.device, "switching on");
-        match called(&systemd.run_transient(on).await, call, AgentAction::On) {
+        match called(&systemd.run_transient(on).await, &prepared, AgentAction::On) {
             Called::Exited(0, _) => {
                 // A fence of another node may come between.
                 drop(user);
                 let _user = door.enter().await;
-                Some(power(called(&systemd.run_transient(status).await, call, AgentAction::Status)))
+                Some(power(called(&systemd.run_transient(status).await, &prepared, AgentAction::Status)))
             }
             Called::Exited(status, said) => {
                 Some(Power::Unknown(format!("on exited with status {status}{said}")))
@@ -162,11 +163,15 @@ impl Executor {
         let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
         let _user = door.enter().await;
-        let spec = match self.spec(call, AgentAction::Status, format!("{PREFIX}look-{number}.service")) {
+        let prepared = match Prepared::read(call, &self.secrets).await {
+            Ok(prepared) => prepared,
+            Err(why) => return Power::Unable(why),
+        };
+        let spec = match self.spec(&prepared, AgentAction::Status, format!("{PREFIX}look-{number}.service")) {
             Ok(spec) => spec,
             Err(why) => return Power::Unable(why),
         };
-        power(called(&systemd.run_transient(spec).await, call, AgentAction::Status))
+        power(called(&systemd.run_transient(spec).await, &prepared, AgentAction::Status))
     }
 
     async fn confirm(&self, order: &FenceOrder) -> Option<()> {
@@ -189,7 +194,27 @@ impl Executor {
         }
     }
 
-    fn spec(&self, call: &AgentCall, action: AgentAction, name: String) -> Result<TransientSpec, String> {
+    /// An action and the status that verifies it, with secrets that are read once for both.
+    async fn pair<'a>(
+        &self,
+        call: &'a AgentCall,
+        action: AgentAction,
+        name: &str,
+    ) -> Result<Step<'a>, String> {
+        let prepared = Prepared::read(call, &self.secrets).await?;
+        let spec =
+            |action: AgentAction| self.spec(&prepared, action, format!("{name}-{}.service", action.word()));
+        let (first, status) = (spec(action)?, spec(AgentAction::Status)?);
+        Ok((prepared, first, status))
+    }
+
+    fn spec(
+        &self,
+        prepared: &Prepared<'_>,
+        action: AgentAction,
+        name: String,
+    ) -> Result<TransientSpec, String> {
+        let call = prepared.call();
         let program = program(&self.agents, &call.agent)?;
         let word = action.word();
         Ok(TransientSpec {
@@ -197,7 +222,7 @@ impl Executor {
             description: format!("Fence agent of {}: {word} {}", call.device, call.node_name),
             program,
             args: Vec::new(),
-            stdin: stdin(call, word)?,
+            stdin: prepared.stdin(word),
             deadline: Duration::from_millis(call.deadline_ms(action)),
             output_cap: OUTPUT_CAP,
             environment: BTreeMap::new(),
@@ -215,23 +240,27 @@ fn unnoted(error: &io::Error) -> String {
     format!("{} cannot note in /run/convoke/begun what it begins: {error}", machine())
 }
 
+/// A call, the action that is asked for, and the status that verifies it.
+type Step<'a> = (Prepared<'a>, TransientSpec, TransientSpec);
+
 /// Off through each device, then a status through each. Ends with the first that does not prove its part.
 ///
 /// The first off has been confirmed; each other one is before it begins, since the ones before it may have taken long (F24).
 async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Option<()>>>(
-    steps: Vec<(&AgentCall, TransientSpec, TransientSpec)>,
+    steps: Vec<Step<'_>>,
     confirm: impl Fn() -> Confirm,
     run: impl Fn(TransientSpec) -> Run,
 ) -> FenceOutcome {
     let mut looks = Vec::new();
-    for (call, off, status) in steps {
+    for (prepared, off, status) in steps {
+        let call = prepared.call();
         if !looks.is_empty() && confirm().await.is_none() {
             return FenceOutcome::TimedOut(format!(
                 "nobody confirmed that the fence still stands, so {} was not used; the devices before it were",
                 call.device
             ));
         }
-        match called(&run(off).await, call, AgentAction::Off) {
+        match called(&run(off).await, &prepared, AgentAction::Off) {
             // No device was asked for anything yet.
             Called::NotRun(why) if looks.is_empty() => {
                 return FenceOutcome::Unable(format!("{}: {why}", call.device));
@@ -242,11 +271,12 @@ async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Opt
                 }
             }
         }
-        looks.push((call, status));
+        looks.push((prepared, status));
     }
     let mut proven = FenceOutcome::Failed("the level has no devices".to_owned());
-    for (call, status) in looks {
-        proven = verdict(call, called(&run(status).await, call, AgentAction::Status));
+    for (prepared, status) in looks {
+        let ended = called(&run(status).await, &prepared, AgentAction::Status);
+        proven = verdict(prepared.call(), ended);
         if proven != FenceOutcome::Off {
             break;
         }
@@ -273,62 +303,8 @@ fn program(dir: &Path, agent: &str) -> Result<String, String> {
     }
 }
 
-/// The agent's complete input.
-pub(crate) fn stdin(call: &AgentCall, action: &str) -> Result<Vec<u8>, String> {
-    let mut text = format!("action={action}\n");
-    let mut given = BTreeSet::new();
-    for name in call.options.keys().chain(call.secrets.keys()) {
-        // What the call is for is nobody's option; and of two lines an agent takes the last.
-        if fence_agents::says_what_to_do(name) || !given.insert(fence_agents::present(name)) {
-            return Err(format!(
-                "the option `{name}` of {} is not taken; `convoke config diff` says why",
-                call.device
-            ));
-        }
-    }
-    for (name, value) in &call.options {
-        text.push_str(&line(name, value)?);
-    }
-    for (name, path) in &call.secrets {
-        text.push_str(&line(name, &secret(Path::new(path))?)?);
-    }
-    Ok(text.into_bytes())
-}
-
-fn line(name: &str, value: &str) -> Result<String, String> {
-    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    if !plain || value.contains(['\n', '\r', '\0']) {
-        return Err(format!("the option `{name}` has a name or value of more than one line"));
-    }
-    Ok(format!("{name}={value}\n"))
-}
-
-/// A secret from a file that root alone can read. Which machine lacks it is not told by who is to be fenced.
-fn secret(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    if !path.is_absolute() {
-        return Err(format!("the secret's file `{shown}` must be an absolute path"));
-    }
-    let unreadable =
-        |error: std::io::Error| format!("the secret's file {shown} cannot be read on {}: {error}", machine());
-    let found = fs::metadata(path).map_err(unreadable)?;
-    if found.mode() & 0o077 != 0 {
-        let machine = machine();
-        return Err(format!(
-            "the secret's file {shown} on {machine} can be read by others than root; run `chmod 600 {shown}` there"
-        ));
-    }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-/// This machine's own name, which its node has too unless somebody chose another.
-fn machine() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn called(end: &TransientEnd, call: &AgentCall, action: AgentAction) -> Called {
-    let said = words(end, call);
+fn called(end: &TransientEnd, prepared: &Prepared<'_>, action: AgentAction) -> Called {
+    let said = words(end, prepared);
     match &end.outcome {
         Outcome::Exited(status) => Called::Exited(*status, said),
         Outcome::Signaled(signal) => {
@@ -336,7 +312,7 @@ fn called(end: &TransientEnd, call: &AgentCall, action: AgentAction) -> Called {
         }
         Outcome::TimedOut => {
             let left = end.left.as_ref().map(|left| format!("; {left}")).unwrap_or_default();
-            let limit = call.deadline_ms(action);
+            let limit = prepared.call().deadline_ms(action);
             Called::TimedOut(format!("the agent did not end within {limit} ms{left}{said}"))
         }
         // It may have sent its command: as after a deadline, nobody knows the node's power.
@@ -396,19 +372,10 @@ fn lacks(said: &str) -> Option<&str> {
 }
 
 /// What the agent says went wrong, without secrets.
-fn words(end: &TransientEnd, call: &AgentCall) -> String {
-    let Some(mut said) = fence_agents::said(&end.stderr, &end.stdout) else { return String::new() };
-    let hidden = call.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
-    let read = call.secrets.values().filter_map(|path| secret(Path::new(path)).ok());
-    for value in hidden.chain(read).filter(|value| !value.is_empty()) {
-        said = said.replace(&value, "***");
-    }
-    // Not before: half a password would be none that is known.
-    format!(": {}", said.chars().take(WORDS_MAX).collect::<String>())
-}
-
-fn is_secret(name: &str) -> bool {
-    ["pass", "secret", "community", "token", "key"].iter().any(|part| name.contains(part))
+fn words(end: &TransientEnd, prepared: &Prepared<'_>) -> String {
+    let Some(said) = fence_agents::said(&end.stderr, &end.stdout) else { return String::new() };
+    // Shortened last: half a password would be none that is known.
+    format!(": {}", prepared.without_secrets(said).chars().take(WORDS_MAX).collect::<String>())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod devices;
 mod diff;
 mod listed;
 mod read;
+mod secrets;
 mod votes;
 mod write;
 
@@ -19,6 +20,7 @@ use policy::{Device, NodeId, Settings};
 pub use devices::{Findings, Listed, against_agents, against_plugs, agents, joined, listed_by};
 pub use diff::diff;
 pub use listed::{Places, Written, list_actions, to_list, with_lists, without_lists};
+pub use secrets::{Lacking, against_secrets, lacking};
 pub use votes::against_votes;
 pub use write::render;
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use policy::{AgentAction, Device, NodeId};
 
-use crate::agent::executor;
+use crate::agent::executor::Prepared;
 use crate::api::document::{Document, Listed};
 use crate::fence_agents;
+use crate::secrets::Secrets;
 use crate::session::message::AgentCall;
 
 /// A strip of 48 outlets says each of them by itself; somebody waits for the answer.
@@ -45,7 +46,7 @@ pub(super) async fn ask_all(
             document.devices.get(&name).map(|device| (of_device(&name, device), separator_of(device)));
         async move {
             let (call, separator) = device?;
-            let listed = match executor::stdin(&call, action) {
+            let listed = match input(&call, action).await {
                 Ok(input) => list(agents, &call, &input, &separator).await,
                 Err(why) => Err(why),
             };
@@ -68,7 +69,7 @@ async fn one_device(
     let mut said: BTreeMap<Vec<u8>, Listed> = BTreeMap::new();
     let mut lists = Vec::new();
     for (key, call) in calls {
-        let listed = match executor::stdin(&call, "list") {
+        let listed = match input(&call, "list").await {
             Err(why) => Err(why),
             Ok(input) => match said.get(&input) {
                 Some(listed) => listed.clone(),
@@ -82,6 +83,11 @@ async fn one_device(
         lists.push((key, listed));
     }
     lists
+}
+
+/// What the agent is told, with this node's secrets.
+async fn input(call: &AgentCall, action: &str) -> Result<Vec<u8>, String> {
+    Ok(Prepared::read(call, &Secrets::default()).await?.stdin(action))
 }
 
 async fn list(agents: &Path, call: &AgentCall, input: &[u8], separator: &str) -> Listed {
@@ -148,8 +154,8 @@ mod tests {
         assert_eq!(lists, expected);
     }
 
-    #[test]
-    fn the_plug_is_no_part_of_the_question_and_the_address_is() {
+    #[tokio::test]
+    async fn the_plug_is_no_part_of_the_question_and_the_address_is() {
         let own =
             |plug: &str| [("port".to_owned(), plug.to_owned()), ("ip".to_owned(), "b".to_owned())].into();
         let device = Device {
@@ -165,10 +171,11 @@ mod tests {
             at_once: 1,
             isolates: None,
         };
-        let inputs = [1, 2].map(|id| {
+        let mut inputs = Vec::new();
+        for id in [1, 2] {
             let call = call("pdu", &device, NodeId(id)).expect("a target");
-            executor::stdin(&call, "list").expect("an input")
-        });
+            inputs.push(input(&call, "list").await.expect("an input"));
+        }
         assert_eq!(String::from_utf8_lossy(&inputs[0]), "action=list\nip=b\nsnmp_version=1\n");
         assert_eq!(inputs[0], inputs[1], "one question for both");
     }

@@ -14,6 +14,7 @@ use crate::api::document::{self, Document};
 use crate::api::model::NodeLine;
 use crate::config::Finding;
 use crate::fence_agents::{self, Look};
+use crate::secrets::Secrets;
 
 /// A settings document of a thousand nodes has some hundred kilobytes.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -73,10 +74,19 @@ async fn compare(bus: &Bus, file: &Path) -> Result<(String, String), Failure> {
     let mut asked = document::listed_by(&text, &looks, &old);
     asked.retain(|(device, _)| !told.contains(device));
     let new = document::joined(document::parse(&text, file, &names), found).map_err(refused)?;
+    let lacking = unless_interrupted(document::lacking(&new, &Secrets::default())).await?;
+    // What it lacks is told where it stands, and not once more by a device that could not be asked for it.
+    let complete = |device: &str| {
+        let device = new.devices.get(device);
+        device.is_none_or(|device| device.secrets.values().all(|source| !lacking.contains_key(source)))
+    };
+    asked.retain(|(device, _)| complete(device));
     // Only a document without another mistake is worth a question to the devices.
     let lists = unless_interrupted(plugs::ask(&new, &names, &asked)).await?;
     let new: Document =
         document::joined(Ok(new), document::against_plugs(&text, file, &lists)).map_err(refused)?;
+    let found = document::against_secrets(&text, file, &new, &lacking);
+    let new = document::joined(Ok(new), found).map_err(refused)?;
     let placed = |node: &NodeLine| Some((NodeId(node.id), (node.name.clone(), node.role()?)));
     let nodes = picture.nodes.iter().filter_map(placed).collect();
     let votes = document::against_votes(&text, file, &new, &nodes);

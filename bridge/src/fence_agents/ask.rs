@@ -1,10 +1,11 @@
-//! Runs a fence agent once, for what it prints: its metadata, or the plugs of a device.
+//! Runs a program once, for what it prints: a fence agent for its metadata, or for the plugs of a device.
 //!
 //! The question goes by standard input: with any argument an agent would not read it, and with an empty
 //! input it would switch a node off. So the input is complete before the agent begins. Of a call for metadata no option and
 //! no secret is ever a part. An agent that hangs, floods or dies gives an error; whatever it started is killed with it, also when
 //! whoever asked gives up.
 
+use std::ffi::OsStr;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -87,7 +88,32 @@ pub async fn ask(program: &Path, limit: Duration) -> Result<Metadata, AskError> 
 
 /// What the agent at `program` prints when it gets this input.
 pub(super) async fn output(program: &Path, input: &[u8], limit: Duration) -> Result<Vec<u8>, AskError> {
+    let Ended { status, stdout, stderr } = run(program, [], input, limit).await?;
+    if !status.success() {
+        return Err(AskError::Failed { status, said: last_words(&stderr, &stdout) });
+    }
+    Ok(stdout)
+}
+
+/// How a program ended by itself, and what it printed. Not to be shown as it is: what is asked for may be a secret.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Runs a program for what it prints. Its arguments can be seen by everybody.
+///
+/// # Errors
+/// If it cannot be run, prints without end, or does not end within `limit`.
+pub(crate) async fn run<'a>(
+    program: &Path,
+    args: impl IntoIterator<Item = &'a OsStr>,
+    input: &[u8],
+    limit: Duration,
+) -> Result<Ended, AskError> {
     let mut command = Command::new(program);
+    command.args(args);
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C").env("PYTHONWARNINGS", "ignore").current_dir("/");
     command
         .stdin(sealed_input(input).map_err(AskError::Start)?)
@@ -101,31 +127,27 @@ pub(super) async fn output(program: &Path, input: &[u8], limit: Duration) -> Res
     })?;
     let mut child = Group(child);
     let asked = tokio::time::timeout(limit, answer(&mut child)).await;
-    let (status, stdout, stderr) = match asked {
-        Ok(Ok(answer)) => answer,
+    match asked {
+        Ok(Ok(ended)) => Ok(ended),
         Ok(Err(error)) => {
             end(&mut child).await;
-            return Err(error);
+            Err(error)
         }
         Err(_) => {
             end(&mut child).await;
-            return Err(AskError::TimedOut { limit });
+            Err(AskError::TimedOut { limit })
         }
-    };
-    if !status.success() {
-        return Err(AskError::Failed { status, said: last_words(&stderr, &stdout) });
     }
-    Ok(stdout)
 }
 
-async fn answer(child: &mut Group) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), AskError> {
+async fn answer(child: &mut Group) -> Result<Ended, AskError> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (stdout, stderr) = tokio::try_join!(read(stdout), read(stderr))?;
     child.ended().await.map_err(AskError::Read)?;
     // What it left behind, before anybody waits for it: until then its number names no other process group.
     child.kill();
     let status = child.wait().await.map_err(AskError::Read)?;
-    Ok((status, stdout, stderr))
+    Ok(Ended { status, stdout, stderr })
 }
 
 /// Reads to the end, also from children that have the other end still open.

@@ -162,7 +162,8 @@ fn missing(given: &Given, agent: &Metadata, node: &str, parameter: &Parameter) -
             spot,
             message,
             format!(
-                "write `secrets = {{ {name} = \"/etc/convoke/secrets/FILE\" }}`, a file that only root reads"
+                "write `secrets = {{ {name} = \"/etc/convoke/secrets/FILE\" }}`, a file that only root reads, or \
+                     `\"credential:NAME\"`"
             ),
         ),
         _ => Remark::refused(

@@ -11,7 +11,7 @@ pub struct Given {
     pub agent: String,
     /// Options for all targets.
     pub options: BTreeMap<String, String>,
-    /// Options whose values are in files.
+    /// Options whose values each node has by itself.
     pub secrets: BTreeSet<String>,
     /// `isolates`: how what it cuts is connected again.
     pub isolates: Option<String>,

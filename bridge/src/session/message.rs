@@ -206,7 +206,7 @@ pub struct Note {
     pub text: String,
 }
 
-/// A call of a fence agent, complete but for its secrets, which the executor reads from its own files.
+/// A call of a fence agent, complete but for its secrets, which the executor has by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCall {
     /// The device's name.
@@ -215,7 +215,7 @@ pub struct AgentCall {
     pub agent: String,
     /// Options, the device's and the target's together.
     pub options: BTreeMap<String, String>,
-    /// Options to be read from files (name → path).
+    /// Options whose value the executor has by itself (name → where, as in the settings).
     pub secrets: BTreeMap<String, String>,
     /// Deadline of one call, in milliseconds.
     pub timeout_ms: u64,

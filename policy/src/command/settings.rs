@@ -14,7 +14,8 @@ pub struct Device {
     pub agent: String,
     /// Options for every target, as the agent names them.
     pub options: BTreeMap<String, String>,
-    /// Options whose value is read from a root-only file on the executor; never in the log (name → path).
+    /// Options whose value the executor has by itself, in a root-only file or as a credential of systemd; never in the log (name →
+    /// path, or `credential:` and a name).
     pub secrets: BTreeMap<String, String>,
     /// Nodes that it can fence, each with its own options (`plug`, `ip`).
     pub targets: BTreeMap<NodeId, BTreeMap<String, String>>,

@@ -44,55 +44,76 @@ fn blank(call: &AgentCall) -> TransientSpec {
     }
 }
 
-#[test]
-fn action_comes_first_and_only_from_us() {
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let path = dir.path().join("secret");
+/// The call with its secrets.
+async fn prepared(call: &AgentCall) -> Prepared<'_> {
+    Prepared::read(call, &Secrets::default()).await.expect("complete")
+}
+
+/// A call with a secret of its own, in a file of the directory.
+fn call_with_secret(dir: &Path) -> AgentCall {
+    let path = dir.join("secret");
     fs::write(&path, "s3cret\n").expect("secret");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
-    let mut call = call();
-    call.secrets.insert("snmp_priv_passwd".into(), path.to_string_lossy().into_owned());
-    let text = String::from_utf8(stdin(&call, "off").expect("input")).expect("text");
+    let secrets = BTreeMap::from([("snmp_priv_passwd".into(), path.to_string_lossy().into_owned())]);
+    AgentCall { secrets, ..call() }
+}
+
+#[tokio::test]
+async fn action_comes_first_and_only_from_us() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let call = call_with_secret(dir.path());
+    let text = String::from_utf8(prepared(&call).await.stdin("off")).expect("text");
     assert_eq!(text, "action=off\nip=10.0.0.1\npassword=hunter2\nsnmp_priv_passwd=s3cret\n");
 }
 
-#[test]
-fn nobodys_option_says_what_a_call_is_for_and_none_is_given_twice() {
+#[tokio::test]
+async fn nothing_secret_is_left_in_what_an_agent_says() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let call = call_with_secret(dir.path());
+    let prepared = prepared(&call).await;
+    // What was told counts, whatever the file says by the time the agent has ended.
+    fs::remove_file(dir.path().join("secret")).expect("removed");
+    let said = words(&end(Outcome::Exited(1), "login hunter2/s3cret at 10.0.0.1 failed\n"), &prepared);
+    assert_eq!(said, ": login ***/*** at 10.0.0.1 failed");
+    let options = [("password".into(), "abc".into()), ("snmp_auth_passwd".into(), "abcdef".into())].into();
+    let call = AgentCall { options, secrets: BTreeMap::new(), ..call.clone() };
+    let said = words(&end(Outcome::Exited(1), "abcdef failed\n"), &self::prepared(&call).await);
+    assert_eq!(said, ": *** failed");
+}
+
+#[tokio::test]
+async fn nobodys_option_says_what_a_call_is_for_and_none_is_given_twice() {
+    let secrets = Secrets::default();
     for name in ["action", "ACTION", "Option", "option", "ipaddr", "pass-word_script"] {
         let mut own = call();
         own.options.insert(name.into(), "off".into());
-        let refused = stdin(&own, "status").is_err();
+        let refused = Prepared::read(&own, &secrets).await.is_err();
         assert_eq!(refused, name != "pass-word_script", "{name}");
         let mut secret = call();
         secret.secrets.insert(name.into(), "/nonexistent".into());
-        assert!(stdin(&secret, "status").is_err(), "{name}");
+        assert!(Prepared::read(&secret, &secrets).await.is_err(), "{name}");
     }
 }
 
-#[test]
-fn an_option_cannot_smuggle_another_line() {
+#[tokio::test]
+async fn an_option_cannot_smuggle_another_line() {
     for (name, value) in [("ip", "x\naction=on"), ("ip\naction", "on"), ("", "x"), ("a=b", "x")] {
         let mut call = call();
         call.options.insert(name.into(), value.into());
-        assert!(stdin(&call, "off").is_err(), "{name}={value}");
+        assert!(Prepared::read(&call, &Secrets::default()).await.is_err(), "{name}={value}");
     }
 }
 
-#[test]
-fn a_secret_that_others_can_read_is_refused() {
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let path = dir.path().join("secret");
-    fs::write(&path, "s3cret\n").expect("secret");
-    for mode in [0o640, 0o604, 0o660] {
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
-        assert!(secret(&path).expect_err("refused").contains("chmod 600"), "{mode:o}");
+#[tokio::test]
+async fn a_node_without_the_secret_says_so_and_runs_nothing() {
+    let (sender, _session) = tokio::sync::mpsc::channel(1);
+    let executor = Executor::new(Asker::new(sender), Lease::default(), None, &Paths::below("/nonexistent"));
+    for source in ["/nonexistent/bmc", "credential:convoke.none"] {
+        let secrets = BTreeMap::from([("passwd".into(), source.into())]);
+        let call = AgentCall { options: BTreeMap::new(), secrets, ..call() };
+        let why = executor.pair(&call, AgentAction::Off, "x").await.err().expect("it cannot run");
+        assert!(why.contains(&machine()) && why.contains(source.trim_start_matches("credential:")), "{why}");
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("mode");
-    assert_eq!(secret(&path).expect("read"), "s3cret");
-    assert!(secret(Path::new("secret")).is_err(), "relative");
-    // The alarm stands on every node, and the file is missing on one.
-    let missing = secret(&dir.path().join("none")).expect_err("there is none");
-    assert!(missing.contains(&format!("cannot be read on {}: ", machine())), "{missing}");
 }
 
 #[test]
@@ -109,8 +130,8 @@ fn only_installed_agents_of_a_proper_name_are_run() {
     }
 }
 
-#[test]
-fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
+#[tokio::test]
+async fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
     let dir = tempfile::tempdir().expect("scratch directory");
     let agent = dir.path().join("fence_ipmilan");
     fs::write(&agent, "#!/bin/sh\n").expect("agent");
@@ -121,20 +142,23 @@ fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
     executor.agents = dir.path().to_owned();
     let timeouts = BTreeMap::from([(AgentAction::Off, 40_000), (AgentAction::Status, 5_000)]);
     let call = AgentCall { timeouts, ..call() };
+    let prepared = prepared(&call).await;
     for (action, ms) in [(AgentAction::Off, 40_000), (AgentAction::On, 60_000), (AgentAction::Status, 5_000)]
     {
-        let spec = executor.spec(&call, action, "x.service".into()).expect("a call");
+        let spec = executor.spec(&prepared, action, "x.service".into()).expect("a call");
         assert_eq!(spec.deadline, Duration::from_millis(ms), "{action:?}");
-        let ended = called(&end(Outcome::TimedOut, ""), &call, action);
+        let ended = called(&end(Outcome::TimedOut, ""), &prepared, action);
         assert_eq!(ended, Called::TimedOut(format!("the agent did not end within {ms} ms")));
     }
 }
 
-#[test]
-fn off_is_proven_only_by_a_status_that_says_off() {
+#[tokio::test]
+async fn off_is_proven_only_by_a_status_that_says_off() {
+    let call = call();
+    let prepared = prepared(&call).await;
     let failed = |text: &str| FenceOutcome::Failed(text.into());
     let timed_out = |text: &str| FenceOutcome::TimedOut(text.into());
-    let ran = |outcome, stderr| called(&end(outcome, stderr), &call(), AgentAction::Off);
+    let ran = |outcome, stderr| called(&end(outcome, stderr), &prepared, AgentAction::Off);
     // What `off` says, what `status` says, what is believed.
     let table = [
         (ran(Outcome::Exited(0), ""), Some(ran(Outcome::Exited(2), "")), FenceOutcome::Off),
@@ -180,9 +204,9 @@ fn off_is_proven_only_by_a_status_that_says_off() {
     ];
     for (off, status, expected) in table {
         let shown = format!("{off:?} {status:?}");
-        let outcome = match after_off(&call(), off) {
+        let outcome = match after_off(&call, off) {
             Err(outcome) => outcome,
-            Ok(()) => verdict(&call(), status.expect("a status is read")),
+            Ok(()) => verdict(&call, status.expect("a status is read")),
         };
         assert_eq!(outcome, expected, "{shown}");
     }
@@ -227,7 +251,10 @@ async fn a_level_is_off_only_when_each_device_says_so_after_the_last_off() {
         ),
         ("feed-2 status", Outcome::Exited(0), all, failed("feed-2 said off, status says on")),
     ] {
-        let steps = feeds.iter().map(|call| (call, spec(call, "off"), spec(call, "status"))).collect();
+        let mut steps = Vec::new();
+        for call in &feeds {
+            steps.push((prepared(call).await, spec(call, "off"), spec(call, "status")));
+        }
         let seen = Mutex::new(Vec::new());
         let run = |spec: TransientSpec| {
             let usual = Outcome::Exited(if spec.name.ends_with("status") { 2 } else { 0 });
@@ -248,18 +275,22 @@ async fn what_is_called_off_in_the_midst_switches_nothing_more_off() {
         *ran.lock().expect("lock") += 1;
         std::future::ready(end(Outcome::Exited(0), ""))
     };
-    let steps = feeds.iter().map(|call| (call, blank(call), blank(call))).collect();
+    let mut steps = Vec::new();
+    for call in &feeds {
+        steps.push((prepared(call).await, blank(call), blank(call)));
+    }
     let outcome = strike(steps, || std::future::ready(None), run).await;
     assert_eq!(outcome, FenceOutcome::TimedOut("nobody confirmed that the fence still stands, so feed-2 was not used; the devices before it were".into()));
     assert_eq!(*ran.lock().expect("lock"), 1);
-    let none: Vec<(&AgentCall, TransientSpec, TransientSpec)> = Vec::new();
-    let outcome = strike(none, || std::future::ready(Some(())), run).await;
+    let outcome = strike(Vec::new(), || std::future::ready(Some(())), run).await;
     assert!(matches!(outcome, FenceOutcome::Failed(_)), "nobody says so: {outcome:?}");
 }
 
-#[test]
-fn power_is_what_status_says_and_nothing_else() {
-    let ran = |outcome| power(called(&end(outcome, "x\n"), &call(), AgentAction::Status));
+#[tokio::test]
+async fn power_is_what_status_says_and_nothing_else() {
+    let call = call();
+    let prepared = prepared(&call).await;
+    let ran = |outcome| power(called(&end(outcome, "x\n"), &prepared, AgentAction::Status));
     assert_eq!(ran(Outcome::Exited(0)), Power::On);
     assert_eq!(ran(Outcome::Exited(2)), Power::Off);
     assert_eq!(ran(Outcome::Exited(1)), Power::Unknown("status exited with status 1: x".into()));

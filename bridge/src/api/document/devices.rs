@@ -26,8 +26,8 @@ pub struct Findings {
 }
 
 /// A device and where everything in it stands.
-struct Placed {
-    name: String,
+pub(super) struct Placed {
+    pub(super) name: String,
     place: Range<usize>,
     given: Given,
     spans: BTreeMap<Spot, Range<usize>>,
@@ -35,7 +35,7 @@ struct Placed {
 
 impl Placed {
     /// Where a remark belongs; what is not there belongs to the device's heading.
-    fn span(&self, spot: &Spot) -> Range<usize> {
+    pub(super) fn span(&self, spot: &Spot) -> Range<usize> {
         self.spans.get(spot).unwrap_or(&self.place).clone()
     }
 }
@@ -192,7 +192,7 @@ fn unchecked(given: &Given, error: &AskError) -> Remark {
     }
 }
 
-fn devices(table: &DeTable<'_>) -> Vec<Placed> {
+pub(super) fn devices(table: &DeTable<'_>) -> Vec<Placed> {
     let tables = table.get("fence").and_then(|fence| fence.get_ref().as_table());
     let tables = tables.into_iter().flatten();
     tables.filter_map(|(name, value)| Some(placed(name, value.get_ref().as_table()?))).collect()
@@ -213,7 +213,7 @@ fn placed(name: &Spanned<impl AsRef<str>>, table: &DeTable<'_>) -> Placed {
                 device.given.options = options(&mut device.spans, &Table::Options, inner)
             }
             ("secrets", Some(inner)) => {
-                // The values are paths, and nothing here needs to know them.
+                // The values say where the secrets are, and nothing here needs to know that.
                 let names = options(&mut device.spans, &Table::Secrets, inner);
                 device.given.secrets = names.into_keys().collect();
             }

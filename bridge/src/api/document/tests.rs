@@ -24,6 +24,7 @@ timeout = "60s"
 agent = "fence_apc_snmp"
 targets = { n2 = { plug = "3" } }
 options = { ip = "10.0.0.9" }
+secrets = { community = "credential:convoke.pdu" }
 timeout = "20s"
 
 [node.n1]
@@ -86,7 +87,13 @@ fn each_mistake_has_its_place_and_its_remedy() {
         (device("options = { snmp_priv_passwd = \"x\" }"), 4, 13, "log of the cluster"),
         (device("options = { method = \"cycle\" }"), 4, 22, "never proves"),
         (device("options = { ip = \"a\\nb\" }"), 4, 18, "more than one line"),
-        (device("secrets = { password = \"bmc\" }"), 4, 24, "not the path"),
+        (
+            device("secrets = { password = \"bmc\" }"),
+            4,
+            24,
+            "neither the path of a file nor `credential:NAME`",
+        ),
+        (device("secrets = { password = \"credential:../bmc\" }"), 4, 24, "cannot name a credential"),
         (device("options = { ACTION = \"on\" }"), 4, 13, "set by the cluster"),
         (device("options = { Option = \"off\" }"), 4, 13, "set by the cluster"),
         (device("secrets = { action = \"/f\" }"), 4, 13, "set by the cluster"),

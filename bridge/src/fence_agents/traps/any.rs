@@ -95,7 +95,8 @@ fn open_secret(given: &Given) -> Vec<Remark> {
         let message =
             format!("`{name}` is as good as a password, and would be readable in the log of the cluster");
         let help = format!(
-            "write `secrets = {{ {name} = \"/etc/convoke/secrets/FILE\" }}`, a file that only root reads"
+            "write `secrets = {{ {name} = \"/etc/convoke/secrets/FILE\" }}`, a file that only root reads, or \
+                     `\"credential:NAME\"`"
         );
         Remark::warned(Spot::Name(table, name.to_owned()), message, help)
     };

@@ -12,6 +12,7 @@ use super::{Reader, Table, Value};
 use crate::fence_agents;
 use crate::fence_agents::usable_name as usable_agent;
 use crate::join::usable_name;
+use crate::secrets::Source;
 
 /// How a device that cuts nodes off lets them in again, in the document's words.
 pub(in crate::api::document) const RECONNECT: [(&str, policy::Reconnect); 3] = [
@@ -171,7 +172,8 @@ impl Reader<'_> {
                 self.wrong(key.span(), &format!("`{name}` says which node is switched off"), help);
             } else if lower.contains("passw") {
                 let help = format!(
-                    "write `secrets = {{ {name} = \"/etc/convoke/secrets/FILE\" }}`, a file that only root reads"
+                    "write `secrets = {{ {name} = \"/etc/convoke/secrets/FILE\" }}`, a file that only root reads, or \
+                     `\"credential:NAME\"`"
                 );
                 self.wrong(key.span(), "a password here would be readable in the log of the cluster", &help);
             }
@@ -205,9 +207,8 @@ impl Reader<'_> {
             }
         }
         for value in table.values() {
-            if value.get_ref().as_str().is_some_and(|path| !path.starts_with('/')) {
-                let help = "write the file's whole path; it has to be on every node that may run the agent";
-                self.wrong(value.span(), "this is not the path of a file", help);
+            if let Some(Err(error)) = value.get_ref().as_str().map(Source::parse) {
+                self.wrong(value.span(), &error.to_string(), error.help());
             }
         }
         self.strings(table)
