@@ -10,6 +10,11 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{BMC_PASSWORD, BMC_USER, Fault};
 use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run, unwrapped};
 
+/// What has a file of its own.
+mod agents {
+    pub(crate) mod credentials;
+}
+
 const UNIT: &str = "witness.service";
 const OTHER: &str = "witness@other.service";
 const SECRET: &str = "/etc/convoke/secrets/bmc";
@@ -37,6 +42,7 @@ fn whatever_an_agent_does_the_next_level_proves_it() -> Result<()> {
         scenario.part("agents that do not end, and one that leaves a child", never_ends);
         scenario.part("an agent that floods", flood);
         scenario.part("what an agent is given", given);
+        scenario.part("a password that is an encrypted credential", agents::credentials::credential);
         scenario.part("an agent that is missing on one node", agent_missing);
         scenario.part("a program that the agents call is missing everywhere", helper_missing);
         scenario.part("an agent that takes a minute delays nobody else", slow);
