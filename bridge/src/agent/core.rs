@@ -209,7 +209,7 @@ impl Agent {
             Event::GateClosed { id } => self.gate_closed(id, now),
             Event::GateSettled { id, unit, since, look } => self.gate_settled(id, &unit, since, look, now),
             Event::Withdrawn { id, unit, index } => self.withdrawn(id, &unit, index),
-            Event::Fenced { order, outcome } => self.fenced(&order, outcome),
+            Event::Fenced { order, ended } => self.fenced(&order, ended),
             Event::Powered { order, power } => self.powered(&order, power, now),
             Event::SwitchedOn { order, power } => self.switched_on(&order, power),
             Event::Probed { id, unit, finding } => self.probed(id, &unit, finding),

@@ -19,6 +19,15 @@ use crate::session::FromSession;
 use crate::session::message::{AgentCall, FenceOrder, GateAnswer, LookOrder, Number, SwitchOnOrder};
 use crate::watchdog::Standing;
 
+/// How a fence attempt ended here.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fenced {
+    /// What it proved, or why nothing.
+    pub outcome: FenceOutcome,
+    /// An earlier daemon of this boot had begun it: what that one's agent told the device may still strike.
+    pub again: bool,
+}
+
 /// Number of an operation. What a replaced operation still reports is dropped by it.
 pub type OpId = u64;
 
@@ -74,7 +83,7 @@ pub enum Event {
     /// The cluster answered to a cancelled start: the log's index, or none if it had nothing to take back.
     Withdrawn { id: GateId, unit: UnitName, index: Option<u64> },
     /// A fence attempt ended; `None` if it did not begin.
-    Fenced { order: Box<FenceOrder>, outcome: Option<FenceOutcome> },
+    Fenced { order: Box<FenceOrder>, ended: Option<Fenced> },
     /// A look at another node's power ended.
     Powered { order: Box<LookOrder>, power: Power },
     /// Power was to be switched on; `None` if that was not begun.

@@ -20,6 +20,7 @@ use std::time::Duration;
 use policy::{AgentAction, FenceOutcome, Power};
 use units::systemd::{Outcome, Systemd, TransientEnd, TransientSpec};
 
+use crate::agent::event::Fenced;
 use crate::agent::executor::begun::Begun;
 use crate::agent::executor::door::{Door, Doors};
 pub(crate) use crate::agent::executor::prepared::Prepared;
@@ -65,6 +66,12 @@ enum Called {
     NotRun(String),
 }
 
+impl From<FenceOutcome> for Fenced {
+    fn from(outcome: FenceOutcome) -> Self {
+        Self { outcome, again: false }
+    }
+}
+
 impl Executor {
     pub(super) fn new(asker: Asker, lease: Lease, binds_to: Option<String>, paths: &Paths) -> Self {
         Self {
@@ -79,7 +86,7 @@ impl Executor {
     }
 
     /// Carries out an attempt; `None` if it was not begun, for want of a lease or of a confirmation.
-    pub(super) async fn fence(&self, systemd: &Systemd, order: &FenceOrder) -> Option<FenceOutcome> {
+    pub(super) async fn fence(&self, systemd: &Systemd, order: &FenceOrder) -> Option<Fenced> {
         // By their names, so that two attempts never wait for each other.
         let devices: BTreeMap<&str, Arc<Door>> =
             order.calls.iter().map(|call| (call.device.as_str(), self.doors.of(call))).collect();
@@ -94,24 +101,23 @@ impl Executor {
             let name = format!("{PREFIX}{}-{}-{}", order.case, order.attempt, call.device);
             match self.pair(call, AgentAction::Off, &name).await {
                 Ok(step) => steps.push(step),
-                Err(why) => return Some(FenceOutcome::Unable(why)),
+                Err(why) => return Some(FenceOutcome::Unable(why).into()),
             }
         }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
         self.confirm(order).await?;
-        match self.begun.begin(&order.case.to_string(), &order.attempt.to_string()) {
-            Ok(true) => {}
-            Ok(false) => return Some(FenceOutcome::TimedOut(cut_short())),
-            Err(error) => return Some(FenceOutcome::Unable(unnoted(&error))),
-        }
-        tracing::warn!(node, device = level, case = %order.case, "fencing: off");
+        let again = match self.begun.begin(&order.case.to_string(), &order.attempt.to_string()) {
+            Ok(first) => !first,
+            Err(error) => return Some(FenceOutcome::Unable(unnoted(&error)).into()),
+        };
+        tracing::warn!(node, device = level, case = %order.case, again, "fencing: off");
         let run = |spec| {
             let systemd = systemd.clone();
             async move { systemd.run_transient(spec).await }
         };
         let outcome = strike(steps, || self.confirm(order), run).await;
         tracing::warn!(node, device = level, ?outcome, "fencing: the attempt ended");
-        Some(outcome)
+        Some(Fenced { outcome, again })
     }
 
     /// Switches a node's power on and looks whether it is; `None` if it was not begun, for want of a lease or of a
@@ -138,7 +144,10 @@ impl Executor {
             let errand = format!("on-{}-{}", call.device, call.node);
             match self.begun.begin(&errand, &format!("{since} {} {configured}", order.failures)) {
                 Ok(true) => {}
-                Ok(false) => return Some(Power::Unknown(cut_short())),
+                Ok(false) => {
+                    let why = format!("convoked on {} was restarted while it ran the agent", machine());
+                    return Some(Power::Unknown(why));
+                }
                 Err(error) => return Some(Power::Unable(unnoted(&error))),
             }
         }
@@ -229,11 +238,6 @@ impl Executor {
             binds_to: self.binds_to.clone(),
         })
     }
-}
-
-/// Of what an earlier daemon had begun: nobody knows how its agent ended, or what the device still does.
-fn cut_short() -> String {
-    format!("convoked on {} was restarted while it ran the agent", machine())
 }
 
 fn unnoted(error: &io::Error) -> String {

@@ -114,7 +114,7 @@ impl Core {
                 // A node speaks of itself only where the plan has it registered by itself.
                 due.into_iter().any(|on| on.node == *node && on.device == *device && on.executor == peer)
             }
-            Fact::FenceReported { case, .. } => {
+            Fact::FenceReported { case, .. } | Fact::FenceRepeated { case, .. } => {
                 let phase = self.state().cases.get(case).map(|case| &case.phase);
                 matches!(phase, Some(FencePhase::Running { executor, .. }) if *executor == peer)
             }

@@ -6,6 +6,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod assembly;
+mod contradiction;
 mod decisions;
 mod drain;
 mod drill;
@@ -176,6 +177,8 @@ impl Step<'_> {
             Fact::SwitchedOn { node, device, since, power } => self.switched_on(*node, device, *since, power),
             // F4
             Fact::FenceReported { case, attempt, outcome } => self.fence_reported(*case, *attempt, outcome),
+            // P19
+            Fact::FenceRepeated { case, attempt } => self.fence_repeated(*case, *attempt),
             // F36, P22
             Fact::CutOffHeard { node, incarnation, term } => self.cut_off_heard(*node, incarnation, *term),
             // F18

@@ -321,6 +321,13 @@ pub enum Fact {
         /// How.
         outcome: FenceOutcome,
     },
+    /// A daemon that was restarted in the middle of an attempt ran its agent once more. Said before the attempt's end.
+    FenceRepeated {
+        /// Which case.
+        case: CaseId,
+        /// Which attempt.
+        attempt: u32,
+    },
     /// An incarnation that was cut off spoke, and got no session: it is not silent (F36).
     CutOffHeard {
         /// Who.

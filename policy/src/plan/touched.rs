@@ -44,10 +44,12 @@ impl Touched {
             | Fact::WatchdogArmed { node, .. }
             | Fact::WatchdogDisarmed { node, .. }
             | Fact::ProofContradicted { node, .. } => self.node(*node),
-            Fact::FenceReported { case, .. } => match state.cases.get(case) {
-                Some(case) => self.node(case.node),
-                None => self.everything = true,
-            },
+            Fact::FenceReported { case, .. } | Fact::FenceRepeated { case, .. } => {
+                match state.cases.get(case) {
+                    Some(case) => self.node(case.node),
+                    None => self.everything = true,
+                }
+            }
             Fact::InventoryReported { node, items, .. } => {
                 self.node(*node);
                 items.iter().for_each(|item| self.unit(&item.unit));

@@ -77,6 +77,11 @@ impl World {
         looks.chain(ons).collect()
     }
 
+    pub(super) fn fence_repeated(&mut self, name: &str) -> Lines {
+        let (case, attempt) = self.case(self.node(name)?)?;
+        Ok(self.fact(Fact::FenceRepeated { case, attempt }))
+    }
+
     pub(super) fn fence(&mut self, name: &str, rest: &[&str]) -> Lines {
         let (case, latest) = self.case(self.node(name)?)?;
         let (attempt, rest) = match rest {

@@ -102,6 +102,7 @@ impl World {
             ["late", "switch", name, "on", "by", device, rest @ ..] => {
                 self.switch(name, device, rest, true)?
             }
+            ["repeat", "fence", name] => self.fence_repeated(name)?,
             ["fence", name, rest @ ..] => self.fence(name, rest)?,
             ["speaks", name] => {
                 let (node, incarnation, term) = (self.node(name)?, self.incarnation(name), self.term);

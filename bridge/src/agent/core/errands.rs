@@ -3,10 +3,10 @@
 //! Decides which begin; each attempt at the most once, each look not too often. What could not begin is tried again as
 //! long as the cluster's latest word still asks for it: the leader says the same thing only once.
 
-use policy::{Fact, FenceOutcome, Power};
+use policy::{Fact, Power};
 
 use super::{Agent, LOOK_PAUSE_MS};
-use crate::agent::event::{Action, Now, Ordered, SwitchKey};
+use crate::agent::event::{Action, Fenced, Now, Ordered, SwitchKey};
 use crate::session::message::{FenceOrder, LookOrder, SwitchOnOrder};
 
 impl Agent {
@@ -59,10 +59,14 @@ impl Agent {
         !fences.is_empty() || !looks.is_empty() || !switch_on.is_empty()
     }
 
-    pub(in crate::agent) fn fenced(&mut self, order: &FenceOrder, outcome: Option<FenceOutcome>) {
-        match outcome {
-            Some(outcome) => {
-                self.outbox.push(Fact::FenceReported { case: order.case, attempt: order.attempt, outcome });
+    pub(in crate::agent) fn fenced(&mut self, order: &FenceOrder, ended: Option<Fenced>) {
+        let (case, attempt) = (order.case, order.attempt);
+        match ended {
+            Some(Fenced { outcome, again }) => {
+                if again {
+                    self.outbox.push(Fact::FenceRepeated { case, attempt });
+                }
+                self.outbox.push(Fact::FenceReported { case, attempt, outcome });
             }
             // It may begin at the next tick, if it is still ordered.
             None => drop(self.errands.fences.remove(&(order.case, order.attempt))),

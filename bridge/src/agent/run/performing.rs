@@ -110,11 +110,11 @@ impl Shell {
                 tokio::task::spawn_blocking(move || spool.forget(&unit, token));
             }
             Action::Fence(order) => self.errand(|executor, systemd| async move {
-                let outcome = match &systemd {
+                let ended = match &systemd {
                     Some(systemd) => executor.fence(systemd, &order).await,
                     None => None,
                 };
-                Event::Fenced { order, outcome }
+                Event::Fenced { order, ended }
             }),
             Action::Power(order) => {
                 self.looks += 1;

@@ -212,13 +212,17 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     assert_eq!(order(&mut lab, &look), "", "both are under way");
     let powered = Event::Powered { order: Box::new(look.clone()), power: Power::On };
     assert!(lab.hear(powered).starts_with("send PowerObserved"));
-    let not_begun = Event::Fenced { order: Box::new(fence.clone()), outcome: None };
+    let not_begun = Event::Fenced { order: Box::new(fence.clone()), ended: None };
     lab.hear(not_begun);
     assert_eq!(
         order(&mut lab, &look),
         "fence 4.1",
         "what was not begun is begun again; the look was just taken"
     );
+    let ended = crate::agent::event::Fenced { outcome: policy::FenceOutcome::Off, again: true };
+    let told = lab.hear(Event::Fenced { order: Box::new(fence.clone()), ended: Some(ended) });
+    let at = |word| told.find(word).unwrap_or(usize::MAX);
+    assert!(at("FenceRepeated") < at("FenceReported"), "said while the attempt is under way: {told}");
     lab.now.boot_ms += LOOK_PAUSE_MS;
     assert_eq!(order(&mut lab, &look), "look at n2");
     look.call.options.insert("ip".into(), "10.0.0.9".into());
