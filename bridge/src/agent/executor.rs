@@ -2,7 +2,8 @@
 //!
 //! Decides how an agent is called and what its end means; whom to fence is decided elsewhere. The step is `off` through
 //! every device of the level, and after the last of them a separate `status` that says off through each: an agent's exit 0
-//! alone was seen to be false, and of two feeds the first may have come back while the second was switched off.
+//! alone was seen to be false, and of two feeds the first may have come back while the second was switched off. Where nodes
+//! register themselves, this node's own registration is looked for last: a disk that has lost all keys reads as off for everybody.
 //! Everything goes by standard input, `action=` first, and nothing of it appears in arguments, properties or logs.
 
 mod door;
@@ -81,6 +82,14 @@ impl Executor {
                 (Err(why), _) | (_, Err(why)) => return Some(FenceOutcome::Unable(why)),
             }
         }
+        let mut own = Vec::new();
+        for call in &order.own {
+            let name = format!("{PREFIX}{}-{}-{}-own.service", order.case, order.attempt, call.device);
+            match self.spec(call, AgentAction::Status, name) {
+                Ok(status) => own.push((call, status)),
+                Err(why) => return Some(FenceOutcome::Unable(why)),
+            }
+        }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
         self.confirm(order).await?;
         tracing::warn!(node, device = level, case = %order.case, "fencing: off");
@@ -88,7 +97,10 @@ impl Executor {
             let systemd = systemd.clone();
             async move { systemd.run_transient(spec).await }
         };
-        let outcome = strike(steps, || self.confirm(order), run).await;
+        let mut outcome = strike(steps, || self.confirm(order), run).await;
+        if outcome == FenceOutcome::Off {
+            outcome = registered(own, run).await;
+        }
         tracing::warn!(node, device = level, ?outcome, "fencing: the attempt ended");
         Some(outcome)
     }
@@ -217,6 +229,32 @@ async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Opt
         }
     }
     proven
+}
+
+/// Whether this node's own registrations are there still, without which the one that is gone says nothing.
+async fn registered<Run: Future<Output = TransientEnd>>(
+    own: Vec<(&AgentCall, TransientSpec)>,
+    run: impl Fn(TransientSpec) -> Run,
+) -> FenceOutcome {
+    for (call, status) in own {
+        let (device, name) = (&call.device, &call.node_name);
+        let why = match called(&run(status).await, call, AgentAction::Status) {
+            Called::Exited(SAYS_ON, _) => continue,
+            Called::Exited(SAYS_OFF, _) => {
+                format!(
+                    "{name}, which ran it, is not registered either, so that nothing says that anybody is refused"
+                )
+            }
+            Called::Exited(status, said) => {
+                format!("for {name}, which ran it, status exited with status {status}{said}")
+            }
+            Called::TimedOut(why) | Called::NotRun(why) => {
+                format!("there is no status of {name}, which ran it: {why}")
+            }
+        };
+        return FenceOutcome::Failed(format!("{device} says off, but {why}"));
+    }
+    FenceOutcome::Off
 }
 
 /// The agent's path. Its name comes from the cluster's settings, so it is checked here again.
