@@ -11,7 +11,7 @@ mod door;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::session::{Asker, Lease};
 
 /// First part of the names of transient units: what is left over is found by it.
 pub(super) const PREFIX: &str = "convoke-fence-";
+const ROOT: &str = "/";
 /// Kept of an agent's output; of one that floods, the first lines and the last.
 const OUTPUT_CAP: usize = 16 * 1024;
 /// Longest text of a device that goes into the log.
@@ -43,7 +44,9 @@ pub(super) struct Executor {
     lease: Lease,
     /// The unit whose end kills the agents.
     binds_to: Option<String>,
-    agents: std::path::PathBuf,
+    agents: PathBuf,
+    /// Where the files of this machine are.
+    root: PathBuf,
     /// What may be done through each device at a time.
     doors: Doors,
 }
@@ -58,7 +61,8 @@ enum Called {
 
 impl Executor {
     pub(super) fn new(asker: Asker, lease: Lease, binds_to: Option<String>) -> Self {
-        Self { asker, lease, binds_to, agents: fence_agents::DIRECTORY.into(), doors: Doors::default() }
+        let (agents, root) = (fence_agents::DIRECTORY.into(), ROOT.into());
+        Self { asker, lease, binds_to, agents, root, doors: Doors::default() }
     }
 
     /// Carries out an attempt; `None` if it was not begun, for want of a lease or of a confirmation.
@@ -124,6 +128,9 @@ impl Executor {
             (Ok(on), Ok(status)) => (on, status),
             (Err(why), _) | (_, Err(why)) => return Some(Power::Unknown(why)),
         };
+        if let Some(why) = self.unprepared(call) {
+            return Some(Power::Unknown(why));
+        }
         let (node, device, since, configured) =
             (call.node, call.device.clone(), order.since, call.configured);
         self.confirmed(Request::MaySwitchOn { node, device, since, configured }).await?;
@@ -140,6 +147,13 @@ impl Executor {
             }
             Called::TimedOut(why) | Called::NotRun(why) => Some(Power::Unknown(format!("on: {why}"))),
         }
+    }
+
+    /// Why this node is not to register itself, though its agent would: it would not keep what it gets, or fence nobody.
+    fn unprepared(&self, call: &AgentCall) -> Option<String> {
+        let own = ["key", "plug"].into_iter().find_map(|name| call.options.get(name));
+        let why = fence_agents::lacks(&self.root, &call.agent, own.map(String::as_str))?;
+        Some(format!("on was not run: on {} {why}", machine()))
     }
 
     /// Looks at a node's power.
@@ -333,7 +347,9 @@ fn machine() -> String {
 fn called(end: &TransientEnd, call: &AgentCall, action: AgentAction) -> Called {
     let said = words(end, call);
     match &end.outcome {
-        Outcome::Exited(status) => Called::Exited(*status, said),
+        Outcome::Exited(status) => {
+            Called::Exited(*status, format!("{said}{}", unsaid(*status, call, action)))
+        }
         Outcome::Signaled(signal) => {
             Called::TimedOut(format!("the agent was killed by signal {signal}{said}"))
         }
@@ -346,6 +362,15 @@ fn called(end: &TransientEnd, call: &AgentCall, action: AgentAction) -> Called {
         Outcome::Unknown(why) => Called::TimedOut(format!("nobody knows how the agent ended: {why}{said}")),
         Outcome::NotStarted(why) => Called::NotRun(format!("the agent was not started: {why}")),
     }
+}
+
+/// Why an `off` failed, where the agent keeps that to itself: what is known of the machine that it ran on.
+fn unsaid(status: i32, call: &AgentCall, action: AgentAction) -> String {
+    let lacks = match (status, action) {
+        (1.., AgentAction::Off) => fence_agents::lacks(Path::new(ROOT), &call.agent, None),
+        _ => None,
+    };
+    lacks.map(|why| format!("; on {} {why}", machine())).unwrap_or_default()
 }
 
 /// What `off` allows: the status read, or the end of the attempt.

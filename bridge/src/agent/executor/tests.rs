@@ -130,6 +130,34 @@ fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
 }
 
 #[test]
+fn a_node_does_not_register_itself_where_its_own_settings_would_not_keep_that() {
+    let root = tempfile::tempdir().expect("scratch directory");
+    fs::create_dir_all(root.path().join("etc")).expect("a folder");
+    fs::create_dir_all(root.path().join("proc/7")).expect("a folder");
+    fs::write(root.path().join("proc/7/comm"), "multipathd\n").expect("a process");
+    let (sender, _session) = tokio::sync::mpsc::channel(1);
+    let mut executor = Executor::new(Asker::new(sender), Lease::default(), None);
+    executor.root = root.path().to_owned();
+    let options = BTreeMap::from([("plug".into(), "c0de0002".into())]);
+    let mpath = AgentCall { agent: "fence_mpath".into(), options, ..call() };
+    for (text, said) in [
+        ("defaults {\n}\n", Some("there is no `reservation_key`")),
+        ("defaults {\n reservation_key 0xbad\n}\n", Some("is 0xbad")),
+        ("defaults {\n reservation_key 0xc0de0002\n}\n", None),
+    ] {
+        fs::write(root.path().join("etc/multipath.conf"), text).expect("settings");
+        let why = executor.unprepared(&mpath);
+        assert_eq!(why.is_some(), said.is_some(), "{text}: {why:?}");
+        let why = why.unwrap_or_default();
+        assert!(
+            said.is_none_or(|said| why.starts_with("on was not run: on ") && why.contains(said)),
+            "{text}: {why}"
+        );
+        assert_eq!(executor.unprepared(&call()), None);
+    }
+}
+
+#[test]
 fn off_is_proven_only_by_a_status_that_says_off() {
     let failed = |text: &str| FenceOutcome::Failed(text.into());
     let timed_out = |text: &str| FenceOutcome::TimedOut(text.into());
