@@ -11,7 +11,7 @@ help:
 	@echo 'make test         format, lints, docs, units, scripts, simulated clusters, and the scenarios on real nodes'
 	@echo 'make check        the part of `make test` that needs no nodes'
 	@echo 'make scenarios    the part that does; S=failover for one topic, S="galera postgresql rabbitmq stack" for those of real servers'
-	@echo 'make test-storage fence_scsi and SCSI-3 reservations on emulated machines; slow, and no part of `make test`'
+	@echo 'make test-storage fence_scsi, fence_mpath and SCSI-3 reservations on emulated machines; slow, and no part of `make test`'
 	@echo 'make bench        the scenarios that measure, judged by the goals themselves'
 	@echo 'make soak         simulated clusters, seed after seed; tests/sim/README.md says how'
 	@echo 'make mutants      whether the scripts of policy notice each change of it; F="plan/order.rs room.rs" for other files'

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::command::{AgentAction, Device, Settings};
+use crate::command::{Device, Settings};
 use crate::drill::Drilled;
 use crate::event::Event;
 use crate::feature;
@@ -260,9 +260,9 @@ impl State {
     }
 
     /// When an attempt under way may be given up (F24): at once if its executor is lost; otherwise when it is long
-    /// past the deadlines of all its calls (`off` and `status` of each device), of a call for another node that it may have to
-    /// wait for first, and a quarantine, so that an executor which forgot it cannot hold the case for ever. One whose devices
-    /// have spoken waits for the node's silence alone. `None` if no attempt is under way.
+    /// past the deadlines of all its calls ([`Device::attempt_ms`]), of a call for another node that it may have to wait for first,
+    /// and a quarantine, so that an executor which forgot it cannot hold the case for ever. One whose devices have spoken waits
+    /// for the node's silence alone. `None` if no attempt is under way.
     #[must_use]
     pub fn attempt_ends(&self, case: &FenceCase) -> Option<Millis> {
         let Phase::Running { executor, executor_incarnation, since } = &case.phase else {
@@ -276,7 +276,7 @@ impl State {
             return Some(*since);
         }
         let devices = || self.level(case.node, case.level).map(|(_, device)| device);
-        let calls = devices().map(|device| device.verified_ms(AgentAction::Off));
+        let calls = devices().map(Device::attempt_ms);
         let calls = calls.fold(0, Millis::saturating_add);
         let before = devices().map(Device::longest_ms).max().unwrap_or(0);
         Some(since.saturating_add(before).saturating_add(calls).saturating_add(self.settings.quarantine_ms))

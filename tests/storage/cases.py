@@ -3,6 +3,7 @@
 import time
 
 from cluster import UNIT
+from guards import SHARED
 from report import Failed, check, say, until
 from room import BOOT_S, LAN, STEP_S
 
@@ -64,6 +65,12 @@ class Takeover:
         seen = f"the unguarded disk has {len(control)} late records, and {len(spoiled)} of the new copy's are overwritten"
         check(control, f"without a fence they would be seen: {seen}")
 
+    def judge_silent(self):
+        """A node without power has written nothing."""
+        after = self.journal.told(self.began, run=self.old)
+        late = self.journal.late("guarded", self.old, self.new)
+        check(not after and not late, f"{self.victim.name} has written nothing since", str((after + late)[:3]))
+
     def check_key_gone(self):
         keys = self.cluster.keys(self.other)
         check(self.victim.name not in keys, f"the key of {self.victim.name} is gone from the disk", str(keys))
@@ -104,9 +111,10 @@ def registers_first(cluster):
 
 
 def check_all_registered(cluster, by):
-    everybody = {one.name for one in cluster.machines}
-    until("the keys of all are on the disk", lambda: cluster.keys(by) == everybody, STEP_S)
-    say("  holds: all have registered")
+    paths = len(cluster.guard.paths)
+    everybody = {one.name: paths for one in cluster.machines}
+    until("the disk has the keys of all", lambda: cluster.registrations(by) == everybody, STEP_S)
+    say(f"  holds: all have registered{f', by {paths} paths each' if paths > 1 else ''}")
 
 
 def paused(cluster):
@@ -142,12 +150,106 @@ def cut_off(cluster):
     loss.wait_elsewhere()
     loss.check_key_gone()
     loss.wait_late(loss.lost_at)
-    reads = victim.try_shell("dd if=/dev/shared/guarded of=/dev/null bs=512 count=1 iflag=direct status=none")[0]
+    reads = victim.try_shell(f"dd if={SHARED}/guarded of=/dev/null bs=512 count=1 iflag=direct status=none")[0]
     say(f"it {'still reads' if reads == 0 else 'does not read'} the disk")
     loss.judge()
     victim.mend(LAN)
     say(f"{victim.name} has its network again")
     return_of(cluster, loss)
+
+
+def power_lost(cluster):
+    """Each node in its turn, while it writes. The machine is gone between two instructions, and its key is not."""
+    for victim in cluster.nodes:
+        by = next(one for one in cluster.nodes if one is not victim)
+        loss = Takeover(cluster, victim, cluster.start_on(victim.name, by))
+        victim.power_off()
+        check(victim.name in cluster.keys(by), f"{victim.name} has lost its power; its key is still on the disk")
+        loss.wait_elsewhere()
+        loss.check_key_gone()
+        victim.power_on()
+        return_of(cluster, loss)
+        check(cluster.runs_on(by) == [by.name], f"the unit has stayed on {by.name}")
+        loss.judge_silent()
+
+
+def back_meanwhile(cluster):
+    """A paused node goes on while the agent that fences it has taken its key and has not ended."""
+    victim, by = cluster.nodes
+    run = cluster.start_on(victim.name, by)
+    cluster.configure_held()
+    everybody = [one.name for one in cluster.machines]
+    until("all are ready with the new settings", lambda: all(cluster.is_ready(one, by) for one in everybody), STEP_S)
+    executors = [one for one in cluster.machines if one is not victim]
+    for one in executors:
+        one.shell("touch /run/hold")
+    boot_id, lost_at = cluster.boot_id(victim), time.monotonic()
+    victim.pause()
+    say(f"{victim.name} is paused")
+
+    def held():
+        return [one.name for one in executors if one.try_shell("test -e /run/held", 60)[0] == 0]
+
+    executor = until("an agent has taken its key", held, STEP_S, 0.5)[0]
+    say(f"the agent on {executor} has taken the key of {victim.name}, and is kept from ending")
+    check(victim.name not in cluster.keys(by), "its key is gone")
+    went_on = time.monotonic()
+    victim.go_on()
+    say(f"{victim.name} goes on, after {went_on - lost_at:.1f} s")
+    refused = until(
+        "a write of it is refused",
+        lambda: [one for one in cluster.journal.told(went_on, run=run, disk="guarded") if one.outcome != "written"],
+        STEP_S,
+        0.2,
+    )[0]
+    say(f"a write of it is refused with {refused.outcome}", refused.at)
+    until(f"{victim.name} is heard", lambda: (cluster.node_status(victim.name, by) or {}).get("state") == "online", STEP_S, 0.5)
+    say(f"{victim.name} is heard; the agent may end")
+    for one in executors:
+        one.shell("rm -f /run/hold /run/held")
+    check_all_registered(cluster, by)
+    cluster.wait_ready([victim.name], by)
+    registered = time.monotonic()
+    say(f"{victim.name} has registered anew, {registered - went_on:.1f} s after it went on")
+    until(
+        f"{victim.name} writes again",
+        lambda: cluster.journal.told(registered, node=victim.name, disk="guarded", outcome="written"),
+        STEP_S,
+    )
+    elsewhere = cluster.journal.told(lost_at, node=by.name)
+    check(not elsewhere, f"it writes again, and {by.name} has not", str(elsewhere[:3]))
+    check(cluster.boot_id(victim) == boot_id, "it was not made to boot")
+    cluster.configure_fencing()
+
+
+def path_lost(cluster):
+    """One path of two goes and comes back, and then the other one: it is nobody's affair but multipathd's."""
+    node, by = cluster.nodes
+    run = cluster.start_on(node.name, by)
+    until("it has two paths", lambda: cluster.paths(node) == 2, STEP_S)
+    begun = time.monotonic()
+    for path in cluster.guard.paths:
+        node.cut(path)
+        cut = time.monotonic()
+        say(f"{node.name} has lost {path}")
+        # Longer than it takes to give up a path, so that it was.
+        until(f"{path} is given up", lambda: cluster.paths(node) == 1, STEP_S)
+        given_up = time.monotonic()
+        until(
+            "it writes by the other path",
+            lambda: len(cluster.journal.told(given_up, run=run, disk="guarded", outcome="written")) >= RECORDS,
+            STEP_S,
+        )
+        say(f"it goes on by the other path; {path} was given up {given_up - cut:.1f} s after it was lost")
+        node.mend(path)
+        until(f"{path} is taken up again", lambda: cluster.paths(node) == 2, STEP_S)
+        say(f"{path} is used again, {time.monotonic() - given_up:.1f} s later")
+    told = cluster.journal.told(begun, run=run, disk="guarded")
+    refused = [one for one in told if one.outcome != "written"]
+    check(not refused, f"none of its {len(told)} writes has failed", str(refused[:3]))
+    check_all_registered(cluster, by)
+    status = cluster.status(by)
+    check(cluster.runs_on(by) == [node.name] and not status["fences"], "the unit has stayed, and nothing is fenced")
 
 
 def return_of(cluster, loss):

@@ -4,15 +4,15 @@ import json
 import queue
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
+from guards import DISKS, HELD, SHARED, file, key
 from report import Failed, say, until
-from room import LAN, SAN, STEP_S, Machine
+from room import LAN, STEP_S, Machine
 
-FILES = Path(__file__).parent / "files"
 TARGET = "iqn.2026-11.example.convoke:disks"
 UNIT = "journal.service"
-DEVICE = "/dev/shared/guarded"
 # The most that there is. A machine that boots on a busy host gets next to nothing of it, while an idle one keeps the host's
 # time: with 20 s, beside ten other processes that wanted the two cores, nodes were called lost that were only slow.
 DETECT_S = 60
@@ -24,22 +24,14 @@ def initiator(node):
     return f"iqn.2026-11.example.convoke:{node}"
 
 
-def key(number):
-    """The reservation key of a node. Without one fence_scsi asks corosync, which is not there."""
-    return f"c0de000{number}"
-
-
-def file(name):
-    return (FILES / name).read_text()
-
-
 class Cluster:
-    def __init__(self, room, journal, package):
-        self.room, self.journal, self.package = room, journal, package
-        self.nodes = [Machine(room, f"n{i}", i, [LAN, SAN], journal=journal) for i in (1, 2)]
+    def __init__(self, room, journal, package, guard):
+        self.room, self.journal, self.package, self.guard = room, journal, package, guard
+        networks = [LAN, *guard.paths]
+        self.nodes = [Machine(room, f"n{i}", i, networks, journal=journal) for i in (1, 2)]
         # With the witness there is a quorum when a node is lost. It reaches the disks as they do: only who does can fence by
         # them, or say of another node that it could be fenced.
-        self.store = Machine(room, "store", 9, [LAN, SAN], disks=journal.disks.items())
+        self.store = Machine(room, "store", 9, networks, disks=journal.disks.items())
         self.machines = [self.store, *self.nodes]
 
     def node(self, name):
@@ -83,27 +75,34 @@ class Cluster:
         else:
             files["/usr/local/sbin/journal-writer"] = file("journal-writer")
             files[f"/etc/systemd/system/{UNIT}"] = file(UNIT)
-        files["/etc/udev/rules.d/60-shared.rules"] = file("60-shared.rules")
+        files |= self.guard.files(machine.number)
+        for unit in ["service", "socket"]:
+            files[f"/etc/systemd/system/multipathd.{unit}.d/convoke.conf"] = file("multipathd.conf")
         files["/etc/iscsi/initiatorname.iscsi"] = f"InitiatorName={initiator(machine.name)}\n"
         machine.make_disk(files, self.package)
 
     def serve_disks(self):
         self.store.shell("systemctl start serve-disks")
-        say(f"store serves {' and '.join(self.journal.disks)} by iSCSI at {self.store.address(SAN)}")
+        by = " and ".join(self.store.address(path) for path in self.guard.paths)
+        say(f"store serves {' and '.join(DISKS)} by iSCSI at {by}")
 
     def find_disks(self, node):
         """Its disks appear, and will in each boot."""
-        found = f"iscsiadm -m discovery -t sendtargets -p {self.store.address(SAN)}"
-        node.shell(f"{found} && iscsiadm -m node -o update -n node.startup -v automatic")
+        found = [f"iscsiadm -m discovery -t sendtargets -p {self.store.address(path)}" for path in self.guard.paths]
+        # A lost path is given up soon: another one may be there.
+        settings = {"node.startup": "automatic", "node.session.timeo.replacement_timeout": "5"}
+        update = [f"iscsiadm -m node -o update -n {name} -v {value}" for name, value in settings.items()]
+        node.shell(" && ".join(found + update))
         self.log_in(node)
 
     def log_in(self, node):
         node.shell("iscsiadm -m node -l")
-        for disk in self.journal.disks:
-            node.shell(f"udevadm settle; for i in {{1..60}}; do test -b /dev/shared/{disk} && exit; sleep 1; done; exit 1")
+        for disk in DISKS:
+            node.shell(f"udevadm settle; for i in {{1..60}}; do test -b {SHARED}/{disk} && exit; sleep 1; done; exit 1")
 
     def log_out(self, node):
-        node.shell("iscsiadm -m node -u && udevadm settle && test ! -e /dev/shared/guarded")
+        gone = f"for i in {{1..60}}; do test ! -e {SHARED}/{DISKS[0]} && exit; sleep 1; done; exit 1"
+        node.shell(f"iscsiadm -m node -u && udevadm settle && {gone}")
 
     def form(self):
         """By the commands of the manual, over the one network alone."""
@@ -118,13 +117,17 @@ class Cluster:
     def configure(self, text):
         return self.nodes[0].shell("convoke config apply -", stdin=text.encode())
 
-    def configure_fencing(self):
-        targets = ", ".join(f'{one.name} = {{ plug = "{one.name}", key = "{key(one.number)}" }}' for one in self.machines)
+    def configure_fencing(self, options=""):
+        targets = ", ".join(f"{one.name} = {{ {self.guard.target(one)} }}" for one in self.machines)
         return self.configure(
             f'detect = "{DETECT_S}s"\nquarantine = "{QUARANTINE_S}s"\n\n'
-            f'[fence.disk]\nagent = "fence_scsi"\ntargets = {{ {targets} }}\n'
-            f'options = {{ devices = "{DEVICE}" }}\ntimeout = "60s"\n'
+            f'[fence.disk]\nagent = "{self.guard.agent}"\ntargets = {{ {targets} }}\n'
+            f'options = {{ devices = "{self.guard.device}"{options} }}\ntimeout = "60s"\n'
         )
+
+    def configure_held(self):
+        """As before, and each agent may be kept waiting after it has taken a key."""
+        return self.configure_fencing(f', {self.guard.helper_option} = "{HELD}", power_timeout = "50"')
 
     # What it says.
 
@@ -150,11 +153,19 @@ class Cluster:
         copies = [copy for unit in status["units"] if unit["name"] == UNIT for copy in unit["copies"]]
         return [copy["node"] for copy in copies if copy["state"] == "active"]
 
+    def registrations(self, by):
+        """How many paths of each node have its key, as the disk itself lists them."""
+        code, text = by.try_shell(f"sg_persist -n -i -k -d {self.guard.device}", 60)
+        found = Counter(word.removeprefix("0x") for word in text.split() if word.startswith("0x"))
+        return {one.name: found[key(one.number)] for one in self.machines if found[key(one.number)]}
+
     def keys(self, by):
-        """The keys that the disk itself has, as the target lists them."""
-        code, text = by.try_shell(f"sg_persist -n -i -k -d {DEVICE}", 60)
-        found = {word.removeprefix("0x") for word in text.split() if word.startswith("0x")}
-        return {one.name for one in self.machines if key(one.number) in found}
+        return set(self.registrations(by))
+
+    def paths(self, node):
+        """How many paths of the guarded disk's map are in use there."""
+        code, text = node.try_shell("multipathd show paths raw format '%m %t'", 60)
+        return sum(line.split() == ["guarded", "active"] for line in text.splitlines())
 
     def boot_id(self, node, limit_s=LOOK_S):
         return node.shell("cat /proc/sys/kernel/random/boot_id", limit_s).strip()
@@ -182,7 +193,7 @@ class Cluster:
             if node.process is None:
                 continue
             for name, script in [
-                ("status", "convoke status; convoke fence; convoke events -n 200; iscsiadm -m session"),
+                ("status", "convoke status; convoke fence; convoke events -n 200; iscsiadm -m session; multipath -ll"),
                 ("journal", "journalctl --no-pager -o short-precise -n 3000"),
             ]:
                 try:

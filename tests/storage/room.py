@@ -1,4 +1,4 @@
-"""Emulated machines on two networks of their own.
+"""Emulated machines on networks of their own.
 
 Everything is in one network namespace: cables and bridges end with it, and no address of the host is taken. What the
 emulator needs is in its root file system (`image`). Each machine dies with the suite, however that ends.
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from report import Failed, until
 
-# The cluster talks over the one, disks are reached by the other: so that a node can lose the first and go on writing.
-LAN, SAN = "lan", "san"
-NETWORKS = {LAN: "10.86.0", SAN: "10.86.1"}
+# The cluster talks over the first, disks are reached by the others: so that a node can lose the first and go on writing.
+LAN, SAN, SAN2 = "lan", "san", "san2"
+NETWORKS = {LAN: "10.86.0", SAN: "10.86.1", SAN2: "10.86.2"}
 PREFIX = "convoke-storage-"
 HERE = Path(__file__).resolve().parent
 MEMORY_MIB = "512"
@@ -38,7 +38,7 @@ def run(*command):
 
 
 class Room:
-    """The namespace, its two bridges, and the folder of disks and sockets."""
+    """The namespace, its bridges, and the folder of disks and sockets."""
 
     def __init__(self, image, logs):
         self.image, self.logs = Path(image), Path(logs)

@@ -2,7 +2,8 @@
 //!
 //! Decides how an agent is called and what its end means; whom to fence is decided elsewhere. The step is `off` through
 //! every device of the level, and after the last of them a separate `status` that says off through each: an agent's exit 0
-//! alone was seen to be false, and of two feeds the first may have come back while the second was switched off.
+//! alone was seen to be false, and of two feeds the first may have come back while the second was switched off. Where nodes
+//! register themselves, this node's own registration is looked for last: a disk that has lost all keys reads as off for everybody.
 //! Everything goes by standard input, `action=` first, and nothing of it appears in arguments, properties or logs.
 
 mod begun;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use crate::session::{Asker, Lease};
 
 /// First part of the names of transient units: what is left over is found by it.
 pub(super) const PREFIX: &str = "convoke-fence-";
+const ROOT: &str = "/";
 /// Kept of an agent's output; of one that floods, the first lines and the last.
 const OUTPUT_CAP: usize = 16 * 1024;
 /// Longest text of a device that goes into the log.
@@ -50,7 +52,9 @@ pub(super) struct Executor {
     lease: Lease,
     /// The unit whose end kills the agents.
     binds_to: Option<String>,
-    agents: std::path::PathBuf,
+    agents: PathBuf,
+    /// Where the files of this machine are.
+    root: PathBuf,
     secrets: Secrets,
     /// What may be done through each device at a time.
     doors: Doors,
@@ -79,6 +83,7 @@ impl Executor {
             lease,
             binds_to,
             agents: fence_agents::DIRECTORY.into(),
+            root: ROOT.into(),
             secrets: Secrets::default(),
             doors: Doors::default(),
             begun: Begun::new(paths),
@@ -104,6 +109,14 @@ impl Executor {
                 Err(why) => return Some(FenceOutcome::Unable(why).into()),
             }
         }
+        let mut own = Vec::new();
+        for call in &order.own {
+            let name = format!("{PREFIX}{}-{}-{}-own.service", order.case, order.attempt, call.device);
+            match self.status(call, name).await {
+                Ok(status) => own.push(status),
+                Err(why) => return Some(FenceOutcome::Unable(why).into()),
+            }
+        }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
         self.confirm(order).await?;
         let again = match self.begun.begin(&order.case.to_string(), &order.attempt.to_string()) {
@@ -115,7 +128,10 @@ impl Executor {
             let systemd = systemd.clone();
             async move { systemd.run_transient(spec).await }
         };
-        let outcome = strike(steps, || self.confirm(order), run).await;
+        let mut outcome = strike(steps, || self.confirm(order), run).await;
+        if outcome == FenceOutcome::Off {
+            outcome = registered(own, run).await;
+        }
         tracing::warn!(node, device = level, ?outcome, "fencing: the attempt ended");
         Some(Fenced { outcome, again })
     }
@@ -137,6 +153,9 @@ impl Executor {
             Ok(pair) => pair,
             Err(why) => return Some(Power::Unknown(why)),
         };
+        if let Some(why) = self.unprepared(call) {
+            return Some(Power::Unknown(why));
+        }
         let (node, device, since, configured) =
             (call.node, call.device.clone(), order.since, call.configured);
         self.confirmed(Request::MaySwitchOn { node, device, since, configured }).await?;
@@ -166,21 +185,25 @@ impl Executor {
         }
     }
 
+    /// Why this node is not to register itself, though its agent would: it would not keep what it gets, or fence nobody.
+    fn unprepared(&self, call: &AgentCall) -> Option<String> {
+        let own = ["key", "plug"].into_iter().find_map(|name| call.options.get(name));
+        let why = fence_agents::lacks(&self.root, &call.agent, own.map(String::as_str))?;
+        Some(format!("on was not run: on {} {why}", machine()))
+    }
+
     /// Looks at a node's power.
     pub(super) async fn look(&self, systemd: &Systemd, order: &LookOrder, number: u64) -> Power {
         let call = &order.call;
         let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
         let _user = door.enter().await;
-        let prepared = match Prepared::read(call, &self.secrets).await {
-            Ok(prepared) => prepared,
-            Err(why) => return Power::Unable(why),
-        };
-        let spec = match self.spec(&prepared, AgentAction::Status, format!("{PREFIX}look-{number}.service")) {
-            Ok(spec) => spec,
-            Err(why) => return Power::Unable(why),
-        };
-        power(called(&systemd.run_transient(spec).await, &prepared, AgentAction::Status))
+        match self.status(call, format!("{PREFIX}look-{number}.service")).await {
+            Ok((prepared, status)) => {
+                power(called(&systemd.run_transient(status).await, &prepared, AgentAction::Status))
+            }
+            Err(why) => Power::Unable(why),
+        }
     }
 
     async fn confirm(&self, order: &FenceOrder) -> Option<()> {
@@ -201,6 +224,17 @@ impl Executor {
                 None
             }
         }
+    }
+
+    /// A look.
+    async fn status<'a>(
+        &self,
+        call: &'a AgentCall,
+        name: String,
+    ) -> Result<(Prepared<'a>, TransientSpec), String> {
+        let prepared = Prepared::read(call, &self.secrets).await?;
+        let status = self.spec(&prepared, AgentAction::Status, name)?;
+        Ok((prepared, status))
     }
 
     /// An action and the status that verifies it, with secrets that are read once for both.
@@ -288,6 +322,32 @@ async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Opt
     proven
 }
 
+/// Whether this node's own registrations are there still, without which the one that is gone says nothing.
+async fn registered<Run: Future<Output = TransientEnd>>(
+    own: Vec<(Prepared<'_>, TransientSpec)>,
+    run: impl Fn(TransientSpec) -> Run,
+) -> FenceOutcome {
+    for (prepared, status) in own {
+        let AgentCall { device, node_name: name, .. } = prepared.call();
+        let why = match called(&run(status).await, &prepared, AgentAction::Status) {
+            Called::Exited(SAYS_ON, _) => continue,
+            Called::Exited(SAYS_OFF, _) => {
+                format!(
+                    "{name}, which ran it, is not registered either, so that nothing says that anybody is refused"
+                )
+            }
+            Called::Exited(status, said) => {
+                format!("for {name}, which ran it, status exited with status {status}{said}")
+            }
+            Called::TimedOut(why) | Called::NotRun(why) => {
+                format!("there is no status of {name}, which ran it: {why}")
+            }
+        };
+        return FenceOutcome::Failed(format!("{device} says off, but {why}"));
+    }
+    FenceOutcome::Off
+}
+
 /// The agent's path. Its name comes from the cluster's settings, so it is checked here again.
 fn program(dir: &Path, agent: &str) -> Result<String, String> {
     if !fence_agents::usable_name(agent) {
@@ -310,7 +370,9 @@ fn program(dir: &Path, agent: &str) -> Result<String, String> {
 fn called(end: &TransientEnd, prepared: &Prepared<'_>, action: AgentAction) -> Called {
     let said = words(end, prepared);
     match &end.outcome {
-        Outcome::Exited(status) => Called::Exited(*status, said),
+        Outcome::Exited(status) => {
+            Called::Exited(*status, format!("{said}{}", unsaid(*status, prepared.call(), action)))
+        }
         Outcome::Signaled(signal) => {
             Called::TimedOut(format!("the agent was killed by signal {signal}{said}"))
         }
@@ -323,6 +385,15 @@ fn called(end: &TransientEnd, prepared: &Prepared<'_>, action: AgentAction) -> C
         Outcome::Unknown(why) => Called::TimedOut(format!("nobody knows how the agent ended: {why}{said}")),
         Outcome::NotStarted(why) => Called::NotRun(format!("the agent was not started: {why}")),
     }
+}
+
+/// Why an `off` failed, where the agent keeps that to itself: what is known of the machine that it ran on.
+fn unsaid(status: i32, call: &AgentCall, action: AgentAction) -> String {
+    let lacks = match (status, action) {
+        (1.., AgentAction::Off) => fence_agents::lacks(Path::new(ROOT), &call.agent, None),
+        _ => None,
+    };
+    lacks.map(|why| format!("; on {} {why}", machine())).unwrap_or_default()
 }
 
 /// What `off` allows: the status read, or the end of the attempt.

@@ -12,11 +12,11 @@ mod snmp;
 use super::given::{Given, Remark, Spot};
 use super::installed::OTHERS;
 use super::metadata::Metadata;
-use cutters::key_of_each;
+use cutters::{disks_of_each, key_of_each};
 use ipmi::{cipher, is_ipmi, lanplus};
 use snmp::{reads_by_snmp, snmp_numbers};
 
-pub(super) use cutters::cuts_off;
+pub(super) use cutters::{cuts_off, plain_key};
 pub use cutters::{isolates, known_to_isolate, says_that_it_isolates};
 
 /// A thing to know of some agents.
@@ -130,9 +130,23 @@ const TRAPS: &[Trap] = &[
     },
     Trap {
         about: |agent| matches!(agent, "fence_scsi" | "fence_mpath"),
-        note: "Give each target a `key` of its own: hexadecimal, not 0. Without it fence_scsi asks corosync, and fence_mpath has \
-               none; that of fence_mpath stands in /etc/multipath.conf of its node too.",
+        note: "Give each target a key of its own, with fence_scsi as `key`, with fence_mpath as `plug`: hexadecimal as the disk \
+               lists it, in small letters without `0x` or zeros in front. Of one written otherwise `off` says success and does \
+               nothing. Without any fence_scsi asks corosync, and fence_mpath has none.",
         check: Some(key_of_each),
+    },
+    Trap {
+        about: |agent| matches!(agent, "fence_scsi" | "fence_mpath"),
+        note: "Name in `devices` each disk as all nodes know it, by its WWID. `status` says on while the key is on one of them, \
+               and off also where a disk has lost all keys: so the executor looks for its own key after each `off`.",
+        check: Some(disks_of_each),
+    },
+    Trap {
+        about: |agent| agent == "fence_mpath",
+        note: "Each node has multipathd running, and `reservation_key 0xKEY` in /etc/multipath.conf, which is its own `plug`: \
+               with another one it registers nothing, and without any it can fence nobody; the agent says no more than \
+               `Failed to verify 1 device(s)`. Convoke registers no such node.",
+        check: None,
     },
     Trap {
         about: |agent| matches!(agent, "fence_ifmib" | "fence_brocade" | "fence_cisco_mds" | "fence_sanbox2"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use policy::{Device, FencePhase, NodeId, NodeView, Order};
+use policy::{Device, FencePhase, NodeId, NodeView, Order, Reconnect};
 
 use super::core::Core;
 use crate::join::Peer;
@@ -59,12 +59,15 @@ impl Core {
         }
         let running = self.state().cases.iter().filter_map(|(case, found)| match &found.phase {
             FencePhase::Running { executor, .. } if *executor == node => {
-                let level = self.state().level(found.node, found.level);
-                let calls = level.map(|(name, device)| self.call(name, device, found.node));
+                let level = || self.state().level(found.node, found.level);
+                let calls = level().map(|(name, device)| self.call(name, device, found.node));
+                let by_node = level().filter(|(_, device)| device.isolates == Some(Reconnect::ByNode));
                 Some(FenceOrder {
                     case: *case,
                     attempt: found.attempts,
                     calls: calls.collect::<Option<_>>()?,
+                    // Who is none of its targets has nothing to look for.
+                    own: by_node.filter_map(|(name, device)| self.call(name, device, node)).collect(),
                 })
             }
             _ => None,

@@ -268,6 +268,10 @@ pub struct FenceOrder {
     pub attempt: u32,
     /// How: a call for each device of the level, by the devices' names. All are to say off.
     pub calls: Vec<AgentCall>,
+    /// Of those with which each node registers itself, the calls for the executor. All are to say on after that: where its own
+    /// registration is gone too, whatever kept them has forgotten all, and refuses nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<AgentCall>,
 }
 
 /// A node's power is to be switched on. Nothing waits for it.

@@ -103,6 +103,15 @@ impl Device {
         self.deadline_ms(action).saturating_add(self.deadline_ms(AgentAction::Status))
     }
 
+    /// The deadlines of all calls of an attempt to fence by it: `off`, `status`, and where nodes register themselves, a `status` of who ran it.
+    pub(crate) fn attempt_ms(&self) -> Millis {
+        let own = match self.isolates {
+            Some(Reconnect::ByNode) => self.deadline_ms(AgentAction::Status),
+            Some(Reconnect::AfterCut | Reconnect::AtBoot) | None => 0,
+        };
+        self.verified_ms(AgentAction::Off).saturating_add(own)
+    }
+
     /// Whether both ask the same plugs in the same way, and differ at most in when and how often.
     pub(crate) fn asks_as(&self, other: &Self) -> bool {
         let Self { agent, options, secrets, targets, isolates, .. } = self;
@@ -220,6 +229,9 @@ mod tests {
             assert_eq!(device.deadline_ms(action), ms, "{}", action.word());
         }
         assert_eq!(device.verified_ms(AgentAction::On), 180_000);
+        assert_eq!(device.attempt_ms(), 100_000);
+        let registers = Device { isolates: Some(Reconnect::ByNode), ..device.clone() };
+        assert_eq!(registers.attempt_ms(), 160_000);
         // As the log has it.
         let bytes = rmp_serde::to_vec_named(&device).expect("bytes");
         assert_eq!(rmp_serde::from_slice::<Device>(&bytes).expect("the same"), device);

@@ -152,6 +152,35 @@ async fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
     }
 }
 
+#[test]
+fn a_node_does_not_register_itself_where_its_own_settings_would_not_keep_that() {
+    let root = tempfile::tempdir().expect("scratch directory");
+    fs::create_dir_all(root.path().join("etc")).expect("a folder");
+    fs::create_dir_all(root.path().join("proc/7")).expect("a folder");
+    fs::write(root.path().join("proc/7/comm"), "multipathd\n").expect("a process");
+    let (sender, _session) = tokio::sync::mpsc::channel(1);
+    let mut executor =
+        Executor::new(Asker::new(sender), Lease::default(), None, &Paths::below("/nonexistent"));
+    executor.root = root.path().to_owned();
+    let options = BTreeMap::from([("plug".into(), "c0de0002".into())]);
+    let mpath = AgentCall { agent: "fence_mpath".into(), options, ..call() };
+    for (text, said) in [
+        ("defaults {\n}\n", Some("there is no `reservation_key`")),
+        ("defaults {\n reservation_key 0xbad\n}\n", Some("is 0xbad")),
+        ("defaults {\n reservation_key 0xc0de0002\n}\n", None),
+    ] {
+        fs::write(root.path().join("etc/multipath.conf"), text).expect("settings");
+        let why = executor.unprepared(&mpath);
+        assert_eq!(why.is_some(), said.is_some(), "{text}: {why:?}");
+        let why = why.unwrap_or_default();
+        assert!(
+            said.is_none_or(|said| why.starts_with("on was not run: on ") && why.contains(said)),
+            "{text}: {why}"
+        );
+        assert_eq!(executor.unprepared(&call()), None);
+    }
+}
+
 #[tokio::test]
 async fn off_is_proven_only_by_a_status_that_says_off() {
     let call = call();
@@ -268,6 +297,51 @@ async fn a_level_is_off_only_when_each_device_says_so_after_the_last_off() {
 }
 
 #[tokio::test]
+async fn a_registration_that_is_gone_proves_nothing_where_the_executors_own_is_gone_too() {
+    let own = ["disk-1", "disk-2"].map(|device| AgentCall { device: device.into(), ..call() });
+    let failed = |text: &str| FenceOutcome::Failed(text.into());
+    for (first, second, ran, expected) in [
+        (Outcome::Exited(0), Outcome::Exited(0), 2, FenceOutcome::Off),
+        (
+            Outcome::Exited(0),
+            Outcome::Exited(2),
+            2,
+            failed(
+                "disk-2 says off, but n2, which ran it, is not registered either, so that nothing says that anybody is refused",
+            ),
+        ),
+        (
+            Outcome::Exited(1),
+            Outcome::Exited(0),
+            1,
+            failed("disk-1 says off, but for n2, which ran it, status exited with status 1: x"),
+        ),
+        (
+            Outcome::NotStarted("no".into()),
+            Outcome::Exited(0),
+            1,
+            failed(
+                "disk-1 says off, but there is no status of n2, which ran it: the agent was not started: no",
+            ),
+        ),
+    ] {
+        let ends = Mutex::new(vec![second, first]);
+        let run = |_| {
+            let outcome = ends.lock().expect("lock").pop().expect("no more than two");
+            std::future::ready(end(outcome, "x\n"))
+        };
+        let mut looks = Vec::new();
+        for call in &own {
+            looks.push((prepared(call).await, blank(call)));
+        }
+        let outcome = registered(looks, run).await;
+        assert_eq!((2 - ends.lock().expect("lock").len(), outcome), (ran, expected));
+    }
+    let nobody = |_| std::future::ready(end(Outcome::Exited(2), ""));
+    assert_eq!(registered(Vec::new(), nobody).await, FenceOutcome::Off, "power switches register nobody");
+}
+
+#[tokio::test]
 async fn what_is_called_off_in_the_midst_switches_nothing_more_off() {
     let feeds = ["feed-1", "feed-2"].map(|device| AgentCall { device: device.into(), ..call() });
     let ran = Mutex::new(0);
@@ -305,7 +379,7 @@ async fn power_is_what_status_says_and_nothing_else() {
 async fn without_a_lease_nothing_is_even_asked() {
     let (sender, mut session) = tokio::sync::mpsc::channel(1);
     let executor = Executor::new(Asker::new(sender), Lease::default(), None, &Paths::below("/nonexistent"));
-    let order = FenceOrder { case: policy::CaseId(1), attempt: 1, calls: vec![call()] };
+    let order = FenceOrder { case: policy::CaseId(1), attempt: 1, calls: vec![call()], own: Vec::new() };
     assert_eq!(executor.confirm(&order).await, None);
     assert!(session.try_recv().is_err());
 }
@@ -317,7 +391,7 @@ async fn the_attempt_needs_a_fresh_word() {
         let lease = Lease::default();
         lease.extend(crate::session::boottime_ms() + 60_000);
         let executor = Executor::new(Asker::new(sender), lease, None, &Paths::below("/nonexistent"));
-        let order = FenceOrder { case: policy::CaseId(1), attempt: 3, calls: vec![call()] };
+        let order = FenceOrder { case: policy::CaseId(1), attempt: 3, calls: vec![call()], own: Vec::new() };
         let asked = tokio::spawn(async move { executor.confirm(&order).await });
         let Some(crate::session::ToSession::Ask { request: Request::MayFence { attempt: 3, .. }, reply }) =
             session.recv().await

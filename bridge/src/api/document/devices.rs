@@ -47,7 +47,7 @@ pub fn agents(text: &str) -> BTreeSet<String> {
     devices(table.get_ref()).into_iter().map(|device| device.given.agent).collect()
 }
 
-/// The devices of a document against what their agents say, which is in `looks`, and the programs below `root`.
+/// The devices of a document against what their agents say, which is in `looks`, and against the programs and files below `root`.
 ///
 /// A device that is `in_force` as it stands is warned of at the most: this node may have another version of its agent than
 /// those that use it, and nobody shall be kept from changing something else.
@@ -68,6 +68,7 @@ pub fn against_agents(
             Some(Ok(agent)) => {
                 let mut remarks = fence_agents::check(&device.given, agent);
                 remarks.extend(fence_agents::missing(root, &device.given, agent));
+                remarks.extend(fence_agents::unprepared(root, &device.given));
                 remarks
             }
             Some(Err(error)) => vec![unchecked(&device.given, error)],

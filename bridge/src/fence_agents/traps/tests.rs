@@ -31,23 +31,71 @@ fn each_trap_is_seen_where_it_is_and_nowhere_else() {
         ("fence_ifmib n1:port=9", &[(Warning, "with SNMP 2c"), (Warning, "cuts a node off")]),
         ("fence_ifmib n1:port=vb-n1", &[(Warning, "cuts a node off and leaves it running")]),
         (
-            "fence_scsi devices=/dev/sda n1:key=a1 n2:key=a2",
+            "fence_scsi devices=/dev/disk/by-id/wwn-1 n1:key=a1 n2:key=a2",
             &[(Warning, "only units with `Fencing=isolated`")],
         ),
         (
-            "fence_scsi devices=/dev/sda n1:key=a1 n2:",
+            "fence_scsi devices=/dev/disk/by-id/wwn-1 n1:key=a1 n2:",
             &[(Warning, "only units with"), (Warning, "asks corosync for the cluster's name and for n2")],
         ),
         (
-            "fence_scsi n1:key=A1 n2:key=0a1",
+            "fence_scsi devices=/dev/disk/by-id/wwn-1 n1:key=a1 n2:key=0a1",
             &[(Warning, "only units with"), (Error, "n1 and n2 have the same key")],
         ),
         (
-            "fence_scsi key=a1 n1: n2:",
-            &[(Warning, "only units with"), (Error, "n1 and n2 have the same key")],
+            "fence_scsi devices=/dev/disk/by-id/wwn-1 key=A1 n1: n2:",
+            &[
+                (Warning, "only units with"),
+                (Error, "disks list the key `A1` as `a1`"),
+                (Error, "n1 and n2 have the same key"),
+            ],
         ),
-        ("fence_mpath n1:plug=a1 n2:key=a2", &[(Warning, "only units with")]),
-        ("fence_mpath n1:", &[(Warning, "only units with"), (Warning, "has no key for n1")]),
+        (
+            "fence_scsi devices=/dev/disk/by-id/wwn-1 n1:key=0x1 n2:key=0 n3:key=node3 n4:key=0010",
+            &[
+                (Warning, "only units with"),
+                (Error, "disks list the key `0x1` as `1`: fence_scsi takes it for gone, and for fenced"),
+                (Error, "`0` is no key"),
+                (Error, "`node3` is no key"),
+            ],
+        ),
+        (
+            "fence_scsi n1:key=a1",
+            &[(Warning, "only units with"), (Warning, "looks for clustered volume groups")],
+        ),
+        (
+            "fence_scsi devices=/dev/sdb,/dev/dm-1 n1:key=a1 n2:key=a2",
+            &[
+                (Warning, "only units with"),
+                (Warning, "/dev/sdb may be another disk"),
+                (Warning, "/dev/dm-1 may be"),
+            ],
+        ),
+        ("fence_mpath devices=/dev/mapper/db n1:plug=a1 n2:key=a2", &[(Warning, "only units with")]),
+        (
+            "fence_mpath devices=/dev/mapper/db n1:",
+            &[(Warning, "only units with"), (Warning, "has no key for n1")],
+        ),
+        (
+            "fence_mpath devices=/dev/mapper/db n1:plug=0a1 n2:port=11112222333344445 n3:plug=1111222233334444",
+            &[
+                (Warning, "only units with"),
+                (Error, "disks list the key `0a1` as `a1`: fence_mpath takes"),
+                (Error, "`11112222333344445` is no key"),
+            ],
+        ),
+        (
+            "fence_mpath n1:plug=a1 n2:plug=a2",
+            &[(Warning, "only units with"), (Error, "without `devices` does nothing")],
+        ),
+        (
+            "fence_mpath n1:devices=/dev/sdb n1:plug=a1 n2:devices=/dev/mapper/mpatha n2:plug=a2",
+            &[
+                (Warning, "only units with"),
+                (Error, "/dev/sdb is one path to a disk"),
+                (Warning, "/dev/mapper/mpatha may be"),
+            ],
+        ),
         ("fence_x isolates=after-cut n1:", &[]),
         ("fence_ipdu n1:plug=1", &[(Warning, "with SNMP 3")]),
         ("fence_emerson n1:plug=1", &[(Warning, "with SNMP 2c or 3")]),

@@ -200,6 +200,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
         case: policy::CaseId(4),
         attempt: 1,
         calls: vec![call.clone()],
+        own: Vec::new(),
     };
     let mut look = crate::session::message::LookOrder { incarnation: "i".into(), call };
     let old = look.clone();
