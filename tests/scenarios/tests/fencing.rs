@@ -325,7 +325,7 @@ fn executor_restarted(c: &Cluster) -> Result<()> {
     executor_ends(c, |executor| c.ok(executor, "systemctl restart convoked.service").map(drop))
 }
 
-/// An executor's daemon ends while its agent runs: nobody knows what the switch still does, and that is said.
+/// An executor's daemon ends while its agent runs: nobody knows what the switch still does.
 fn executor_ends(c: &Cluster, end: impl FnOnce(usize) -> Result<()>) -> Result<()> {
     let (victim, leader) = placed(c)?;
     let name = c.node(victim).name();
@@ -343,9 +343,14 @@ fn executor_ends(c: &Cluster, end: impl FnOnce(usize) -> Result<()>) -> Result<(
     end(executor)?;
     let beat = c.next_life(UNIT, then, S(60))?;
     ensure!(beat.node != name, "it runs on the fenced node");
-    // Whether the next daemon went on with it or the executor was called lost: what the first agent said may come late.
+    // The agent was seen to be cut off, or its executor was called lost; or the next daemon went on with the attempt, and what
+    // the first agent said may come late.
+    let events = c.events_after(index)?;
     let quarantine = c.overview()?.node(&name).and_then(|node| node.quarantine_s);
-    ensure!(quarantine.is_some(), "{name} may be given units before a late `off` could strike it");
+    ensure!(
+        quarantine.is_some() || events.iter().any(|e| e.kind == "fence-failed"),
+        "{name} may be given units before a late `off` could strike it: {events:?}"
+    );
     ensure!(
         !c.node(victim).is_on(),
         "it started before {name} was off (executor n{executor}, leader n{leader})"
