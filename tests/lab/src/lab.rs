@@ -250,7 +250,7 @@ impl Lab {
         self.switch().restore()
     }
 
-    /// All outlets of all power strips have power again; nothing boots by it.
+    /// All outlets of all power strips have power and their own names again; nothing boots by it.
     pub fn restore_feeds(&self) {
         for feed in crate::pdu::feeds(&self.place) {
             self.pdu(feed).restore();

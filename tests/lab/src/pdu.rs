@@ -64,10 +64,16 @@ impl Pdu {
         self.process().end()
     }
 
-    /// All outlets have power again; nothing boots by it.
+    /// Gives an outlet another name than that of the node whose cord it has.
+    pub fn rename(&self, node: usize, name: &str) -> Result<()> {
+        put(&label(&self.place, self.feed, node), name)
+    }
+
+    /// All outlets have power and their own names again; nothing boots by it.
     pub(crate) fn restore(&self) {
         for node in 1..=self.place.count() {
             let _ = fs::remove_file(outlet(&self.place, self.feed, node));
+            let _ = fs::remove_file(label(&self.place, self.feed, node));
         }
     }
 
@@ -104,6 +110,11 @@ fn outlet(place: &Place, feed: usize, node: usize) -> PathBuf {
     folder(place, feed).join(format!("{}.off", node_name(node)))
 }
 
+/// What an outlet is called, where that is not the name of its node.
+fn label(place: &Place, feed: usize, node: usize) -> PathBuf {
+    folder(place, feed).join(format!("{}.name", node_name(node)))
+}
+
 /// The outlets of one strip, until net-snmp ends.
 pub(crate) fn hook(place: &Place, feed: usize) -> Result<()> {
     snmp::serve(
@@ -126,7 +137,8 @@ fn found(place: &Place, feed: usize, object: &str) -> String {
             .filter(|node| (1..=place.count()).contains(node))
     };
     if let Some(node) = node(NAME) {
-        return format!("{object}\nstring\n{}", node_name(node));
+        let name = fs::read_to_string(label(place, feed, node)).unwrap_or_else(|_| node_name(node));
+        return format!("{object}\nstring\n{name}");
     }
     let Some(node) = node(COMMAND).or_else(|| node(STATE)) else { return "NONE".to_owned() };
     let state = if outlet(place, feed, node).exists() { OFF } else { ON };

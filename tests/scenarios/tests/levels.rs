@@ -25,28 +25,33 @@ fn the_next_level_proves_what_the_first_one_cannot() -> Result<()> {
         scenario.part("one feed alone proves nothing", one_feed_alone);
         scenario.part("a frozen node between two feeds", frozen);
         scenario.part("what each device shows, and what is said of it", said_of_devices);
+        scenario.part("strips that list their outlets", listed);
     })
 }
 
 /// The settings with both kinds of devices; `more` is put before the tables.
 fn settings(c: &Cluster, controllers: u32, feeds: u32, more: &str) -> String {
-    let mut text = format!("{more}\n{}", c.settings());
-    text = text.replace(
+    let text = format!("{more}\n{}", c.settings());
+    let text = text.replace(
         "\nagent = \"fence_ipmilan\"",
         &format!("\nlevel = {controllers}\nagent = \"fence_ipmilan\""),
     );
-    for feed in FEEDS {
-        let targets: Vec<String> =
-            c.nodes().iter().map(|node| format!("{0} = {{ plug = \"{0}\" }}", node.name())).collect();
-        text.push_str(&format!(
-            "\n[fence.feed-{feed}]\nagent = \"fence_apc_snmp\"\nlevel = {feeds}\ntargets = {{ {} }}\n\
+    let targets: Vec<String> =
+        c.nodes().iter().map(|node| format!("{0} = {{ plug = \"{0}\" }}", node.name())).collect();
+    text + &strips(c, feeds, &format!("{{ {} }}", targets.join(", ")))
+}
+
+/// The tables of both strips, with these targets.
+fn strips(c: &Cluster, level: u32, targets: &str) -> String {
+    let strip = |feed: usize| {
+        format!(
+            "\n[fence.feed-{feed}]\nagent = \"fence_apc_snmp\"\nlevel = {level}\ntargets = {targets}\n\
              options = {{ ip = \"{}\", snmp_version = \"1\", community = \"{}\" }}\ntimeout = \"15s\"\n",
-            targets.join(", "),
             c.lab.pdu(feed).address(),
             lab::PDU_COMMUNITY,
-        ));
-    }
-    text
+        )
+    };
+    FEEDS.map(strip).concat()
 }
 
 /// Power everywhere, both kinds of devices seen to work for every node; the unit on a node that does not lead.
@@ -59,14 +64,18 @@ fn placed_by(c: &Cluster, document: &str) -> Result<usize> {
         c.lab.pdu(feed).start()?;
     }
     c.configure(document)?;
-    c.until("every device has shown every node", LATE, |now| {
-        now.nodes
-            .iter()
-            .all(|node| node.devices.len() == 3 && node.devices.iter().all(|device| device.state == "ready"))
-    })?;
+    ready(c, 3)?;
     let victim = c.follower(&[])?;
     c.run_unit(UNIT, victim)?;
     Ok(victim)
+}
+
+/// Each node has so many devices, and each of them has shown it.
+fn ready(c: &Cluster, devices: usize) -> Result<()> {
+    let shown = |node: &scenarios::NodeStatus| {
+        node.devices.len() == devices && node.devices.iter().all(|device| device.state == "ready")
+    };
+    c.until("every device has shown every node", LATE, |now| now.nodes.iter().all(shown)).map(drop)
 }
 
 /// The fence events since an index, as `began bmc-n1`, `failed bmc-n1`, `proven`.
@@ -388,4 +397,73 @@ fn said_of_devices(c: &Cluster) -> Result<()> {
     })?;
     c.configure(&document)?;
     c.until("the warning is gone", LATE, |now| now.alarms.is_empty()).map(drop)
+}
+
+/// Both strips are asked which outlet is which node's. What they cannot say is refused, and what is in force is a table.
+fn listed(c: &Cluster) -> Result<()> {
+    for feed in FEEDS {
+        c.lab.pdu(feed).start()?;
+    }
+    let strip = c.lab.pdu(1);
+    let document = format!("quarantine = \"3s\"\n{}", strips(c, 1, "\"list\""));
+    let asked = c.follower(&[])?;
+    c.node(asked).write("/root/listed.toml", &document)?;
+    let run = |verb: &str| -> Result<(i32, String)> {
+        let out = c.run(asked, &format!("convoke config {verb} /root/listed.toml"))?;
+        Ok((out.code, unwrapped(&format!("{}{}", out.stderr, out.stdout))))
+    };
+    let show = || c.ok(asked, "convoke config show");
+    let before = show()?;
+    let refused = |words: &str| -> Result<()> {
+        let (code, said) = run("apply")?;
+        // The strip of the first table, where it says `list`.
+        let all = ["listed.toml:6:11", words, "write `targets = {"];
+        ensure!(code == 2 && all.iter().all(|words| said.contains(words)), "not `{words}`: {code}, {said}");
+        ensure!(show()? == before, "something of it is in force: {}", show()?);
+        Ok(())
+    };
+    strip.rename(3, "n1")?;
+    refused("feed-1 lists several plugs for n1: 1, 3")?;
+    for (outlet, name) in [(1, "ups"), (2, "N2.example.com"), (3, "switch")] {
+        strip.rename(outlet, name)?;
+    }
+    let names = "it lists 1 (ups), 2 (N2.example.com), 3 (switch)";
+    refused(&format!("feed-1 lists no plug that is called as a node of this cluster: {names}"))?;
+    strip.stop()?;
+    refused("feed-1 could not be asked for its plugs from here")?;
+    strip.start()?;
+    c.lab.restore_feeds();
+    // A node may well have no cord in a strip: it is told, and nothing is in force before somebody says so.
+    strip.rename(3, "ups")?;
+    let (code, said) = run("diff")?;
+    let told = ["feed-1 lists n1 as 1, n2 as 2", "feed-1 does not list n3: no fence goes through it"];
+    ensure!(code == 6 && told.iter().all(|words| said.contains(words)), "{code}, {said}");
+    ensure!(show()? == before, "it is in force");
+
+    c.lab.restore_feeds();
+    let (code, said) = run("apply")?;
+    let told = FEEDS.map(|feed| format!("feed-{feed} lists n1 as 1, n2 as 2, n3 as 3"));
+    ensure!(code == 0 && told.iter().all(|words| said.contains(words)), "{code}, {said}");
+    let table = "targets = { n1 = { plug = \"1\" }, n2 = { plug = \"2\" }, n3 = { plug = \"3\" } }";
+    let shown = show()?;
+    ensure!(shown.matches(table).count() == 2 && !shown.contains("\"list\""), "{shown}");
+    ready(c, 2)?;
+    let (code, said) = run("apply")?;
+    ensure!(code == 0 && said.contains("the settings are in force already"), "{code}, {said}");
+
+    // Nothing is asked for at run time: another name of an outlet changes neither what is in force nor whom it fences. Whoever gives the
+    // file once more is told.
+    let victim = c.follower(&[asked])?;
+    let name = c.node(victim).name();
+    c.run_unit(UNIT, victim)?;
+    strip.rename(victim, "spare")?;
+    let (code, said) = run("diff")?;
+    let words = format!("feed-1 does not list {name}: no fence goes through it");
+    ensure!(code == 6 && said.contains(&words), "{code}, {said}");
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.cut(victim)?;
+    recovered(c, victim, then, index, &["began feed-1 and feed-2", "proven"])?;
+    ensure!(!c.node(victim).is_on() && cords(c, victim) == [false, false], "{:?}", cords(c, victim));
+    Ok(())
 }
