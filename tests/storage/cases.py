@@ -3,7 +3,7 @@
 import time
 
 from cluster import UNIT
-from guards import SHARED
+from guards import SHARED, key
 from report import Failed, check, say, until
 from room import BOOT_S, LAN, STEP_S
 
@@ -101,6 +101,8 @@ def registers_first(cluster):
     stays = cluster.runs_on() == [first.name] and not cluster.journal.told(node=bare.name)
     check(stays, f"it does not run on {bare.name}, which has not registered")
 
+    if cluster.guard.own_key:
+        told_of_key(cluster, bare, first)
     begun = time.monotonic()
     cluster.log_in(bare)
     cluster.wait_ready([bare.name])
@@ -108,6 +110,23 @@ def registers_first(cluster):
     check_all_registered(cluster, first)
     until(f"{UNIT} moves to {bare.name}, as it was asked to", lambda: cluster.runs_on() == [bare.name], STEP_S)
     say(f"{UNIT} has moved there by itself, as it was asked to")
+
+
+def told_of_key(cluster, bare, by):
+    """A node whose own settings name another key registers nothing, and everybody is told why."""
+    file, own = cluster.guard.own_key, key(bare.number)
+    bare.shell(f"sed -i 's/reservation_key 0x.*/reservation_key 0xbad/' {file} && multipathd reconfigure")
+    cluster.log_in(bare)
+
+    def told():
+        alarms = (cluster.status(by) or {"alarms": []})["alarms"]
+        return [one["text"] for one in alarms if f"`reservation_key` in {file} is 0xbad" in one["text"]]
+
+    said = until(f"`status` tells what {bare.name} lacks", told, STEP_S)[0]
+    say(f"`status` says: {said}")
+    check(bare.name not in cluster.keys(by), f"{bare.name} has its disks and another key in {file}, and does not register")
+    cluster.log_out(bare)
+    bare.shell(f"sed -i 's/reservation_key 0x.*/reservation_key 0x{own}/' {file} && multipathd reconfigure")
 
 
 def check_all_registered(cluster, by):
@@ -220,6 +239,38 @@ def back_meanwhile(cluster):
     check(not elsewhere, f"it writes again, and {by.name} has not", str(elsewhere[:3]))
     check(cluster.boot_id(victim) == boot_id, "it was not made to boot")
     cluster.configure_fencing()
+
+
+def keys_lost(cluster):
+    """The disk forgets all keys, as one whose own power has failed: to an agent every node reads as fenced, and none is refused."""
+    victim, by = cluster.nodes
+    run = cluster.start_on(victim.name, by)
+    cluster.forget_keys()
+    victim.pause()
+    lost_at = time.monotonic()
+    check(not cluster.keys(by), f"{victim.name} is paused, and the disk has no key at all")
+    until(
+        "an attempt to fence it has failed for that",
+        lambda: "is not registered either" in by.try_shell("convoke events -n 50", 60)[1],
+        STEP_S,
+        5.0,
+    )
+    say(f"the fence has failed, {time.monotonic() - lost_at:.1f} s after the loss: its executor misses its own key too")
+    elsewhere = cluster.journal.told(lost_at, node=by.name)
+    check(not elsewhere and cluster.runs_on(by) != [by.name], "the unit does not start elsewhere", str(elsewhere[:3]))
+    victim.go_on()
+    went_on = time.monotonic()
+    until(
+        f"{victim.name} goes on, and writes",
+        lambda: cluster.journal.told(went_on, run=run, disk="guarded", outcome="written"),
+        STEP_S,
+    )
+    say("it goes on, and its writes are taken: it would have written beside another copy")
+    for one in cluster.machines:
+        cluster.register(one)
+    cluster.wait_ready([one.name for one in cluster.machines], by)
+    check_all_registered(cluster, by)
+    check(not cluster.journal.told(lost_at, node=by.name), f"{by.name} has never written meanwhile")
 
 
 def path_lost(cluster):

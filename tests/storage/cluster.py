@@ -162,6 +162,14 @@ class Cluster:
     def keys(self, by):
         return set(self.registrations(by))
 
+    def forget_keys(self):
+        self.store.shell(f"sg_persist -n -o -C -K {key(self.store.number)} -d {self.guard.device}")
+
+    def register(self, machine):
+        """As an operator does it by hand: the agent's `on`, on the node itself."""
+        told = f"action=on\ndevices={self.guard.device}\n{self.guard.key_option}={key(machine.number)}\n"
+        machine.shell(self.guard.agent, stdin=told.encode())
+
     def paths(self, node):
         """How many paths of the guarded disk's map are in use there."""
         code, text = node.try_shell("multipathd show paths raw format '%m %t'", 60)

@@ -29,6 +29,9 @@ def wwid(disk):
 class Guard:
     """What is alike."""
 
+    # The file in which a node has to name its own key, if there is one.
+    own_key = None
+
     def files(self, number):
         return {HELD: file("held").replace("HELPER", self.helper)}
 
@@ -39,13 +42,14 @@ class Scsi(Guard):
     agent = "fence_scsi"
     paths = [SAN]
     device = f"{SHARED}/guarded"
+    key_option = "key"
     helper_option, helper = "sg_persist_path", "/usr/bin/sg_persist"
 
     def files(self, number):
         return {**super().files(number), "/etc/udev/rules.d/60-shared.rules": file("60-shared.rules")}
 
     def target(self, machine):
-        return f'plug = "{machine.name}", key = "{key(machine.number)}"'
+        return f'plug = "{machine.name}", {self.key_option} = "{key(machine.number)}"'
 
 
 class Mpath(Guard):
@@ -54,6 +58,8 @@ class Mpath(Guard):
     agent = "fence_mpath"
     paths = [SAN, SAN2]
     device = "/dev/mapper/guarded"
+    key_option = "plug"
+    own_key = "/etc/multipath.conf"
     helper_option, helper = "mpathpersist_path", "/usr/sbin/mpathpersist"
 
     def files(self, number):
@@ -61,11 +67,11 @@ class Mpath(Guard):
         return {
             **super().files(number),
             "/etc/udev/rules.d/60-shared.rules": file("60-shared-mapped.rules"),
-            "/etc/multipath.conf": file("multipath.conf").replace("KEY", key(number)) + f"multipaths {{\n{disks}}}\n",
+            self.own_key: file("multipath.conf").replace("KEY", key(number)) + f"multipaths {{\n{disks}}}\n",
         }
 
     def target(self, machine):
-        return f'plug = "{key(machine.number)}"'
+        return f'{self.key_option} = "{key(machine.number)}"'
 
 
 GUARDS = [Scsi(), Mpath()]
