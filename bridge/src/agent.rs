@@ -41,7 +41,7 @@ mod wishes;
 pub use self::core::{Agent, Origin};
 pub use command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
 pub use event::{
-    Action, Discovery, End, Event, Failure, GateLook, IfStuck, Look, Now, OpId, Spooled, Stop, Work,
+    Action, Discovery, End, Event, Failure, Fenced, GateLook, IfStuck, Look, Now, OpId, Spooled, Stop, Work,
 };
 pub use floors::Floors;
 pub use gate::{Answer as GateReply, GateId};

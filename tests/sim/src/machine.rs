@@ -2,11 +2,11 @@
 //!
 //! What runs here is the truth that the cluster only hears of. Times are of the machine's own monotonic clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bridge::agent::{Look, PermitFile};
-use policy::{Definition, Token, UnitName};
+use policy::{CaseId, Definition, Token, UnitName};
 use tokio::sync::mpsc;
 use units::systemd::{
     ActiveState, Assert, CurrentJob, JobKind, JobResult, Reading, Relations, Remembered, Signal, SystemState,
@@ -72,6 +72,8 @@ pub(crate) struct Machine {
     pub(crate) permits: BTreeMap<UnitName, PermitFile>,
     /// Below /run/convoke/releasing.
     pub(crate) releasing: BTreeMap<UnitName, PermitFile>,
+    /// Below /run/convoke/begun: fence attempts.
+    pub(crate) begun: BTreeSet<(CaseId, u32)>,
     pub(crate) births: Vec<Birth>,
     /// A fault that was put in: gates do not look for a permit.
     pub(crate) gates_open: bool,
@@ -94,6 +96,7 @@ impl Machine {
             units: BTreeMap::new(),
             permits: BTreeMap::new(),
             releasing: BTreeMap::new(),
+            begun: BTreeSet::new(),
             births: Vec::new(),
             gates_open: false,
             must_reboot: None,
@@ -125,6 +128,7 @@ impl Machine {
         self.must_reboot = None;
         self.permits.clear();
         self.releasing.clear();
+        self.begun.clear();
         for unit in self.units.values_mut() {
             (unit.doing, unit.alive, unit.job, unit.entered, unit.runs) =
                 (Doing::Down, false, None, [None; 4], 0);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bridge::agent::{
-    Action, Agent, Discovery, End, Environment, Event, Failure, Found, IfStuck, Look, Now, OpId, PermitFile,
-    Stop, Work,
+    Action, Agent, Discovery, End, Environment, Event, Failure, Fenced, Found, IfStuck, Look, Now, OpId,
+    PermitFile, Stop, Work,
 };
 use bridge::session::{Asker, FromSession, Lease, Pulse, ToSession, boottime_ms};
 use policy::UnitName;
@@ -143,10 +143,16 @@ impl Shell {
             }
             Action::Fence(order) => {
                 let (switch, lease, asker) = (self.switch.clone(), self.lease.clone(), self.asker.clone());
-                let events = self.events.clone();
+                let (machine, events) = (self.machine.clone(), self.events.clone());
                 tokio::spawn(async move {
+                    let attempt = (order.case, order.attempt);
+                    let again = !lock(&machine).begun.insert(attempt);
                     let outcome = switch.fence(&order, &lease, &asker).await;
-                    drop(events.send(Event::Fenced { order, outcome }));
+                    if outcome.is_none() && !again {
+                        lock(&machine).begun.remove(&attempt);
+                    }
+                    let ended = outcome.map(|outcome| Fenced { outcome, again });
+                    drop(events.send(Event::Fenced { order, ended }));
                 });
             }
             Action::Power(order) => {
