@@ -12,8 +12,8 @@ use crate::state::State;
 use crate::watchdog::wait_ms;
 
 /// A node may be this late with what it does at the end of its time, however short `detect` is: it looks for what it killed
-/// there for 600 ms, and says so, before it is taken down.
-const TAKE_DOWN_MS: Millis = 1_000;
+/// there for 600 ms, and writes that down for up to 190 ms, before it is taken down.
+const TAKE_DOWN_MS: Millis = 800;
 
 impl State {
     /// When a lost node's permit ends by its own terms; `None` if no time ends it.

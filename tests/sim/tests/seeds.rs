@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sim::Flaw;
 
 /// Seeds of every `make test`; `make soak` goes on from there. One core takes just under two minutes for them.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1_000;
 /// Each fault that is put in on purpose is found within so many seeds.
 const SEARCH: u64 = 100;
 /// Seeds in which a fence device lies.

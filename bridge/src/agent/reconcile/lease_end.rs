@@ -8,7 +8,7 @@ use crate::agent::event::{Action, Now, Work};
 use crate::agent::unit::{OpKind, Unit};
 
 /// What is killed at the very end of its time has this long to be seen gone before the node is taken down for it; less than
-/// the margin that the leader adds to the same budget (half of `detect`, and at least 1 s).
+/// the margin that the leader adds to the same budget (half of `detect`, and at least 0.8 s).
 const OVERDUE_SLACK_MS: u64 = 600;
 
 impl Agent {
