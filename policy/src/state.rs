@@ -260,7 +260,7 @@ impl State {
     }
 
     /// When an attempt under way may be given up (F24): at once if its executor is lost; otherwise when it is long
-    /// past the deadlines of all its calls ([`Device::attempt_ms`]), of a call for another node that it may have to wait for first,
+    /// past the deadlines of all its calls, of a call for another node that it may have to wait for first,
     /// and a quarantine, so that an executor which forgot it cannot hold the case for ever. One whose devices have spoken waits
     /// for the node's silence alone. `None` if no attempt is under way.
     #[must_use]
