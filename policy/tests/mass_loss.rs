@@ -321,7 +321,7 @@ fn told(events: &[Event]) -> Told<'_> {
 
 /// What holds however the losses came in: everything is proven and restarted, every device does what it may, and no voter does
 /// more than twice its share.
-fn judge(told: &Told<'_>) {
+fn judge(world: &World, told: &Told<'_>) {
     assert_eq!(told.proven.len(), MEMBERS, "every case is proven");
     assert_eq!(told.granted.len(), MEMBERS, "every unit is granted once more");
     for (device, at_once) in (0..MEMBERS).map(device) {
@@ -329,6 +329,7 @@ fn judge(told: &Told<'_>) {
     }
     let most = told.shares.values().max().expect("somebody ran agents");
     assert!(*most <= 2 * MEMBERS / VOTERS, "the fences are left to few: {:?}", told.shares);
+    assert!(told.shares.keys().all(|executor| !world.dark.contains(executor)), "{:?}", told.shares);
 }
 
 /// When the last member behind devices of a kind was proven gone, in milliseconds after a moment.
@@ -349,7 +350,7 @@ fn a_hundred_nodes_that_are_lost_at_once_are_fenced_side_by_side() {
     world.members.clone().into_iter().for_each(|node| world.lose(node));
     world.recover();
     let told = told(&world.events);
-    judge(&told);
+    judge(&world, &told);
     assert!(told.attempts.values().all(|attempts| *attempts == 1), "{:?}", told.attempts);
     // More than a quarter at once: fencing waits for one more lease.
     let held = world.state.settings.lease_ms();
@@ -374,7 +375,7 @@ fn a_hundred_nodes_that_are_lost_one_after_the_other_are_fenced_side_by_side() {
     let lost = world.now;
     world.recover();
     let told = told(&world.events);
-    judge(&told);
+    judge(&world, &told);
     assert!(told.attempts.values().all(|attempts| *attempts <= 2), "{:?}", told.attempts);
     let waited = world.state.settings.lease_ms().max(BACK_OFF_MS);
     let alone = last(&world, &told, lost, "bmc");

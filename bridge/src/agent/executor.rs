@@ -70,12 +70,6 @@ enum Called {
     NotRun(String),
 }
 
-impl From<FenceOutcome> for Fenced {
-    fn from(outcome: FenceOutcome) -> Self {
-        Self { outcome, again: false }
-    }
-}
-
 impl Executor {
     pub(super) fn new(asker: Asker, lease: Lease, binds_to: Option<String>, paths: &Paths) -> Self {
         Self {
@@ -100,13 +94,17 @@ impl Executor {
         for door in devices.values() {
             alone.push(door.enter().await);
         }
+        // Whatever keeps this daemon from it: an earlier one may have run it.
+        let (case, attempt) = (order.case.to_string(), order.attempt.to_string());
+        let again = self.begun.may_have(&case, &attempt);
+        let unable = |why| Some(Fenced { outcome: FenceOutcome::Unable(why), again });
         // What cannot be complete is not begun: half a level that was switched off proves nothing.
         let mut steps = Vec::new();
         for call in &order.calls {
             let name = format!("{PREFIX}{}-{}-{}", order.case, order.attempt, call.device);
             match self.pair(call, AgentAction::Off, &name).await {
                 Ok(step) => steps.push(step),
-                Err(why) => return Some(FenceOutcome::Unable(why).into()),
+                Err(why) => return unable(why),
             }
         }
         let mut own = Vec::new();
@@ -114,15 +112,14 @@ impl Executor {
             let name = format!("{PREFIX}{}-{}-{}-own.service", order.case, order.attempt, call.device);
             match self.status(call, name).await {
                 Ok(status) => own.push(status),
-                Err(why) => return Some(FenceOutcome::Unable(why).into()),
+                Err(why) => return unable(why),
             }
         }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
         self.confirm(order).await?;
-        let again = match self.begun.begin(&order.case.to_string(), &order.attempt.to_string()) {
-            Ok(first) => !first,
-            Err(error) => return Some(FenceOutcome::Unable(unnoted(&error)).into()),
-        };
+        if let Err(error) = self.begun.begin(&case, &attempt) {
+            return unable(unnoted(&error));
+        }
         tracing::warn!(node, device = level, case = %order.case, again, "fencing: off");
         let run = |spec| {
             let systemd = systemd.clone();
@@ -167,7 +164,7 @@ impl Executor {
                     let why = format!("convoked on {} was restarted while it ran the agent", machine());
                     return Some(Power::Unknown(why));
                 }
-                Err(error) => return Some(Power::Unable(unnoted(&error))),
+                Err(error) => return Some(Power::Unknown(unnoted(&error))),
             }
         }
         tracing::info!(node = call.node_name, device = call.device, "switching on");

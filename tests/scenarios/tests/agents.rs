@@ -13,6 +13,7 @@ use scenarios::{Change, Cluster, Moment, Overview, Plan, UnitFile, run, unwrappe
 /// What has a file of its own.
 mod agents {
     pub(crate) mod credentials;
+    pub(crate) mod restarted;
 }
 
 const UNIT: &str = "witness.service";
@@ -40,6 +41,7 @@ fn whatever_an_agent_does_the_next_level_proves_it() -> Result<()> {
         scenario.part("off that is said and not done", lie);
         scenario.part("agents that say everything but off", says_anything);
         scenario.part("agents that do not end, and one that leaves a child", never_ends);
+        scenario.part("an agent whose daemon is restarted", agents::restarted::restarted);
         scenario.part("an agent that floods", flood);
         scenario.part("what an agent is given", given);
         scenario.part("a password that is an encrypted credential", agents::credentials::credential);

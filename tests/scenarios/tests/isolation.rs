@@ -225,12 +225,13 @@ fn cut_off(c: &Cluster) -> Result<()> {
     c.ok(other, &ping)?;
     let then = Moment::now();
     c.cut(victim)?;
-    goes_on_elsewhere(c, (&switch, &writes), victim, then)?;
+    let cut = goes_on_elsewhere(c, (&switch, &writes), victim, then)?;
     // The cable alone: nobody can ask the node.
     c.lab.heal(victim)?;
     c.stays_silent(STRICT, S(3))?;
     ensure!(!switch.is_open(victim), "the port was opened for a life that was cut off");
     ensure!(c.node(victim).is_on(), "a port has switched {name} off");
+    ensure!(writes.after(cut, |by| by == name) == 0, "a write of {name} has arrived");
     // Its copy has ended with its lease, and writes no more: its kernel would answer.
     ensure!(!c.run(other, &ping)?.ok(), "{name} is reached through a shut port");
     c.node(victim).power_off()?;

@@ -118,6 +118,10 @@ fn nothing_came(c: &Cluster, victim: usize, begun: Moment) -> Result<()> {
     let name = c.node(victim).name();
     let late = writes(c, &name, "written", begun)?;
     ensure!(late.is_empty(), "{} writes of {name} came after the proof", late.len());
+    let mut turns = journal(c)?;
+    turns.dedup();
+    let others = turns.last().is_some_and(|last| *last != name);
+    ensure!(others && turns.iter().rev().nth(1) == Some(&name), "two copies wrote by turns: {turns:?}");
     Ok(())
 }
 

@@ -25,16 +25,25 @@ impl Begun {
     /// # Errors
     /// When the note cannot be kept: then the agent must not run.
     pub(super) fn begin(&self, errand: &str, which: &str) -> io::Result<bool> {
-        let path = self.0.join(errand);
-        match fs::read_to_string(&path) {
-            Ok(before) if before == which => return Ok(false),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if self.read(errand, which)? {
+            return Ok(false);
         }
         atomic::create_private_dir(&self.0)?;
-        atomic::write(&path, which.as_bytes(), atomic::PRIVATE)?;
+        atomic::write(&self.0.join(errand), which.as_bytes(), atomic::PRIVATE)?;
         Ok(true)
+    }
+
+    /// Whether a daemon of this boot may have begun it: what cannot be read may say so.
+    pub(super) fn may_have(&self, errand: &str, which: &str) -> bool {
+        self.read(errand, which).unwrap_or(true)
+    }
+
+    fn read(&self, errand: &str, which: &str) -> io::Result<bool> {
+        match fs::read_to_string(self.0.join(errand)) {
+            Ok(before) => Ok(before == which),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -50,6 +59,7 @@ mod tests {
         assert!(first.begin("case1", "1").expect("noted"));
         assert!(first.begin("case1", "2").expect("noted"));
         let next = daemon();
+        assert!(next.may_have("case1", "2") && !next.may_have("case1", "3") && !next.may_have("case2", "2"));
         assert!(!next.begin("case1", "2").expect("read"));
         assert!(next.begin("case1", "3").expect("noted"));
         assert!(next.begin("on-port-1", "2").expect("noted"));
@@ -60,6 +70,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let paths = Paths::below(root.path());
         fs::create_dir_all(paths.begun_dir().join("case1")).expect("made");
-        assert!(Begun::new(&paths).begin("case1", "1").is_err());
+        let begun = Begun::new(&paths);
+        assert!(begun.begin("case1", "1").is_err() && begun.may_have("case1", "1"));
     }
 }
