@@ -12,4 +12,5 @@ mod judge;
 mod kept;
 mod notes;
 
-pub use handle::{Setting, Standing, Watchdog};
+pub use device::{Device, DeviceError, Hardware};
+pub use handle::{Feeding, Setting, Standing, Watchdog};

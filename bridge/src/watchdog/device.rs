@@ -27,7 +27,7 @@ struct Info {
 }
 
 /// The machine's devices.
-pub(super) trait Hardware: Send {
+pub trait Hardware: Send {
     /// Whether the device cannot be disarmed once it runs. Not known of every one.
     fn is_irrevocable(&self, path: &Path) -> bool;
     /// Opens a device, which starts it, or feeds it once if it runs.
@@ -37,7 +37,7 @@ pub(super) trait Hardware: Send {
 }
 
 /// A device that is open, and so runs. Dropped, it runs on.
-pub(super) trait Device: Send {
+pub trait Device: Send {
     /// Whether the node can be counted on to be reset by it.
     fn check(&self, path: &Path) -> Result<(), DeviceError>;
     /// Asks for a timeout in seconds. The device may round it: what counts is read back.
@@ -61,7 +61,7 @@ struct Open {
 
 /// Why a device cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DeviceError {
+pub enum DeviceError {
     /// It cannot be opened.
     #[error("{} cannot be opened: {source}", path.display())]
     Open {

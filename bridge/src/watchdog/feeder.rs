@@ -63,7 +63,7 @@ impl Feeder {
     }
 
     /// Between two feeds, or two attempts to take a device over; none if there is neither.
-    fn period(&self) -> Option<Duration> {
+    pub(super) fn period(&self) -> Option<Duration> {
         let kept = self.kept.as_ref()?;
         Some(self.device.as_ref().map_or(AGAIN, |_| Duration::from_millis(kept.timeout_ms) / FEEDS))
     }
@@ -94,7 +94,7 @@ impl Feeder {
     }
 
     /// Feeds, if there is a device and it may be. Opening one feeds it too.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         let Some(kept) = self.kept.clone() else { return self.judge.rest() };
         if !self.may_feed() {
             // What is never fed again need not reset a node that nothing rests on it any more.
@@ -142,7 +142,7 @@ impl Feeder {
         format!("{error}{owner}")
     }
 
-    fn obey(&mut self, order: Order) {
+    pub(super) fn obey(&mut self, order: Order) {
         match order {
             Order::Arm(setting) => {
                 // What runs, or is being taken over, is tried again and again anyway.

@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::device::Linux;
+use super::device::{Hardware, Linux};
 use super::feeder::Feeder;
 use super::judge::Judge;
 use super::kept::Kept;
@@ -82,6 +82,28 @@ pub struct Watchdog {
     left: bool,
 }
 
+/// The feeder, and what it is ordered to do, without a thread.
+pub struct Feeding {
+    feeder: Feeder,
+    inbox: Receiver<Order>,
+}
+
+impl Feeding {
+    /// Does what was ordered since; whether that was anything. The feeder wakes for it.
+    pub fn obey(&mut self) -> bool {
+        let orders: Vec<Order> = self.inbox.try_iter().collect();
+        let woken = !orders.is_empty();
+        orders.into_iter().for_each(|order| self.feeder.obey(order));
+        woken
+    }
+
+    /// What the feeder does when it wakes, and for how long it then sleeps; none until it is ordered something.
+    pub fn turn(&mut self) -> Option<Duration> {
+        self.feeder.turn();
+        self.feeder.period()
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Order {
     Arm(Setting),
@@ -103,6 +125,28 @@ impl Watchdog {
         protects: Option<u64>,
         setting: Option<&Setting>,
     ) -> io::Result<Self> {
+        let (watchdog, feeding) = Self::by_hand(paths, boot, lease, protects, setting, Box::new(Linux))?;
+        let Feeding { feeder, inbox } = feeding;
+        thread::Builder::new()
+            .name("watchdog".to_owned())
+            .stack_size(STACK)
+            .spawn(move || feeder.run(inbox))?;
+        Ok(watchdog)
+    }
+
+    /// The same over other devices, and on a clock that no thread can wait for: whoever has the feeder does what its thread
+    /// would do.
+    ///
+    /// # Errors
+    /// When there is no thread to be had for what it has to say.
+    pub fn by_hand(
+        paths: &Paths,
+        boot: &str,
+        lease: Lease,
+        protects: Option<u64>,
+        setting: Option<&Setting>,
+        hardware: Box<dyn Hardware>,
+    ) -> io::Result<(Self, Feeding)> {
         let file = paths.watchdog_file();
         let kept = Kept::load(&file, boot);
         let left = kept.is_some();
@@ -118,17 +162,13 @@ impl Watchdog {
             protects: protects.clone(),
             judge: Judge::default(),
             kept,
-            hardware: Box::new(Linux),
+            hardware,
             device: None,
             owner: None,
             notes: Notes::begin()?,
             told,
         };
-        thread::Builder::new()
-            .name("watchdog".to_owned())
-            .stack_size(STACK)
-            .spawn(move || feeder.run(inbox))?;
-        Ok(Self { orders, protects, standing, left })
+        Ok((Self { orders, protects, standing, left }, Feeding { feeder, inbox }))
     }
 
     /// Has the device opened, set and fed from now on. How that went is told by [`standing`](Self::standing).
@@ -219,6 +259,24 @@ mod tests {
         let why = watchdog.check(10_000).await.expect_err("not armed");
         assert!(why.contains("none cannot be opened"), "{why}");
         assert!(!Paths::below(dir.path()).watchdog_file().exists(), "no later daemon takes it over");
+    }
+
+    #[test]
+    fn without_its_thread_the_feeder_does_what_it_is_woken_for() {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let paths = Paths::below(dir.path());
+        std::fs::create_dir_all(paths.run_dir()).expect("directory");
+        let linux = Box::new(Linux);
+        let begun = Watchdog::by_hand(&paths, "boot", Lease::default(), None, None, linux);
+        let (watchdog, mut feeding) = begun.expect("a thread for its notes");
+        let mut standing = watchdog.standing();
+        standing.mark_unchanged();
+        assert!(!feeding.obey(), "nothing was ordered");
+        watchdog.arm(Setting { device: dir.path().join("none"), timeout_s: 5 });
+        assert!(!standing.has_changed().expect("alive"), "nobody has woken it");
+        assert!(feeding.obey());
+        assert!(standing.has_changed().expect("alive"));
+        assert_eq!(feeding.turn(), None, "there is nothing to feed");
     }
 
     #[tokio::test]
