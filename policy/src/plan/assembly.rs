@@ -15,6 +15,7 @@ use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
 use crate::node::Node;
 use crate::permit::{Permit, Phase};
+use crate::refusal::Refusal;
 use crate::state::State;
 use crate::unit::Unit;
 
@@ -146,6 +147,17 @@ impl Planner<'_> {
             && self.state.may_start(name, election.node, &election.incarnation, Some(Start::Alone)).is_ok()
     }
 
+    /// Whether a grant on a node would be refused whatever its data is. What time alone ends is looked at again then.
+    pub(super) fn fits(&mut self, service: &Service<'_>, id: NodeId) -> Result<(), Refusal> {
+        let fits = self.state.grant_terms(service.name, id, service.revision, false, self.now);
+        if fits.is_err()
+            && let Some(node) = self.state.nodes.get(&id)
+        {
+            self.wake(node.quarantined_until);
+        }
+        fits.map(|_| ())
+    }
+
     /// Members that have not said whether they run it, before its first start ever.
     fn shown_unheard(&mut self, name: &UnitName) {
         let Some(unit) = self.state.units.get(name) else { return };
@@ -160,13 +172,13 @@ impl Planner<'_> {
 
     /// The one that was elected, and nobody else.
     fn begin_alone(&mut self, service: &Service<'_>, election: &Election) {
-        let Service { name, revision, .. } = service;
+        let Service { name, .. } = service;
         let id = election.node;
         if election.token.is_some() {
             return;
         }
-        let fits = self.state.grant_terms(name, id, *revision, false, self.now);
-        match fits.and_then(|_| self.state.may_start(name, id, &election.incarnation, Some(Start::Alone))) {
+        let fits = self.fits(service, id);
+        match fits.and_then(|()| self.state.may_start(name, id, &election.incarnation, Some(Start::Alone))) {
             Ok(()) => self.start(service, id, Start::Alone),
             Err(refusal) => self.because(name, Reason::CannotBegin { node: id, why: refusal.to_string() }),
         }
@@ -221,8 +233,8 @@ impl Planner<'_> {
 
     /// Whether a node can be given a start now; says why not.
     pub(super) fn may_take(&mut self, service: &Service<'_>, id: NodeId, start: Start, live: bool) -> bool {
-        let Service { name, boot_up, revision, .. } = service;
-        if let Err(refusal) = self.state.grant_terms(name, id, *revision, false, self.now) {
+        let Service { name, boot_up, .. } = service;
+        if let Err(refusal) = self.fits(service, id) {
             self.because(name, Reason::Unfit { node: id, why: refusal.to_string() });
             return false;
         }

@@ -99,7 +99,7 @@ impl Planner<'_> {
         absent: &BTreeSet<NodeId>,
         unproven: bool,
     ) {
-        let Service { name, unit, assembly, boot_up, revision, .. } = service;
+        let Service { name, unit, assembly, boot_up, .. } = service;
         let ends = self.state.gather_ends(assembly, boot_up);
         let mut candidates: Vec<NodeId> = boot_up.heard.keys().copied().collect();
         candidates.sort_by_key(|id| {
@@ -120,7 +120,7 @@ impl Planner<'_> {
                 }
             };
             let held = unit.permit_on(id).is_some();
-            let fits = self.state.grant_terms(name, id, *revision, false, self.now);
+            let fits = self.fits(service, id);
             let why = match fits {
                 _ if held => None,
                 Err(refusal) => Some(refusal.to_string()),
