@@ -160,14 +160,15 @@ impl Planner<'_> {
         })
     }
 
-    /// Which of the nodes runs the attempt, the most likely first: another one for each retry, and for the same level in the
-    /// next round.
+    /// Which of the nodes runs the attempt, the most likely first: the next one for each retry, and for the same level in the
+    /// next round the next one after those.
     fn turn(&self, case: &FenceCase, level: u32) -> u32 {
         let again = case.level == level && case.retries_left > 0;
-        let tried = self.state.retries(case.node, level).saturating_sub(case.retries_left);
+        let retries = self.state.retries(case.node, level);
         let rounds = case.rounds.saturating_add(u32::from(!again && level <= case.level));
-        let turn = rounds.saturating_add(1);
-        if again { turn.saturating_add(tried).saturating_add(1) } else { turn }
+        let before = rounds.saturating_mul(retries.saturating_add(1));
+        let tried = if again { retries.saturating_sub(case.retries_left).saturating_add(1) } else { 0 };
+        before.saturating_add(tried).saturating_add(1)
     }
 
     /// Looks through each device at each living node: at once in a new life, again when in doubt, and regularly.
