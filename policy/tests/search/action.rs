@@ -14,6 +14,8 @@ pub(crate) enum Action {
     Tick {
         slow: bool,
     },
+    /// The same, and one machine's clock stands still.
+    TickWithout(usize),
     Hello(usize),
     LateHello(usize),
     /// The leader shows a node its permits.
@@ -41,6 +43,8 @@ pub(crate) enum Action {
     /// The daemon of a machine that hangs is killed, which closes its watchdog.
     Close(usize),
     Drop(usize),
+    /// Its daemon is killed, and another goes by what it finds in /run.
+    Restart(usize),
     Twin(usize, Twin),
     Elect {
         node: usize,
@@ -83,6 +87,9 @@ impl std::fmt::Display for Action {
             Self::Tick { slow: true } => {
                 f.write_str("a lease's length passes, and the leader's clock stands")
             }
+            Self::TickWithout(node) => {
+                write!(f, "a lease's length passes, and the clock of {} stands", name(node))
+            }
             Self::Hello(node) => write!(f, "{} says hello", name(node)),
             Self::LateHello(node) => {
                 write!(f, "{}'s hello is heard, and hangs on its way to the log", name(node))
@@ -106,6 +113,7 @@ impl std::fmt::Display for Action {
             Self::Wake(node) => write!(f, "{} goes on", name(node)),
             Self::Close(node) => write!(f, "the death of {}'s daemon feeds its watchdog", name(node)),
             Self::Drop(node) => write!(f, "{}'s session breaks", name(node)),
+            Self::Restart(node) => write!(f, "the daemon of {} is killed and starts again", name(node)),
             Self::Twin(node, Twin::Clone) => write!(f, "a clone of {} says hello", name(node)),
             Self::Twin(node, Twin::Stranger) => {
                 write!(f, "another machine says hello with {}'s certificate", name(node))
@@ -137,6 +145,9 @@ impl std::fmt::Display for Action {
                 }
                 Choice::Revoke { unit, token } => write!(f, "committed: {} {token} revoked", UNITS[*unit]),
                 Choice::Expire { unit, token } => write!(f, "committed: {} {token} expired", UNITS[*unit]),
+                Choice::Reterm { unit, token } => {
+                    write!(f, "committed: new terms are offered for {} {token}", UNITS[*unit])
+                }
                 Choice::Open { life } => write!(f, "committed: {life} is to be fenced"),
                 Choice::Begin { executor, .. } => write!(f, "committed: {executor} begins a fence attempt"),
                 Choice::Abandon { .. } => f.write_str("committed: the fence attempt is given up"),

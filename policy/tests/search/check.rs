@@ -116,6 +116,19 @@ pub(crate) const EXPIRES: &str = "it runs elsewhere while a lost node is up";
 pub(crate) const OPENS: &str = "the way of a node that was cut off is opened";
 pub(crate) const ADOPTS: &str = "a copy that ran before is adopted";
 
+pub(crate) const RETERMS: &str = "a copy goes by new terms, and its node has said so";
+
+/// All terms in force are those of the files, as they were changed.
+pub(crate) fn reterms(world: &World) -> bool {
+    let db = world.state().units.get(&unit_name(DB));
+    let revision = db.and_then(|db| db.adopted.as_ref()).map(|adopted| adopted.revision);
+    let mut here = db.into_iter().flat_map(|db| db.permits.values());
+    here.any(|permit| {
+        let known = permit.next_terms.is_none() && Some(permit.terms.revision) == revision;
+        permit.node == node_id(0) && known
+    })
+}
+
 pub(crate) fn starts(world: &World) -> bool {
     served_by(world).is_some()
 }

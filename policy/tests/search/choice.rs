@@ -14,6 +14,7 @@ pub(crate) enum Choice {
     Grant { unit: usize, life: Life, adopt: bool },
     Revoke { unit: usize, token: u64 },
     Expire { unit: usize, token: u64 },
+    Reterm { unit: usize, token: u64 },
     Open { life: Life },
     Begin { case: u64, executor: Life },
     Abandon { case: u64 },
@@ -46,6 +47,11 @@ impl World {
             Choice::Expire { unit, token } => {
                 Decision::Expire { unit: unit_name(unit), token: policy::Token(token) }
             }
+            Choice::Reterm { unit, token } => Decision::Reterm {
+                unit: unit_name(unit),
+                token: policy::Token(token),
+                revision: revision(unit)?,
+            },
             Choice::Open { life } => Decision::OpenCase {
                 node: node_id(life.node),
                 incarnation: life.incarnation(),
@@ -89,9 +95,15 @@ impl World {
                     choices.push(Choice::Grant { unit, life: before, adopt: false });
                 }
             }
-            for token in self.state().units.get(&name).into_iter().flat_map(|unit| unit.permits.keys()) {
+            let Some(known) = self.state().units.get(&name) else { continue };
+            let revision = known.adopted.as_ref().map_or(0, |adopted| adopted.revision);
+            for (token, permit) in &known.permits {
                 choices.push(Choice::Revoke { unit, token: token.0 });
                 choices.push(Choice::Expire { unit, token: token.0 });
+                let offered = permit.next_terms.as_ref().unwrap_or(&permit.terms);
+                if offered.revision != revision {
+                    choices.push(Choice::Reterm { unit, token: token.0 });
+                }
             }
         }
         for node in 0..NODES {

@@ -2,6 +2,7 @@
 
 use policy::{Command, Fact, Power};
 
+use super::foundation::SECOND;
 use super::letter::{Letter, Outcome, node_id};
 use super::world::{Fault, World};
 use super::{Scene, Search};
@@ -11,16 +12,21 @@ impl World {
         let Some(life) = self.known_life(node) else { return };
         let machine = &self.machines[node];
         let shown = if search.scene.isolates { !machine.shut } else { machine.power };
-        let on = shown && search.scene.wrong_plug != Some(node);
-        let fact = Fact::PowerObserved {
-            configured: self.state().configured,
-            node: node_id(node),
-            incarnation: life.incarnation(),
-            device: "pdu".into(),
-            power: if on { Power::On } else { Power::Off },
-            by: None,
-        };
-        let _ = self.commit(search.broken, Command::Fact(fact));
+        let devices: Vec<String> = self.state().devices.keys().cloned().collect();
+        for device in devices {
+            // Of two feeds it is the second one whose plug is wired to nothing.
+            let wrong = search.scene.wrong_plug == Some(node) && (!search.scene.feeds || device == SECOND);
+            let on = shown && !wrong;
+            let fact = Fact::PowerObserved {
+                configured: self.state().configured,
+                node: node_id(node),
+                incarnation: life.incarnation(),
+                device,
+                power: if on { Power::On } else { Power::Off },
+                by: None,
+            };
+            let _ = self.commit(search.broken, Command::Fact(fact));
+        }
     }
 
     pub(super) fn fence(&mut self, scene: &Scene, node: usize, outcome: Outcome) {

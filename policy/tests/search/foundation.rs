@@ -1,14 +1,15 @@
 //! The cluster before anybody was heard, and what its units are defined as.
 
-use policy::{Command, Definition, Entry, Fact, Fencing, Wish, plan};
+use policy::{Command, Definition, Entry, Fact, Fencing, OnQuorumLoss, Wish, plan};
 
+use super::Scene;
 use super::letter::{node_id, unit_name};
 use super::step::TICK_MS;
 use super::world::{APP, DB, NAMES, NOW, World};
 
 impl World {
     /// Found and enrolled, with devices, before anybody was heard.
-    pub(crate) fn founded(isolates: bool) -> policy::State {
+    pub(crate) fn founded(scene: &Scene) -> policy::State {
         let mut state = policy::State::default();
         let wish = |wish: Wish, index: u64, state: &mut policy::State| {
             let entry = Entry { index, time: NOW, wall_ms: 0, origin: None, command: Command::Wish(wish) };
@@ -62,9 +63,11 @@ impl World {
             delay_ms: 0,
             retries: 0,
             at_once: 1,
-            isolates: isolates.then_some(policy::Reconnect::AfterCut),
+            isolates: scene.isolates.then_some(policy::Reconnect::AfterCut),
         };
-        wish(configure([("pdu".to_string(), device)].into()), 4, &mut state);
+        let feeds: &[&str] = if scene.feeds { &["pdu", SECOND] } else { &["pdu"] };
+        let devices = feeds.iter().map(|name| ((*name).to_string(), device.clone()));
+        wish(configure(devices.collect()), 4, &mut state);
         let began = Fact::TermBegan { term: 1, leader: node_id(1) };
         let entry = Entry { index: 5, time: NOW, wall_ms: 0, origin: None, command: Command::Fact(began) };
         policy::apply(&mut state, &entry).expect("a leader");
@@ -81,8 +84,17 @@ impl World {
     }
 }
 
-pub(super) fn definition(fencing: Fencing, unit: usize) -> Definition {
-    let mut definition = Definition { fencing, failure_reset_ms: 1_000, ..Definition::exclusive() };
+/// The device of the second feed, in scenes with two: on the same level.
+pub(super) const SECOND: &str = "pdu-2";
+
+/// What the files say, before or after they are changed.
+pub(super) fn definition(scene: &Scene, unit: usize, rewritten: bool) -> Definition {
+    let mut definition =
+        Definition { fencing: scene.fencing, failure_reset_ms: 1_000, ..Definition::exclusive() };
+    if scene.rewrites && !rewritten {
+        definition.fencing = Fencing::Required;
+        definition.on_quorum_loss = OnQuorumLoss::Continue;
+    }
     if unit == APP {
         definition.requires.insert(unit_name(DB));
     }

@@ -14,7 +14,7 @@ impl World {
         InventoryItem {
             unit: unit_name(unit),
             offer: offered.then(|| Offer {
-                definition: Some(definition(scene.fencing, unit)),
+                definition: Some(definition(scene, unit, self.rewritten)),
                 fault: None,
                 gated: true,
                 enabled: unit == DB || scene.app,

@@ -43,6 +43,8 @@ pub(crate) struct Copy {
     pub(crate) offered: bool,
     /// Whether the machine was told that this is a cluster unit (F12).
     pub(crate) gated: bool,
+    /// Whether the terms that its agent goes by let it run on without a quorum.
+    pub(crate) goes_on: bool,
 }
 
 impl Copy {
@@ -75,6 +77,8 @@ pub(crate) struct Machine {
     /// Whether it has acted on the end of its lease. Until then it may start units.
     pub(crate) ended: bool,
     pub(crate) must_reboot: bool,
+    /// Its clock stood still since its lease was renewed last.
+    pub(crate) behind: bool,
     /// Ticks until its watchdog resets it; 0 if none is armed.
     pub(crate) watchdog: u8,
     /// With a watchdog: ticks since its lease ended.
@@ -96,6 +100,7 @@ impl Machine {
             owed: None,
             offered: true,
             gated: true,
+            goes_on: false,
         };
         Self {
             node,
@@ -109,6 +114,7 @@ impl Machine {
             lease: 0,
             ended: true,
             must_reboot: false,
+            behind: false,
             watchdog: 0,
             over: 0,
             seen: 0,
@@ -157,13 +163,34 @@ impl Machine {
         self.seen = 0;
         self.surveyed = 0;
         self.renew();
-        Letter::Inventory { life: self.life(), session, running: self.running() }
+        self.inventory()
+    }
+
+    /// All that runs here, as it is said in the present session.
+    pub(crate) fn inventory(&self) -> Letter {
+        Letter::Inventory { life: self.life(), session: self.session, running: self.running() }
     }
 
     pub(crate) fn renew(&mut self) {
         self.lease = 1;
         self.ended = false;
+        self.behind = false;
         self.over = 0;
+    }
+
+    /// Its daemon is killed, and another goes by what is kept in /run: permit files, floors, and the end of the lease (F2, F8).
+    pub(crate) fn restart_daemon(&mut self, broken: Option<Rule>) {
+        self.connected = false;
+        self.seen = 0;
+        for copy in &mut self.copies {
+            copy.owed = None;
+            if broken == Some(Rule::FloorKept) {
+                copy.floor = 0;
+            }
+        }
+        if broken == Some(Rule::LeaseKept) {
+            self.renew();
+        }
     }
 
     /// Arms its watchdog, and says so.
@@ -229,6 +256,9 @@ impl Machine {
             said.push(Letter::Acknowledged { life, unit, token, revision });
         }
         let copy = &mut self.copies[unit];
+        if copy.token == token || copy.doing == Doing::Nothing {
+            copy.goes_on = permit.goes_on;
+        }
         if copy.floor >= token && !careless {
             // Whoever still holds it against this node is told again that it was released.
             if copy.doing == Doing::Nothing {
@@ -307,7 +337,7 @@ impl Machine {
         self.connected = false;
         self.ended = true;
         for unit in 0..self.copies.len() {
-            if self.copies[unit].token > 0 {
+            if self.copies[unit].token > 0 && !self.copies[unit].goes_on {
                 self.stop(unit, Some(Why::LeaseEnded), Some(STOP_TICKS));
             }
         }

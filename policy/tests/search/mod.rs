@@ -21,7 +21,9 @@ mod world;
 use stateright::{Model, Property};
 
 pub(crate) use action::Action;
-use check::{ADOPTS, Breach, DEPENDENT, EXPIRES, FENCES, MOVES, OPENS, PLANS, RECOVERS, RETURNS, STARTS};
+use check::{
+    ADOPTS, Breach, DEPENDENT, EXPIRES, FENCES, MOVES, OPENS, PLANS, RECOVERS, RETERMS, RETURNS, STARTS,
+};
 pub(crate) use check::{LEASE, ORDER, PERMIT, PROOF, QUORUM, TWICE, WORD};
 use letter::unit_name;
 pub(crate) use rules::Rule;
@@ -80,6 +82,7 @@ impl Model for Search {
             RETURNS => sometimes(RETURNS, |_, world| check::returns(world)),
             EXPIRES => sometimes(EXPIRES, |_, world| check::expires(world)),
             OPENS => sometimes(OPENS, |_, world| check::opens(world)),
+            RETERMS => sometimes(RETERMS, |_, world| check::reterms(world)),
             ADOPTS => sometimes(ADOPTS, |_, world| check::adopts(world)),
             other => unreachable!("{other}"),
         }));

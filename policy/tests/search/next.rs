@@ -22,7 +22,7 @@ impl World {
                     actions.push(Action::Deliver { letter: *letter, again: true });
                 }
             }
-            self.leader_acts(actions);
+            self.leader_acts(search.broken, actions);
             match search.scene.leader {
                 Leader::Planner => actions.push(Action::Lead),
                 Leader::Any => self.accepted(search.broken, actions),
@@ -35,6 +35,10 @@ impl World {
             actions.push(Action::Tick { slow: false });
             if self.has(Fault::Slow) {
                 actions.push(Action::Tick { slow: true });
+            }
+            if self.has(Fault::Still) {
+                let alone = (0..NODES).filter(|node| self.machines[*node].alive() && !self.serves(*node));
+                actions.extend(alone.map(Action::TickWithout));
             }
         }
     }
@@ -101,6 +105,9 @@ impl World {
             }
             if machine.alive() && machine.connected && may(Fault::Drop) {
                 actions.push(Action::Drop(node));
+            }
+            if machine.alive() && may(Fault::Restart) {
+                actions.push(Action::Restart(node));
             }
             // A clone of a machine that is lost cannot be told from its next life: that is an operator's to prevent.
             let heard = self.present(node).is_some_and(|(life, _)| life.presence == Presence::InSession);
@@ -169,11 +176,12 @@ impl World {
         }
     }
 
-    fn leader_acts(&self, actions: &mut Vec<Action>) {
+    fn leader_acts(&self, broken: Option<Rule>, actions: &mut Vec<Action>) {
         for (node, machine) in self.machines.iter().enumerate() {
             let Some((life, known)) = self.present(node) else { continue };
             // The leader waits for longer than the lease: whoever obeys its lease has acted on its end.
-            let obeyed = known != machine.life() || !machine.alive() || machine.ended;
+            let disobeys = machine.behind || broken == Some(Rule::LeaseKept);
+            let obeyed = known != machine.life() || !machine.alive() || machine.ended || disobeys;
             let silent = self.answered[node] > 0 && obeyed && !self.serves(node);
             if silent && !matches!(life.presence, Presence::Lost { .. }) && !self.dismissed[node] {
                 actions.push(Action::Lose(node));
@@ -181,9 +189,11 @@ impl World {
                     actions.push(Action::LateLoss(node));
                 }
             }
-            let seen = self.state().observations.get(&("pdu".to_string(), node_id(node)));
+            let unseen =
+                |device: &String| !self.state().observations.contains_key(&(device.clone(), node_id(node)));
+            let unseen = self.state().devices.keys().any(unseen);
             let other = (0..NODES).any(|other| other != node && self.serves(other));
-            if life.presence == Presence::InSession && seen.is_none() && other {
+            if life.presence == Presence::InSession && unseen && other {
                 actions.push(Action::Observe(node));
             }
         }

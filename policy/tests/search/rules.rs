@@ -56,10 +56,14 @@ pub(crate) enum Rule {
     TermOfExpiry,
     /// F7, F11: an adopted copy is bound by a lease once its node knows.
     KnownAdoption,
+    /// F13: new terms count once the node has acknowledged them.
+    KnownTerms,
     /// F4: a proof counts for its case, attempt and life.
     ProofOfOneLife,
     /// S2: a device counts only once it has shown this life with power on.
     SeenOn,
+    /// P53: and a level only once each of its devices has.
+    EachSeenOn,
     /// P123: a way that was cut is opened only once that life is over.
     OpensForTheNext,
     /// F36: a word is for a life that is lost.
@@ -85,6 +89,10 @@ pub(crate) enum Rule {
     FileFirst,
     /// F8: nothing starts without a lease.
     LeaseBeforeStart,
+    /// F2: a daemon that starts again knows what was released.
+    FloorKept,
+    /// F8: and when its lease ends.
+    LeaseKept,
     /// S3: only a majority commits.
     Majority,
 }
@@ -297,6 +305,13 @@ fn lend(rule: Rule, state: &mut State, entry: &mut Entry, lent: &mut Lent) {
                 seen.trusted = true;
             }
         }
+        (Rule::EachSeenOn, Command::Decision(Decision::BeginAttempt { .. })) => {
+            let seen = state.observations.iter().filter(|(_, seen)| seen.trusted);
+            let seen: BTreeSet<policy::NodeId> = seen.map(|((_, node), _)| *node).collect();
+            for ((_, node), other) in &mut state.observations {
+                other.trusted |= seen.contains(node);
+            }
+        }
         (Rule::OpensForTheNext, Command::Decision(Decision::BeginOpening { node, .. })) => {
             let life = state.nodes.get_mut(node).and_then(|node| node.life.as_mut());
             lent.isolated.extend(life.and_then(|life| Some((*node, life.isolated.take()?))));
@@ -376,6 +391,7 @@ fn after(rule: Rule, state: &mut State, before: &State, entry: &Entry, outcome: 
             void_all(state, target.unwrap_or(node_id(0)));
         }
         (Rule::KnownAdoption, Command::Decision(Decision::Grant { unit, adopt: true, .. }))
+        | (Rule::KnownTerms, Command::Decision(Decision::Reterm { unit, .. }))
             if outcome.is_ok() =>
         {
             let permits =

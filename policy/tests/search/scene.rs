@@ -6,7 +6,7 @@ use policy::Fencing;
 
 use super::Search;
 use super::action::Action;
-use super::check::{ADOPTS, DEPENDENT, EXPIRES, FENCES, MOVES, OPENS, RECOVERS, RETURNS, STARTS};
+use super::check::{ADOPTS, DEPENDENT, EXPIRES, FENCES, MOVES, OPENS, RECOVERS, RETERMS, RETURNS, STARTS};
 use super::choice::Choice;
 use super::letter::{Letter, Outcome};
 use super::machine::{Doing, Machine};
@@ -32,6 +32,10 @@ pub(crate) struct Scene {
     pub(crate) wrong_plug: Option<usize>,
     /// The device only cuts machines off.
     pub(crate) isolates: bool,
+    /// Machines have two feeds, each with a device of its own, on one level. A wrong plug is one of the second.
+    pub(crate) feeds: bool,
+    /// The files change: at first copies go on without a quorum, and need a proof.
+    pub(crate) rewrites: bool,
     /// Changes the machines before anybody is heard.
     pub(crate) before: fn(&mut World),
     /// Leads to the first state.
@@ -54,6 +58,8 @@ const PLAIN: Scene = Scene {
     app: false,
     wrong_plug: None,
     isolates: false,
+    feeds: false,
+    rewrites: false,
     before: |_| {},
     prefix: settled,
     faults: &[],
@@ -121,6 +127,79 @@ pub(crate) static SCENES: &[Scene] = &[
         wrong_plug: Some(A),
         faults: &[(Fault::Hang, 1), (Fault::Cut, 1), (Fault::Boot, 1)],
         depth: 9,
+        ..PLAIN
+    },
+    Scene {
+        name: "feeds",
+        prefix: |world, search| {
+            on_a(world, search);
+            world.carry_out(search, Action::Hang(A));
+            world.carry_out(search, Action::Tick { slow: false });
+            world.carry_out(search, Action::Lose(A));
+        },
+        wrong_plug: Some(A),
+        feeds: true,
+        faults: &[(Fault::Power, 1), (Fault::Boot, 1), (Fault::Fence, 1), (Fault::Wish, 1)],
+        depth: 7,
+        reaches: &[MOVES, RETURNS],
+        ..PLAIN
+    },
+    Scene {
+        name: "restart",
+        prefix: |world, search| {
+            settled(world, search);
+            granted(world, search, DB, A);
+        },
+        faults: &[(Fault::Restart, 1), (Fault::Crash, 1), (Fault::Wish, 1)],
+        depth: 7,
+        reaches: &[STARTS, MOVES],
+        ..PLAIN
+    },
+    Scene {
+        name: "restart alone",
+        prefix: |world, search| {
+            on_a(world, search);
+            world.carry_out(search, Action::Cut(A));
+            world.carry_out(search, Action::Tick { slow: false });
+        },
+        fencing: Fencing::Lease,
+        faults: &[(Fault::Restart, 1), (Fault::Crash, 1)],
+        depth: 9,
+        reaches: &[EXPIRES],
+        ..PLAIN
+    },
+    Scene {
+        name: "clock stands",
+        prefix: |world, search| {
+            on_a(world, search);
+            world.carry_out(search, Action::Cut(A));
+        },
+        faults: &[(Fault::Still, 2), (Fault::Crash, 1), (Fault::Boot, 1)],
+        depth: 8,
+        reaches: &[FENCES],
+        ..PLAIN
+    },
+    Scene {
+        name: "terms",
+        prefix: |world, search| {
+            on_a(world, search);
+            world.rewritten = true;
+            for node in [A, B, C] {
+                let inventory = world.machines[node].inventory();
+                world.post(inventory);
+                deliver_all(world, search);
+            }
+            world.adopt();
+            world.carry_out(search, Action::Cut(A));
+            world.carry_out(search, Action::Tick { slow: false });
+            world.carry_out(search, Action::LeaseEnds(A));
+            world.carry_out(search, Action::Lose(A));
+        },
+        fencing: Fencing::Lease,
+        rewrites: true,
+        faults: &[(Fault::Cut, 1), (Fault::Again, 1), (Fault::Elect, 1)],
+        depth: 7,
+        reaches: &[RETERMS],
         ..PLAIN
     },
     Scene {
@@ -257,11 +336,12 @@ pub(crate) static SCENES: &[Scene] = &[
 impl World {
     pub(crate) fn begin(search: &Search) -> Self {
         let mut world = Self {
-            held: Arc::new(Held::new(Self::founded(search.scene.isolates))),
+            held: Arc::new(Held::new(Self::founded(search.scene))),
             machines: [0, 1, 2].map(Machine::new),
             leader: B,
             answered: [0; NODES],
             dismissed: [false; NODES],
+            rewritten: false,
             session: 0,
             letters: Vec::new(),
             views: Vec::new(),

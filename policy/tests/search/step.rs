@@ -57,7 +57,8 @@ impl World {
         self.said.0 = None;
         let broken = search.broken;
         match action {
-            Action::Tick { slow } => self.pass_time(slow),
+            Action::Tick { slow } => self.pass_time(slow, None),
+            Action::TickWithout(node) => self.pass_time(false, Some(node)),
             Action::Hello(node) => self.hello(search, node),
             Action::LateHello(node) => {
                 self.spend(Fault::Late);
@@ -192,6 +193,10 @@ impl World {
                 self.spend(Fault::Drop);
                 self.machines[node].connected = false;
             }
+            Action::Restart(node) => {
+                self.spend(Fault::Restart);
+                self.machines[node].restart_daemon(search.broken);
+            }
             Action::Strike(node) => {
                 self.strikes[node] = false;
                 self.end_by_device(search.scene, node);
@@ -220,9 +225,15 @@ impl World {
         self.state().tenure.map_or(0, |tenure| tenure.term)
     }
 
-    fn pass_time(&mut self, slow: bool) {
+    fn pass_time(&mut self, slow: bool, still: Option<usize>) {
+        if still.is_some() {
+            self.spend(Fault::Still);
+        }
         for node in 0..self.machines.len() {
-            if self.serves(node) {
+            if still == Some(node) {
+                self.machines[node].behind = true;
+                self.answered[node] = 1;
+            } else if self.serves(node) {
                 self.machines[node].tick();
                 self.machines[node].renew();
                 self.answered[node] = 0;

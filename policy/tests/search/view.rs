@@ -1,6 +1,6 @@
 //! What an agent is shown of the replicated state, cut down to what it acts on.
 
-use policy::{NodeView, Phase, UnitName};
+use policy::{NodeView, OnQuorumLoss, Phase, UnitName};
 
 use super::letter::{Life, node_id, unit_name};
 use super::world::World;
@@ -21,6 +21,8 @@ pub(crate) struct Shown {
     pub(crate) step: Step,
     /// Revision of the terms to be acknowledged.
     pub(crate) asked: Option<u64>,
+    /// Whether the terms that the agent is to go by let the copy run on without a quorum.
+    pub(crate) goes_on: bool,
 }
 
 /// A view on its way to an agent.
@@ -76,5 +78,6 @@ fn shown(view: &NodeView, unit: &UnitName, node: usize) -> Option<Shown> {
             Phase::Revoking(_) => Step::Revoking,
         },
         asked: permit.next_terms.as_ref().map(|terms| terms.revision),
+        goes_on: permit.next_terms.as_ref().unwrap_or(&permit.terms).on_quorum_loss == OnQuorumLoss::Continue,
     })
 }

@@ -54,9 +54,13 @@ pub(crate) enum Fault {
     Wish,
     /// The daemon of a machine that hangs is killed, which feeds its watchdog once more.
     Close,
+    /// A daemon is killed, and starts again at once.
+    Restart,
+    /// The clock of a machine that is not in touch stands still for a tick: more than any margin covers.
+    Still,
 }
 
-pub(crate) const FAULTS: usize = 15;
+pub(crate) const FAULTS: usize = 17;
 
 /// The replicated state with its fingerprint of 64 bits, which stands for it, as the checker's own do: among a million
 /// states, two are taken for one in three searches of 10^8.
@@ -102,6 +106,8 @@ pub(crate) struct World {
     pub(crate) answered: [u8; NODES],
     /// Whether it proposed that the node is lost, and answers that session no more (F5).
     pub(crate) dismissed: [bool; NODES],
+    /// Whether the files say what they are changed to, in scenes in which they are.
+    pub(crate) rewritten: bool,
     /// The last number of a session that this leader gave.
     pub(crate) session: u64,
     pub(crate) letters: Vec<Letter>,
