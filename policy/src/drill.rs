@@ -127,8 +127,7 @@ impl State {
         if !life.inventory || self.units.keys().any(unheard) {
             return Some(format!("{name} has not said yet what runs on it; wait a moment"));
         }
-        if let Some(unit) = self.units.keys().find(|unit| self.possibly_running_on(unit, id, node).is_some())
-        {
+        if let Some(unit) = self.possibly_there(id, node).first() {
             return Some(format!("{unit} is possibly running on {name}; `convoke drain {name}` first"));
         }
         if node.role.runs_units() && self.drained_by(id).is_none() {

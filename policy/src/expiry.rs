@@ -2,6 +2,7 @@
 //!
 //! Asked by `apply` for the one permit that it is to end, by the planner for each that a lost node holds.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
@@ -63,8 +64,7 @@ impl State {
     /// Whether a node holds a permit that time ends because of its watchdog.
     #[must_use]
     pub fn rests_on_watchdog(&self, id: NodeId) -> bool {
-        let mut permits = self.units.values().flat_map(|unit| unit.permits.values());
-        permits.any(|permit| permit.node == id && permit.terms.fencing == Fencing::Watchdog)
+        self.held_on(id).any(|(_, _, _, permit)| permit.terms.fencing == Fencing::Watchdog)
     }
 
     /// The longest that a node takes to stop what it may not run without a lease, in milliseconds: the sum, for its units
@@ -73,13 +73,14 @@ impl State {
     pub(crate) fn stop_budget(&self, node: NodeId) -> Millis {
         let life = self.nodes.get(&node).and_then(|node| node.life.as_ref());
         let mut stops = life.map(|life| life.lingering.clone()).unwrap_or_default();
-        for (name, unit) in &self.units {
-            let held = unit.permits.values().filter(|permit| permit.node == node && permit.must_stop());
-            let held = held.map(|permit| permit.terms.stop_budget_ms).reduce(Millis::saturating_add);
-            if let Some(held) = held {
-                let stop = stops.entry(name.clone()).or_default();
-                *stop = held.max(*stop);
-            }
+        let mut held: BTreeMap<&UnitName, Millis> = BTreeMap::new();
+        for (name, _, _, permit) in self.held_on(node).filter(|(_, _, _, permit)| permit.must_stop()) {
+            let stop = held.entry(name).or_default();
+            *stop = stop.saturating_add(permit.terms.stop_budget_ms);
+        }
+        for (name, held) in held {
+            let stop = stops.entry(name.clone()).or_default();
+            *stop = held.max(*stop);
         }
         stops.values().fold(0, |sum: Millis, stop| sum.saturating_add(*stop))
     }

@@ -53,13 +53,9 @@ impl State {
 
     /// Whether cutting that life off would end anything: it is not cut off yet, and holds a permit that takes that.
     pub(crate) fn isolation_ends(&self, node: NodeId, life: &Incarnation) -> bool {
-        let held = |unit: &Unit| {
-            let mut permits = unit.permits.values();
-            permits.any(|permit| {
-                permit.node == node && permit.incarnation == *life && self.takes_isolation(unit, permit)
-            })
-        };
-        self.isolation(node).is_none() && self.units.values().any(held)
+        let takes =
+            |unit: &Unit, permit: &Permit| permit.incarnation == *life && self.takes_isolation(unit, permit);
+        self.isolation(node).is_none() && self.held_on(node).any(|(_, _, unit, permit)| takes(unit, permit))
     }
 
     /// The device of a level through which the way of a node may be opened at this moment or a moment later: by an agent

@@ -43,6 +43,7 @@ mod expiry;
 mod feature;
 mod fence;
 mod gist;
+mod held;
 mod isolation;
 mod lately;
 mod level;

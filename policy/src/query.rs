@@ -1,6 +1,6 @@
 //! The three words that are never mixed (protocol, section 0): known active, possibly running, gone.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,19 @@ impl State {
     pub fn possibly_running_on(&self, unit: &UnitName, id: NodeId, node: &Node) -> Option<Possibly> {
         let held = self.units.get(unit).and_then(|known| known.permit_on(id));
         held.map(|(token, _)| Possibly::Permit(token)).or_else(|| said_to_run(unit, node))
+    }
+
+    /// Every unit that is possibly running on a node, in the order of their names. No look over all units.
+    #[must_use]
+    pub fn possibly_there<'a>(&'a self, id: NodeId, node: &'a Node) -> BTreeSet<&'a UnitName> {
+        let life = node.life.as_ref();
+        let unheard = life.is_none_or(|life| !life.inventory).then(|| node.offers.keys());
+        let strays = life.map(|life| &life.strays);
+        // All that `said_to_run` may say something of, and what holds a permit.
+        let said = unheard.into_iter().flatten().chain(strays.into_iter().flatten());
+        let all =
+            self.held_on(id).map(|(unit, ..)| unit).chain(said.filter(|unit| self.units.contains_key(*unit)));
+        all.filter(|unit| self.possibly_running_on(unit, id, node).is_some()).collect()
     }
 
     /// Every node on which `unit` is possibly running, with the reason.

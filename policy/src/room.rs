@@ -58,14 +58,9 @@ impl State {
     /// How much of a node's capacity is taken by what is possibly running there, `unit` itself aside.
     #[must_use]
     pub fn taken(&self, id: NodeId, node: &Node, of: &str, unit: &UnitName) -> u64 {
-        let others = self.units.iter().filter(|(name, _)| *name != unit);
-        others.fold(0u64, |sum, (name, other)| {
-            let amount = other.definition().and_then(|definition| definition.uses.get(of)).copied();
-            match amount.filter(|_| self.possibly_running_on(name, id, node).is_some()) {
-                Some(amount) => sum.saturating_add(amount),
-                None => sum,
-            }
-        })
+        let others = self.possibly_there(id, node).into_iter().filter(|other| *other != unit);
+        let amounts = others.filter_map(|other| self.units.get(other)?.definition()?.uses.get(of));
+        amounts.fold(0u64, |sum, amount| sum.saturating_add(*amount))
     }
 
     /// Whether a start of the unit may begin on a node, by `StartOneAtATime=` and the caps on those that are under way. Here,
@@ -83,7 +78,7 @@ impl State {
             return Ok(());
         }
         let (mut here, mut all) = (0u32, 0u32);
-        for permit in self.units.values().flat_map(|unit| unit.permits.values()).filter(starting) {
+        for permit in self.starting() {
             all = all.saturating_add(1);
             here = here.saturating_add(u32::from(permit.node == id));
         }

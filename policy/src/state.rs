@@ -10,6 +10,7 @@ use crate::drill::Drilled;
 use crate::event::Event;
 use crate::feature;
 use crate::fence::{FenceCase, Observation, Phase, SwitchedOff};
+use crate::held::Held;
 use crate::maintenance::Maintenance;
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
@@ -136,6 +137,9 @@ pub struct State {
     /// Which nodes have to be asked for a unit that holds no permit there. In no snapshot either.
     #[serde(skip)]
     pub(crate) unsaid: Unsaid,
+    /// What each node holds. In no snapshot either.
+    #[serde(skip)]
+    pub(crate) held: Held,
     /// Fence devices.
     pub devices: BTreeMap<String, Device>,
     /// Index of the entry that put them in force.
@@ -182,6 +186,7 @@ impl<'de> Deserialize<'de> for State {
         let mut state = Self::deserialize(deserializer)?;
         state.find_needed();
         state.find_unsaid();
+        state.find_held();
         Ok(state)
     }
 }
@@ -206,6 +211,7 @@ impl Default for State {
             parted: BTreeMap::new(),
             needed: BTreeMap::new(),
             unsaid: Unsaid::default(),
+            held: Held::default(),
             devices: BTreeMap::new(),
             configured: 0,
             observations: BTreeMap::new(),

@@ -4,7 +4,8 @@
 //! run. Milliseconds: `scratch` is a plan of a cluster in which every unit is to start and none runs, `idle` one of the same
 //! cluster with every unit active, both made of nothing; `event` is the kept plan renewed after a unit failed in it, `lost`
 //! after a node was lost; `snapshot` and `restore` are as `convoked` does them; each is the median of five. `check` is a look at the whole set, `forecast` what the loss of a node would come to.
-//! Microseconds: the mean of one entry. `plan MB` is the most that the plan held, `MB` the size of a snapshot.
+//! Microseconds: the mean of one entry; `capped` is a grant of a unit that takes a capacity, under caps on
+//! starts, `loss` the loss of a node. `plan MB` is the most that the plan held, `MB` the size of a snapshot.
 //!
 //! `--example speed -- 5000x16x16` measures only that size; `-- pacemaker` plans the same clusters with Pacemaker's `crm_simulate` in turns, and prints both.
 
@@ -13,13 +14,15 @@
 mod pacemaker;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pacemaker::Case;
 use policy::{Cause, Command, Decision, Entry, Fact, InventoryItem, Role, StopReason, Suppose, Wish};
 use policy::{
-    Definition, Incarnation, KeptPlan, NodeId, Offer, State, Token, UnitName, apply, check, forecast, plan,
+    Definition, Incarnation, KeptPlan, NodeId, Offer, Settings, State, Token, UnitName, apply, check,
+    forecast, plan,
 };
 
 /// Counts what is allocated, and the most that ever was.
@@ -59,9 +62,8 @@ fn put(state: &mut State, command: Command) {
 }
 
 /// Units that were never started, each offered by `offers` of the nodes, all in session.
-fn cluster(units: usize, nodes: usize, offers: usize) -> State {
+fn cluster(units: usize, nodes: usize, offers: usize, definition: &Definition) -> State {
     let mut state = State::default();
-    let definition = Definition::exclusive();
     let offer = Offer {
         definition: Some(definition.clone()),
         fault: None,
@@ -161,6 +163,38 @@ fn start(state: &mut State) -> Applied {
     Applied { grant, started, revoke }
 }
 
+/// The mean time of a grant, in microseconds, where each unit takes a capacity of its node and starts are capped. Each starts at
+/// once, so that few starts are under way at a time.
+fn capped(units: usize, nodes: usize, offers: usize) -> f64 {
+    let uses = BTreeMap::from([("memory".to_owned(), 1)]);
+    let mut state = cluster(units, nodes, offers, &Definition { uses, ..Definition::exclusive() });
+    let room = BTreeMap::from([("memory".to_owned(), units.to_string())]);
+    let attributes: BTreeMap<NodeId, _> = state.nodes.keys().map(|id| (*id, room.clone())).collect();
+    let configure = |settings: Settings| {
+        let (devices, attributes) = (BTreeMap::new(), attributes.clone());
+        Command::Wish(Wish::Configure { settings, devices, attributes, by: "o".into() })
+    };
+    put(&mut state, configure(Settings::default()));
+    // A plan under a cap has no more grants than that.
+    let decisions = plan(&state, TIME).decisions;
+    assert_eq!(decisions.len(), units, "each finds room");
+    let most = Some(8);
+    put(
+        &mut state,
+        configure(Settings { starts_per_node: most, starts_per_cluster: most, ..Settings::default() }),
+    );
+    let mut took = Duration::ZERO;
+    for decision in decisions {
+        let Decision::Grant { unit, node, .. } = &decision else { panic!("nothing but grants") };
+        let (unit, node, token) = (unit.clone(), *node, Token(state.index + 1));
+        let begun = Instant::now();
+        put(&mut state, Command::Decision(decision));
+        took += begun.elapsed();
+        put(&mut state, Command::Fact(Fact::Started { node, incarnation: incarnation(node), unit, token }));
+    }
+    took.as_secs_f64() * 1_000_000.0 / units as f64
+}
+
 /// A unit fails on its node, which is one event: it is to start elsewhere.
 fn fail(state: &State) -> Command {
     let (unit, token, node) = {
@@ -173,12 +207,13 @@ fn fail(state: &State) -> Command {
     Command::Fact(Fact::Released { node, incarnation, unit, token, because })
 }
 
-/// A node is not heard any more.
-fn lose(state: &State) -> Command {
-    let (node, life) =
-        state.nodes.iter().find_map(|(id, node)| Some((*id, node.life.as_ref()?))).expect("a node");
-    let (incarnation, session) = (life.incarnation.clone(), life.session);
-    Command::Fact(Fact::NodeLost { node, incarnation, session, term: 1 })
+/// Nodes are not heard any more, one after the other.
+fn losses(state: &State) -> impl Iterator<Item = Command> {
+    state.nodes.iter().filter_map(|(node, known)| {
+        let life = known.life.as_ref()?;
+        let (node, incarnation, session) = (*node, life.incarnation.clone(), life.session);
+        Some(Command::Fact(Fact::NodeLost { node, incarnation, session, term: 1 }))
+    })
 }
 
 /// The plan that is kept, renewed after one entry, and how long that took; each time from the same plan on.
@@ -218,7 +253,7 @@ fn beside_pacemaker() {
         "units", "nodes", "case", "read ms", "plan ms", "crm_simulate ms", "ratio"
     );
     for (units, nodes) in [(10, 3), (500, 3), (1_000, 3), (500, 16), (1_000, 16), (2_000, 16), (5_000, 16)] {
-        let fresh = cluster(units, nodes, nodes);
+        let fresh = cluster(units, nodes, nodes, &Definition::exclusive());
         let mut failed = fresh.clone();
         start(&mut failed);
         let fails = fail(&failed);
@@ -255,7 +290,7 @@ fn main() {
         return beside_pacemaker();
     }
     println!(
-        "{:>6} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6}",
+        "{:>6} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6}",
         "units",
         "nodes",
         "offers",
@@ -267,6 +302,8 @@ fn main() {
         "grant µs",
         "started µs",
         "revoke µs",
+        "capped µs",
+        "loss µs",
         "check",
         "forecast",
         "snapshot",
@@ -292,7 +329,7 @@ fn main() {
         (units, nodes, offers)
     });
     for (units, nodes, offers) in one.map_or(sizes.to_vec(), |one| vec![one]) {
-        let mut state = cluster(units, nodes, offers);
+        let mut state = cluster(units, nodes, offers, &Definition::exclusive());
         let before = NOW.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         assert_eq!(plan(&state, TIME).decisions.len(), units, "every unit is to start");
@@ -312,16 +349,19 @@ fn main() {
         let failed = fail(&state);
         let (kept, event) = renew(&mut state, &kept, failed);
         assert_eq!(kept.plan().decisions.len(), 1, "one moves");
-        let silent = lose(&state);
+        let silent = losses(&state).next().expect("a node");
         let (_, lost) = renew(&mut state, &kept, silent);
         let (bytes, snapshot) = timed(|| rmp_serde::to_vec_named(&state).expect("written"));
         let (restored, restore) = timed(|| rmp_serde::from_slice::<State>(&bytes).expect("read"));
         assert!(restored == state, "what is read is what was written");
         drop(restored);
         let (Applied { grant, started, revoke }, mb) = (applied, bytes.len() / 1_000_000);
+        let some: Vec<Command> = losses(&state).skip(1).take(nodes / 8).collect();
+        let loss = mean(&mut state, some.into_iter());
+        let capped = capped(units, nodes, offers);
         println!(
             "{units:>6} {nodes:>6} {offers:>6} {scratch:>8} {plan_mb:>8} {idle:>8} {event:>8} {lost:>8} {grant:>9.1} {started:>10.1} \
-             {revoke:>9.1} {checked:>9} {foretold:>9} {snapshot:>9} {restore:>9} {mb:>6}"
+             {revoke:>9.1} {capped:>9.1} {loss:>9.1} {checked:>9} {foretold:>9} {snapshot:>9} {restore:>9} {mb:>6}"
         );
     }
 }

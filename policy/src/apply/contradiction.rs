@@ -58,9 +58,7 @@ impl Step<'_> {
         for (unit, token, mut permit) in voided {
             permit.contradicted = true;
             self.withdraw_unused(&unit, id);
-            if let Some(known) = self.state.units.get_mut(&unit) {
-                known.permits.insert(token, permit);
-            }
+            self.state.put_permit(&unit, token, permit);
         }
         self.heirs_contradicted(id, incarnation);
         for unit in self.members_contradicted(id, incarnation) {
@@ -112,6 +110,7 @@ impl Step<'_> {
             }
         }
         for (token, node) in withdrawn {
+            self.state.start_ends(token);
             let kind = EventKind::Revoked { token, reason: StopReason::ProofContradicted };
             self.record(Severity::Alert, Some(node), Some(unit), kind);
         }

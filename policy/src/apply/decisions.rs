@@ -97,8 +97,8 @@ impl Step<'_> {
             stuck: None,
             pending: None,
         };
+        self.state.put_permit(unit, token, permit);
         let known = self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))?;
-        known.permits.insert(token, permit);
         known.last_token = Some(token);
         known.last_node = Some(id);
         known.asked_for = None;
@@ -159,6 +159,7 @@ impl Step<'_> {
         }
         permit.phase = Phase::Revoking(reason.clone());
         let node = permit.node;
+        self.state.start_ends(token);
         let kind = EventKind::Revoked { token, reason: reason.clone() };
         self.record(Severity::Info, Some(node), Some(unit), kind);
         Ok(())

@@ -10,7 +10,7 @@ use crate::evidence::Evidence;
 use crate::name::{Incarnation, NodeId, Token, UnitName};
 use crate::permit::{Permit, Phase, Rest};
 use crate::refusal::Refusal;
-use crate::state::{Alarm, AlarmKind};
+use crate::state::{Alarm, AlarmKind, State};
 use crate::unit::{Failures, Goal, Hold, Unit, Wanted};
 
 use super::{Step, stale};
@@ -39,8 +39,11 @@ impl Step<'_> {
         life.lingering.retain(|unit, _| runs(unit));
         life.inventory = true;
         // What is not up is told after it.
-        let permits = self.state.units.values_mut().flat_map(|unit| unit.permits.values_mut());
-        permits.filter(|permit| permit.node == id).for_each(|permit| permit.rest = None);
+        let State { units, held, .. } = &mut *self.state;
+        for (unit, token) in held.on(id) {
+            let permit = units.get_mut(unit).and_then(|unit| unit.permits.get_mut(&token));
+            permit.into_iter().for_each(|permit| permit.rest = None);
+        }
         Ok(())
     }
 
@@ -144,6 +147,7 @@ impl Step<'_> {
         permit.phase = Phase::Active;
         permit.active_at = Some(time);
         let after_ms = time.saturating_sub(permit.granted_at);
+        self.state.start_ends(token);
         self.member_started(unit, id, token);
         self.state.came_beside(unit, id);
         self.record(Severity::Info, Some(id), Some(unit), EventKind::Started { token, after_ms });

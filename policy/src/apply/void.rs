@@ -13,12 +13,12 @@ use super::Step;
 impl Step<'_> {
     /// Removes one permit, if its own terms accept the evidence (F4).
     pub(super) fn void(&mut self, unit: &UnitName, token: Token, evidence: Evidence) -> Option<Permit> {
-        let known = self.state.units.get_mut(unit)?;
+        let known = self.state.units.get(unit)?;
         let fencing = known.fencing_of(known.permits.get(&token)?);
         if !evidence.satisfies(fencing) {
             return None;
         }
-        let permit = known.permits.remove(&token)?;
+        let permit = self.state.take_permit(unit, token)?;
         self.keep_place(unit, &permit);
         self.state.alarms.remove(&AlarmKind::StopStuck(unit.clone(), permit.node));
         self.member_ended(unit, &permit, token, evidence);
@@ -50,15 +50,9 @@ impl Step<'_> {
         incarnation: &Incarnation,
         evidence: Evidence,
     ) -> Vec<(UnitName, Token, Permit)> {
-        let mut held: Vec<(UnitName, Token)> = Vec::new();
-        for (name, unit) in &self.state.units {
-            for (token, permit) in &unit.permits {
-                // F4: what another life of the node holds is not touched.
-                if permit.node == node && permit.incarnation == *incarnation {
-                    held.push((name.clone(), *token));
-                }
-            }
-        }
+        // F4: what another life of the node holds is not touched.
+        let held = self.state.held_on(node).filter(|(_, _, _, permit)| permit.incarnation == *incarnation);
+        let held: Vec<(UnitName, Token)> = held.map(|(name, token, _, _)| (name.clone(), token)).collect();
         let void = |(unit, token): (UnitName, Token)| {
             let permit = self.void(&unit, token, evidence)?;
             Some((unit, token, permit))

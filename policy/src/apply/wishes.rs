@@ -103,9 +103,7 @@ impl Step<'_> {
         self.state.may_be_asked(self.state.node_maintenance(id))?;
         let node = self.node(id)?;
         let name = node.name.clone();
-        let running =
-            self.state.units.keys().find(|unit| self.state.possibly_running_on(unit, id, node).is_some());
-        if let Some(unit) = running {
+        if let Some(unit) = self.state.possibly_there(id, node).first() {
             // A node that is silent cannot be emptied.
             let remedy = match node.in_session() {
                 Some(_) => format!("drain it (`convoke drain {name}`)"),
@@ -355,10 +353,7 @@ impl Step<'_> {
             }
             self.devices_are_needed(*id)?;
             // F19: the only way to prove what a lost node does is not taken away, nor swapped for an untried one.
-            let held = || {
-                self.state.units.keys().any(|unit| self.state.possibly_running_on(unit, *id, node).is_some())
-            };
-            if node.lost_since().is_some() && held() {
+            if node.lost_since().is_some() && !self.state.possibly_there(*id, node).is_empty() {
                 let why = format!(
                     "{0} is lost and may still run units, and its devices cannot change meanwhile: boot it, or, if it is off, \
                      `convoke fence confirm {0}`",

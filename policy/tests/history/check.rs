@@ -249,6 +249,29 @@ pub(crate) fn the_unsaid_follows_the_nodes(state: &State) -> Checked {
     }
 }
 
+/// Where permits are found is kept beside the units: it is where they are.
+pub(crate) fn the_held_follows_the_permits(state: &State) -> Checked {
+    let mut found = state.clone();
+    found.find_held();
+    if found != *state {
+        return broken("S1", "permits are looked for elsewhere than they are".into());
+    }
+    // What follows from it, counted over all units.
+    let uses = || state.units.iter().filter_map(|(name, unit)| Some((name, &unit.definition()?.uses)));
+    let aside = UnitName::from("nobody.service");
+    for (id, node) in &state.nodes {
+        for of in uses().flat_map(|(_, uses)| uses.keys()) {
+            let there = uses().filter(|(name, _)| state.possibly_running_on(name, *id, node).is_some());
+            let plain: u64 = there.filter_map(|(_, uses)| uses.get(of)).sum();
+            let kept = state.taken(*id, node, of, &aside);
+            if kept != plain {
+                return broken("S1", format!("{kept} of `{of}` on {} is taken, plainly {plain}", node.name));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The plan that is kept and renewed by what was touched is the plan of the whole state.
 pub(crate) fn the_kept_plan_is_the_plan(world: &mut World) -> Checked {
     let now = world.now + world.skew;

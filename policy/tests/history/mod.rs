@@ -322,6 +322,7 @@ impl World {
         check::the_word_holds(self, &before, &entry)?;
         check::one_live_permit(&self.state)?;
         check::the_unsaid_follows_the_nodes(&self.state)?;
+        check::the_held_follows_the_permits(&self.state)?;
         self.bend(&before, &entry, outcome.is_ok());
         Ok(outcome)
     }

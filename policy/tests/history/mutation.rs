@@ -76,6 +76,13 @@ impl World {
 
     /// Left-out rules that change what `apply` makes of it.
     pub(super) fn bend(&mut self, before: &State, entry: &Entry, accepted: bool) {
+        self.bend_what_is_left_out(before, entry, accepted);
+        if self.broken.is_some() {
+            self.state.find_held();
+        }
+    }
+
+    fn bend_what_is_left_out(&mut self, before: &State, entry: &Entry, accepted: bool) {
         let state = &mut self.state;
         match (self.broken, &entry.command) {
             (Some(Mutation::LossVoids), Command::Fact(Fact::NodeLost { node, .. })) if accepted => {

@@ -108,6 +108,7 @@ pub(crate) fn apply_without(rule: Option<Rule>, state: &mut State, entry: &Entry
     lent.give_back(state);
     state.find_unsaid();
     after(rule, state, &before, &entry, &outcome);
+    state.find_held();
     outcome
 }
 

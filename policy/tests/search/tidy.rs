@@ -206,6 +206,7 @@ impl Numbered for State {
             numbers.index(&mut debt.since);
         }
         self.find_unsaid();
+        self.find_held();
     }
 
     fn read_numbers(&self, numbers: &mut Numbers) {
