@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use consensus::{Applied, Barrier, BarrierError, Consensus, Leadership, MachineRequest, ProposeError};
 use policy::{Command, Event as Happening, NodeId, Plan, Severity, State, Wish};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
@@ -145,6 +146,15 @@ pub struct Core {
 /// Whether a look at all of it takes some milliseconds: longer than a beat should wait.
 pub(super) fn is_large(state: &State) -> bool {
     state.nodes.len().saturating_mul(state.units.len()) > LARGE
+}
+
+/// Does something that may be `long`: the beats of this node and the sessions of the others go on meanwhile, on another thread. A
+/// runtime that has no other thread, as a simulated machine's, waits for it.
+pub(super) fn aside<T>(long: bool, body: impl FnOnce() -> T) -> T {
+    match long.then(|| Handle::current().runtime_flavor()) {
+        Some(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(body),
+        _ => body(),
+    }
 }
 
 /// Runs the core until Raft or the daemon stops.
@@ -396,11 +406,7 @@ impl Core {
             return;
         }
         let now = reign.time(state.time);
-        let plan = match is_large(state) {
-            // The beats of this node and the sessions of the others go on meanwhile, on another thread.
-            true => tokio::task::block_in_place(|| kept.renew(state, now)),
-            false => kept.renew(state, now),
-        };
+        let plan = aside(is_large(state), || kept.renew(state, now));
         let wait = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(now));
         reign.wake = plan.wake_at.map(wait);
     }

@@ -6,7 +6,7 @@ use policy::{Millis, State, Suppose};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::connections::ConnectionId;
-use super::core::{Core, Event, is_large};
+use super::core::{Core, Event, aside, is_large};
 use crate::api::picture;
 use crate::session::message::{Down, Number, Reply, Request};
 
@@ -59,10 +59,7 @@ impl Core {
     }
 
     fn copy(&self) -> State {
-        match is_large(self.state()) {
-            true => tokio::task::block_in_place(|| self.state().clone()),
-            false => self.state().clone(),
-        }
+        aside(is_large(self.state()), || self.state().clone())
     }
 }
 
