@@ -56,6 +56,8 @@ pub(crate) struct Daemon {
     /// The machine's monotonic clock when the daemon started.
     begun: Duration,
     passed_ms: u64,
+    /// The processor's time that it took since this was set; `None` where nobody asks.
+    pub(crate) spent: Option<Duration>,
 }
 
 impl Daemon {
@@ -71,7 +73,7 @@ impl Daemon {
         let (to_session, requests) = mpsc::channel(QUEUE);
         let asker = Asker::new(to_session.clone());
         let origin = runtime.block_on(async { tokio::time::Instant::now() });
-        let daemon = Self { asker: asker.clone(), runtime, origin, begun, passed_ms: 0 };
+        let daemon = Self { asker: asker.clone(), runtime, origin, begun, passed_ms: 0, spent: None };
         daemon.inside(|| {
             daemon.runtime.spawn(run(place, asker, to_session, requests));
         });
@@ -87,9 +89,13 @@ impl Daemon {
     pub(crate) fn step(&mut self, ms: u64, slept: Duration) {
         self.passed_ms += ms;
         let until = self.origin + Duration::from_millis(self.passed_ms);
+        let before = self.spent.map(|_| clock::processor());
         clock::on_machine(self.origin, self.begun, slept, || {
             self.runtime.block_on(async { tokio::time::sleep_until(until).await });
         });
+        if let (Some(spent), Some(before)) = (&mut self.spent, before) {
+            *spent += clock::processor() - before;
+        }
     }
 
     fn inside<T>(&self, body: impl FnOnce() -> T) -> T {

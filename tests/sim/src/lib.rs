@@ -12,6 +12,7 @@ mod flaw;
 mod judge;
 mod ledger;
 mod machine;
+mod mass;
 mod net;
 mod operator;
 mod panics;
@@ -19,11 +20,14 @@ mod power;
 mod rng;
 mod shell;
 mod site;
+mod tally;
 mod trust;
 mod wire;
 mod world;
 
 pub use flaw::Flaw;
+pub use mass::{Case, Loss};
+pub use tally::Action;
 pub use world::Outcome;
 
 use std::panic::AssertUnwindSafe;
@@ -54,6 +58,14 @@ pub fn run_with_a_liar(seed: u64, verbose: bool) -> Result<u64, String> {
             None => trust::contradictions(&ledger.lock()),
         }
     })?
+}
+
+/// Runs a cluster of which all but the voters are lost at one moment: half of these lose their power, the others freeze.
+///
+/// # Errors
+/// What was broken of the promises, or what came to no end.
+pub fn lose_all_but_the_voters(voters: usize, members: usize, seed: u64) -> Result<Loss, String> {
+    apart(seed, move |root| mass::run(voters, members, seed, root))?
 }
 
 /// On a thread of its own: what the C library's stand-ins answer depends on the thread. A panic is its error.

@@ -162,6 +162,11 @@ impl Net {
         a == b || !cables.cut.contains(&(a, b)) && !cables.cut.contains(&(b, a))
     }
 
+    /// Whether no cable is cut.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lock().cut.is_empty()
+    }
+
     /// Brings what is due.
     pub(crate) fn step(&self, now: u64) {
         let mut later = Later::default();

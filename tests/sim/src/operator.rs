@@ -17,7 +17,7 @@ use crate::power::DEVICES;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(300);
-const BY: &str = "simulated operator";
+pub(crate) const BY: &str = "simulated operator";
 
 /// Something that runs beside a daemon.
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -39,6 +39,16 @@ impl Formed {
     pub(crate) fn is_done(&self) -> bool {
         self.lock().1
     }
+
+    /// This machine was enrolled.
+    pub(crate) fn note(&self, machine: usize, node: NodeId) {
+        self.lock().0.insert(machine, node.0);
+    }
+
+    /// Everything was asked for.
+    pub(crate) fn end(&self) {
+        self.lock().1 = true;
+    }
 }
 
 /// What is to be formed.
@@ -54,51 +64,16 @@ pub(crate) struct Plan {
 /// Enrols the other machines, configures the fence devices, and asks for every unit.
 pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
     let mut number = 0;
-    for (at, (name, address)) in plan.machines.iter().enumerate() {
-        let token = format!("token of {name}");
-        let issue = Wish::IssueToken {
-            id: token.clone(),
-            secret_hash: "secret".to_owned(),
-            valid_ms: 60_000,
-            by: BY.to_owned(),
-        };
-        insist(&asker, "founder", &mut number, issue).await;
-        let enroll = Wish::Enroll {
-            token,
-            secret_hash: "secret".to_owned(),
-            name: name.clone(),
-            addresses: vec![address.clone()],
-            machine: format!("machine of {name}"),
-            role: Some(Role::Voter),
-        };
-        let request = Request::Enroll { attempt: format!("attempt of {name}"), wish: enroll };
-        let node = loop {
-            match asker.ask(request.clone(), PATIENCE).await {
-                Ok(Reply::Enrolled { node, .. }) => break node,
-                _ => sleep(PAUSE).await,
-            }
-        };
-        formed.lock().0.insert(at + 1, node.0);
+    for (at, machine) in (1..).zip(&plan.machines) {
+        let node = enroll(&asker, &mut number, machine, Role::Voter).await;
+        formed.note(at, node);
     }
     let mut targets = BTreeMap::from([(NodeId(bridge::init::FIRST_NODE), plug(0))]);
     targets.extend(formed.joined().into_iter().map(|(at, node)| (NodeId(node), plug(at))));
-    let device = |level: u32| Device {
-        agent: "fence_sim".to_owned(),
-        options: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        targets: targets.clone(),
-        timeout_ms: 3_000,
-        timeouts: BTreeMap::new(),
-        level,
-        delay_ms: 0,
-        retries: 0,
-        at_once: 1,
-        isolates: None,
-    };
     let devices = (1..).zip(DEVICES).take(plan.levels);
     let configure = Wish::Configure {
         settings: plan.settings,
-        devices: devices.map(|(level, name)| (name.to_owned(), device(level))).collect(),
+        devices: devices.map(|(level, name)| (name.to_owned(), device(targets.clone(), level))).collect(),
         attributes: BTreeMap::new(),
         by: BY.to_owned(),
     };
@@ -106,10 +81,60 @@ pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
     for unit in plan.units {
         insist(&asker, "founder", &mut number, goal(&unit, Wanted::Started)).await;
     }
-    formed.lock().1 = true;
+    formed.end();
 }
 
-fn plug(machine: usize) -> BTreeMap<String, String> {
+/// Lets a machine, by its name and address, into the cluster.
+pub(crate) async fn enroll(
+    asker: &Asker,
+    number: &mut u64,
+    (name, address): &(String, String),
+    role: Role,
+) -> NodeId {
+    let token = format!("token of {name}");
+    let issue = Wish::IssueToken {
+        id: token.clone(),
+        secret_hash: "secret".to_owned(),
+        valid_ms: 60_000,
+        by: BY.to_owned(),
+    };
+    insist(asker, "founder", number, issue).await;
+    let enroll = Wish::Enroll {
+        token,
+        secret_hash: "secret".to_owned(),
+        name: name.clone(),
+        addresses: vec![address.clone()],
+        machine: format!("machine of {name}"),
+        role: Some(role),
+    };
+    let request = Request::Enroll { attempt: format!("attempt of {name}"), wish: enroll };
+    loop {
+        match asker.ask(request.clone(), PATIENCE).await {
+            Ok(Reply::Enrolled { node, .. }) => return node,
+            _ => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// A fence device of a level, which takes one attempt at a time.
+pub(crate) fn device(targets: BTreeMap<NodeId, BTreeMap<String, String>>, level: u32) -> Device {
+    Device {
+        agent: "fence_sim".to_owned(),
+        options: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        targets,
+        timeout_ms: 3_000,
+        timeouts: BTreeMap::new(),
+        level,
+        delay_ms: 0,
+        retries: 0,
+        at_once: 1,
+        isolates: None,
+    }
+}
+
+/// What a device is told of a machine.
+pub(crate) fn plug(machine: usize) -> BTreeMap<String, String> {
     BTreeMap::from([("plug".to_owned(), machine.to_string())])
 }
 
@@ -118,7 +143,7 @@ pub(crate) fn goal(unit: &UnitName, wanted: Wanted) -> Wish {
 }
 
 /// Asks until it is recorded; what is refused is asked anew, as what it needs may not be there yet.
-async fn insist(asker: &Asker, client: &str, number: &mut u64, wish: Wish) -> u64 {
+pub(crate) async fn insist(asker: &Asker, client: &str, number: &mut u64, wish: Wish) -> u64 {
     loop {
         *number += 1;
         let request = Request::Wish { client: client.to_owned(), number: *number, wish: wish.clone() };

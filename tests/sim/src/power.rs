@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::flaw::Flaw;
 use crate::rng::Rng;
+use crate::tally::Tally;
 
 /// How long the confirmation may take, as in `bridge/src/agent/executor.rs`.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
@@ -18,6 +19,8 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) const DEVICES: [&str; 2] = ["switch", "feed"];
 /// For so long the status of a device that lags still says on.
 const LAG_MS: u64 = 2_500;
+/// How long either half of an attempt takes, the command and the look behind it, in milliseconds.
+const HALF_MS: (u64, u64) = (50, 400);
 /// In so many of a hundred attempts an idle device does nothing.
 const IDLE_PERCENT: u64 = 60;
 
@@ -92,6 +95,8 @@ struct Inner {
     /// Machines to be switched off by the world, and when.
     due: Vec<(u64, usize)>,
     now: u64,
+    half_ms: (u64, u64),
+    tally: Tally,
     flaw: Option<Flaw>,
     rng: Rng,
     /// For the quirk alone.
@@ -114,6 +119,8 @@ impl Switch {
             wrong: None,
             due: Vec::new(),
             now: 0,
+            half_ms: HALF_MS,
+            tally: Tally::default(),
             flaw,
             rng,
             whim,
@@ -127,6 +134,16 @@ impl Switch {
 
     pub(crate) fn set_mood(&self, mood: Mood) {
         self.lock().mood = mood;
+    }
+
+    /// Either half of an attempt takes so many milliseconds from now on.
+    pub(crate) fn set_half(&self, ms: u64) {
+        self.lock().half_ms = (ms, ms);
+    }
+
+    /// What was done through the devices.
+    pub(crate) fn tally(&self) -> Tally {
+        self.lock().tally.clone()
     }
 
     /// The devices work from now on, and nothing is wrong with any of them.
@@ -173,9 +190,22 @@ impl Switch {
         }
         let call = order.calls.first()?;
         let machine = plug(call)?;
+        let number = {
+            let inner = self.lock();
+            inner.tally.begin(order, &call.device, machine, inner.now)
+        };
+        let outcome = self.strike(call, machine).await;
+        let inner = self.lock();
+        inner.tally.end(number, inner.now);
+        Some(outcome)
+    }
+
+    /// What a device does with a command to switch off, and says of it.
+    async fn strike(&self, call: &AgentCall, machine: usize) -> FenceOutcome {
         let (pause, mood, flaw, quirk) = {
             let mut inner = self.lock();
-            (inner.rng.between(50, 400), inner.mood, inner.flaw, inner.quirk_of(call))
+            let (low, high) = inner.half_ms;
+            (inner.rng.between(low, high), inner.mood, inner.flaw, inner.quirk_of(call))
         };
         if quirk == Some(Quirk::ReadsOff) {
             let device = &call.device;
@@ -184,9 +214,9 @@ impl Switch {
         }
         sleep(Duration::from_millis(pause)).await;
         match mood {
-            Mood::Works if flaw == Some(Flaw::DeviceLies) => return Some(FenceOutcome::Off),
+            Mood::Works if flaw == Some(Flaw::DeviceLies) => return FenceOutcome::Off,
             Mood::Works if matches!(quirk, Some(Quirk::Lies | Quirk::ReadsOff)) => {
-                return Some(FenceOutcome::Off);
+                return FenceOutcome::Off;
             }
             Mood::Works if quirk != Some(Quirk::Refuses) => {
                 let mut inner = self.lock();
@@ -197,7 +227,7 @@ impl Switch {
                 }
             }
             Mood::Works | Mood::Refuses => {
-                return Some(FenceOutcome::Failed("the device says no".to_owned()));
+                return FenceOutcome::Failed("the device says no".to_owned());
             }
             Mood::Hangs => {
                 {
@@ -208,14 +238,14 @@ impl Switch {
                     }
                 }
                 sleep(Duration::from_millis(call.deadline_ms(AgentAction::Off))).await;
-                return Some(FenceOutcome::TimedOut("the device does not answer".to_owned()));
+                return FenceOutcome::TimedOut("the device does not answer".to_owned());
             }
         }
         sleep(Duration::from_millis(pause)).await;
-        Some(match self.lock().shows_on(call, machine) {
+        match self.lock().shows_on(call, machine) {
             false => FenceOutcome::Off,
             true => FenceOutcome::Failed("status says on".to_owned()),
-        })
+        }
     }
 
     /// A look at a plug.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bridge::net::{Book, BookEntry};
+use bridge::session::Asker;
 use policy::{Definition, Fencing, Replicas, Settings, UnitName, Wish};
 
 use crate::clock;
@@ -73,26 +74,35 @@ impl World {
     ) -> Self {
         let mut rng = Rng::new(seed);
         let machines = if rng.percent(70) { 3 } else { 5 };
-        let ledger = Ledger::default();
         let whim = Rng::new(seed ^ 0x0ddf_a11e);
         let switch = Switch::new(machines, fences.quirk, flaw, rng.fork(), whim);
         let units = units(&mut rng);
         let sites = (0..machines).map(|at| Site::new(at, &mut rng, &units, flaw, root)).collect();
-        let settings = Settings { quarantine_ms: QUARANTINE_MS, ..Settings::default() };
+        let world = Self::of(rng, switch, units, sites);
+        Self { fences, flaw, trace: seed, verbose, ..world }
+    }
+
+    /// These machines, none of which has power yet.
+    pub(crate) fn of(
+        mut rng: Rng,
+        switch: Switch,
+        units: BTreeMap<UnitName, Definition>,
+        sites: Vec<Site>,
+    ) -> Self {
         Self {
             now: 0,
             net: Net::new(rng.fork()),
             switch,
-            ledger,
+            ledger: Ledger::default(),
             sites,
             units,
             formed: Formed::default(),
-            settings,
-            fences,
-            flaw,
+            settings: Settings { quarantine_ms: QUARANTINE_MS, ..Settings::default() },
+            fences: Fences::PLAIN,
+            flaw: None,
             broken: None,
-            trace: seed,
-            verbose,
+            trace: 0,
+            verbose: false,
             rng,
         }
     }
@@ -127,8 +137,6 @@ impl World {
     }
 
     fn form(&mut self) {
-        self.sites[0].node = Some(bridge::init::FIRST_NODE);
-        self.power_on(0);
         let names = (1..self.sites.len()).map(|at| (format!("n{}", at + 1), address(at).to_string()));
         let plan = operator::Plan {
             machines: names.collect(),
@@ -136,10 +144,16 @@ impl World {
             levels: self.fences.levels,
             units: self.units.keys().cloned().collect(),
         };
-        self.in_daemon(0, |asker| {
-            let formed = Formed::default();
-            (formed.clone(), Box::pin(operator::form(asker, plan, formed)))
-        });
+        self.form_by(|asker, formed| Box::pin(operator::form(asker, plan, formed)));
+    }
+
+    /// Forms the cluster as an operator at the first machine wants it.
+    pub(crate) fn form_by(&mut self, task: impl FnOnce(Asker, Formed) -> operator::Task) {
+        self.sites[0].node = Some(bridge::init::FIRST_NODE);
+        self.power_on(0);
+        if let Some(daemon) = &self.sites[0].daemon {
+            daemon.spawn(task(daemon.asker.clone(), self.formed.clone()));
+        }
         while self.broken.is_none() && !self.is_well() {
             let joined = self.formed.joined();
             for (at, node) in joined {
@@ -154,17 +168,6 @@ impl World {
             }
             self.step();
         }
-    }
-
-    fn in_daemon(
-        &mut self,
-        at: usize,
-        task: impl FnOnce(bridge::session::Asker) -> (Formed, operator::Task),
-    ) {
-        let Some(daemon) = &self.sites[at].daemon else { return };
-        let (formed, task) = task(daemon.asker.clone());
-        daemon.spawn(task);
-        self.formed = formed;
     }
 
     /// Everything works again; from here on all goals must be reached.
@@ -402,8 +405,13 @@ impl World {
         })
     }
 
+    /// What went wrong first, and when.
+    pub(crate) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
     /// What can be seen of it all, for a failure.
-    fn picture(&self) -> String {
+    pub(crate) fn picture(&self) -> String {
         let mut text = String::new();
         for (at, site) in self.sites.iter().enumerate() {
             let machine = lock(&site.machine);
