@@ -38,6 +38,7 @@ fn inventory(node: &Node) -> Fact {
         node: node.id,
         incarnation: node.incarnation(),
         items: vec![InventoryItem { unit: unit(), offer: Some(offer()), running: false }],
+        rests: BTreeMap::new(),
         highest_token: Token(0),
     }
 }
@@ -346,7 +347,13 @@ async fn a_member_is_told_of_the_fence_that_its_unit_waits_for() {
     let mut first = Node::first(dir.path()).await;
     first.opened().await;
     let (node, incarnation) = (first.id, first.incarnation());
-    let nothing = Fact::InventoryReported { node, incarnation, items: Vec::new(), highest_token: Token(0) };
+    let nothing = Fact::InventoryReported {
+        node,
+        incarnation,
+        items: Vec::new(),
+        rests: BTreeMap::new(),
+        highest_token: Token(0),
+    };
     let mut holder = first.joined_by(dir.path(), "m1", Role::Member).await;
     holder.opened().await;
     holder.report(inventory(&holder)).await;
@@ -436,8 +443,13 @@ async fn a_repeated_gate_does_not_undo_a_stop() {
     let mut session = Raw::connect(&first, id, "m1").await;
     let number = session.hello(0).await.expect("a session");
     let items = vec![InventoryItem { unit: unit(), offer: Some(offer()), running: false }];
-    let inventory =
-        Fact::InventoryReported { node: id, incarnation: incarnation("m1"), items, highest_token: Token(0) };
+    let inventory = Fact::InventoryReported {
+        node: id,
+        incarnation: incarnation("m1"),
+        items,
+        rests: BTreeMap::new(),
+        highest_token: Token(0),
+    };
     session.send(Up::Fact { number: 1, fact: inventory }).await;
     let gate = Request::Gate { unit: unit(), wish: Some("root".to_owned()), gate: "g1".to_owned() };
     let Reply::Gate(GateAnswer::Granted { token }) = session.ask(5, gate.clone()).await else {

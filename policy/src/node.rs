@@ -75,6 +75,9 @@ pub struct Life {
     pub presence: Presence,
     /// Whether it has said, in this life, what runs on it (F11).
     pub inventory: bool,
+    /// Whether it has said so since it was out of hearing last: by a silence, or under an earlier leader (S4).
+    #[serde(default)]
+    pub told: bool,
     /// Units it found active without a permit.
     pub strays: BTreeSet<UnitName>,
     /// Proven ended. If it speaks again, it is told to reboot.

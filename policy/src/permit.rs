@@ -91,13 +91,15 @@ pub struct Permit {
     pub pending: Option<Pending>,
 }
 
-/// Why a copy that keeps its permit is not up at a moment. Both are systemd's own doing on its node.
+/// Why a copy that keeps its permit is not up at a moment. All are systemd's own doing on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rest {
     /// It waits for its `RestartSec=` after a failure, or is on its way up again.
     Restarts,
     /// It is on its way down by itself.
     Stops,
+    /// It is down. Whether that ends its permit its node has yet to say (F1).
+    Down,
 }
 
 impl Permit {

@@ -81,7 +81,14 @@ impl State {
     #[must_use]
     pub fn is_up(&self, unit: &UnitName, on: Option<NodeId>) -> bool {
         let there = |permit: &Permit| on.is_none_or(|node| permit.node == node);
-        self.known_active(unit).any(|(_, permit)| permit.rest.is_none() && there(permit))
+        let told = |permit: &Permit| self.untold(permit).is_none();
+        self.known_active(unit).any(|(_, permit)| permit.rest.is_none() && there(permit) && told(permit))
+    }
+
+    /// Who holds the permit, if that node was out of hearing, and has not said yet what became of the copy meanwhile.
+    #[must_use]
+    pub fn untold(&self, permit: &Permit) -> Option<&Node> {
+        self.nodes.get(&permit.node).filter(|node| node.in_session().is_some_and(|life| !life.told))
     }
 
     /// Whether this permit's holder is lost and not proven gone.

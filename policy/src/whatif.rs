@@ -167,6 +167,8 @@ impl Play {
                 self.take(Command::Fact(lost))?;
             }
         }
+        // Who is left says at once what it said before.
+        self.state.nodes.values_mut().filter_map(|node| node.life.as_mut()).for_each(|life| life.told = true);
         Ok(())
     }
 

@@ -183,7 +183,13 @@ impl World {
             None => (0..MEMBERS).map(line).collect(),
         };
         let highest_token = Token(0);
-        self.put(Command::Fact(Fact::InventoryReported { node, incarnation, items, highest_token }));
+        self.put(Command::Fact(Fact::InventoryReported {
+            node,
+            incarnation,
+            items,
+            rests: BTreeMap::new(),
+            highest_token,
+        }));
     }
 
     fn put(&mut self, command: Command) {

@@ -229,7 +229,7 @@ impl Agent {
             changed.insert(unit);
         }
         let told = self.inventory_told;
-        self.tell_inventory(&changed);
+        self.tell_inventory(&changed, now);
         if self.inventory_told && !told {
             // Programs are run once the cluster can be told what they say: of every unit, whichever was looked at last.
             changed.extend(self.units.keys().cloned());

@@ -3,7 +3,7 @@
 //! Pure and level-triggered: the same case gives the same step, whatever happened before. It is asked whenever anything
 //! about the unit has changed and no operation is under way. Knows neither systemd nor files nor time.
 
-use policy::{Incarnation, OnQuorumLoss, PermitView, Phase, Terms, Token};
+use policy::{Incarnation, OnQuorumLoss, PermitView, Phase, Rest, Terms, Token};
 
 use super::permit::Permit;
 
@@ -33,6 +33,16 @@ impl Run {
     /// Whether it must be taken for running; what was not looked at is.
     pub(super) fn may_run(&self) -> bool {
         *self != Self::Down
+    }
+
+    /// Why a copy that may run is not up; none where nothing is to be said of that.
+    pub(super) fn rest(&self) -> Option<Rest> {
+        match self {
+            Self::Restarting | Self::Starting => Some(Rest::Restarts),
+            Self::Stopping => Some(Rest::Stops),
+            Self::Down | Self::Left(_) => Some(Rest::Down),
+            Self::Unknown | Self::Up | Self::Frozen => None,
+        }
     }
 
     /// Whether systemd counts it as inactive or failed.

@@ -133,6 +133,7 @@ mod tests {
             node: NodeId(1),
             incarnation: "i".into(),
             items: Vec::new(),
+            rests: std::collections::BTreeMap::new(),
             highest_token: Token(0),
         }
     }

@@ -87,6 +87,7 @@ mod tests {
                 since: 0,
                 presence: Presence::InSession,
                 inventory: true,
+                told: true,
                 strays: Default::default(),
                 gone: None,
                 contradicted: None,

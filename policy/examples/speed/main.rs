@@ -103,8 +103,11 @@ fn cluster(units: usize, nodes: usize, offers: usize, definition: &Definition) -
         let life = incarnation.clone();
         let heard = Fact::NodeHeard { node, incarnation: life, session, machine, addresses, level, term };
         put(&mut state, Command::Fact(heard));
-        let highest_token = Token(0);
-        put(&mut state, Command::Fact(Fact::InventoryReported { node, incarnation, items, highest_token }));
+        let (rests, highest_token) = (BTreeMap::new(), Token(0));
+        put(
+            &mut state,
+            Command::Fact(Fact::InventoryReported { node, incarnation, items, rests, highest_token }),
+        );
     }
     let index = state.index;
     for node in ids {

@@ -109,8 +109,8 @@ impl Step<'_> {
             // F3
             Fact::IdentityShared { node, machine } => self.identity_shared(*node, machine),
             // F11
-            Fact::InventoryReported { node, incarnation, items, highest_token } => {
-                self.inventory_reported(*node, incarnation, items, *highest_token)
+            Fact::InventoryReported { node, incarnation, items, rests, highest_token } => {
+                self.inventory_reported(*node, incarnation, items, rests, *highest_token)
             }
             // F11, F12
             Fact::UnitObserved { node, incarnation, item } => self.unit_observed(*node, incarnation, item),

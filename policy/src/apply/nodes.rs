@@ -24,6 +24,12 @@ impl Step<'_> {
             return Err(stale("a later term has begun"));
         }
         self.state.tenure = Some(Tenure { term, leader, since: self.time });
+        // Nobody has said anything to this leader yet.
+        self.state
+            .nodes
+            .values_mut()
+            .filter_map(|node| node.life.as_mut())
+            .for_each(|life| life.told = false);
         self.record(Severity::Info, Some(leader), None, EventKind::LeaderChanged { term });
         Ok(())
     }
@@ -110,6 +116,7 @@ impl Step<'_> {
         let life = self.life_mut(id, incarnation)?;
         life.session = session;
         life.presence = Presence::InSession;
+        life.told = false;
         if returned {
             self.is_back(id);
             self.record(Severity::Info, Some(id), None, EventKind::NodeReturned);
@@ -160,6 +167,7 @@ impl Step<'_> {
             since: self.time,
             presence: Presence::InSession,
             inventory: false,
+            told: false,
             strays: BTreeSet::new(),
             gone: None,
             contradicted: None,

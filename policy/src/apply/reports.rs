@@ -1,6 +1,6 @@
 //! Facts about units on nodes: inventories, starts, releases.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
@@ -21,6 +21,7 @@ impl Step<'_> {
         id: NodeId,
         incarnation: &Incarnation,
         items: &[InventoryItem],
+        rests: &BTreeMap<Token, Rest>,
         highest_token: Token,
     ) -> Result<(), Refusal> {
         self.heard(id, incarnation)?;
@@ -38,11 +39,15 @@ impl Step<'_> {
         life.strays.retain(runs);
         life.lingering.retain(|unit, _| runs(unit));
         life.inventory = true;
-        // What is not up is told after it.
+        life.told = true;
         let State { units, held, .. } = &mut *self.state;
         for (unit, token) in held.on(id) {
-            let permit = units.get_mut(unit).and_then(|unit| unit.permits.get_mut(&token));
-            permit.into_iter().for_each(|permit| permit.rest = None);
+            let Some(permit) = units.get_mut(unit).and_then(|unit| unit.permits.get_mut(&token)) else {
+                continue;
+            };
+            let down = permit.phase == Phase::Active && !runs(unit);
+            permit.rest = if down { Some(Rest::Down) } else { rests.get(&token).copied() };
+            permit.rest = permit.rest.filter(|_| !permit.idle);
         }
         Ok(())
     }
@@ -101,7 +106,11 @@ impl Step<'_> {
         let active = |permit: &&mut Permit| permit.node == id && permit.phase == Phase::Active;
         for permit in known.permits.values_mut().filter(active) {
             permit.idle = !item.running && (alone || permit.idle);
-            permit.rest = permit.rest.filter(|_| !permit.idle);
+            permit.rest = match permit.rest {
+                _ if permit.idle => None,
+                _ if !item.running => Some(Rest::Down),
+                rest => rest,
+            };
         }
         let permitted = known.permit_on(id).is_some();
         let enabled = item.offer.as_ref().is_some_and(|offer| offer.enabled);

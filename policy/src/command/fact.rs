@@ -1,5 +1,6 @@
 //! What was observed, and by whom. A fact is recorded or found stale; it is never weighed.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,9 @@ pub enum Fact {
         incarnation: Incarnation,
         /// Every cluster unit it knows.
         items: Vec<InventoryItem>,
+        /// Of the permits it holds, those whose copies its own systemd restarts or stops at this moment (S4).
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        rests: BTreeMap<Token, Rest>,
         /// Highest token it ever released or held.
         highest_token: Token,
     },

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::StopReason;
 use crate::maintenance::Scope;
 use crate::name::{Millis, NodeId, UnitName};
+use crate::permit::Rest;
 use crate::query::Possibly;
 use crate::state::State;
 
@@ -246,15 +247,7 @@ impl Reason {
             Self::NotAdopted(why) => {
                 format!("the definition that most nodes offer is not taken over: {why}")
             }
-            Self::Requires(other)
-                if state.known_active(other).next().is_some() && !state.is_up(other, None) =>
-            {
-                format!("it requires {other}, which systemd stops or restarts at this moment")
-            }
-            Self::Requires(other) if state.known_active(other).next().is_some() => {
-                format!("it requires {other}, which is stopping")
-            }
-            Self::Requires(other) => format!("it requires {other}, which is not active"),
+            Self::Requires(other) => format!("it requires {other}, {}", why_not_up(state, other)),
             Self::After(other) if is_starting(state, other) => {
                 format!("it starts after {other}, which is starting")
             }
@@ -404,6 +397,21 @@ impl core::fmt::Display for StopReason {
             Self::ProofContradicted => f.write_str("the proof it started on was contradicted"),
             Self::Unwell(why) => write!(f, "its health check failed: {why}"),
             Self::OneAlone => f.write_str("it waits for others in vain: one has to start alone"),
+        }
+    }
+}
+
+/// What keeps a unit from being there for what starts now (S4).
+fn why_not_up(state: &State, unit: &UnitName) -> String {
+    let Some((_, permit)) = state.known_active(unit).next() else { return "which is not active".into() };
+    if let Some(node) = state.untold(permit) {
+        return format!("and {} has yet to say whether it is up there", node.name);
+    }
+    match permit.rest {
+        None if state.is_up(unit, None) => "which is stopping".into(),
+        None | Some(Rest::Restarts | Rest::Stops) => "which systemd stops or restarts at this moment".into(),
+        Some(Rest::Down) => {
+            format!("and {} has yet to say what became of it there", state.node_name(permit.node))
         }
     }
 }

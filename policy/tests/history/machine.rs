@@ -193,7 +193,15 @@ impl Machine {
         }
         let highest_token = self.floor.values().copied().max().unwrap_or(Token(0));
         let items = items.into_values().collect();
-        Fact::InventoryReported { node: self.id, incarnation: self.incarnation(), items, highest_token }
+        let resting = self.copies.values().filter(|copy| copy.doing == Doing::Restarting);
+        let rests = resting.filter_map(|copy| Some((copy.token?, Rest::Restarts))).collect();
+        Fact::InventoryReported {
+            node: self.id,
+            incarnation: self.incarnation(),
+            items,
+            rests,
+            highest_token,
+        }
     }
 
     pub(crate) fn observed(&self, unit: &UnitName) -> Fact {

@@ -269,6 +269,7 @@ impl World {
             node,
             incarnation,
             items: Vec::new(),
+            rests: std::collections::BTreeMap::new(),
             highest_token: policy::Token(0),
         })
     }

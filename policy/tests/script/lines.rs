@@ -371,7 +371,12 @@ impl World {
     }
 
     fn inventory(&mut self, name: &str, running: &[&str]) -> Lines {
-        let running: BTreeSet<UnitName> = running.iter().map(|unit| Self::unit(unit)).collect();
+        // Those behind the word are on their way up again.
+        let up = running.iter().position(|word| *word == "restarts").unwrap_or(running.len());
+        let (up, again) = running.split_at(up);
+        let again: Vec<UnitName> = again.iter().skip(1).map(|unit| Self::unit(unit)).collect();
+        let mut running: BTreeSet<UnitName> = up.iter().map(|unit| Self::unit(unit)).collect();
+        running.extend(again.iter().cloned());
         let files = self.files.iter().filter(|((node, _), _)| node == name);
         let mut items: BTreeMap<UnitName, InventoryItem> = files
             .map(|((_, unit), offer)| {
@@ -388,7 +393,9 @@ impl World {
         }
         let (node, incarnation, items) =
             (self.node(name)?, self.incarnation(name), items.into_values().collect());
-        Ok(self.fact(Fact::InventoryReported { node, incarnation, items, highest_token: Token(0) }))
+        let rests = again.iter().map(|unit| Ok((self.token(unit, node)?, Rest::Restarts)));
+        let rests = rests.collect::<Result<_, String>>()?;
+        Ok(self.fact(Fact::InventoryReported { node, incarnation, items, rests, highest_token: Token(0) }))
     }
 
     fn observed(&mut self, name: &str, unit: &str, running: bool) -> Lines {

@@ -83,6 +83,7 @@ impl World {
                     node: node_id(life.node),
                     incarnation: life.incarnation(),
                     items,
+                    rests: std::collections::BTreeMap::new(),
                     highest_token: policy::Token(0),
                 };
                 let _ = self.commit(broken, Command::Fact(fact));

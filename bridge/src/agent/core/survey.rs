@@ -4,21 +4,21 @@
 //! Decides when the word is complete. A unit that is told of by name may run here as an ordinary service, without any
 //! section: it is told before the survey is, and nothing starts it elsewhere meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{Fact, InventoryItem, Token, UnitName};
+use policy::{Fact, InventoryItem, Rest, Token, UnitName};
 use units::gate::GateFault;
 use units::systemd::Reading;
 
 use super::{Agent, Kept, Reload};
 use crate::agent::decide::Run;
-use crate::agent::event::Action;
+use crate::agent::event::{Action, Now};
 use crate::agent::offer;
 use crate::agent::unit::Unit;
 
 impl Agent {
     /// The whole inventory opens a session; then only what has changed is told, unit by unit.
-    pub(super) fn tell_inventory(&mut self, changed: &BTreeSet<UnitName>) {
+    pub(super) fn tell_inventory(&mut self, changed: &BTreeSet<UnitName>, now: &Now) {
         if self.session.is_none() || !self.discovered {
             return;
         }
@@ -40,20 +40,23 @@ impl Agent {
         self.inventory_told = true;
         let all: Vec<UnitName> = self.units.keys().cloned().collect();
         self.note_namesakes(all.iter());
-        let mut items = Vec::new();
+        let (mut items, mut rests) = (Vec::new(), BTreeMap::new());
         for (name, unit) in &mut self.units {
             let item = unit.item(name);
             if says_something(&item) {
                 items.push(item.clone());
             }
             unit.told = Some(item);
-            unit.rest_told = None;
+            let rest = unit.held.as_ref().zip(unit.run.rest()).map(|(held, rest)| (held.token, rest));
+            rests.extend(rest);
+            unit.rest_told = rest.map(|(token, rest)| (token, Some(rest), now.boot_ms));
         }
         let held = self.units.values().filter_map(|unit| unit.held.as_ref().map(|held| held.token)).max();
         self.outbox.push_first(Fact::InventoryReported {
             node: self.node,
             incarnation: self.incarnation.clone(),
             items,
+            rests,
             highest_token: self.floors.highest().max(held.unwrap_or(Token(0))),
         });
         self.tell_survey();
@@ -158,9 +161,10 @@ fn news(name: &UnitName, unit: &mut Unit) -> Option<InventoryItem> {
         }
         return None;
     }
-    if maintained && !item.running {
-        // Down says more than not up.
-        unit.rest_told = None;
+    if !item.running {
+        // Down says more than not up; in maintenance it is nobody's business.
+        let held = unit.held.as_ref().filter(|_| !maintained);
+        unit.rest_told = held.map(|held| (held.token, Some(Rest::Down), 0));
     }
     unit.told = Some(item.clone());
     Some(item)

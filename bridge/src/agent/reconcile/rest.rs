@@ -21,12 +21,11 @@ impl Agent {
         unit.rest_due = false;
         let held = unit.held.as_ref().map(|held| held.token);
         let Some(token) = active.filter(|token| held == Some(*token)) else { return };
-        let rest = match unit.run {
-            Run::Up => None,
-            Run::Restarting | Run::Starting => Some(Rest::Restarts),
-            Run::Stopping => Some(Rest::Stops),
-            Run::Unknown | Run::Frozen | Run::Down | Run::Left(_) => return,
-        };
+        let rest = unit.run.rest();
+        // That it is down is told by the end of its permit, or by nothing: it may be between two of its own starts (F1).
+        if rest == Some(Rest::Down) || (rest.is_none() && unit.run != Run::Up) {
+            return;
+        }
         let told = unit.rest_told.filter(|(of, _, _)| *of == token);
         let news = rest != told.and_then(|(_, rest, _)| rest);
         let lately = told.is_some_and(|(_, _, at_ms)| now.boot_ms < at_ms + PAUSE_MS);

@@ -56,6 +56,7 @@ fn node(id: u64) -> Node {
             since: 0,
             presence: Presence::InSession,
             inventory: true,
+            told: true,
             strays: BTreeSet::new(),
             gone: None,
             contradicted: None,

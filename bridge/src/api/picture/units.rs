@@ -85,6 +85,7 @@ impl View<'_> {
                 None => "active",
                 Some(Rest::Restarts) => "restarting",
                 Some(Rest::Stops) => "stopping",
+                Some(Rest::Down) => "down",
             },
             Phase::Revoking(_) => "stopping",
         }
