@@ -31,8 +31,6 @@ pub struct Drill {
     pub by: String,
     /// The level that is tried, and no other.
     pub level: u32,
-    /// When the devices said off, while the node was not lost yet: what they said counts once it is.
-    pub off_at: Option<Millis>,
 }
 
 /// The last drill of one level of a node, or a fence since then that showed a device lie.
@@ -133,7 +131,9 @@ impl State {
         if node.role.runs_units() && self.drained_by(id).is_none() {
             return Some(format!("{name} may be given units at any moment; `convoke drain {name}` first"));
         }
-        if node.quarantined_until > now {
+        // A late strike of the drill itself is what it is for.
+        let began = own.and_then(|own| self.cases.get(&own)).is_some_and(|case| case.attempts > 0);
+        if node.quarantined_until > now && !began {
             let left = node.quarantined_until.saturating_sub(now).div_ceil(1000);
             return Some(format!("a late power-off may still strike {name}; wait {left} s"));
         }
@@ -181,11 +181,11 @@ impl State {
         self.drills.get(&node).is_some_and(|drills| drills.values().any(waits))
     }
 
-    /// Until when a node may be heard whose devices said off in a drill. From then on they lied: a node that is off is
-    /// lost one lease after its last answer, and a new leader waits a lease of its own.
+    /// Until when a node may be heard whose devices said off. From then on they lied: a node that is off is lost one lease
+    /// after its last answer, and a new leader waits a lease of its own.
     pub(crate) fn silence_due(&self, case: &FenceCase) -> Option<Millis> {
         let Phase::Running { .. } = case.phase else { return None };
-        let off_at = case.drill()?.off_at?;
+        let off_at = case.off_at?;
         let since = self.tenure.map_or(0, |tenure| tenure.since);
         Some(off_at.max(since).saturating_add(self.settings.loss_ms().saturating_mul(2)))
     }

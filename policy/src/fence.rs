@@ -106,6 +106,9 @@ pub struct FenceCase {
     /// How often that level is tried again before the next one is.
     #[serde(default)]
     pub retries_left: u32,
+    /// When the devices of the attempt under way said off, while the node was not lost: what they said counts once it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_at: Option<Millis>,
     /// How often all levels were gone through without a proof.
     #[serde(default)]
     pub rounds: u32,
@@ -127,6 +130,7 @@ impl FenceCase {
             attempts: 0,
             level: 0,
             retries_left: 0,
+            off_at: None,
             rounds: 0,
             opened_at,
             because,

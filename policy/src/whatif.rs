@@ -258,8 +258,8 @@ impl Play {
             if !matches!(case.phase, FencePhase::Running { .. }) {
                 continue;
             }
-            // Who was switched off in a drill falls silent.
-            if case.drill().is_some_and(|drill| drill.off_at.is_some()) {
+            // Who was switched off while it was heard falls silent.
+            if case.off_at.is_some() {
                 facts.extend(self.loss_of(case.node));
             } else {
                 let (case, attempt) = (*id, case.attempts);

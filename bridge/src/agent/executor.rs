@@ -116,7 +116,12 @@ impl Executor {
             }
         }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
-        self.confirm(order).await?;
+        if !self.confirm(order).await? {
+            return unable(
+                "it was called off before an agent ran: nothing waits for it, or its node is heard again"
+                    .to_owned(),
+            );
+        }
         if let Err(error) = self.begun.begin(&case, &attempt) {
             return unable(unnoted(&error));
         }
@@ -155,7 +160,9 @@ impl Executor {
         }
         let (node, device, since, configured) =
             (call.node, call.device.clone(), order.since, call.configured);
-        self.confirmed(Request::MaySwitchOn { node, device, since, configured }).await?;
+        if !self.confirmed(Request::MaySwitchOn { node, device, since, configured }).await? {
+            return None;
+        }
         if order.once {
             let errand = format!("on-{}-{}", call.device, call.node);
             match self.begun.begin(&errand, &format!("{since} {} {configured}", order.failures)) {
@@ -203,18 +210,18 @@ impl Executor {
         }
     }
 
-    async fn confirm(&self, order: &FenceOrder) -> Option<()> {
+    async fn confirm(&self, order: &FenceOrder) -> Option<bool> {
         self.confirmed(Request::MayFence { case: order.case, attempt: order.attempt }).await
     }
 
-    /// Just before an agent runs: a valid lease, and a fresh word that this is still to be done (F24).
-    async fn confirmed(&self, request: Request) -> Option<()> {
+    /// Just before an agent runs: a valid lease, and a fresh word whether this is still to be done (F24). `None` without either.
+    async fn confirmed(&self, request: Request) -> Option<bool> {
         self.lease.left()?;
         match self.asker.ask(request.clone(), CONFIRM_LIMIT).await {
-            Ok(Reply::MayRun(true)) => self.lease.left().map(drop),
+            Ok(Reply::MayRun(true)) => self.lease.left().map(|_| true),
             Ok(Reply::MayRun(false)) => {
                 tracing::info!(?request, "no fence agent is to run for this any more");
-                None
+                Some(false)
             }
             other => {
                 tracing::warn!(?request, ?other, "no confirmation that a fence agent is to run");
@@ -281,7 +288,7 @@ type Step<'a> = (Prepared<'a>, TransientSpec, TransientSpec);
 /// Off through each device, then a status through each. Ends with the first that does not prove its part.
 ///
 /// The first off has been confirmed; each other one is before it begins, since the ones before it may have taken long (F24).
-async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Option<()>>>(
+async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Option<bool>>>(
     steps: Vec<Step<'_>>,
     confirm: impl Fn() -> Confirm,
     run: impl Fn(TransientSpec) -> Run,
@@ -289,7 +296,7 @@ async fn strike<Run: Future<Output = TransientEnd>, Confirm: Future<Output = Opt
     let mut looks = Vec::new();
     for (prepared, off, status) in steps {
         let call = prepared.call();
-        if !looks.is_empty() && confirm().await.is_none() {
+        if !looks.is_empty() && confirm().await != Some(true) {
             return FenceOutcome::TimedOut(format!(
                 "nobody confirmed that the fence still stands, so {} was not used; the devices before it were",
                 call.device

@@ -255,13 +255,19 @@ impl Core {
         }
     }
 
-    /// Whether an attempt is still to be made, by this node (F24).
+    /// Whether an attempt is still to be made, by this node (F24): not if its target is heard again, which it came to before the
+    /// agent began.
     pub(super) fn may_fence(&self, case: CaseId, attempt: u32, executor: NodeId, now: Millis) -> bool {
         let found = self.state().cases.get(&case).filter(|found| found.attempts == attempt);
         found.is_some_and(|found| {
             matches!(found.phase, FencePhase::Running { executor: named, .. } if named == executor)
+                && (found.drill().is_some() || self.is_lost(found.node))
                 && self.hurts_nobody(case, found, now)
         })
+    }
+
+    fn is_lost(&self, node: NodeId) -> bool {
+        self.state().nodes.get(&node).is_some_and(|node| node.lost_since().is_some())
     }
 
     /// Whether a drill is as harmless still as when its attempt began (P91): the agent may have waited for its device. Who

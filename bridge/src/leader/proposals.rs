@@ -285,13 +285,13 @@ impl Core {
     }
 }
 
-/// Whether a drill's devices would be called liars with nothing heard of their node since: a stall of this leader, or a gap
+/// Whether a level's devices would be called liars with nothing heard of their node since: a stall of this leader, or a gap
 /// in the quorum, puts off the word that it is lost (F23), which is the proof. Heard is what this leader has answered a
 /// whole loss's time after theirs: no message that was on its way by then.
 fn is_rash(state: &State, reign: &Reign, decision: &Decision) -> bool {
     let Decision::AbandonAttempt { case, .. } = decision else { return false };
     let Some(case) = state.cases.get(case) else { return false };
-    let Some(off_at) = case.drill().and_then(|drill| drill.off_at) else { return false };
+    let Some(off_at) = case.off_at else { return false };
     let began = state.tenure.map_or(off_at, |tenure| tenure.since.max(off_at));
     let since = reign.time(state.time).saturating_sub(began);
     let silent = reign.sessions.get(&case.node).map(|session| session.heard.elapsed().as_millis() as u64);

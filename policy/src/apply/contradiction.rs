@@ -1,18 +1,18 @@
 //! A life that speaks after its proof (F18): what the proof ended is possibly running again.
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::event::{EventKind, Severity, StopReason};
 use crate::evidence::Class;
-use crate::fence::{Phase, Power};
+use crate::fence::Phase;
 use crate::name::{CaseId, Incarnation, NodeId, Token, UnitName};
 use crate::node::Presence;
 use crate::permit::{Permit, Phase as PermitPhase};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
 
+use super::drill::Lied;
 use super::{Step, stale};
 
 impl Step<'_> {
@@ -48,13 +48,7 @@ impl Step<'_> {
         self.node_mut(id)?.lately.ended = None;
         let (case, lied, voided) = self.take_back(id, incarnation, gone.class);
         // Devices that lied do not count again for this life; a person's word says nothing of them.
-        let liars: Vec<String> = self.state.level(id, lied).map(|(device, _)| device.into()).collect();
-        for device in liars {
-            if let Some(seen) = self.state.observations.get_mut(&(device.clone(), id)) {
-                seen.power = Power::Unknown(format!("{device} said off while the node ran"));
-                seen.trusted = false;
-            }
-        }
+        self.mark_liars(id, lied);
         for (unit, token, mut permit) in voided {
             permit.contradicted = true;
             self.withdraw_unused(&unit, id);
@@ -70,7 +64,11 @@ impl Step<'_> {
         if lied > 0
             && let Some(case) = case
         {
-            self.off_was_a_lie(case, id, lied);
+            let why = "it said off, and the node spoke again";
+            match self.case(case).is_ok_and(|case| case.drill().is_some()) {
+                true => self.drill_failed(case, why, Lied::Yes),
+                false => self.fence_lied(case, id, lied, why),
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use alloc::format;
 
 use crate::drill::{Because, Drill, DrillResult, Drilled};
 use crate::event::{EventKind, Severity};
-use crate::evidence::{Class, Evidence};
+use crate::evidence::Class;
 use crate::fence::{FenceCase, Phase};
 use crate::name::{CaseId, Millis, NodeId};
 use crate::refusal::Refusal;
@@ -29,7 +29,7 @@ impl Step<'_> {
         let life = self.node(id)?.life.as_ref().ok_or(Refusal::WrongIncarnation)?;
         let incarnation = life.incarnation.clone();
         let case = CaseId(self.index);
-        let because = Because::Drill(Drill { by: by.into(), level, off_at: None });
+        let because = Because::Drill(Drill { by: by.into(), level });
         self.state.cases.insert(case, FenceCase::new(id, incarnation, because, self.time));
         let kind = EventKind::DrillAsked { case, level, by: by.into() };
         self.record(Severity::Warning, Some(id), None, kind);
@@ -92,68 +92,13 @@ impl Step<'_> {
         }
     }
 
-    /// Whether the devices' word has to wait: the node is not lost yet, as it would be in any other case (P93).
-    pub(super) fn drill_saw_off(&mut self, id: CaseId) -> Result<bool, Refusal> {
-        let time = self.time;
-        let Some(case) = self.state.cases.get(&id).filter(|case| case.drill().is_some()) else {
-            return Ok(false);
-        };
-        if self.node(case.node)?.lost_since().is_some() {
-            return Ok(false);
-        }
-        let Some(Because::Drill(drill)) = self.state.cases.get_mut(&id).map(|case| &mut case.because) else {
-            return Ok(false);
-        };
-        if drill.off_at.is_some() {
-            return Err(stale("the devices said off already"));
-        }
-        drill.off_at = Some(time);
-        Ok(true)
-    }
-
-    /// The node fell silent: what the devices said of it counts from now on.
-    pub(super) fn drill_fell_silent(&mut self, node: NodeId) {
-        let Some((id, case)) = self.state.open_case(node) else { return };
-        if case.drill().is_some_and(|drill| drill.off_at.is_some()) {
-            self.prove(id, Class::Off, Evidence::Fenced(id), None);
-        }
-    }
-
-    /// A word of the node came into the log after its devices said off. It may have been on its way before that, so they are
-    /// not called liars; but what they said proves nothing any more (P93).
-    pub(super) fn drill_is_doubtful(&mut self, node: NodeId) {
-        let Some((id, case)) = self.state.open_case(node) else { return };
-        if case.drill().is_none_or(|drill| drill.off_at.is_none()) {
-            return;
-        }
-        if let Some(case) = self.state.cases.get_mut(&id) {
-            case.phase = Phase::Cancelled { at: self.time };
-        }
-        self.quarantine(node);
-        let name = self.state.node_name(node);
-        self.drill_failed(
-            id,
-            &format!("{name} was heard at the moment when its power was seen off"),
-            Lied::No,
-        );
-    }
-
-    /// The devices said off, and the node was heard all the time.
-    pub(super) fn drill_found_liar(&mut self, id: CaseId) {
-        let Some(case) = self.state.cases.get_mut(&id) else { return };
-        case.phase = Phase::Cancelled { at: self.time };
-        let (node, level) = (case.node, case.level);
-        let (devices, name) = (self.state.level_name(node, level), self.state.node_name(node));
-        // Whatever it did instead may strike late.
-        self.quarantine(node);
-        self.drill_failed(id, &format!("{devices} said off, and {name} went on"), Lied::Yes);
-    }
-
     /// How a drill's case was proven. Only its own devices' word, in the attempt that runs, lets it pass.
     pub(super) fn drill_proven(&mut self, id: CaseId, class: Class, began: Option<Millis>) {
         let Some(case) = self.state.cases.get(&id) else { return };
-        let Some(drill) = case.drill() else { return };
-        let at = drill.off_at.unwrap_or(self.time);
+        if case.drill().is_none() {
+            return;
+        }
+        let at = case.off_at.unwrap_or(self.time);
         let why = match class {
             Class::Off => {
                 let off_ms = at.saturating_sub(began.unwrap_or(at));
@@ -183,17 +128,12 @@ impl Step<'_> {
         self.record(Severity::Alert, Some(node), None, kind);
     }
 
-    /// The devices of a level said off of a node that then spoke. In a fence as well that is remembered beyond this life of
-    /// the node, for whoever looks; only a drill, in which nobody relied on it, has the level count no more.
-    pub(super) fn off_was_a_lie(&mut self, id: CaseId, node: NodeId, level: u32) {
-        let why = "it said off, and the node spoke again";
-        if self.case(id).is_ok_and(|case| case.drill().is_some()) {
-            return self.drill_failed(id, why, Lied::Yes);
-        }
-        let lied = self.state.has_lied(node, level);
+    /// The devices of a level said off in a fence, and the node went on. Known beyond this life of the node: until one of its
+    /// drills passes, what the level says proves nothing (P23).
+    pub(super) fn fence_lied(&mut self, id: CaseId, node: NodeId, level: u32, why: &str) {
         let (at, wall_ms, devices) = (self.time, self.wall_ms, self.state.level_name(node, level));
         let result = DrillResult::Failed { why: why.into() };
-        let drilled = Drilled { case: id, by: None, devices, at, wall_ms, result, lied };
+        let drilled = Drilled { case: id, by: None, devices, at, wall_ms, result, lied: true };
         self.state.drills.entry(node).or_default().insert(level, drilled);
     }
 

@@ -99,6 +99,7 @@ impl Step<'_> {
             case.level = level;
             let executor_incarnation = executor_incarnation.clone();
             case.phase = Phase::Running { executor, executor_incarnation, since };
+            case.off_at = None;
         }
         self.power_may_go(target, level);
         let kind = EventKind::FenceBegan { case: id, attempt, device, executor };
@@ -136,15 +137,20 @@ impl Step<'_> {
         if case.attempts != attempt {
             return Err(stale("a later attempt is under way"));
         }
+        let node = case.node;
         match outcome {
             // Nobody said so: there is nobody to say it.
             FenceOutcome::Off if self.state.level(case.node, case.level).next().is_none() => {
                 return Err(stale("the level has no devices"));
             }
             FenceOutcome::Off if self.state.level_isolates(case.node, case.level) => self.isolate(id)?,
-            FenceOutcome::Off if self.drill_saw_off(id)? => {}
+            FenceOutcome::Off if self.awaits_silence(id)? => {}
             FenceOutcome::Off => self.prove(id, Class::Off, Evidence::Fenced(id), None),
-            FenceOutcome::Failed(error) => self.fail_attempt(id, error, false),
+            FenceOutcome::Failed(error) => {
+                // An agent that fails may have sent its command, and a slow device obeys it later.
+                self.quarantine(node);
+                self.fail_attempt(id, error, false);
+            }
             FenceOutcome::Unable(error) => self.fail_attempt(id, error, true),
             FenceOutcome::TimedOut(error) => self.cut_attempt(id, error),
         }
@@ -173,8 +179,8 @@ impl Step<'_> {
             return Err(Refusal::Unsafe("the executor is heard; its word is awaited".to_string()));
         }
         let target = case.node;
-        if case.drill().is_some_and(|drill| drill.off_at.is_some()) {
-            self.drill_found_liar(id);
+        if case.off_at.is_some() {
+            self.found_liar(id);
             return Ok(());
         }
         let heard = self.state.nodes.get(executor).and_then(Node::in_session);
@@ -190,14 +196,15 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Only while no agent ever ran, or when the node is back and no late command can strike any more (F31).
+    /// Only while no agent ever ran, or once no late command can strike any more (F31). Whether anything waits for it still is
+    /// the planner's to say: a case that is wanted is opened anew.
     pub(super) fn cancel_case(&mut self, id: CaseId) -> Result<(), Refusal> {
         let case = self.case(id)?;
         let target = self.node(case.node)?;
         if case.drill().is_some() {
             return self.cancel_drill(id);
         }
-        let settled = target.in_session().is_some() && target.quarantined_until <= self.time;
+        let settled = target.quarantined_until <= self.time;
         match &case.phase {
             Phase::Wanted => {}
             Phase::Failed { .. } if settled => {}
@@ -367,7 +374,7 @@ impl Step<'_> {
     }
 
     /// What was cut off may still strike, whatever a status says meanwhile; it is not repeated at once.
-    fn cut_attempt(&mut self, id: CaseId, error: &str) {
+    pub(super) fn cut_attempt(&mut self, id: CaseId, error: &str) {
         if let Some(case) = self.state.cases.get_mut(&id) {
             case.retries_left = 0;
             let node = case.node;

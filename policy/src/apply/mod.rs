@@ -18,6 +18,7 @@ mod members;
 mod nodes;
 mod power;
 mod reports;
+mod silence;
 mod succession;
 mod void;
 mod watchdog;

@@ -112,7 +112,7 @@ impl Step<'_> {
         returned: bool,
     ) -> Result<(), Refusal> {
         self.node_mut(id)?.addresses = addresses.to_vec();
-        self.drill_is_doubtful(id);
+        self.off_is_doubtful(id);
         let life = self.life_mut(id, incarnation)?;
         life.session = session;
         life.presence = Presence::InSession;
@@ -225,7 +225,7 @@ impl Step<'_> {
         }
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
-        self.drill_fell_silent(id);
+        self.off_node_fell_silent(id);
         // It was lost at this moment, so what is held is held from now on.
         if self.state.fencing_held_until().is_some() {
             let detail = String::from("most likely the leader was slow: fencing waits for one more lease");

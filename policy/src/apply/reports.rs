@@ -136,7 +136,7 @@ impl Step<'_> {
             self.stray_noted(&item.unit, id, runs, first);
         }
         if runs {
-            self.drill_is_doubtful(id);
+            self.off_is_doubtful(id);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::command::{AfterFence, Device, Settings, Wish};
 use crate::event::{EventKind, Severity};
-use crate::fence::SwitchedOff;
+use crate::fence::{Phase, SwitchedOff};
 use crate::lately::Lately;
 use crate::name::{Millis, NodeId, Token, UnitName};
 use crate::node::{Node, Role};
@@ -338,12 +338,16 @@ impl Step<'_> {
                 self.node(*id)?;
             }
         }
-        let changed = |id: &NodeId| {
-            let after = devices.iter().filter(|(_, device)| device.targets.contains_key(id));
-            !self.state.devices_of(*id).eq(after.map(|(name, device)| (name.as_str(), device)))
-        };
-        for (id, node) in self.state.nodes.iter().filter(|(id, _)| changed(id)) {
-            if self.state.open_case(*id).is_some() {
+        let old = &self.state.devices;
+        for (id, node) in &self.state.nodes {
+            let open = self.state.open_case(*id).map(|(_, case)| case);
+            // While no agent runs, a device may be given more time: that may be all that the fence lacks.
+            let runs = open.is_some_and(|case| matches!(case.phase, Phase::Running { .. }));
+            let same = if runs { Device::eq } else { Device::proves_as };
+            if are_alike([old, devices], |device| device.targets.contains_key(id), same) {
+                continue;
+            }
+            if open.is_some() {
                 let why = format!(
                     "{0} is being fenced, and its devices cannot change meanwhile: what ends that is a fence, a boot of {0}, or \
                      `convoke fence confirm {0}`",
@@ -368,14 +372,8 @@ impl Step<'_> {
         // What a drill found of other devices says nothing of these.
         for (id, drills) in &mut self.state.drills {
             drills.retain(|level, _| {
-                let of = |all: &BTreeMap<String, Device>| -> BTreeMap<String, Device> {
-                    let level = |device: &Device| device.level == *level && device.targets.contains_key(id);
-                    all.iter()
-                        .filter(|(_, device)| level(device))
-                        .map(|(name, it)| (name.clone(), it.clone()))
-                        .collect()
-                };
-                of(&self.state.devices) == of(devices)
+                let of_level = |device: &Device| device.level == *level && device.targets.contains_key(id);
+                are_alike([&self.state.devices, devices], of_level, Device::proves_as)
             });
         }
         let renewed: BTreeSet<String> = devices
@@ -457,6 +455,17 @@ impl Step<'_> {
     fn known_unit(&mut self, unit: &UnitName) -> Result<&mut Unit, Refusal> {
         self.state.units.get_mut(unit).ok_or_else(|| Refusal::UnknownUnit(unit.clone()))
     }
+}
+
+/// Whether two settings have the same devices, of those that are meant.
+fn are_alike(
+    both: [&BTreeMap<String, Device>; 2],
+    meant: impl Fn(&Device) -> bool,
+    same: fn(&Device, &Device) -> bool,
+) -> bool {
+    let [before, after] = both.map(|all| all.iter().filter(|(_, device)| meant(device)).collect::<Vec<_>>());
+    let pairs = || before.iter().zip(&after);
+    before.len() == after.len() && pairs().all(|((a, one), (b, other))| a == b && same(one, other))
 }
 
 fn enrolled(name: &str, addresses: &[String], machine: &str, role: Role) -> Node {

@@ -112,6 +112,11 @@ impl Device {
         self.verified_ms(AgentAction::Off).saturating_add(own)
     }
 
+    /// Whether what both say proves the same: they are asked alike, on the same level.
+    pub(crate) fn proves_as(&self, other: &Self) -> bool {
+        self.level == other.level && self.asks_as(other)
+    }
+
     /// Whether both ask the same plugs in the same way, and differ at most in when and how often.
     pub(crate) fn asks_as(&self, other: &Self) -> bool {
         let Self { agent, options, secrets, targets, isolates, .. } = self;

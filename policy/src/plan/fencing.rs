@@ -59,7 +59,7 @@ impl Planner<'_> {
             },
             Phase::Wanted | Phase::Failed { .. } if case.drill().is_some() => self.drill(id, case),
             Phase::Wanted if !wanted => self.plan.decisions.push(Decision::CancelCase { case: id }),
-            Phase::Failed { .. } if target.in_session().is_some() => {
+            Phase::Failed { .. } if !wanted || target.in_session().is_some() => {
                 if target.quarantined_until <= self.now {
                     self.plan.decisions.push(Decision::CancelCase { case: id });
                 } else {
@@ -116,10 +116,11 @@ impl Planner<'_> {
     /// device may well be quicker (F17: the first evidence that arrives counts).
     pub(super) fn wants_fence(&self, unit: &UnitName, permit: &Permit) -> bool {
         let by_watchdog = permit.terms.fencing == Fencing::Watchdog;
-        let timeless = self.state.expires_at(unit, permit).is_none();
-        timeless
-            || (by_watchdog
-                && self.state.devices_of(permit.node).any(|(_, device)| device.isolates.is_none()))
+        // What is over by now ends in this very plan.
+        let Some(ends) = self.state.expires_at(unit, permit) else { return true };
+        ends > self.now
+            && by_watchdog
+            && (self.state.devices_of(permit.node).any(|(_, device)| device.isolates.is_none()))
     }
 
     fn attempt(&mut self, id: CaseId, case: &FenceCase) {

@@ -95,7 +95,7 @@ fn unfenced_text(state: &State, case: &FenceCase, now: Millis) -> String {
     match state.seen(device, node, &case.incarnation).map(|seen| &seen.power) {
         _ if lied => {
             format!(
-                "{name} is lost, and {device} cannot count: a drill found that it says off while the node goes on"
+                "{name} is lost, and {device} cannot count: it was found to say off while the node goes on"
             )
         }
         Some(Power::Unknown(error) | Power::Unable(error)) => {

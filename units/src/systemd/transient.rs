@@ -189,10 +189,12 @@ impl Systemd {
                 return Outcome::Exited(0);
             }
             Ok(reading) => {
-                return Outcome::NotStarted(format!(
-                    "the job ended as `{result}`, Result={}",
-                    reading.result
-                ));
+                let why = format!("the job ended as `{result}`, Result={}", reading.result);
+                // Nothing of it is there to say whether it ran: only a job that failed never started it.
+                return match result {
+                    JobResult::Failed | JobResult::Dependency => Outcome::NotStarted(why),
+                    _ => Outcome::Unknown(why),
+                };
             }
             Err(error) => return Outcome::Unknown(error.to_string()),
         };

@@ -310,9 +310,10 @@ fn tell(action: &Action) -> String {
 
 fn fact_in_words(fact: &Fact) -> String {
     match fact {
-        Fact::InventoryReported { items, .. } => {
+        Fact::InventoryReported { items, rests, .. } => {
             let running = items.iter().filter(|item| item.running).map(|item| item.unit.0.as_str());
-            format!("inventory running [{}]", running.collect::<Vec<_>>().join(" "))
+            let rests = rests.iter().map(|(token, rest)| format!(" {token} {rest:?}")).collect::<String>();
+            format!("inventory running [{}]{rests}", running.collect::<Vec<_>>().join(" "))
         }
         Fact::UnitObserved { item, .. } => {
             format!("observed {} {}", item.unit, if item.running { "running" } else { "down" })

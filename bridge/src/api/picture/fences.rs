@@ -25,7 +25,7 @@ impl View<'_> {
         };
         let (name, by) = (self.state.node_name(node), self.state.level_name(node, drill.level));
         match &case.phase {
-            FencePhase::Running { .. } if drill.off_at.is_some() => {
+            FencePhase::Running { .. } if case.off_at.is_some() => {
                 format!("{by} says that {name} is off; the drill waits for its silence")
             }
             FencePhase::Running { executor, .. } => {

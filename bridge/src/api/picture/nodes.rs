@@ -109,7 +109,7 @@ impl View<'_> {
             {
                 (
                     "unready",
-                    Some("a drill of its level found that `off` is said and the node goes on".to_owned()),
+                    Some("its level was found to say off while the node goes on; a drill that passes clears it".to_owned()),
                 )
             }
             Some(Power::On) => ("ready", None),

@@ -31,7 +31,7 @@ impl View<'_> {
                     format!("it is not up on {node}: systemd there starts it again (Restart=, RestartSec=)")
                 }
                 Rest::Stops => format!("it is on its way down on {node}, by no order of the cluster"),
-                Rest::Down => format!("{node} says that it is down, and not yet what became of it"),
+                Rest::Down => format!("it is down on {node}, which has yet to say what became of it"),
             };
             let release = format!("time; `systemctl status {name}` on {node}");
             Some(WhyLine { rule: "L1".to_owned(), fact, release })

@@ -132,6 +132,7 @@ fn state() -> State {
     unit.goal.by = Some("alice".to_owned());
     unit.permits.insert(Token(9), permit(1, Phase::Active));
     state.units.insert(DB.into(), unit);
+    state.find_held();
     state
 }
 
@@ -170,6 +171,7 @@ fn case(id: u64, phase: FencePhase) -> FenceCase {
         phase,
         attempts: 2,
         level: 1,
+        off_at: None,
         retries_left: 0,
         rounds: 1,
         opened_at: NOW - 4_000,

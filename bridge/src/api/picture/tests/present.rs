@@ -337,8 +337,12 @@ fn a_copy_that_its_systemd_restarts_is_not_shown_as_active() {
         let unit = state.units.get_mut(&UnitName::from(DB)).expect("the unit");
         unit.permits.get_mut(&Token(9)).expect("the permit").rest = rest;
     };
-    use policy::Rest::{Down, Restarts, Stops};
-    for (rest, word) in [(Restarts, "restarting"), (Stops, "stopping"), (Down, "down")] {
+    let all = [
+        (policy::Rest::Restarts, "restarting"),
+        (policy::Rest::Stops, "stopping"),
+        (policy::Rest::Down, "down"),
+    ];
+    for (rest, word) in all {
         permit(&mut state, Some(rest));
         let line = unit_line(&state);
         assert_eq!((line.state.as_str(), line.copies[0].state.as_str()), (word, word));
