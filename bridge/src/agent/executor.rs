@@ -92,7 +92,7 @@ impl Executor {
         let level = devices.keys().copied().collect::<Vec<_>>().join(", ");
         let mut alone = Vec::new();
         for door in devices.values() {
-            alone.push(door.enter().await);
+            alone.push(door.enter_to_fence().await);
         }
         // Whatever keeps this daemon from it: an earlier one may have run it.
         let (case, attempt) = (order.case.to_string(), order.attempt.to_string());
@@ -196,18 +196,24 @@ impl Executor {
         Some(format!("on was not run: on {} {why}", machine()))
     }
 
-    /// Looks at a node's power.
+    /// Looks at a node's power. Is given up when a fence wants the device.
     pub(super) async fn look(&self, systemd: &Systemd, order: &LookOrder, number: u64) -> Power {
         let call = &order.call;
         let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
         let _user = door.enter().await;
-        match self.status(call, format!("{PREFIX}look-{number}.service")).await {
-            Ok((prepared, status)) => {
-                power(called(&systemd.run_transient(status).await, &prepared, AgentAction::Status))
-            }
-            Err(why) => Power::Unable(why),
+        let name = format!("{PREFIX}look-{number}.service");
+        let look = async {
+            let (prepared, status) = self.status(call, name.clone()).await?;
+            Ok(power(called(&systemd.run_transient(status).await, &prepared, AgentAction::Status)))
+        };
+        if let Some(seen) = door.unless_hurried(look).await {
+            return seen.unwrap_or_else(Power::Unable);
         }
+        if let Err(error) = systemd.end_transient(&name).await {
+            tracing::warn!(unit = name, %error, "a look that was given up may run on");
+        }
+        Power::Unknown("status had not ended when a fence wanted the device".to_owned())
     }
 
     async fn confirm(&self, order: &FenceOrder) -> Option<bool> {

@@ -4,10 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::session::message::AgentCall;
+
+/// How long a fence waits for a look that is under way: devices whose sessions are few mind one that is broken off more than one
+/// that ends, and one that works has answered by then.
+const COURTESY: Duration = Duration::from_secs(3);
 
 /// The doors of all devices, by their names. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +36,8 @@ pub(super) struct Door {
     pub(super) patient: tokio::sync::Mutex<()>,
     /// Whoever holds it is the next to enter.
     line: tokio::sync::Mutex<()>,
+    /// A fence has waited long enough for whoever only looks.
+    hurry: Notify,
     room: watch::Sender<Room>,
 }
 
@@ -71,6 +78,27 @@ impl Door {
         }
     }
 
+    /// The same for a fence: a look that hangs is broken off for it.
+    pub(super) async fn enter_to_fence(self: &Arc<Self>) -> Inside {
+        let mut entered = std::pin::pin!(self.enter());
+        loop {
+            match tokio::time::timeout(COURTESY, entered.as_mut()).await {
+                Ok(inside) => return inside,
+                Err(_) => self.hurry.notify_waiters(),
+            }
+        }
+    }
+
+    /// Does something that can be given up; `None` if a fence came between.
+    pub(super) async fn unless_hurried<T>(&self, body: impl Future<Output = T>) -> Option<T> {
+        let mut hurried = std::pin::pin!(self.hurry.notified());
+        hurried.as_mut().enable();
+        tokio::select! {
+            done = body => Some(done),
+            () = hurried => None,
+        }
+    }
+
     fn try_enter(self: &Arc<Self>) -> Option<Inside> {
         let entered = self.room.send_if_modified(|room| {
             let free = room.inside < room.at_once;
@@ -107,6 +135,27 @@ mod tests {
         assert!(waiting.enter().now_or_never().is_none(), "it takes one at a time");
         drop(look);
         assert!(waiting.enter().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_hangs_is_broken_off_for_a_fence_and_one_that_ends_is_not() {
+        let doors = Doors::default();
+        let one = doors.of(&call(1, 1));
+        let looks = |for_s| {
+            let door = one.clone();
+            async move {
+                let _inside = door.enter().await;
+                door.unless_hurried(tokio::time::sleep(Duration::from_secs(for_s))).await
+            }
+        };
+        for (for_s, seen) in [(2, Some(())), (60, None)] {
+            let look = tokio::spawn(looks(for_s));
+            tokio::task::yield_now().await;
+            let begun = tokio::time::Instant::now();
+            drop(one.enter_to_fence().await);
+            assert_eq!(begun.elapsed().as_secs(), for_s.min(3));
+            assert_eq!(look.await.expect("ended"), seen);
+        }
     }
 
     #[test]

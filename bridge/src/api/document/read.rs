@@ -23,6 +23,8 @@ const QUARANTINE_RANGE: std::ops::RangeInclusive<Millis> = 0..=3_600_000;
 /// A cap that is never reached is left out of the document.
 const STARTS_RANGE: std::ops::RangeInclusive<u32> = 1..=100_000;
 
+/// Below this a command that came late may strike a node that has units again (field notes on fencing).
+const LATE_STRIKE_MS: Millis = 15_000;
 const TOP: &str = "the document has `detect`, `quarantine`, `starts_per_node`, `starts_per_cluster`, `after_fence`, \
                    `failure_domain`, tables `[fence.NAME]` and tables `[node.NAME]`";
 
@@ -64,6 +66,14 @@ impl<'a> Reader<'a> {
                 "quarantine" => {
                     if let Some(ms) = self.span(value, QUARANTINE_RANGE) {
                         settings.quarantine_ms = ms;
+                        if ms < LATE_STRIKE_MS {
+                            self.mind(
+                                value.span(),
+                                "a power-off that a slow controller still had in its queue was seen to strike 12 s late: it \
+                                 may strike a node that was given units again",
+                                "leave `quarantine` at 15s or more",
+                            );
+                        }
                     }
                 }
                 "starts_per_node" => settings.starts_per_node = self.count(value, STARTS_RANGE),

@@ -169,6 +169,14 @@ fn an_action_has_a_deadline_of_its_own_where_one_is_given() {
 }
 
 #[test]
+fn a_quarantine_that_a_late_power_off_outlasts_is_told() {
+    for (given, told) in [("15s", 0), ("14s", 1), ("0s", 1)] {
+        let document = read(&format!("quarantine = \"{given}\"\n")).expect("sound");
+        assert_eq!(document.warnings.len(), told, "{given}");
+    }
+}
+
+#[test]
 fn two_devices_without_a_word_on_levels_are_warned_of() {
     let two = WHOLE.replace("n2 = { plug", "n1 = { plug");
     let document = read(&two).expect("two devices");
