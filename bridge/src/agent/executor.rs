@@ -92,7 +92,7 @@ impl Executor {
         let level = devices.keys().copied().collect::<Vec<_>>().join(", ");
         let mut alone = Vec::new();
         for door in devices.values() {
-            alone.push(door.enter_to_fence().await);
+            alone.push(door.enter_to_fence(door::COURTESY).await);
         }
         // Whatever keeps this daemon from it: an earlier one may have run it.
         let (case, attempt) = (order.case.to_string(), order.attempt.to_string());

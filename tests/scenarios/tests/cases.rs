@@ -27,15 +27,28 @@ const SLOW: &str = "#!/bin/sh\n\
     case $input in *action=off*) sleep 25 ;; esac\n\
     printf '%s\\n' \"$input\" | fence_ipmilan\n";
 
+/// The same, which says only 4 s later that the node is off.
+const LATE_TO_SAY: &str = "#!/bin/sh\n\
+    input=$(cat)\n\
+    printf '%s\\n' \"$input\" | fence_ipmilan || exit\n\
+    case $input in *action=off*) sleep 4 ;; esac\n";
+
 #[test]
 fn fence_cases_run_beside_each_other_and_outlive_whoever_runs_them() -> Result<()> {
     let mut plan = Plan::of(NODES, Suite::Bookworm);
     plan.extra.push(ExtraFile::script("/usr/sbin/fence_slow", SLOW));
+    plan.extra.push(ExtraFile::script("/usr/sbin/fence_late_to_say", LATE_TO_SAY));
     run("cases", plan, |scenario| {
         scenario.part("of two nodes without power the slow one holds up nobody", beside_each_other);
         scenario.part("an executor that loses its power in mid-action", executor_without_power);
-        scenario.part("a leader that dies when another node has begun", |c| leader_dies(c, By::Another));
-        scenario.part("a leader that dies when it has begun itself", |c| leader_dies(c, By::Leader));
+        for (by, whose) in [(By::Another, "another node's"), (By::Leader, "its own")] {
+            scenario.part(&format!("a leader that dies between an intent and {whose} action"), move |c| {
+                leader_dies(c, by, "fence_ipmilan")
+            });
+            scenario.part(&format!("a leader that dies between {whose} action and the record"), move |c| {
+                leader_dies(c, by, "fence_late_to_say")
+            });
+        }
     })
 }
 
@@ -88,15 +101,21 @@ fn recovered(c: &Cluster, victim: usize, then: Moment, index: u64) -> Result<Vec
     Ok(events)
 }
 
-/// The settings where one node's device is the slow one.
-fn with_slow_device(c: &Cluster, i: usize) -> Result<String> {
+/// Puts settings in force where one node's device has another agent, which takes its time.
+fn with_agent(c: &Cluster, i: usize, agent: &str) -> Result<()> {
     let document = c.settings();
     let heading = format!("[fence.bmc-{}]\n", c.node(i).name());
     let (before, section) = document.split_once(&heading).context("it has no device")?;
-    let slow = section.replacen("\"fence_ipmilan\"", "\"fence_slow\"", 1);
+    let agent = format!("\"{agent}\"");
+    let slow = section.replacen("\"fence_ipmilan\"", &agent, 1);
     let slow = slow.replacen("timeout = \"6s\"", "timeout = \"45s\"", 1);
-    ensure!(slow.contains("\"fence_slow\"") && slow.contains("\"45s\""), "other settings: {document}");
-    Ok(format!("{before}{heading}{slow}"))
+    ensure!(slow.contains(&agent) && slow.contains("\"45s\""), "other settings: {document}");
+    c.configure(&format!("{before}{heading}{slow}"))?;
+    c.until("every device has shown its node", LATE, |now| {
+        let devices: Vec<_> = now.nodes.iter().flat_map(|node| &node.devices).collect();
+        devices.len() == NODES && devices.iter().all(|device| device.state == "ready")
+    })
+    .map(drop)
 }
 
 fn beside_each_other(c: &Cluster) -> Result<()> {
@@ -104,11 +123,7 @@ fn beside_each_other(c: &Cluster) -> Result<()> {
         c.install(&UnitFile::new(unit).key("Replicas=1"))?;
     }
     let (slow, quick) = MEMBERS;
-    c.configure(&with_slow_device(c, slow)?)?;
-    c.until("every device has shown its node", LATE, |now| {
-        let devices: Vec<_> = now.nodes.iter().flat_map(|node| &node.devices).collect();
-        devices.len() == NODES && devices.iter().all(|device| device.state == "ready")
-    })?;
+    with_agent(c, slow, "fence_slow")?;
     let outcome = two_cases(c, slow, quick);
     // The other parts have quick switches.
     let restored = c.configure(&c.settings());
@@ -253,10 +268,18 @@ fn victim(c: &Cluster, by: By) -> Result<(usize, usize)> {
     Ok((fits(&now).context("no such node")?, leader))
 }
 
-/// Between intent and proof. The attempt is in the log: the next leader neither repeats it nor gives it to somebody else, and a daemon that was
-/// killed while it ran it goes on with it.
-fn leader_dies(c: &Cluster, by: By) -> Result<()> {
+/// The attempt is in the log: the next leader neither repeats it nor gives it to somebody else, and a daemon that was killed while it ran it
+/// goes on with it. With the agent that is late to say so, the node is off by then.
+fn leader_dies(c: &Cluster, by: By, agent: &str) -> Result<()> {
     let (victim, leader) = victim(c, by)?;
+    with_agent(c, victim, agent)?;
+    let outcome = leader_dies_fencing(c, by, (victim, leader), agent != "fence_ipmilan");
+    let restored = c.configure(&c.settings());
+    outcome?;
+    restored
+}
+
+fn leader_dies_fencing(c: &Cluster, by: By, (victim, leader): (usize, usize), once_off: bool) -> Result<()> {
     let name = c.node(victim).name();
     c.run_unit(UNIT, victim)?;
     c.bmc_faults(victim, &[Fault::Lag(2)])?;
@@ -265,9 +288,13 @@ fn leader_dies(c: &Cluster, by: By) -> Result<()> {
     c.cut(victim)?;
     let events = c.until_event(index, "fence-began", LATE)?;
     let runs = executor(c, first(&events, "fence-began", &name)?)?;
+    if once_off {
+        c.wait_for("the node is off", LATE, || Ok((!c.node(victim).is_on()).then_some(())))?;
+    }
     c.kill_daemon(leader)?;
     let told = shots(c, victim);
     ensure!((runs == leader) == (by == By::Leader), "n{runs} fences and n{leader} leads");
+    ensure!(!once_off || told == 1, "the node is off, and its switch was told {told} times");
     say(&format!(
         "    n{leader} led and died, n{runs} fences {name}, whose switch had been told {told} times"
     ));

@@ -31,7 +31,12 @@ fn nothing_starts_before_the_fence_is_proven() -> Result<()> {
         });
         scenario.part("a switch that takes its time", takes_its_time);
         scenario.part("a frozen node that answers pings while it is fenced", frozen_and_pinged);
-        scenario.part("a late command that strikes the next life", strikes_late);
+        scenario.part("a late command of an agent that was cut off strikes the next life", |c| {
+            strikes_late(c, "", "did not end within")
+        });
+        scenario.part("a late command of an agent that failed strikes the next life", |c| {
+            strikes_late(c, ", power_timeout = \"2\"", "off exited with status 1")
+        });
         scenario.part("an executor that is killed in the middle", executor_killed);
         scenario.part("an executor that is restarted in the middle", executor_restarted);
         scenario.part("a leader that dies between intent and proof", leader_killed);
@@ -260,18 +265,26 @@ fn frozen_and_pinged(c: &Cluster) -> Result<()> {
     c.never_twice(UNIT)
 }
 
-/// The agent is cut off after 6 s, and what it sent is done after 15 s: to the life that somebody gave the node meanwhile.
-fn strikes_late(c: &Cluster) -> Result<()> {
-    let (victim, _) = placed(c)?;
-    let name = c.node(victim).name();
+/// With a quarantine that a late command does not outlast.
+fn with_long_quarantine(c: &Cluster, option: &str) -> Result<()> {
     let document = c.settings();
     let longer = document.replace("quarantine = \"3s\"", "quarantine = \"20s\"");
     ensure!(longer != document, "the settings have another quarantine: {document}");
-    c.configure(&longer)?;
+    c.configure(&longer.replace(", power_wait = \"0\"", &format!(", power_wait = \"0\"{option}")))?;
+    c.until("everybody can be fenced", LATE, |now| now.nodes.iter().all(|n| n.fencing == "ready")).map(drop)
+}
+
+/// The agent ends within 6 s, and what it sent is done after 15 s: to the life that somebody gave the node meanwhile.
+fn strikes_late(c: &Cluster, option: &str, error: &str) -> Result<()> {
+    let (victim, _) = placed(c)?;
+    let name = c.node(victim).name();
+    with_long_quarantine(c, option)?;
     c.bmc_faults(victim, &[Fault::Lag(15)])?;
     let (index, then) = (c.overview()?.index, Moment::now());
     c.cut(victim)?;
-    c.until_event(index, "fence-failed", LATE)?;
+    let events = c.until_event(index, "fence-failed", LATE)?;
+    let failed = events.iter().find(|e| e.kind == "fence-failed");
+    ensure!(failed.is_some_and(|e| e.text.contains(error)), "it failed otherwise: {failed:?}");
     c.bmc_faults(victim, &[])?;
     c.node(victim).power_off()?;
     c.heal(victim)?;
@@ -305,7 +318,7 @@ fn strikes_late(c: &Cluster) -> Result<()> {
         now.online(&name) && now.node(&name).is_some_and(|node| node.quarantine_s.is_none())
     })?;
     c.run_unit(UNIT, victim)?;
-    c.configure(&document)?;
+    c.configure(&c.settings())?;
     c.never_twice(UNIT)
 }
 
@@ -329,6 +342,7 @@ fn executor_restarted(c: &Cluster) -> Result<()> {
 fn executor_ends(c: &Cluster, end: impl FnOnce(usize) -> Result<()>) -> Result<()> {
     let (victim, leader) = placed(c)?;
     let name = c.node(victim).name();
+    with_long_quarantine(c, "")?;
     c.bmc_faults(victim, &[Fault::Slow(3)])?;
     let index = c.overview()?.index;
     let then = Moment::now();
@@ -345,12 +359,13 @@ fn executor_ends(c: &Cluster, end: impl FnOnce(usize) -> Result<()>) -> Result<(
     ensure!(beat.node != name, "it runs on the fenced node");
     // The agent was seen to be cut off, or its executor was called lost; or the next daemon went on with the attempt, and what
     // the first agent said may come late.
-    let events = c.events_after(index)?;
     let quarantine = c.overview()?.node(&name).and_then(|node| node.quarantine_s);
     ensure!(
-        quarantine.is_some() || events.iter().any(|e| e.kind == "fence-failed"),
-        "{name} may be given units before a late `off` could strike it: {events:?}"
+        quarantine.is_some(),
+        "{name} may be given units before a late `off` could strike it: {:?}",
+        c.events_after(index)?
     );
+    c.configure(&c.settings())?;
     ensure!(
         !c.node(victim).is_on(),
         "it started before {name} was off (executor n{executor}, leader n{leader})"

@@ -12,7 +12,7 @@ use crate::session::message::AgentCall;
 
 /// How long a fence waits for a look that is under way: devices whose sessions are few mind one that is broken off more than one
 /// that ends, and one that works has answered by then.
-const COURTESY: Duration = Duration::from_secs(3);
+pub(super) const COURTESY: Duration = Duration::from_secs(3);
 
 /// The doors of all devices, by their names. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -79,10 +79,10 @@ impl Door {
     }
 
     /// The same for a fence: a look that hangs is broken off for it.
-    pub(super) async fn enter_to_fence(self: &Arc<Self>) -> Inside {
+    pub(super) async fn enter_to_fence(self: &Arc<Self>, courtesy: Duration) -> Inside {
         let mut entered = std::pin::pin!(self.enter());
         loop {
-            match tokio::time::timeout(COURTESY, entered.as_mut()).await {
+            match tokio::time::timeout(courtesy, entered.as_mut()).await {
                 Ok(inside) => return inside,
                 Err(_) => self.hurry.notify_waiters(),
             }
@@ -137,25 +137,28 @@ mod tests {
         assert!(waiting.enter().now_or_never().is_some());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_look_that_hangs_is_broken_off_for_a_fence_and_one_that_ends_is_not() {
         let doors = Doors::default();
         let one = doors.of(&call(1, 1));
-        let looks = |for_s| {
-            let door = one.clone();
-            async move {
+        // Each has begun when it is told of.
+        let begins = |body: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let (door, (told, begun)) = (one.clone(), tokio::sync::oneshot::channel());
+            let look = async move {
                 let _inside = door.enter().await;
-                door.unless_hurried(tokio::time::sleep(Duration::from_secs(for_s))).await
-            }
+                told.send(()).expect("awaited");
+                door.unless_hurried(body).await
+            };
+            (tokio::spawn(look), begun)
         };
-        for (for_s, seen) in [(2, Some(())), (60, None)] {
-            let look = tokio::spawn(looks(for_s));
-            tokio::task::yield_now().await;
-            let begun = tokio::time::Instant::now();
-            drop(one.enter_to_fence().await);
-            assert_eq!(begun.elapsed().as_secs(), for_s.min(3));
-            assert_eq!(look.await.expect("ended"), seen);
-        }
+        let (hangs, begun) = begins(Box::pin(std::future::pending()));
+        begun.await.expect("begun");
+        drop(one.enter_to_fence(Duration::ZERO).await);
+        assert_eq!(hangs.await.expect("ended"), None);
+        let (ends, begun) = begins(Box::pin(tokio::task::yield_now()));
+        begun.await.expect("begun");
+        drop(one.enter_to_fence(Duration::from_secs(3_600)).await);
+        assert_eq!(ends.await.expect("ended"), Some(()));
     }
 
     #[test]
