@@ -116,6 +116,7 @@ fn a_rule_left_out_is_found() {
         (Mutation::ReleaseOfAny, "S1 never twice"),
         (Mutation::HelloIsProof, "S1 never twice"),
         (Mutation::ProofOfAnyLife, "S1 never twice"),
+        (Mutation::ProofOfTheLiving, "S1 never twice"),
         (Mutation::TimeJumps, "S1 never twice"),
         (Mutation::NoStopBudget, "S1 never twice"),
         (Mutation::HandStopForgotten, "S6 word"),

@@ -93,11 +93,20 @@ pub(crate) fn permits_end_by_evidence(before: &State, after: &State, entry: &Ent
                 Command::Fact(Fact::FenceReported { case, outcome, .. }) => {
                     before.cases.get(case).is_some_and(|case| {
                         permit.node == case.node
+                            // P93
+                            && before.nodes.get(&case.node).is_some_and(|node| node.lost_since().is_some())
                             && permit.incarnation == case.incarnation
                             && *outcome == FenceOutcome::Off
                             && (!before.level_isolates(case.node, case.level)
                                 || permit.terms.fencing == Fencing::Isolated)
                     })
+                }
+                // Its devices said off while it was heard still.
+                Command::Fact(Fact::NodeLost { node, incarnation, .. }) => {
+                    let open = before.open_case(*node).map(|(_, case)| case);
+                    permit.node == *node
+                        && permit.incarnation == *incarnation
+                        && open.is_some_and(|case| case.off_at.is_some() && case.incarnation == *incarnation)
                 }
                 Command::Wish(Wish::VouchFenced { node, incarnation, .. }) => {
                     permit.node == *node && permit.incarnation == *incarnation

@@ -1,6 +1,9 @@
 //! What the leader does: it calls silent nodes lost, carries out what it plans, and has nodes fenced.
 
-use policy::{Command, Decision, Fact, FenceOutcome, FencePhase, NodeId, Power, Presence, plan};
+use policy::{
+    CaseId, Class, Command, Decision, Fact, FenceCase, FenceOutcome, FencePhase, NodeId, Power, Presence,
+    State, plan,
+};
 
 use super::{Attempt, Checked, Mutation, World, fabric};
 
@@ -133,7 +136,7 @@ impl World {
                 self.note_lie(attempt.target)
             }
             FenceOutcome::Off => self.switch_off(attempt.target, "a fence"),
-            FenceOutcome::TimedOut(_) if self.rng.percent(50) => {
+            FenceOutcome::TimedOut(_) | FenceOutcome::Failed(_) if self.rng.percent(50) => {
                 let by = self.now + self.rng.below(9_000) as u64;
                 self.strikes.push((by, attempt.target));
             }
@@ -149,11 +152,21 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn note_lie(&mut self, target: NodeId) {
+    fn note_lie(&mut self, target: NodeId) {
         if self.machines.iter().any(|machine| machine.id == target && machine.power) {
-            self.lied = true;
             self.story.push(format!("{} the device of {target} lies", self.now));
         }
+    }
+
+    /// Nothing is promised of what rests on a lie that was believed. One about a node that is heard is not to be (P93).
+    pub(super) fn note_belief(&mut self, before: &State) {
+        let off = |case: &FenceCase| matches!(case.phase, FencePhase::Proven { class: Class::Off, .. });
+        let new = |(id, case): &(&CaseId, &FenceCase)| off(case) && !before.cases.get(id).is_some_and(off);
+        self.lied |= self.state.cases.iter().filter(new).any(|(_, case)| {
+            self.machines.iter().any(|machine| {
+                machine.id == case.node && machine.power && machine.incarnation() == case.incarnation
+            })
+        });
     }
 
     pub(super) fn switch_off(&mut self, node: NodeId, by: &str) {

@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) log: Vec<Entry>,
     pub(crate) now: u64,
     pub(crate) machines: Vec<Machine>,
-    /// A device said off of a machine that runs on: S1 rests on its honesty.
+    /// It was believed that a machine is off which runs on: S1 rests on the honesty of devices.
     pub(crate) lied: bool,
     /// A machine was paused under a unit with `Fencing=lease`, which assumes that this never happens (F8).
     pub(crate) paused: bool,
@@ -103,7 +103,8 @@ impl World {
     pub(crate) fn new(seed: u64, broken: Option<Mutation>) -> Self {
         let mut rng = Rng::new(seed);
         let nodes = 3 + rng.below(3);
-        let liar = rng.percent(15) && broken.is_none() || broken == Some(Mutation::NoContradiction);
+        let lies = matches!(broken, Some(Mutation::NoContradiction | Mutation::ProofOfTheLiving));
+        let liar = rng.percent(15) && broken.is_none() || lies;
         let machines = NAMES.iter().take(nodes).map(|name| Machine::new(name, NodeId(0))).collect();
         Self {
             state: State::default(),
@@ -314,6 +315,7 @@ impl World {
                 maintenance::hands_are_off(&before, &entry)?;
                 check::dependents_follow_the_definitions(&self.state, &entry)?;
                 self.note_words(&before, &entry);
+                self.note_belief(&before);
                 self.note_decision(&entry)?;
                 self.note_choice(&entry);
             }

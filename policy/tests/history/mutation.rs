@@ -17,6 +17,8 @@ pub(crate) enum Mutation {
     HelloIsProof,
     /// F4: a late word of a fence is believed of the life that is there now.
     ProofOfAnyLife,
+    /// P93: what says off of a node that is heard is believed.
+    ProofOfTheLiving,
     /// F6: the leader stamps its wall clock, which is set an hour ahead now and then.
     TimeJumps,
     /// F7: the leader does not wait for the stop after the end of a lease.
@@ -122,6 +124,19 @@ impl World {
                 if *outcome == policy::FenceOutcome::Off {
                     for unit in state.units.values_mut() {
                         unit.permits.retain(|_, permit| Some(permit.node) != target);
+                    }
+                }
+            }
+            (Some(Mutation::ProofOfTheLiving), Command::Fact(Fact::FenceReported { case, .. }))
+                if accepted =>
+            {
+                let waits = before
+                    .cases
+                    .get(case)
+                    .filter(|_| state.cases.get(case).is_some_and(|case| case.off_at.is_some()));
+                if let Some(case) = waits {
+                    for unit in state.units.values_mut() {
+                        unit.permits.retain(|_, permit| permit.node != case.node);
                     }
                 }
             }
