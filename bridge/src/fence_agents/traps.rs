@@ -38,6 +38,11 @@ const PRETENDERS: &[(&str, &str)] = &[
     ("fence_evacuate", "its `status` is what a scheduler has written down of the machine, and not its power"),
     ("fence_heuristics_ping", "it has no `status`, and pings others"),
     ("fence_kdump", "it has no `status`, and waits for a message of a crashed node"),
+    (
+        "fence_sbd",
+        "it says off when a message was written to a disk, whatever the node does; what that rests on is a watchdog, and \
+         `Fencing=watchdog` has that without a disk",
+    ),
 ];
 
 const TRAPS: &[Trap] = &[
@@ -86,19 +91,6 @@ const TRAPS: &[Trap] = &[
         about: reads_by_snmp,
         note: "A wrong community, or no device at the address, takes 6 s to fail.",
         check: None,
-    },
-    Trap {
-        about: |agent| agent == "fence_sbd",
-        note: "`off` writes a message, waits, and reports success; nobody looks at the node. It proves nothing unless \
-               the node runs sbd with a watchdog.",
-        check: Some(|_| {
-            let message = "fence_sbd reports success without having seen the node: all rests on sbd and its watchdog there";
-            vec![Remark::warned(
-                Spot::Agent,
-                message,
-                "make sure that sbd runs with a watchdog on each target, or use a power switch",
-            )]
-        }),
     },
     Trap {
         about: |agent| pretends(agent).is_some(),

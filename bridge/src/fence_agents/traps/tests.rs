@@ -100,7 +100,7 @@ fn each_trap_is_seen_where_it_is_and_nowhere_else() {
         ("fence_ipdu n1:plug=1", &[(Warning, "with SNMP 3")]),
         ("fence_emerson n1:plug=1", &[(Warning, "with SNMP 2c or 3")]),
         ("fence_emerson snmp_version=1 n1:plug=1", &[]),
-        ("fence_sbd devices=/dev/sdb n1:plug=n1", &[(Warning, "without having seen the node")]),
+        ("fence_sbd devices=/dev/sdb n1:plug=n1", &[(Error, "says off when a message was written")]),
         ("fence_kdump n1:nodename=n1", &[(Error, "has no `status`")]),
         ("fence_heuristics_ping ping_targets=a n1:", &[(Error, "has no `status`")]),
         ("fence_ack_manual n1:", &[(Error, "is named like a fence agent")]),
