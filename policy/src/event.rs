@@ -50,6 +50,8 @@ pub enum StopReason {
     ProofContradicted,
     /// Its health check failed there: what it found.
     Unwell(String),
+    /// It was let join, and says that it has this history, which is not the service's.
+    Stranger(String),
     /// It waits for others in vain: one of those that wait is to start alone, and the rest joins it.
     OneAlone,
 }

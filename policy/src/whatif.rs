@@ -300,8 +300,16 @@ impl Play {
                         facts.push(Fact::Released { node, incarnation, unit, token, because });
                     }
                     Phase::Active if self.state.duty(name, node).is_some_and(|duty| duty.ready.is_some()) => {
-                        let (seen, lacks) = (self.state.index, None);
-                        facts.push(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks });
+                        let (seen, lacks, identity) = (self.state.index, None, None);
+                        facts.push(Fact::ReadyReported {
+                            node,
+                            incarnation,
+                            unit,
+                            token,
+                            seen,
+                            lacks,
+                            identity,
+                        });
                     }
                     Phase::Revoking(_) | Phase::Active => {}
                 }

@@ -43,8 +43,8 @@ pub enum Question {
 pub enum Finding {
     /// How its data stands.
     Position(policy::Found),
-    /// What its copy lacks; `None` if it is ready.
-    Ready(Option<String>),
+    /// Its copy is ready, and perhaps of which history its data is; or what it lacks.
+    Ready(Result<Option<String>, String>),
     /// How its copy is.
     Health(Health),
 }
@@ -70,6 +70,12 @@ pub(super) struct Probe {
     pub(super) program: Option<Program>,
     /// The unit whose end kills the program.
     pub(super) binds_to: Option<String>,
+}
+
+impl Finding {
+    pub(in crate::agent) fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(Ok(_)))
+    }
 }
 
 impl Question {
@@ -120,10 +126,14 @@ impl Probe {
         match (self.question, verdict(&end)) {
             (Question::Check(_), verdict) => Finding::Health(health(verdict, &end.outcome, &program.path)),
             (_, Err(why)) => self.failed(format!("{}: {why}", program.path)),
-            (Question::Ready, Ok(())) => Finding::Ready(None),
+            (Question::Ready, Ok(())) => self.ready(program, &String::from_utf8_lossy(&end.stdout)),
             (Question::Position, Ok(())) => self.told(program, parse(&String::from_utf8_lossy(&end.stdout))),
             (Question::Rank, Ok(())) => self.told(program, parse_rank(&String::from_utf8_lossy(&end.stdout))),
         }
+    }
+
+    fn ready(&self, program: &Program, output: &str) -> Finding {
+        Finding::Ready(parse_ready(output).map_err(|why| format!("{}: {why}", program.path)))
     }
 
     fn told(&self, program: &Program, found: Result<policy::Found, String>) -> Finding {
@@ -143,7 +153,7 @@ impl Probe {
         match (self.question, systemd.read(self.unit.as_str()).await) {
             (Question::Position, _) => self.failed("there is no Position= on this node".to_owned()),
             (Question::Rank, _) => self.failed("there is no Rank= on this node".to_owned()),
-            (Question::Ready, Ok(reading)) if reading.active_state.is_up() => Finding::Ready(None),
+            (Question::Ready, Ok(reading)) if reading.active_state.is_up() => Finding::Ready(Ok(None)),
             (Question::Ready, Ok(_)) => self.failed("it is not active".to_owned()),
             (Question::Ready, Err(error)) => self.failed(chain(&error)),
             (Question::Check(_), _) => self.failed("there is no CheckExec= on this node".to_owned()),
@@ -153,7 +163,7 @@ impl Probe {
     fn failed(&self, why: String) -> Finding {
         match self.question {
             Question::Position | Question::Rank => Finding::Position(policy::Found::Failed(why)),
-            Question::Ready => Finding::Ready(Some(why)),
+            Question::Ready => Finding::Ready(Err(why)),
             Question::Check(_) => Finding::Health(Health::Unknown(why)),
         }
     }
@@ -248,6 +258,19 @@ fn parse(output: &str) -> Result<policy::Found, String> {
     })
 }
 
+/// What a readiness program may say besides: a line `identity=b1b531b1`, among others that are its own.
+fn parse_ready(output: &str) -> Result<Option<String>, String> {
+    let mut said = output.lines().filter_map(|line| line.trim().strip_prefix("identity="));
+    match (said.next(), said.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err("it printed `identity=` twice".to_owned()),
+        (Some(one), None) if one.is_empty() || one.contains(char::is_whitespace) => {
+            Err(format!("it printed `identity={one}`: an identity is one word"))
+        }
+        (Some(one), None) => Ok(Some(one.to_owned())),
+    }
+}
+
 /// The line that a rank program prints, `rank=17762 identity=b1b531b1`. A node that cannot tell fails.
 fn parse_rank(output: &str) -> Result<policy::Found, String> {
     let line = output.trim();
@@ -327,6 +350,26 @@ mod tests {
             ("rank=1 identity=a timeline=3", "not known"),
         ] {
             let said = parse_rank(text).expect_err(text);
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_ready_copy_may_say_which_history_it_has() {
+        let good = [
+            ("", None),
+            ("all is well\n", None),
+            ("identity=b1b5:x\n", Some("b1b5:x")),
+            ("Synced\n  identity=a\n", Some("a")),
+            ("its identity=a\n", None),
+        ];
+        for (text, identity) in good {
+            assert_eq!(parse_ready(text), Ok(identity.map(str::to_owned)), "{text}");
+        }
+        for (text, why) in
+            [("identity=", "one word"), ("identity=a b", "one word"), ("identity=a\nidentity=a", "twice")]
+        {
+            let said = parse_ready(text).expect_err(text);
             assert!(said.contains(why), "{text}: {said}");
         }
     }

@@ -159,6 +159,15 @@ fn galera_is_ready_when_it_is_synced_and_says_what_is_lacking() {
         let data = machine.path("data").display().to_string();
         let out = machine.run("galera-ready", &[&data], &[]);
         assert_eq!((out.status.success(), text(&out.stderr).trim()), (lacks.is_empty(), lacks));
+        assert_eq!(text(&out.stdout), "");
+    }
+    // What it serves is the data that `galera-position` would name.
+    for (ready, said) in [("ON", format!("identity={UUID}")), ("OFF", String::new())] {
+        let machine = member(Some(&grastate(UUID, -1, 0)));
+        let answer = status("Primary", "4", "Synced", ready) + &format!("wsrep_local_state_uuid\t{UUID}\n");
+        machine.put("answers/mariadb", &answer);
+        let data = machine.path("data").display().to_string();
+        assert_eq!(text(&machine.run("galera-ready", &[&data], &[]).stdout), said);
     }
     let machine = member(None);
     let data = machine.path("data").display().to_string();

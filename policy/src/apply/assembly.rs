@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::assembly::{BootUp, Election, Formation, Found, Heard, Word, Words};
+use crate::assembly::{BootUp, Election, Formation, Found, Heard, Start, Word, Words};
 use crate::event::{EventKind, Severity};
 use crate::name::{Incarnation, NodeId, Token, UnitName};
 use crate::permit::Phase;
@@ -40,6 +40,9 @@ impl Step<'_> {
             return Err(stale("a copy ran on its data since the look began"));
         }
         let boot_up = self.boot_up(unit)?;
+        if let Found::Data { identity, .. } = found {
+            boot_up.learn(id, identity);
+        }
         let heard = Heard { incarnation: incarnation.clone(), session, found: found.clone(), void: false };
         boot_up.heard.insert(id, heard);
         // The node looked with no copy running and none that could start: its word is a release, if one was due.
@@ -52,7 +55,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Whoever ended is forgotten as soon as another is found ready by a look that began after that (F16).
+    /// Whoever ended is forgotten as soon as another is found ready by a look that began after that (F16). `look` is the
+    /// identity of a copy that is ready, if it was said, or what the copy lacks.
     pub(super) fn ready_reported(
         &mut self,
         id: NodeId,
@@ -60,7 +64,7 @@ impl Step<'_> {
         unit: &UnitName,
         token: Token,
         seen: u64,
-        lacks: Option<&str>,
+        look: Result<Option<&str>, &str>,
     ) -> Result<(), Refusal> {
         self.heard(id, incarnation)?;
         if seen > self.index || seen < token.index() {
@@ -71,26 +75,46 @@ impl Step<'_> {
             return Err(stale("the copy is not active"));
         }
         let adopted = permit.adopted;
+        let doubted = self.state.runs_strange(unit);
         let boot_up = self.boot_up(unit)?;
-        let member = boot_up.members.get_mut(&id).filter(|member| member.token == token);
-        let member = member.ok_or_else(|| stale("no such permit"))?;
-        let before = member.ready;
+        let known = boot_up.members.get(&id).filter(|member| member.token == token);
+        let start = known.ok_or_else(|| stale("no such permit"))?.start;
+        let before = known.and_then(|member| member.ready);
+        let said = known.and_then(|member| member.lacks.clone());
         if before.is_some_and(|before| seen <= before) {
             return Err(stale("a later look is known"));
         }
-        member.lacks = lacks.map(String::from);
-        member.ready = lacks.is_none().then_some(seen);
+        let formation = formed(boot_up, id, adopted, look.ok().flatten(), doubted);
+        let stranger = look.ok().flatten().and_then(|own| {
+            let one = formation.as_ref()?.identity.as_deref().filter(|one| *one != own)?;
+            Some((own, format!("it is of another history ({own}) than the service ({one})")))
+        });
+        let lacks = stranger.as_ref().map(|(_, why)| why.as_str()).or(look.err());
+        if let Some(member) = boot_up.members.get_mut(&id) {
+            let joined = matches!(start, Some(Start::Join | Start::Resync));
+            member.stranger = stranger.as_ref().filter(|_| joined).map(|(own, _)| (*own).into());
+            member.lacks = lacks.map(String::from);
+            member.ready = lacks.is_none().then_some(seen);
+            // One that was adopted is not told to have started.
+            member.late &= lacks.is_some();
+            member.served |= lacks.is_none();
+        }
+        if stranger.is_some() && start != Some(Start::Alone) {
+            boot_up.estrange(id);
+        }
         if let Some(lacks) = lacks {
-            if before.is_some() {
+            if before.is_some() || (stranger.is_some() && said.as_deref() != Some(lacks)) {
                 let kind = EventKind::NotReady { token, lacks: lacks.into() };
                 self.record(Severity::Warning, Some(id), Some(unit), kind);
             }
             return Ok(());
         }
-        // One that was adopted is not told to have started.
-        member.late = false;
-        member.served = true;
-        form(boot_up, id, adopted);
+        if boot_up.is_gathering() {
+            boot_up.election = None;
+        }
+        boot_up.formed = true;
+        boot_up.formation = formation;
+        boot_up.joins(id);
         boot_up.members.retain(|_, member| member.ended.is_none_or(|ended| ended > seen));
         if before.is_none() {
             self.record(Severity::Info, Some(id), Some(unit), EventKind::Ready { token });
@@ -206,31 +230,49 @@ impl Step<'_> {
     }
 }
 
-/// The first copy that is ready in an epoch makes what others are compared with.
-fn form(boot_up: &mut BootUp, id: NodeId, adopted: bool) {
-    boot_up.formed = true;
-    if boot_up.is_gathering() {
-        boot_up.election = None;
-        let epoch = boot_up.epoch;
-        let member = boot_up.members.get(&id);
-        let began = member.and_then(|member| member.began.clone());
-        let together = member.is_some_and(|member| !adopted && member.token.index() > epoch);
-        let fresh = |identity| Formation { epoch, identity, joined: BTreeSet::new() };
-        boot_up.formation = Some(match began {
-            Some((identity, _)) => fresh(identity),
-            None => {
-                let told = boot_up.heard.get(&id).and_then(|heard| {
-                    let Found::Data { identity, .. } = &heard.found else { return None };
-                    Some(identity.clone())
-                });
-                match boot_up.formation.take() {
-                    // One that was taken for lost is back, and the service with it, as it was; or those that were
-                    // started together found each other, and nobody else's data was later.
-                    Some(before) if !together || told == before.identity => Formation { epoch, ..before },
-                    _ => fresh(told.filter(|_| together)),
-                }
-            }
-        });
+/// What others are compared with once this copy is ready: the first in an epoch makes it. Which history that is, where it
+/// began without data or ran before, is a copy's first word on it; after a copy ran behind the gate, only the word of the
+/// one that began.
+fn formed(
+    boot_up: &BootUp,
+    id: NodeId,
+    adopted: bool,
+    said: Option<&str>,
+    strange: bool,
+) -> Option<Formation> {
+    let epoch = boot_up.epoch;
+    let fresh = |identity| Formation { epoch, identity, joined: BTreeSet::new(), doubted: false };
+    let member = boot_up.members.get(&id);
+    let mut formation = match &boot_up.formation {
+        _ if boot_up.is_gathering() => forms(boot_up, id, adopted),
+        Some(before) => before.clone(),
+        None if said.is_some() => fresh(None),
+        None => return None,
+    };
+    let began = member.is_some_and(|member| member.began.is_some() && member.token.index() > formation.epoch);
+    formation.doubted |= formation.identity.is_none() && strange;
+    if formation.identity.is_none() && (began || !formation.doubted) {
+        formation.identity = said.map(String::from);
     }
-    boot_up.joins(id);
+    Some(formation)
+}
+
+fn forms(boot_up: &BootUp, id: NodeId, adopted: bool) -> Formation {
+    let epoch = boot_up.epoch;
+    let fresh = |identity| Formation { epoch, identity, joined: BTreeSet::new(), doubted: false };
+    let member = boot_up.members.get(&id);
+    if let Some((identity, _)) = member.and_then(|member| member.began.clone()) {
+        return fresh(identity);
+    }
+    let together = member.is_some_and(|member| !adopted && member.token.index() > epoch);
+    let told = boot_up.heard.get(&id).and_then(|heard| {
+        let Found::Data { identity, .. } = &heard.found else { return None };
+        Some(identity.clone())
+    });
+    match &boot_up.formation {
+        // One that was taken for lost is back, and the service with it, as it was; or those that were started together
+        // found each other, and nobody else's data was later.
+        Some(before) if !together || told == before.identity => Formation { epoch, ..before.clone() },
+        _ => fresh(told.filter(|_| together)),
+    }
 }

@@ -117,7 +117,7 @@ impl Step<'_> {
         let incarnation = life.map(|life| life.incarnation.clone());
         let Ok(boot_up) = self.boot_up(unit) else { return };
         if strange {
-            boot_up.estranged.insert(id);
+            boot_up.estrange(id);
         }
         let member =
             boot_up.members.get_mut(&id).filter(|member| Some(&member.incarnation) == incarnation.as_ref());
@@ -229,6 +229,7 @@ fn member(token: Token, incarnation: &Incarnation, start: Option<Start>) -> Memb
         late: false,
         active: false,
         served: false,
+        stranger: None,
         quiet: false,
         ended: None,
     }

@@ -126,8 +126,9 @@ impl Step<'_> {
                 self.position_reported(*node, incarnation, unit, *epoch, *seen, found)
             }
             // F16
-            Fact::ReadyReported { node, incarnation, unit, token, seen, lacks } => {
-                self.ready_reported(*node, incarnation, unit, *token, *seen, lacks.as_deref())
+            Fact::ReadyReported { node, incarnation, unit, token, seen, lacks, identity } => {
+                let look = lacks.as_deref().map_or(Ok(identity.as_deref()), Err);
+                self.ready_reported(*node, incarnation, unit, *token, *seen, look)
             }
             // F16, P82
             Fact::RankReported { node, incarnation, unit, seen, found } => {

@@ -41,6 +41,9 @@ pub struct Member {
     pub active: bool,
     /// It was ready under this permit: it had all the data then.
     pub served: bool,
+    /// Another history than the service's, that this copy says it has: it was let join, and joined somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stranger: Option<String>,
     /// Time ended the permit, and its node has said since that no copy runs there: another that is found is not this one.
     pub quiet: bool,
     /// Index of the entry that ended the permit by a release or a proof. A loss, or time, never does (F16).
@@ -155,6 +158,9 @@ pub struct Formation {
     pub identity: Option<String>,
     /// Nodes whose copies were live in it.
     pub joined: BTreeSet<NodeId>,
+    /// A copy ran behind the gate before anybody had told the history: whoever joined since may have joined that.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub doubted: bool,
 }
 
 /// Where one history may have forked: somebody was let start alone in it, and whoever was ahead of that, or was on
@@ -260,6 +266,24 @@ impl BootUp {
         formation.joined.insert(id);
         if let Some(identity) = formation.identity.clone() {
             self.history(&identity).since.insert(id, i64::MAX);
+        }
+    }
+
+    /// A copy runs on a node's data that the cluster did not start, nor can keep.
+    pub(crate) fn estrange(&mut self, id: NodeId) {
+        self.estranged.insert(id);
+        if let Some(formation) = &mut self.formation {
+            formation.doubted |= formation.identity.is_none();
+        }
+    }
+
+    /// A node whose copy was live says which history its data is of. That is the service's, unless that is known, or the
+    /// copy may have been live with others.
+    pub(crate) fn learn(&mut self, id: NodeId, identity: &str) {
+        let strange = self.estranged.contains(&id);
+        let Some(formation) = &mut self.formation else { return };
+        if formation.identity.is_none() && formation.joined.contains(&id) && !formation.doubted && !strange {
+            formation.identity = Some(identity.into());
         }
     }
 

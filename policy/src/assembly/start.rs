@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::name::{Incarnation, NodeId, Token, UnitName};
+use crate::node::Node;
 use crate::permit::Permit;
 use crate::refusal::Refusal;
 use crate::state::State;
@@ -37,6 +38,28 @@ impl State {
         ))
     }
 
+    /// Whether a copy runs somewhere that the cluster did not start, nor can keep.
+    pub(crate) fn runs_strange(&self, name: &UnitName) -> bool {
+        let runs = |node: &Node| node.life.as_ref().is_some_and(|life| life.strays.contains(name));
+        self.nodes.iter().any(|(id, node)| runs(node) && self.may_keep(name, *id).is_err())
+    }
+
+    /// Who joins may find a copy that was started behind the gate instead, as long as that is there. Where it is about to be
+    /// stopped that is over soon; a silent node, or one in maintenance, would hold all others up.
+    pub(crate) fn meets_nobody_else(&self, name: &UnitName) -> Result<(), Refusal> {
+        let stops = |(id, node): &(&NodeId, &Node)| {
+            node.in_session().is_some_and(|life| life.strays.contains(name))
+                && self.copy_maintenance(name, **id).is_none()
+                && self.may_keep(name, **id).is_err()
+        };
+        match self.nodes.iter().find(stops) {
+            Some((_, node)) => {
+                no(format!("whoever joins may join the copy on {}, which is about to be stopped", node.name))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether a grant may have a unit started in this way.
     pub(crate) fn may_start(
         &self,
@@ -55,6 +78,9 @@ impl State {
             };
         };
         let (_, assembly, boot_up) = self.assembled(name)?;
+        if start != Start::Alone {
+            self.meets_nobody_else(name)?;
+        }
         match start {
             Start::Alone => self.may_start_alone(name, boot_up, id, incarnation),
             Start::Join if self.is_live(name) => self.returns_well(boot_up, id),
@@ -183,6 +209,12 @@ impl State {
             None if !formation.joined.contains(&id) => {
                 return Some(format!(
                     "{node} has data of its own ({identity}), and what is live began without any"
+                ));
+            }
+            None if formation.doubted => {
+                return Some(format!(
+                    "nobody has said which history is live, and {node} may have joined a copy that was started behind the \
+                     gate ({identity})"
                 ));
             }
             _ => {}

@@ -183,6 +183,9 @@ pub enum Fact {
         seen: u64,
         /// What it lacks; `None` if it is ready.
         lacks: Option<String>,
+        /// Which history the data belongs to that a ready copy serves, if its program says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<String>,
     },
     /// The health check of a copy failed (P68).
     CheckFailed {

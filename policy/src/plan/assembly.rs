@@ -252,6 +252,10 @@ impl Planner<'_> {
         let Err(refusal) = self.state.may_start(name, id, &life.incarnation, Some(start)) else {
             return true;
         };
+        if self.state.meets_nobody_else(name).is_err() {
+            self.because(name, Reason::Unfit { node: id, why: refusal.to_string() });
+            return false;
+        }
         match self.state.position(boot_up, id) {
             None => self.shown_position(service, id, !live && boot_up.members.contains_key(&id)),
             Some(found) if live && self.state.divergence(boot_up, id, found).is_some() => {

@@ -198,6 +198,10 @@ impl<'a> Planner<'a> {
         if let Some(why) = &permit.unwell {
             return Some(StopReason::Unwell(why.clone()));
         }
+        let member = unit.boot_up.as_ref().and_then(|boot_up| boot_up.members.get(&permit.node));
+        if let Some(identity) = member.filter(|it| it.token == token).and_then(|it| it.stranger.clone()) {
+            return Some(StopReason::Stranger(identity));
+        }
         if let Some(reason) = self.misplaced(name, definition, token, permit, node) {
             return Some(reason);
         }

@@ -396,6 +396,9 @@ impl core::fmt::Display for StopReason {
             Self::BetterNode => f.write_str("another node suits it better"),
             Self::ProofContradicted => f.write_str("the proof it started on was contradicted"),
             Self::Unwell(why) => write!(f, "its health check failed: {why}"),
+            Self::Stranger(identity) => {
+                write!(f, "it joined a copy of another history ({identity}) than the service's")
+            }
             Self::OneAlone => f.write_str("it waits for others in vain: one has to start alone"),
         }
     }

@@ -84,6 +84,8 @@ pub(crate) struct Machine {
     pub(crate) synced: bool,
     /// What it said of that last.
     pub(super) said_ready: Option<(Token, bool)>,
+    /// Its `Ready=` says which history a copy has.
+    pub(crate) tells: bool,
     /// The clustered service's network does not reach it; the cluster's own does.
     pub(crate) deaf: bool,
     /// Its `Position=` fails.
@@ -122,6 +124,7 @@ impl Machine {
             starts: BTreeMap::new(),
             synced: false,
             said_ready: None,
+            tells: false,
             deaf: false,
             blind: false,
             open: true,

@@ -75,7 +75,7 @@ impl World {
         Ok(self.fact(Fact::RankReported { node, incarnation, unit, seen, found }))
     }
 
-    /// `ready db on a`, `ready db on a not: state 2`; `early` looked before all that is known, `before` before the permit was
+    /// `ready db on a`, `ready db on a not: state 2`, `ready db on a as h1`; `early` looked before all that is known, `before` before the permit was
     /// granted. `latest` names the report's own place in the log, `ahead` one behind it.
     pub(super) fn ready(&mut self, unit: &str, name: &str, rest: &[&str]) -> Lines {
         let (node, incarnation, unit) = (self.node(name)?, self.incarnation(name), Self::unit(unit));
@@ -91,7 +91,11 @@ impl World {
         };
         let lacks = rest.iter().position(|word| *word == "not:").and_then(|at| rest.get(at + 1..));
         let lacks = lacks.map(|words| words.join(" "));
-        Ok(self.fact(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks }))
+        let identity = match rest {
+            [.., "as", identity] => Some((*identity).to_string()),
+            _ => None,
+        };
+        Ok(self.fact(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks, identity }))
     }
 
     pub(super) fn assemble(&mut self, unit: &str, rest: &[&str]) -> Lines {

@@ -68,14 +68,15 @@ impl Probing {
     }
 
     fn pause(&self, asked: Asked) -> Duration {
-        let tries = match self.told {
-            Some((before, _, tries)) if before.is_same_question(asked) => tries,
+        let (before, said, tries) = match &self.told {
+            Some((before, said, tries)) if before.is_same_question(asked) => (*before, said, *tries),
             _ => return Duration::ZERO,
         };
+        let longer = AGAIN.saturating_mul(1 << (tries - 1).min(6)).min(AGAIN_MAX);
         match asked {
-            Asked::Position(_) | Asked::Rank(_) => {
-                AGAIN.saturating_mul(1 << (tries - 1).min(6)).min(AGAIN_MAX)
-            }
+            Asked::Position(_) | Asked::Rank(_) => longer,
+            // It was said, and the cluster does not take it for ready: the history that it has is not the service's.
+            Asked::Ready(..) if before == asked && said.is_ready() => longer,
             Asked::Ready(..) if tries < READY_LOOKS_SOON => READY_AGAIN,
             Asked::Ready(..) => READY_AGAIN_LATER,
         }
@@ -180,7 +181,9 @@ impl Agent {
         self.touched.insert(name.clone());
         let (Some(finding), false) = (finding, under_way.ended) else { return };
         let before = unit.probing.told.take();
-        let same = before.filter(|(asked, ..)| asked.is_same_question(under_way.asked));
+        let same = before.filter(|(asked, said, _)| {
+            asked.is_same_question(under_way.asked) && said.is_ready() == finding.is_ready()
+        });
         let (tries, said) = same.map_or((1, None), |(_, said, tries)| (tries.saturating_add(1), Some(said)));
         let news = said.as_ref() != Some(&finding);
         let seen = under_way.seen;
@@ -195,11 +198,19 @@ impl Agent {
                 let found = found.clone();
                 self.outbox.push(Fact::RankReported { node, incarnation, unit, seen, found });
             }
-            (Asked::Ready(token, _), Finding::Ready(lacks))
-                if lacks.is_none() || tries == READY_LOOKS || (news && tries > READY_LOOKS) =>
+            (Asked::Ready(token, _), Finding::Ready(look))
+                if look.is_ok() || tries == READY_LOOKS || (news && tries > READY_LOOKS) =>
             {
-                let lacks = lacks.clone();
-                self.outbox.push(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks });
+                let (lacks, identity) = (look.clone().err(), look.clone().ok().flatten());
+                self.outbox.push(Fact::ReadyReported {
+                    node,
+                    incarnation,
+                    unit,
+                    token,
+                    seen,
+                    lacks,
+                    identity,
+                });
             }
             _ => {}
         }

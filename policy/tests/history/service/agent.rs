@@ -1,8 +1,9 @@
 //! What an agent does for a clustered service: it looks at the data with no copy running, and at the copy.
 
-use policy::{Cause, Duty, Fact, Found, NodeView, UnitName};
+use policy::{Cause, Duty, Fact, Found, NodeView, Token, UnitName};
 
 use super::super::machine::{Doing, Machine};
+use super::Disk;
 
 impl Machine {
     /// Looks at the data, if no copy runs on it and none could start; or at the copy.
@@ -15,8 +16,7 @@ impl Machine {
         }
         duty.ready?;
         let token = self.copies.get(&unit).filter(|copy| copy.doing == Doing::Running)?.token?;
-        let lacks = (!self.synced).then(|| "it is not in a group".to_owned());
-        Some(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks })
+        Some(self.looked(unit, token, seen))
     }
 
     /// The answer to the last look has changed: it is said without being asked for.
@@ -26,9 +26,18 @@ impl Machine {
         if self.said_ready.replace((token, self.synced)) == Some((token, self.synced)) {
             return None;
         }
-        let (node, incarnation, seen) = (self.id, self.incarnation(), self.seen_index);
+        Some(self.looked(unit.clone(), token, self.seen_index))
+    }
+
+    /// What `Ready=` says of the copy.
+    fn looked(&self, unit: UnitName, token: Token, seen: u64) -> Fact {
+        let (node, incarnation) = (self.id, self.incarnation());
         let lacks = (!self.synced).then(|| "it is not in a group".to_owned());
-        Some(Fact::ReadyReported { node, incarnation, unit: unit.clone(), token, seen, lacks })
+        let identity = match &self.disk {
+            Disk::Data(data) if self.synced && self.tells => Some(data.identity()),
+            _ => None,
+        };
+        Fact::ReadyReported { node, incarnation, unit, token, seen, lacks, identity }
     }
 
     /// PID 1 would start it again: its permit file is there.

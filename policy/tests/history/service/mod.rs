@@ -40,14 +40,21 @@ pub(crate) struct Data {
     pub(crate) peers: BTreeSet<usize>,
 }
 
+impl Data {
+    /// As the programs of its recipe name its history.
+    fn identity(&self) -> String {
+        format!("h{}", self.history)
+    }
+}
+
 impl Disk {
     /// What `Position=` says of it.
     pub(crate) fn found(&self) -> Found {
         match self {
             Self::Empty => Found::Empty,
             Self::Half => Found::Unusable,
-            Self::Data(Data { history, writes, .. }) => {
-                Found::Data { rank: writes.len() as i64, identity: format!("h{history}"), safe: false }
+            Self::Data(data) => {
+                Found::Data { rank: data.writes.len() as i64, identity: data.identity(), safe: false }
             }
         }
     }
@@ -140,6 +147,9 @@ impl World {
         world.definitions = [(name(), definitions)].into();
         world.disks_fail = world.rng.percent(40);
         world.liar = false;
+        // Some programs say when a copy is ready which history it has. Numbers of its own: histories stay as they were.
+        let tells = Rng::new(seed ^ 0x1d_e471).percent(50);
+        world.machines.iter_mut().for_each(|machine| machine.tells = tells);
         world.service = Some(Service::default());
         world
     }

@@ -231,7 +231,7 @@ fn a_copy_is_asked_until_it_is_ready_and_says_what_it_lacks() {
     let active = || Some(view(UNIT, 7, Phase::Active));
     let asked = holder(Some(Start::Alone), Some(7));
     assert_eq!(lab.told(active(), asked), format!("ask {UNIT} for its Ready after 0 ms"));
-    let lacks = |what: &str| Some(Finding::Ready(Some(what.into())));
+    let lacks = |what: &str| Some(Finding::Ready(Err(what.into())));
     for _ in 1..10 {
         assert_eq!(lab.finds(lacks("not Synced")), format!("ask {UNIT} for its Ready after 100 ms"));
     }
@@ -246,9 +246,15 @@ fn a_copy_is_asked_until_it_is_ready_and_says_what_it_lacks() {
         lab.finds(lacks("not Synced"));
     }
     assert!(lab.finds(lacks("not Synced")).ends_with("after 1000 ms"));
-    let told = lab.finds(Some(Finding::Ready(None)));
+    let told = lab.finds(Some(Finding::Ready(Ok(Some("uuid".into())))));
     let fact = reported(&lab, &told);
-    assert!(matches!(&fact, Fact::ReadyReported { lacks: None, token: Token(7), .. }), "{fact:?}");
+    assert!(
+        matches!(&fact, Fact::ReadyReported { lacks: None, token: Token(7), identity: Some(one), .. } if one == "uuid"),
+        "{fact:?}"
+    );
+    // A copy that the cluster does not take for ready, as of another history, goes on saying so, ever more rarely.
+    assert!(told.contains("after 1000 ms"), "{told}");
+    assert!(lab.finds(Some(Finding::Ready(Ok(Some("uuid".into()))))).ends_with("after 2000 ms"));
     assert_eq!(lab.told(active(), holder(Some(Start::Alone), None)), format!("call off Ready of {UNIT}"));
     // Somebody ended: ready again counts only by a look after that.
     lab.finds(None);

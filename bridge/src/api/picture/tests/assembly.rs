@@ -20,6 +20,7 @@ fn member(id: u64, ended: Option<u64>) -> Member {
         late: false,
         active: true,
         served: true,
+        stranger: None,
         quiet: false,
         ended,
     }
@@ -43,7 +44,8 @@ fn gathering(change: impl FnOnce(&mut BootUp, &mut Assembly)) -> State {
     boot_up.members =
         [(1, Some(30)), (2, Some(31)), (3, None)].map(|(id, ended)| (NodeId(id), member(id, ended))).into();
     boot_up.heard = [(NodeId(1), heard(1, data(1742))), (NodeId(2), heard(2, data(1740)))].into();
-    boot_up.formation = Some(Formation { epoch: 20, identity: None, joined: BTreeSet::new() });
+    boot_up.formation =
+        Some(Formation { epoch: 20, identity: None, joined: BTreeSet::new(), doubted: false });
     let mut assembly = Assembly::of(AssemblyStyle::OneThenSerial);
     change(&mut boot_up, &mut assembly);
     let mut definition = Definition::replicated(Replicas::Count(3));
