@@ -155,7 +155,7 @@ impl World {
             open.extend(donor.map(|donor| (position, donor, group.by_hand)));
         }
         open.sort_by_key(|(_, _, by_hand)| *by_hand);
-        let Some((group, donor, _)) = open.first().copied() else {
+        let Some((group, donor, by_hand)) = open.first().copied() else {
             return self.finds_nobody(service, at);
         };
         let Some(Disk::Data(theirs)) = self.machines.get(donor).map(|machine| machine.disk.clone()) else {
@@ -164,7 +164,8 @@ impl World {
         let Some(own) = self.machines.get(at).map(|machine| machine.disk.clone()) else {
             return Ok(Came::Failed);
         };
-        if start != Some(Start::Resync) {
+        // What it takes over from one that began by hand is no part of the service; what it had, others have.
+        if start != Some(Start::Resync) && !by_hand {
             self.may_join(at, &own, &theirs)?;
         }
         let cut_off = !self.calm && self.rng.percent(15);

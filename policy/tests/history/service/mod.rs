@@ -105,6 +105,8 @@ pub(crate) struct Service {
     wiped: bool,
     /// How often in a row an operator saw that all that run are not ready.
     unready: u32,
+    /// Somebody starts copies by hand again and again, where the others are not seen.
+    meddled: bool,
     /// How often somebody was elected; a search that elects nobody searches nothing.
     pub(crate) elections: u64,
 }
@@ -150,7 +152,8 @@ impl World {
         // Some programs say when a copy is ready which history it has. Numbers of its own: histories stay as they were.
         let tells = Rng::new(seed ^ 0x1d_e471).percent(50);
         world.machines.iter_mut().for_each(|machine| machine.tells = tells);
-        world.service = Some(Service::default());
+        let meddled = Rng::new(seed ^ 0x3e_dd1e).percent(30);
+        world.service = Some(Service { meddled, ..Service::default() });
         world
     }
 

@@ -1,7 +1,8 @@
 //! What people do to a clustered service: words by guess while all is in flux, and what `why` asks for in the end.
 
-use policy::{NodeId, Reason, Wanted, Wish, Word};
+use policy::{NodeId, Phase, Reason, Wanted, Wish, Word};
 
+use super::super::machine::{Doing, Machine};
 use super::check::reasons;
 use super::{Checked, Data, Disk, World, name};
 
@@ -29,6 +30,10 @@ impl World {
         match what {
             // Its network is cut, or whole again; the cluster's is not.
             0..=3 => machine.deaf = !machine.deaf,
+            4..=6 if self.service.as_ref().is_some_and(|service| service.meddled) => {
+                self.start_by_hand(at)?;
+                self.part_from_those_that_run(at);
+            }
             4..=6 => machine.blind = !machine.blind,
             7 if self.disks_fail && self.rng.percent(40) => self.wipe(at),
             8 | 9 => self.start_by_hand(at)?,
@@ -49,16 +54,17 @@ impl World {
     /// Somebody starts it past the gate, and its clients write. Its agent sees that, and says so at once.
     ///
     /// Before it was formed or taken over, nobody could tell such a copy from those that ran before; and one that is
-    /// begun between a grant and the view that tells of it is the person's own doing.
+    /// begun while others are on their way is the person's own doing: they may meet it, whatever the cluster says.
     fn start_by_hand(&mut self, at: usize) -> Checked {
         let (Some(unit), Some(machine)) = (self.state.units.get(&name()), self.machines.get_mut(at)) else {
             return Ok(());
         };
+        let starts = unit.permits.values().any(|permit| permit.phase == Phase::Granted);
         let formed = unit.boot_up.as_ref().is_some_and(|boot_up| boot_up.formed);
         let life = self.state.nodes.get(&machine.id).and_then(|node| node.in_session());
         let served = life.is_some_and(|life| life.session == machine.session && life.inventory);
         let clear = machine.heard() && machine.connected && !machine.copies.contains_key(&name());
-        if !formed || !served || !clear || unit.permit_on(machine.id).is_some() {
+        if !formed || !served || !clear || starts || unit.permit_on(machine.id).is_some() {
             return Ok(());
         }
         machine.stray(&name());
@@ -72,6 +78,23 @@ impl World {
             self.service = Some(service);
         }
         self.fact(told)
+    }
+
+    /// The service's network is not what it was where somebody is at work: those that run are not seen, the new one is.
+    fn part_from_those_that_run(&mut self, at: usize) {
+        let runs = |machine: &Machine| {
+            machine
+                .copies
+                .get(&name())
+                .is_some_and(|copy| copy.token.is_some() && copy.doing == Doing::Running)
+        };
+        if self
+            .machines
+            .get(at)
+            .is_some_and(|machine| machine.copies.get(&name()).is_some_and(|copy| copy.token.is_none()))
+        {
+            self.machines.iter_mut().filter(|machine| runs(machine)).for_each(|machine| machine.deaf = true);
+        }
     }
 
     /// All lose power at once; most are up again at once.
