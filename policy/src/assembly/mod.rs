@@ -4,7 +4,7 @@
 //! data, and most of them destroy data when the wrong one starts first. So nobody starts alone before everybody who was
 //! live last was heard, is proven gone, or was given up by an operator; and who starts alone is committed before it
 //! starts. Knows nothing of what the data is: its position is a rank, which compares only under one identity.
-//! Clauses P42 to P52 and P157 of `docs/policy.md`; protocol rule F16.
+//! Clauses P42 to P52 and P158 of `docs/policy.md`; protocol rule F16.
 
 mod boot_up;
 mod definition;
