@@ -186,7 +186,7 @@ impl View<'_> {
             // A drill is in nobody's way, and tells how it ended.
             let Some(because) = case.because.unit() else { continue };
             let troubled = match case.phase {
-                FencePhase::Failed { .. } => true,
+                FencePhase::Failed { .. } => self.is_waited_for(case),
                 // Without a level that would end something of what waits, no attempt ever begins (P120).
                 FencePhase::Wanted => self.state.next_level(case, self.now).is_none(),
                 _ => false,

@@ -20,7 +20,7 @@ impl View<'_> {
     fn case_text(&self, case: &FenceCase) -> String {
         let node = case.node;
         let drill = match &case.because {
-            Because::Unit(unit) => return Reason::WaitsForFence { node }.text(self.state, unit, self.now),
+            Because::Unit(unit) => return self.fence_text(case, unit),
             Because::Drill(drill) => drill,
         };
         let (name, by) = (self.state.node_name(node), self.state.level_name(node, drill.level));
@@ -39,6 +39,34 @@ impl View<'_> {
             }
             _ => format!("{name} is about to be switched off for a drill by {by}"),
         }
+    }
+
+    /// Why a unit waits for it; or how it stands once none does.
+    fn fence_text(&self, case: &FenceCase, unit: &UnitName) -> String {
+        let node = case.node;
+        let (name, by) = (self.state.node_name(node), self.state.level_name(node, case.level));
+        match &case.phase {
+            FencePhase::Running { .. } if case.off_at.is_some() => {
+                format!(
+                    "{by} says that {name} is off; it was heard since it was lost, and its silence is waited for"
+                )
+            }
+            FencePhase::Failed { error, .. } if !self.is_waited_for(case) => {
+                let until = self.state.nodes.get(&node).map_or(0, |node| node.quarantined_until);
+                let left = until.saturating_sub(self.now).div_ceil(1000);
+                format!(
+                    "fencing {name} by {by} failed ({error}), and nothing waits for it any more; a late command may strike for \
+                     another {left} s"
+                )
+            }
+            _ => Reason::WaitsForFence { node }.text(self.state, unit, self.now),
+        }
+    }
+
+    /// Whether its node is lost and may still run something.
+    pub(super) fn is_waited_for(&self, case: &FenceCase) -> bool {
+        let node = self.state.nodes.get(&case.node).filter(|node| node.lost_since().is_some());
+        node.is_some_and(|node| !self.state.possibly_there(case.node, node).is_empty())
     }
 
     fn closed_line(&self, id: CaseId, case: &FenceCase) -> Option<FenceLine> {

@@ -94,6 +94,37 @@ fn a_case_names_the_level_in_use() {
 }
 
 #[test]
+fn a_fence_that_nothing_waits_for_any_more_calls_nobody() {
+    let mut state = state();
+    let phase = FencePhase::Failed { error: "too slow".to_owned(), next_at: NOW + 5_000 };
+    state.cases.insert(CaseId(7), case(1, phase));
+    state.nodes.get_mut(&NodeId(1)).expect("known").quarantined_until = NOW + 12_000;
+    // It is heard again.
+    let picture = show(&state);
+    let text = "fencing n1 by bmc-n1 failed (too slow), and nothing waits for it any more; a late command may strike for another \
+                12 s";
+    assert_eq!(picture.fences[0].text, text);
+    assert!(picture.alarms.iter().all(|alarm| alarm.severity != "alert"), "{:?}", picture.alarms);
+    // It is lost, and what it held has ended by time.
+    lose(&mut state, 1);
+    assert!(show(&state).alarms.iter().any(|alarm| alarm.text.contains("too slow")));
+    state.units.get_mut(&UnitName::from(DB)).expect("known").permits.clear();
+    state.find_held();
+    assert_eq!(show(&state).fences[0].text, text);
+    assert!(show(&state).alarms.iter().all(|alarm| !alarm.text.contains("too slow")));
+}
+
+#[test]
+fn what_says_off_of_a_node_that_is_heard_is_told_as_that() {
+    let mut state = state();
+    let running =
+        FencePhase::Running { executor: NodeId(2), executor_incarnation: incarnation(2), since: NOW };
+    state.cases.insert(CaseId(7), FenceCase { off_at: Some(NOW), ..case(1, running) });
+    let told = &show(&state).fences[0].text;
+    assert!(told.starts_with("bmc-n1 says that n1 is off; it was heard since"), "{told}");
+}
+
+#[test]
 fn a_failing_fence_shows_device_error_and_next_attempt() {
     let mut state = state();
     lose(&mut state, 1);
