@@ -261,8 +261,13 @@ fn forms(boot_up: &BootUp, id: NodeId, adopted: bool) -> Formation {
     let epoch = boot_up.epoch;
     let fresh = |identity| Formation { epoch, identity, joined: BTreeSet::new(), doubted: false };
     let member = boot_up.members.get(&id);
+    let again = |before: &Formation| Formation { epoch, ..before.clone() };
     if let Some((identity, _)) = member.and_then(|member| member.began.clone()) {
-        return fresh(identity);
+        return match &boot_up.formation {
+            // What it began is live again, and with it all that joined it since.
+            Some(before) if adopted && (identity.is_none() || before.identity == identity) => again(before),
+            _ => fresh(identity),
+        };
     }
     let together = member.is_some_and(|member| !adopted && member.token.index() > epoch);
     let told = boot_up.heard.get(&id).and_then(|heard| {
@@ -272,7 +277,7 @@ fn forms(boot_up: &BootUp, id: NodeId, adopted: bool) -> Formation {
     match &boot_up.formation {
         // One that was taken for lost is back, and the service with it, as it was; or those that were started together
         // found each other, and nobody else's data was later.
-        Some(before) if !together || told == before.identity => Formation { epoch, ..before.clone() },
+        Some(before) if !together || told == before.identity => again(before),
         _ => fresh(told.filter(|_| together)),
     }
 }
