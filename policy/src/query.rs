@@ -110,7 +110,8 @@ impl State {
     /// The dependent that has to stop before this permit may be revoked (S4), and where it is possibly running.
     ///
     /// A unit tied by `SameNodeAs=` hinders only on the same node; one that merely requires the unit hinders
-    /// wherever it runs, unless other replicas of the unit stay.
+    /// wherever it runs, unless other replicas of the unit stay. One that runs without a permit does so as well, where its
+    /// node can be told to stop it.
     #[must_use]
     pub fn stops_first(&self, unit: &UnitName, token: Token) -> Option<(UnitName, NodeId)> {
         self.stops_first_of(unit, token, |_| true)
@@ -135,9 +136,18 @@ impl State {
             let holder = dependent.permits.values().find(|held| match beside {
                 true => held.node == permit.node && !held.waits_beside(unit),
                 false => !others_stay,
-            })?;
-            Some((name.clone(), holder.node))
+            });
+            let there = |id: &NodeId| !others_stay && (!beside || *id == permit.node);
+            let found = || self.found_running(name).find(there);
+            Some((name.clone(), holder.map(|held| held.node).or_else(found)?))
         })
+    }
+
+    /// The nodes in session that run `unit` without a permit, where nobody else has the hands on it.
+    fn found_running<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = NodeId> + 'a {
+        let runs = |node: &Node| node.in_session().is_some_and(|life| life.strays.contains(unit));
+        let found = self.nodes.iter().filter(move |(_, node)| runs(node)).map(|(id, _)| *id);
+        found.filter(|id| self.copy_maintenance(unit, *id).is_none())
     }
 
     /// Units that must not run while `unit` may: those that it names, and those that name it.

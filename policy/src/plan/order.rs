@@ -206,6 +206,12 @@ impl Planner<'_> {
             && unit.permits.iter().all(|(token, permit)| leaves(token) || self.state.is_lost(permit))
     }
 
+    /// Whether somebody stopped a unit, or the cluster stops all of it: what needs it is not left running without a permit.
+    pub(super) fn is_told_to_stop(&self, name: &UnitName) -> bool {
+        let goal = self.state.units.get(name).map(|unit| &unit.goal);
+        goal.is_some_and(|goal| goal.wanted == Wanted::Stopped && goal.by.is_some()) || self.is_stopping(name)
+    }
+
     /// Proposes revocations, in the reverse of the order of starts (S4).
     pub(super) fn revoke_leaving(&mut self) {
         let state = self.state;

@@ -80,6 +80,7 @@ impl Planner<'_> {
                 || !definition.allows(machine)
                 || self.belongs_elsewhere(definition, node)
                 || self.yields_to_opponent(name, unit)
+                || definition.needs().any(|needed| self.is_told_to_stop(needed))
                 || self.state.may_keep(name, node).is_err();
             let how = Possibly::Stray;
             if unwanted || room == 0 {
