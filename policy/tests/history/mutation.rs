@@ -53,8 +53,6 @@ pub(crate) enum Mutation {
     ReadyBefore,
     /// F16: what was written behind the gate counts by its rank.
     StrangerCounts,
-    /// F16: nobody tells, or doubts, which history began without data.
-    AnyHistory,
 }
 
 impl World {
@@ -68,18 +66,6 @@ impl World {
                 let because = Cause::Failed("by hand".into());
                 Command::Fact(Fact::Released { node, incarnation, unit, token, because })
             }
-            (
-                Some(Mutation::AnyHistory),
-                Command::Fact(Fact::ReadyReported { node, incarnation, unit, token, seen, lacks, .. }),
-            ) => Command::Fact(Fact::ReadyReported {
-                node,
-                incarnation,
-                unit,
-                token,
-                seen,
-                lacks,
-                identity: None,
-            }),
             (_, command) => command,
         }
     }
@@ -210,11 +196,6 @@ impl World {
                     boot_up.members.retain(|_, member| member.ended.is_none());
                 }
                 (Mutation::StrangerCounts, _) => boot_up.estranged.clear(),
-                (Mutation::AnyHistory, _) => {
-                    if let Some(formation) = &mut boot_up.formation {
-                        formation.doubted = false;
-                    }
-                }
                 _ => {}
             }
         }
