@@ -1,16 +1,24 @@
 //! What may befall a cluster: one blow at a time, drawn from the seed.
 
-use policy::{NodeId, UnitName, Wanted, Wish};
+use policy::{Definition, Fencing, NodeId, UnitName, Wanted, Wish};
 use std::sync::atomic::Ordering;
 
 use crate::operator;
 use crate::power::Mood;
 use crate::shell::lock;
+use crate::site::Site;
 use crate::world::World;
+
+/// In so many of a hundred blows at a cluster with a clustered service all power is lost.
+const DARK_PERCENT: u64 = 6;
 
 impl World {
     /// Something happens.
     pub(crate) fn strike(&mut self) {
+        // What a clustered service has to come out of.
+        if self.kinds.clustered && self.rng.percent(DARK_PERCENT) {
+            return self.cut_all();
+        }
         let count = self.sites.len();
         let at = self.rng.below(count as u64) as usize;
         let other = (at + 1 + self.rng.below(count as u64 - 1) as usize) % count;
@@ -18,7 +26,13 @@ impl World {
             let names: Vec<_> = self.units.keys().cloned().collect();
             self.rng.pick(&names).clone()
         };
-        match self.rng.below(21) {
+        let blow = self.rng.below(21);
+        // What stands still is of interest where something rests on it.
+        let at = match blow {
+            9..=11 if self.kinds.watched => self.watched_at().unwrap_or(at),
+            _ => at,
+        };
+        match blow {
             0 => self.isolate(at, true, true),
             1 => self.split(),
             2 => {
@@ -44,7 +58,9 @@ impl World {
                 self.sites[at].power_at = Some(self.now + self.rng.between(1_000, 12_000));
             }
             9 | 10 => {
-                let most = if self.rng.percent(30) && !self.rests_on_leases() { 12_000 } else { 1_000 };
+                // One whose machine has a watchdog may stay away for longer than others wait for that.
+                let long = if self.kinds.watched { 25_000 } else { 12_000 };
+                let most = if self.rng.percent(30) && !self.rests_on_leases() { long } else { 1_000 };
                 let pause = self.rng.between(50, most);
                 self.say(&format!("the daemon of n{} is killed for {pause} ms", at + 1));
                 self.kill_daemon(at);
@@ -53,7 +69,8 @@ impl World {
                 }
             }
             11 if !self.rests_on_leases() => {
-                let (ms, sleeps) = (self.rng.between(100, 7_000), self.rng.percent(50));
+                let longest = if self.kinds.watched { 25_000 } else { 7_000 };
+                let (ms, sleeps) = (self.rng.between(100, longest), self.rng.percent(50));
                 self.say(&format!("n{} stands still for {ms} ms, sleeping: {sleeps}", at + 1));
                 let now = self.now;
                 self.sites[at].pause(now, ms, sleeps);
@@ -65,8 +82,9 @@ impl World {
             }
             13 => {
                 let high = *self.rng.pick(&[4, 20, 80, 250]);
-                self.say(&format!("the network takes up to {high} ms"));
-                self.net.set_latency(1, high);
+                let (low, least) = self.kinds.latency_ms();
+                self.say(&format!("the network takes up to {} ms", high.max(least)));
+                self.net.set_latency(low, high.max(least));
             }
             14 => {
                 self.say(&format!("{unit} crashes on n{}", at + 1));
@@ -90,6 +108,22 @@ impl World {
                 self.wish_goal(at, unit, wanted);
             }
             _ => self.wish_place(at, other, unit),
+        }
+    }
+
+    /// The machine that runs what rests on watchdogs.
+    fn watched_at(&self) -> Option<usize> {
+        let rests = |(_, definition): &(&UnitName, &Definition)| definition.fencing == Fencing::Watchdog;
+        let (name, _) = self.units.iter().find(rests)?;
+        let runs = |site: &Site| lock(&site.machine).units.get(name).is_some_and(|unit| unit.alive);
+        self.sites.iter().position(runs)
+    }
+
+    /// All machines lose their power, within a moment of each other.
+    fn cut_all(&mut self) {
+        self.say("all machines lose their power");
+        for at in 0..self.sites.len() {
+            self.sites[at].cut_at = Some(self.now + self.rng.between(0, 1_500));
         }
     }
 

@@ -26,6 +26,11 @@ pub(crate) fn begin(seed: u64) {
     CHANCE.set(Some(Rng::new(seed)));
 }
 
+/// The world's time, in milliseconds, at which a wall clock showed this.
+pub(crate) fn of_wall(ms: u64) -> u64 {
+    ms.saturating_sub(EPOCH_S * 1_000)
+}
+
 /// The world's time moves on.
 pub(crate) fn set_world(now: Duration) {
     WORLD.set(Some(now));

@@ -5,26 +5,30 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bridge::agent::{Agent, Floors, Origin, PermitFile};
+use bridge::agent::{Agent, Floors, Origin, PermitFile, Starts};
 use bridge::doors::{self, Doors};
 use bridge::leader;
 use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener};
 use bridge::paths::Paths;
 use bridge::session::client::{self, Local};
 use bridge::session::{Accord, Asker, Lease, Pulse, QUEUE, Standing};
+use bridge::watchdog::Watchdog;
 use consensus::{Consensus, MemoryDisk};
-use policy::{Incarnation, NodeId, Settings, Token, UnitName, Wish};
+use policy::{Fencing, Incarnation, NodeId, OnQuorumLoss, Settings, Token, UnitName, Wish};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use units::generator::Gated;
 
 use crate::clock;
+use crate::dog::{self, Kennel};
 use crate::flaw::Flaw;
 use crate::ledger::Ledger;
-use crate::machine::Doing;
+use crate::machine::{Doing, Machine};
 use crate::net::Net;
 use crate::power::Switch;
 use crate::shell::{Shared, Shell, lock};
+use crate::store::Store;
+use crate::tamper::Tamper;
 use crate::wire::{CLUSTER, SimWire, accept, address};
 
 /// At which indices voters compare their states: the multiples of it. A seed has some hundred entries.
@@ -45,6 +49,11 @@ pub(crate) struct Place {
     pub(crate) ledger: Ledger,
     pub(crate) switch: Switch,
     pub(crate) flaw: Option<Flaw>,
+    pub(crate) tamper: Option<Tamper>,
+    /// The clustered service, if there is one.
+    pub(crate) store: Option<Store>,
+    /// Whether the machine has a watchdog.
+    pub(crate) watched: bool,
     pub(crate) found: Option<Wish>,
 }
 
@@ -117,10 +126,18 @@ async fn run(
 ) {
     let id = NodeId(place.node);
     let name = format!("n{}", place.machine + 1);
-    let wire = Arc::new(SimWire { net: place.net.clone(), machine: place.machine, node: place.node });
+    let boots = lock(&place.shared).boots;
+    let boot = boot(place.machine, boots);
+    let lease = Lease::load(&place.paths.lease_file(), &boot);
+    place.ledger.lock().leases.insert(place.machine, lease.clone());
+    let watchdog = place.watched.then(|| begin_watchdog(&place, &boot, lease.clone()));
+    let from_answers = (place.flaw == Some(Flaw::LeaseFromAnswer)).then(|| lease.clone());
+    let wire =
+        Arc::new(SimWire { net: place.net.clone(), machine: place.machine, node: place.node, from_answers });
     let book = AddressBook::new(place.book.clone());
     let dialer = Dialer::new(wire.clone(), book.clone(), DialTiming::default());
-    let listener = Listener::fed(address(place.machine), accept(place.node, place.net.listen(place.machine)));
+    let door = place.net.listen(place.machine);
+    let listener = Listener::fed(address(place.machine), accept(place.node, door, place.tamper.clone()));
     let (streams, accepted) = mpsc::channel(16);
     let (leader_now, leader) = watch::channel(None);
     let leads = leader.clone();
@@ -131,6 +148,9 @@ async fn run(
     if place.votes {
         let opened = open(&place, dialer.clone(), accord.clone()).await;
         consensus = Some(opened.consensus.clone());
+        if place.found.is_some() && boots == 1 {
+            place.ledger.lock().group = Some(opened.consensus.clone());
+        }
         let (fatal, shared) = (opened.consensus.fatal(), place.shared.clone());
         tokio::spawn(async move { lock(&shared).daemon_ended = Some(fatal.await) });
         tokio::spawn(leader::run(leader::Setup {
@@ -147,7 +167,16 @@ async fn run(
             asked: mpsc::channel(1).1,
         }));
     }
-    let (own_end, own_streams) = mpsc::channel(4);
+    let (own_end, mut own_streams) = mpsc::channel(4);
+    if let Some(tamper) = place.tamper.clone() {
+        let (changed, streams) = mpsc::channel(4);
+        let mut ends = std::mem::replace(&mut own_streams, streams);
+        tokio::spawn(async move {
+            while let Some(stream) = ends.recv().await {
+                drop(changed.send(tamper.at_leader(id, stream)).await);
+            }
+        });
+    }
     tokio::spawn(doors::own(id, own_streams, streams.clone()));
     tokio::spawn(doors::serve(
         listener,
@@ -164,12 +193,9 @@ async fn run(
     let prober = dialer.clone();
     tokio::spawn(async move { prober.probe(|| leads.borrow().map(|leader| leader.0)).await });
 
-    let boots = lock(&place.shared).boots;
-    let boot = boot(place.machine, boots);
     let incarnation = Incarnation(boot.clone());
     let expected = place.paths.lease_file().exists();
     let floors = Floors::load(&place.paths.floors_file(), &boot, expected);
-    let lease = Lease::load(&place.paths.lease_file(), &boot);
     let last_session = Lease::kept_session(&place.paths.lease_file(), &boot);
     let pulse = Pulse::default();
     pulse.felt();
@@ -193,7 +219,7 @@ async fn run(
         held,
         releasing,
         left_filed,
-        left_armed: false,
+        left_armed: watchdog.as_ref().is_some_and(Watchdog::was_left),
         gated: Gated::default(),
     });
     tokio::spawn(client::run(client::Setup {
@@ -224,9 +250,13 @@ async fn run(
         asker,
         switch: place.switch,
         flaw: place.flaw,
+        store: place.store,
+        at: place.machine,
+        watchdog,
         events,
         pending: VecDeque::new(),
         operations: BTreeMap::new(),
+        probes: BTreeMap::new(),
         blocked: false,
     };
     shell.run(from_session, signals, inbox).await;
@@ -251,28 +281,69 @@ async fn open(place: &Place, dialer: Dialer, accord: Accord) -> leader::Opened {
     leader::Opened { consensus, replica, machine }
 }
 
+/// As `bridge/src/daemon.rs` begins it, before anything else that takes time.
+fn begin_watchdog(place: &Place, boot: &str, lease: Lease) -> Watchdog {
+    let rests = rests_on_watchdog(&lock(&place.shared));
+    let (setting, kennel) = (dog::setting(), Box::new(Kennel(place.shared.clone())));
+    let begun = Watchdog::by_hand(&place.paths, boot, lease, rests, Some(&setting), kennel);
+    let (watchdog, feeding) = begun.expect("a thread for its notes");
+    tokio::spawn(dog::keep(feeding));
+    watchdog
+}
+
+/// As `bridge/src/agent/permit.rs` reads it of the files.
+fn rests_on_watchdog(machine: &Machine) -> Option<u64> {
+    let left = || machine.permits.values().chain(machine.spent.values()).chain(machine.releasing.values());
+    let stops = left().filter(|permit| permit.terms.on_quorum_loss != OnQuorumLoss::Continue);
+    let rests = left().any(|permit| permit.terms.fencing == Fencing::Watchdog);
+    rests.then(|| stops.map(|permit| permit.terms.stop_budget_ms).sum())
+}
+
 /// What an earlier daemon left: permits in force, those being released, and those whose unit went down unheard.
 type Left = (BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, Token>);
 
+/// Where a permit's file lies, in the order in which they are looked at: what the gates see is the latest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lies {
+    Releasing,
+    Spent,
+    Permits,
+}
+
 /// As `bridge/src/agent/prepare.rs`: a permit counts only while its unit runs, comes up or is about to restart; one whose
-/// unit stops, or was to stop, is held until it is gone.
+/// unit stops, or was to stop, is held until it is gone; and one whose only start was made, or may have been, is given back.
 fn prepare(machine: &Shared) -> Left {
     let mut machine = lock(machine);
-    let mut releasing = std::mem::take(&mut machine.releasing);
-    releasing.retain(|name, _| {
-        machine.units.get(name).is_some_and(|unit| !matches!(unit.doing, Doing::Down | Doing::Failed))
-    });
-    let (mut held, mut left_filed) = (BTreeMap::new(), BTreeMap::new());
-    for (name, permit) in std::mem::take(&mut machine.permits) {
-        match machine.units.get(&name).map(|unit| unit.doing) {
-            Some(Doing::Up | Doing::Starting { .. } | Doing::Restarting { .. }) => {
-                machine.permits.insert(name.clone(), permit.clone());
-                releasing.remove(&name);
-                held.insert(name, permit);
+    let (mut held, mut releasing, mut left_filed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let found = [
+        (Lies::Releasing, std::mem::take(&mut machine.releasing)),
+        (Lies::Spent, std::mem::take(&mut machine.spent)),
+        (Lies::Permits, std::mem::take(&mut machine.permits)),
+    ];
+    for (lies, permits) in found {
+        for (name, permit) in permits {
+            let doing = machine.units.get(&name).map(|unit| unit.doing);
+            match (lies, doing) {
+                (_, None) => {}
+                (Lies::Releasing, Some(Doing::Up | Doing::Starting { .. } | Doing::Restarting { .. }))
+                | (_, Some(Doing::Stopping { .. })) => drop(releasing.insert(name, permit)),
+                (_, Some(Doing::Up | Doing::Starting { .. } | Doing::Restarting { .. })) => {
+                    let place = if lies == Lies::Spent { &mut machine.spent } else { &mut machine.permits };
+                    place.insert(name.clone(), permit.clone());
+                    releasing.remove(&name);
+                    held.insert(name, permit);
+                }
+                (_, Some(Doing::Down | Doing::Failed)) if permit.starts != Starts::Any => {
+                    let permit = PermitFile { starts: Starts::Made, ..permit };
+                    machine.spent.insert(name.clone(), permit.clone());
+                    releasing.remove(&name);
+                    held.insert(name, permit);
+                }
+                (Lies::Permits, Some(Doing::Down | Doing::Failed)) => {
+                    left_filed.insert(name, permit.token);
+                }
+                (_, Some(Doing::Down | Doing::Failed)) => {}
             }
-            Some(Doing::Down | Doing::Failed) => drop(left_filed.insert(name, permit.token)),
-            Some(_) => drop(releasing.insert(name, permit)),
-            None => {}
         }
     }
     machine.releasing.clone_from(&releasing);

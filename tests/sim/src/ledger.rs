@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bridge::leader::{self, Stamped};
-use bridge::session::Accord;
-use consensus::{Bytes, MachineRequest};
-use policy::{Command, UnitName, Wanted, Wish};
+use bridge::session::{Accord, Lease};
+use consensus::{Bytes, Consensus, MachineRequest};
+use policy::{
+    Command, Decision, Entry, Fact, Incarnation, NodeId, Reason, State, Token, UnitName, Wanted, Wish, apply,
+    plan,
+};
 use tokio::sync::mpsc;
 
 use crate::flaw::Flaw;
@@ -34,12 +37,50 @@ pub(crate) struct Inner {
     accords: BTreeMap<usize, Accord>,
     /// What was said first of the state at an index, and by which machine.
     states: BTreeMap<u64, (usize, String)>,
+    /// The state after all of it, where a fault needs that.
+    pub(crate) state: State,
+    keeps_state: bool,
+    /// The lease of each machine's daemon, as the product has it.
+    pub(crate) leases: BTreeMap<usize, Lease>,
+    /// The founder's part of Raft.
+    pub(crate) group: Option<Consensus>,
+    /// The session that each node opened last.
+    sessions: BTreeMap<NodeId, u64>,
+    /// Where the log says of a unit that a copy was started, or is gone: the index, and by which permit.
+    started: BTreeMap<UnitName, Vec<(u64, Token)>>,
+    ended: BTreeMap<UnitName, Vec<(u64, Token)>>,
+    /// Losses that were applied first since these were taken.
+    lost: Vec<Lost>,
     broken: Option<String>,
+}
+
+/// A loss, as it lies in the log.
+pub(crate) struct Lost {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    /// When it was proposed, in milliseconds of the world.
+    pub(crate) at: u64,
+}
+
+/// A grant, as it lies in the log.
+pub(crate) struct Granted {
+    pub(crate) unit: UnitName,
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    /// Index of the entry.
+    pub(crate) index: u64,
+    /// When it was proposed, in milliseconds of the world.
+    pub(crate) at: u64,
 }
 
 impl Ledger {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the state beside the log.
+    pub(crate) fn keep_state(&self) {
+        self.lock().keeps_state = true;
     }
 
     /// A channel between Raft and the leader's core that takes note of what passes.
@@ -112,6 +153,9 @@ impl Inner {
         let MachineRequest::Apply { entries, .. } = request else { return };
         for (index, term, bytes) in entries {
             let entry = (*term, bytes.to_vec());
+            if !self.entries.contains_key(index) {
+                self.note_first(*index, bytes);
+            }
             let known = self.entries.entry(*index).or_insert_with(|| entry.clone());
             if *known != entry {
                 self.broken.get_or_insert_with(|| {
@@ -123,6 +167,83 @@ impl Inner {
             }
             self.applied.insert(machine, *index);
         }
+    }
+
+    /// An entry is applied somewhere, and was nowhere before.
+    fn note_first(&mut self, index: u64, bytes: &[u8]) {
+        let Ok(entry) = leader::decode(index, bytes) else { return };
+        tracing::debug!(index, command = ?entry.command, "applied first");
+        match &entry.command {
+            Command::Fact(Fact::NodeHeard { node, session, .. }) => {
+                self.sessions.insert(*node, *session);
+                self.lost.retain(|lost| lost.node != *node);
+            }
+            // A loss of an older session is refused.
+            Command::Fact(Fact::NodeLost { node, incarnation, session, .. })
+                if self.sessions.get(node) == Some(session) =>
+            {
+                let at = crate::clock::of_wall(entry.wall_ms);
+                self.lost.push(Lost { node: *node, incarnation: incarnation.clone(), at });
+            }
+            Command::Fact(Fact::Started { unit, token, .. }) => {
+                self.started.entry(unit.clone()).or_default().push((index, *token));
+            }
+            Command::Decision(Decision::Grant { unit, adopt: true, .. }) => {
+                self.started.entry(unit.clone()).or_default().push((index, Token(index)));
+            }
+            Command::Fact(Fact::Released { unit, token, .. }) => {
+                self.ended.entry(unit.clone()).or_default().push((index, *token));
+            }
+            _ => {}
+        }
+        if self.keeps_state {
+            // What is refused changes nothing.
+            drop(apply(&mut self.state, &entry));
+        }
+    }
+
+    /// Whether a permit was given to a copy that ran already.
+    pub(crate) fn is_adopted(&self, token: Token) -> bool {
+        let known = self.started.values().flatten();
+        known.into_iter().any(|(index, of)| *of == token && *index == token.index())
+    }
+
+    /// By which permit a unit was started last, as the log said before that index; none if it has said since that it is gone.
+    pub(crate) fn runs_under(&self, unit: &UnitName, before: u64) -> Option<Token> {
+        let latest = |said: &BTreeMap<UnitName, Vec<(u64, Token)>>| {
+            let said = said.get(unit)?.iter();
+            said.filter(|(index, _)| *index < before).map(|(_, token)| *token).max()
+        };
+        let started = latest(&self.started)?;
+        latest(&self.ended).is_none_or(|ended| ended < started).then_some(started)
+    }
+
+    /// What each unit waits for by all of the log, for a failure.
+    pub(crate) fn reasons(&self) -> String {
+        let mut state = State::default();
+        for (index, (_, bytes)) in &self.entries {
+            if let Ok(entry) = leader::decode(*index, bytes) {
+                // What is refused changes nothing.
+                drop(apply(&mut state, &entry));
+            }
+        }
+        let said = |(name, reasons): (&UnitName, &Vec<Reason>)| format!("{name}: {reasons:?}");
+        let reasons: Vec<String> = plan(&state, state.time).reasons.iter().map(said).collect();
+        reasons.join("; ")
+    }
+
+    /// Losses since this was asked last.
+    pub(crate) fn take_lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// The grant that a token comes of, if that was applied anywhere.
+    pub(crate) fn granted(&self, token: Token) -> Option<Granted> {
+        let (_, bytes) = self.entries.get(&token.index())?;
+        let Entry { wall_ms, command, .. } = leader::decode(token.index(), bytes).ok()?;
+        let Command::Decision(Decision::Grant { unit, node, incarnation, .. }) = command else { return None };
+        let (index, at) = (token.index(), crate::clock::of_wall(wall_ms));
+        Some(Granted { unit, node, incarnation, index, at })
     }
 
     /// An operator was told that this wish is recorded.

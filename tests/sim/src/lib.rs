@@ -8,19 +8,26 @@
 mod chaos;
 mod clock;
 mod daemon;
+mod dog;
 mod flaw;
+mod healing;
 mod judge;
+mod kinds;
 mod ledger;
 mod machine;
 mod mass;
 mod net;
 mod operator;
+mod order;
 mod panics;
 mod power;
+pub mod process;
 mod rng;
 mod shell;
 mod site;
+mod store;
 mod tally;
+mod tamper;
 mod trust;
 mod wire;
 mod world;
@@ -34,14 +41,24 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::thread;
 
+use kinds::Kinds;
 use power::Fences;
-use world::World;
+use world::{Cast, World};
 
-/// Runs one seed to its end. What is wrong with fence devices would only hide a fault that is put in.
+/// Runs one seed to its end. What is wrong with fence devices would only hide a fault that is put in, and so would whatever
+/// it does not need.
 #[must_use]
 pub fn run(seed: u64, flaw: Option<Flaw>, verbose: bool) -> Outcome {
-    let fences = if flaw.is_some() { Fences::PLAIN } else { Fences::drawn(seed) };
-    let outcome = apart(seed, move |root| World::new(seed, fences, flaw, root, verbose).run(seed));
+    let (fences, kinds) = match flaw {
+        Some(flaw) if flaw.kinds().watched => (Fences::NONE, flaw.kinds()),
+        Some(flaw) => (Fences::PLAIN, flaw.kinds()),
+        None => {
+            let kinds = Kinds::drawn(seed);
+            (Fences::drawn(seed, kinds.watched), kinds)
+        }
+    };
+    let cast = Cast { fences, kinds, flaw };
+    let outcome = apart(seed, move |root| World::new(seed, cast, root, verbose).run(seed));
     outcome.unwrap_or_else(|panic| Outcome { seed, broken: Some(panic), trace: 0, simulated_ms: 0 })
 }
 
@@ -51,7 +68,8 @@ pub fn run(seed: u64, flaw: Option<Flaw>, verbose: bool) -> Outcome {
 /// What was broken of the promises that a lie leaves: all but that no unit runs twice.
 pub fn run_with_a_liar(seed: u64, verbose: bool) -> Result<u64, String> {
     apart(seed, move |root| {
-        let world = World::new(seed, Fences::OF_A_LIAR, None, root, verbose);
+        let cast = Cast { fences: Fences::OF_A_LIAR, kinds: Kinds::PLAIN, flaw: None };
+        let world = World::new(seed, cast, root, verbose);
         let ledger = world.ledger.clone();
         match world.run(seed).broken {
             Some(broken) => Err(broken),

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bridge::agent::{Look, PermitFile};
-use policy::{CaseId, Definition, Token, UnitName};
+use policy::{CaseId, Definition, Start, Token, UnitName};
 use tokio::sync::mpsc;
 use units::systemd::{
     ActiveState, Assert, CurrentJob, JobKind, JobResult, Reading, Relations, Remembered, Signal, SystemState,
     Times,
 };
 
+use crate::dog::Dog;
 use crate::rng::Rng;
 
 /// `TimeoutStopSec=` of every unit: its stop budget comes from it.
@@ -48,7 +49,8 @@ pub(crate) struct Unit {
     pub(crate) alive: bool,
     job: Option<(u32, JobKind, bool)>,
     entered: [Option<Duration>; 4],
-    runs: u8,
+    /// How often it was started in this life of the machine.
+    pub(crate) runs: u8,
 }
 
 /// A process of a unit came to life.
@@ -59,6 +61,8 @@ pub(crate) struct Birth {
     pub(crate) token: Option<Token>,
     /// PID 1's own restart.
     pub(crate) restart: bool,
+    /// What it finds in its environment: how a clustered service starts.
+    pub(crate) start: Start,
 }
 
 /// One machine.
@@ -70,10 +74,16 @@ pub(crate) struct Machine {
     pub(crate) units: BTreeMap<UnitName, Unit>,
     /// Below /run/convoke/permits.
     pub(crate) permits: BTreeMap<UnitName, PermitFile>,
+    /// Below /run/convoke/spent: their one start was begun.
+    pub(crate) spent: BTreeMap<UnitName, PermitFile>,
     /// Below /run/convoke/releasing.
     pub(crate) releasing: BTreeMap<UnitName, PermitFile>,
     /// Below /run/convoke/begun: fence attempts.
     pub(crate) begun: BTreeSet<(CaseId, u32)>,
+    /// Below /run/convoke/env: how a start is made.
+    pub(crate) starts: BTreeMap<UnitName, Start>,
+    /// Its watchdog, while that runs.
+    pub(crate) dog: Option<Dog>,
     pub(crate) births: Vec<Birth>,
     /// A fault that was put in: gates do not look for a permit.
     pub(crate) gates_open: bool,
@@ -82,6 +92,8 @@ pub(crate) struct Machine {
     /// Its daemon ended itself: Raft cannot go on.
     pub(crate) daemon_ended: Option<String>,
     pub(crate) now: u64,
+    /// Time of the world, which its watchdog counts.
+    pub(crate) world: u64,
     pub(crate) rng: Rng,
     signals: Option<mpsc::UnboundedSender<Signal>>,
     last_job: u32,
@@ -95,13 +107,17 @@ impl Machine {
             boots: 0,
             units: BTreeMap::new(),
             permits: BTreeMap::new(),
+            spent: BTreeMap::new(),
             releasing: BTreeMap::new(),
             begun: BTreeSet::new(),
+            starts: BTreeMap::new(),
+            dog: None,
             births: Vec::new(),
             gates_open: false,
             must_reboot: None,
             daemon_ended: None,
             now: 0,
+            world: 0,
             rng,
             signals: None,
             last_job: 0,
@@ -127,8 +143,11 @@ impl Machine {
         self.signals = None;
         self.must_reboot = None;
         self.permits.clear();
+        self.spent.clear();
         self.releasing.clear();
         self.begun.clear();
+        self.starts.clear();
+        self.dog = None;
         for unit in self.units.values_mut() {
             (unit.doing, unit.alive, unit.job, unit.entered, unit.runs) =
                 (Doing::Down, false, None, [None; 4], 0);
@@ -167,7 +186,8 @@ impl Machine {
             Doing::Stopping { .. } => unit.entered[2] = Some(now),
             Doing::Down | Doing::Failed | Doing::Restarting { .. } => unit.entered[3] = Some(now),
         }
-        self.say(Signal::UnitChanged { unit: name.0.clone(), active_state: None, sub_state: None });
+        let sub_state = Some(states(doing).1.to_owned());
+        self.say(Signal::UnitChanged { unit: name.0.clone(), active_state: None, sub_state });
     }
 
     fn queue(&mut self, name: &UnitName, kind: JobKind, ours: bool) -> u32 {
@@ -274,9 +294,26 @@ impl Machine {
             }
             return self.end_job(name, JobResult::Assert);
         }
-        let until = self.now + self.rng.between(5, 400);
-        self.births.push(Birth { unit: name.clone(), token, restart });
+        let comes_up = self.now + self.rng.between(5, 400);
+        // When a clustered service is up is its group's matter (src/store.rs).
+        let clustered = self.units.get(name).is_some_and(|unit| unit.definition.assembly.is_some());
+        let until = if clustered { u64::MAX } else { comes_up };
+        let start = self.starts.get(name).copied().unwrap_or(Start::Join);
+        self.births.push(Birth { unit: name.clone(), token, restart, start });
         self.enter(name, Doing::Starting { until }, true);
+    }
+
+    /// A copy of a clustered service has come up, or has given up to.
+    pub(crate) fn comes(&mut self, name: &UnitName, up: bool) {
+        if !matches!(self.units.get(name).map(|unit| unit.doing), Some(Doing::Starting { .. })) {
+            return;
+        }
+        let (doing, result) = match up {
+            true => (Doing::Up, JobResult::Done),
+            false => (Doing::Failed, JobResult::Failed),
+        };
+        self.enter(name, doing, up);
+        self.end_job(name, result);
     }
 
     /// Brings what is due.
@@ -317,14 +354,7 @@ impl Machine {
 
     fn reading(&self, name: &UnitName) -> Reading {
         let unit = self.units.get(name);
-        let (active_state, sub_state) = match unit.map_or(Doing::Down, |unit| unit.doing) {
-            Doing::Down => (ActiveState::Inactive, "dead"),
-            Doing::Failed => (ActiveState::Failed, "failed"),
-            Doing::Starting { .. } => (ActiveState::Activating, "start"),
-            Doing::Up => (ActiveState::Active, "running"),
-            Doing::Stopping { .. } => (ActiveState::Deactivating, "stop"),
-            Doing::Restarting { .. } => (ActiveState::Activating, "auto-restart"),
-        };
+        let (active_state, sub_state) = states(unit.map_or(Doing::Down, |unit| unit.doing));
         let failed = active_state == ActiveState::Failed || sub_state == "auto-restart";
         let entered = unit.map_or([None; 4], |unit| unit.entered);
         let job = unit.and_then(|unit| unit.job);
@@ -384,5 +414,17 @@ impl Machine {
             where_: String::new(),
             lazy_unmount: false,
         }
+    }
+}
+
+/// `ActiveState` and `SubState`.
+fn states(doing: Doing) -> (ActiveState, &'static str) {
+    match doing {
+        Doing::Down => (ActiveState::Inactive, "dead"),
+        Doing::Failed => (ActiveState::Failed, "failed"),
+        Doing::Starting { .. } => (ActiveState::Activating, "start"),
+        Doing::Up => (ActiveState::Active, "running"),
+        Doing::Stopping { .. } => (ActiveState::Deactivating, "stop"),
+        Doing::Restarting { .. } => (ActiveState::Activating, "auto-restart"),
     }
 }

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
+use crate::kinds::LATENCY_MS;
 use crate::rng::Rng;
 
 /// As `bridge/src/net/socket.rs` sets it.
@@ -92,7 +93,7 @@ impl Net {
         Self(Arc::new(Mutex::new(Cables {
             now: 0,
             rng,
-            latency_ms: (1, 4),
+            latency_ms: LATENCY_MS,
             cut: BTreeSet::new(),
             resumes: BTreeMap::new(),
             listening: BTreeSet::new(),

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bridge::session::Asker;
 use bridge::session::message::{Reply, Request};
-use policy::{Device, NodeId, Role, Settings, UnitName, Wanted, Wish};
+use policy::{Device, NodeId, Role, Settings, UnitName, Wanted, Wish, Word};
 use tokio::time::sleep;
 
 use crate::ledger::Ledger;
 use crate::power::DEVICES;
+use crate::store;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(300);
@@ -55,6 +56,10 @@ impl Formed {
 pub(crate) struct Plan {
     /// Name and address of every other machine.
     pub(crate) machines: Vec<(String, String)>,
+    /// The machine that is to be a witness.
+    pub(crate) witness: Option<usize>,
+    /// Whether there is a clustered service, whose first data somebody has to choose.
+    pub(crate) clustered: bool,
     pub(crate) settings: Settings,
     /// Fence devices, each on a level of its own.
     pub(crate) levels: usize,
@@ -65,7 +70,8 @@ pub(crate) struct Plan {
 pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
     let mut number = 0;
     for (at, machine) in (1..).zip(&plan.machines) {
-        let node = enroll(&asker, &mut number, machine, Role::Voter).await;
+        let role = if plan.witness == Some(at) { Role::Witness } else { Role::Voter };
+        let node = enroll(&asker, &mut number, machine, role).await;
         formed.note(at, node);
     }
     let mut targets = BTreeMap::from([(NodeId(bridge::init::FIRST_NODE), plug(0))]);
@@ -80,6 +86,9 @@ pub(crate) async fn form(asker: Asker, plan: Plan, formed: Formed) {
     insist(&asker, "founder", &mut number, configure).await;
     for unit in plan.units {
         insist(&asker, "founder", &mut number, goal(&unit, Wanted::Started)).await;
+    }
+    if plan.clustered {
+        assemble(&asker, &mut number).await;
     }
     formed.end();
 }
@@ -131,6 +140,57 @@ pub(crate) fn device(targets: BTreeMap<NodeId, BTreeMap<String, String>>, level:
         at_once: 1,
         isolates: None,
     }
+}
+
+/// Says until it is done that the clustered service begins with what the first node has.
+async fn assemble(asker: &Asker, number: &mut u64) {
+    let from = NodeId(bridge::init::FIRST_NODE);
+    loop {
+        sleep(PAUSE).await;
+        let Ok(Reply::Why(Ok(why))) = asker.ask(Request::Why { unit: store::name() }, PATIENCE).await else {
+            continue;
+        };
+        let Some(shown) = &why.unit.assembly else { continue };
+        if shown.formed {
+            return;
+        }
+        if shown.state == "gathering" {
+            *number += 1;
+            let (unit, by) = (store::name(), BY.to_owned());
+            let word = Wish::Assemble { unit, epoch: shown.epoch, word: Word::From(from), by };
+            let request = Request::Wish { client: "founder".to_owned(), number: *number, wish: word };
+            // It may not have said yet how its data stands: then it is asked again.
+            drop(asker.ask(request, PATIENCE).await);
+        }
+    }
+}
+
+/// Stops the clustered service, and starts it once nothing of it is left.
+pub(crate) async fn restart(asker: Asker, client: String) {
+    let mut number = 0;
+    insist(&asker, &client, &mut number, goal(&store::name(), Wanted::Stopped)).await;
+    loop {
+        sleep(PAUSE).await;
+        let asked = asker.ask(Request::Why { unit: store::name() }, PATIENCE).await;
+        if matches!(asked, Ok(Reply::Why(Ok(why))) if why.unit.copies.is_empty()) {
+            break;
+        }
+    }
+    insist(&asker, &client, &mut number, goal(&store::name(), Wanted::Started)).await;
+}
+
+/// Forgets that these nodes fell silent.
+pub(crate) async fn forgive(asker: Asker, client: String, nodes: Vec<u64>) {
+    let mut number = 0;
+    for node in nodes {
+        let forgive = Wish::ForgiveNode { node: NodeId(node), by: BY.to_owned() };
+        insist(&asker, &client, &mut number, forgive).await;
+    }
+}
+
+/// Drains the whole cluster, or ends that.
+pub(crate) async fn drain(asker: Asker, client: String, drained: bool) {
+    insist(&asker, &client, &mut 0, Wish::SetDrained { node: None, drained, by: BY.to_owned() }).await;
 }
 
 /// What a device is told of a machine.
@@ -195,8 +255,12 @@ pub(crate) async fn tidy(
     for unit in units {
         let reset = Wish::ResetFailed { unit: unit.clone(), node: None };
         insist(&asker, &client, &mut number, reset).await;
+        // It may be recorded long before it is told of. Where nobody tells, it stays in doubt for ever.
+        ledger.lock().doubt(&unit);
         let index = insist(&asker, &client, &mut number, goal(&unit, Wanted::Started)).await;
-        ledger.lock().acknowledge(&unit, index, Wanted::Started);
+        let mut ledger = ledger.lock();
+        ledger.acknowledge(&unit, index, Wanted::Started);
+        ledger.settle(&unit);
     }
     done.store(true, Ordering::Relaxed);
 }

@@ -61,13 +61,18 @@ pub(crate) struct Fences {
 impl Fences {
     /// One device with nothing wrong but its moods.
     pub(crate) const PLAIN: Self = Self { quirk: None, levels: 1 };
+    /// None at all: nodes are known to be off by their boots, and by their watchdogs.
+    pub(crate) const NONE: Self = Self { quirk: None, levels: 0 };
     /// One that lies, and an honest one behind it.
     pub(crate) const OF_A_LIAR: Self = Self { quirk: Some(Quirk::Lies), levels: 2 };
 
     /// What a seed has. Drawn from numbers of its own, so that the seeds with plain devices tell the story that they would
-    /// tell without this.
-    pub(crate) fn drawn(seed: u64) -> Self {
+    /// tell without this. Where there are watchdogs they are all that there is in every other seed.
+    pub(crate) fn drawn(seed: u64, watched: bool) -> Self {
         let mut chance = Rng::new(seed ^ 0x0ddf_e4ce);
+        if watched && chance.percent(50) {
+            return Self::NONE;
+        }
         let (quirk, levels) = match chance.below(10) {
             0 => (Quirk::Refuses, 2),
             1 => (Quirk::Idle, 1 + chance.below(2) as usize),

@@ -6,19 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bridge::agent::{
-    Action, Agent, Discovery, End, Environment, Event, Failure, Fenced, Found, IfStuck, Look, Now, OpId,
-    PermitFile, Stop, Work,
+    Action, Agent, Discovery, End, Environment, Event, Failure, Fenced, Finding, Found, IfStuck, Look, Now,
+    OpId, PermitFile, Question, Starts, Stop, Work,
 };
 use bridge::session::{Asker, FromSession, Lease, Pulse, ToSession, boottime_ms};
-use policy::UnitName;
-use tokio::sync::mpsc;
+use bridge::watchdog::{Standing, Watchdog};
+use policy::{Fencing, UnitName};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use units::section;
 use units::systemd::{ActiveState, Signal, SystemState};
 
+use crate::dog;
 use crate::flaw::Flaw;
 use crate::machine::Machine;
 use crate::power::Switch;
+use crate::store::Store;
 
 const TICK: Duration = Duration::from_secs(1);
 /// Between two looks at PID 1: it is stepped, and tells nobody.
@@ -27,6 +31,8 @@ const POLL: Duration = Duration::from_millis(5);
 const CALL: Duration = Duration::from_millis(1);
 const KILL_LIMIT: Duration = Duration::from_millis(200);
 const STUCK_PAUSE: Duration = Duration::from_secs(1);
+/// A program that a unit names, from its start to its last word.
+const PROGRAM: Duration = Duration::from_millis(40);
 
 /// A machine, as its processes and the world share it.
 pub(crate) type Shared = Arc<Mutex<Machine>>;
@@ -46,9 +52,15 @@ pub(crate) struct Shell {
     pub(crate) asker: Asker,
     pub(crate) switch: Switch,
     pub(crate) flaw: Option<Flaw>,
+    /// The clustered service.
+    pub(crate) store: Option<Store>,
+    /// Which machine it is, as the world counts them.
+    pub(crate) at: usize,
+    pub(crate) watchdog: Option<Watchdog>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) pending: VecDeque<Event>,
     pub(crate) operations: BTreeMap<UnitName, JoinHandle<()>>,
+    pub(crate) probes: BTreeMap<UnitName, JoinHandle<()>>,
     pub(crate) blocked: bool,
 }
 
@@ -60,6 +72,8 @@ impl Shell {
         mut inbox: mpsc::UnboundedReceiver<Event>,
     ) {
         let mut tick = tokio::time::interval(TICK);
+        let mut standing = self.watchdog.as_ref().map(Watchdog::standing);
+        standing.iter_mut().for_each(watch::Receiver::mark_changed);
         self.pending.push_back(Event::Connected);
         loop {
             let left = self.lease.left();
@@ -73,6 +87,7 @@ impl Shell {
                         Some(event) => Event::Session(event),
                         None => return,
                     },
+                    standing = stands(&mut standing) => Event::Watchdog(standing),
                     () = ends(left) => Event::Tick,
                     _ = tick.tick() => Event::Tick,
                 },
@@ -82,9 +97,14 @@ impl Shell {
             self.blocked = false;
             let now = Now { boot_ms: boottime_ms(), mono, leased, ends_ms: self.lease.ends_ms() };
             tracing::trace!(node = self.name, leased, ?event, "heard");
-            for action in self.agent.handle(event, &now) {
+            let actions = self.agent.handle(event, &now);
+            // Before a permit's file is written, and after a unit was seen gone.
+            if let Some(watchdog) = &self.watchdog {
+                watchdog.protect(self.agent.protects());
+            }
+            for action in actions {
                 tracing::trace!(node = self.name, ?action, "does");
-                self.perform(action);
+                self.perform(action).await;
             }
             if self.blocked {
                 self.agent.unsend();
@@ -96,16 +116,18 @@ impl Shell {
         self.lease.left().is_some() || self.flaw == Some(Flaw::LeaseUnended) && self.lease.ends_ms() > 0
     }
 
-    fn perform(&mut self, action: Action) {
+    async fn perform(&mut self, action: Action) {
         match action {
             Action::File { unit, permit } => {
-                if let Err(why) = self.file(&unit, permit, None) {
-                    self.pending.push_back(Event::NotFiled { unit, why: format!("{why:?}") });
-                }
+                let (token, revision) = (permit.token, permit.terms.revision);
+                self.pending.push_back(match self.file(&unit, permit, None).await {
+                    Ok(()) => Event::Filed { unit, token, revision },
+                    Err(why) => Event::NotFiled { unit, why: format!("{why:?}") },
+                });
             }
             Action::Start { op, unit, permit, environment, timeout, triggers, gates } => {
                 drop(gates);
-                match self.file(&unit, permit, Some(environment)) {
+                match self.file(&unit, permit, Some(environment)).await {
                     Ok(()) => self.begin(op, unit, Work::Start { triggers, timeout }),
                     Err(why) => self.pending.push_back(Event::Done { op, unit, end: End::Failed(why) }),
                 }
@@ -113,12 +135,61 @@ impl Shell {
             Action::Unfile { unit } => {
                 if self.flaw != Some(Flaw::PermitKept) {
                     let mut machine = lock(&self.machine);
-                    if let Some(permit) = machine.permits.remove(&unit) {
+                    let spent = machine.spent.remove(&unit);
+                    if let Some(permit) = machine.permits.remove(&unit).or(spent) {
                         machine.releasing.insert(unit, permit);
                     }
                 }
             }
-            Action::Forget { unit } => drop(lock(&self.machine).releasing.remove(&unit)),
+            Action::Forget { unit } => {
+                let mut machine = lock(&self.machine);
+                machine.spent.remove(&unit);
+                machine.releasing.remove(&unit);
+            }
+            Action::Spend { unit, permit } => {
+                if self.flaw != Some(Flaw::StartsAgain) {
+                    let mut machine = lock(&self.machine);
+                    machine.permits.remove(&unit);
+                    machine.spent.insert(unit, permit);
+                }
+            }
+            Action::Probe { id, unit, question, after, .. } => {
+                let (events, store, at) = (self.events.clone(), self.store.clone(), self.at);
+                let name = unit.clone();
+                let probe = tokio::spawn(async move {
+                    sleep(after + PROGRAM).await;
+                    let finding = match (question, store) {
+                        (Question::Position, Some(store)) => Some(Finding::Position(store.position(at))),
+                        (Question::Ready, Some(store)) => Some(Finding::Ready(store.lacks(at))),
+                        _ => None,
+                    };
+                    drop(events.send(Event::Probed { id, unit: name, finding }));
+                });
+                self.probes.insert(unit, probe);
+            }
+            Action::EndProbe { id, unit, .. } => {
+                let (events, probe) = (self.events.clone(), self.probes.remove(&unit));
+                tokio::spawn(async move {
+                    if let Some(probe) = probe {
+                        probe.abort();
+                        drop(probe.await);
+                    }
+                    sleep(CALL).await;
+                    drop(events.send(Event::Probed { id, unit, finding: None }));
+                });
+            }
+            Action::Arm => match &self.watchdog {
+                Some(watchdog) => watchdog.arm(dog::setting()),
+                None => {
+                    let why = "this machine has none".to_owned();
+                    self.pending.push_back(Event::Watchdog(Standing::Unarmed { why }));
+                }
+            },
+            Action::Disarm => {
+                if let Some(watchdog) = &self.watchdog {
+                    watchdog.disarm().await;
+                }
+            }
             Action::Begin { op, unit, work } => self.begin(op, unit, work),
             Action::Send { number, fact } => {
                 let saved = !self.blocked && self.agent.save_floors().is_ok();
@@ -168,12 +239,8 @@ impl Shell {
             }
             Action::EndLease => self.lease.end(),
             Action::TakeDown { why, .. } => lock(&self.machine).must_reboot = Some(why),
-            // No unit here is a clustered service, no gate asks, nobody reads a journal, and an operator's stop outlives
-            // nothing but the daemon.
+            // No gate asks, nobody reads a journal, and an operator's stop outlives nothing but the daemon.
             Action::Tell(_)
-            | Action::Spend { .. }
-            | Action::Probe { .. }
-            | Action::EndProbe { .. }
             | Action::Mend { .. }
             | Action::Unmend { .. }
             | Action::GateLook { .. }
@@ -184,21 +251,41 @@ impl Shell {
             | Action::Withdraw { .. }
             | Action::Unspool { .. }
             | Action::Exit(_)
-            | Action::Show(..)
-            // These machines have no watchdogs, and no unit that rests on one.
-            | Action::Arm
-            | Action::Disarm => {}
+            | Action::Show(..) => {}
         }
     }
 
-    fn file(&self, unit: &UnitName, permit: PermitFile, _: Option<Environment>) -> Result<(), Failure> {
+    async fn file(
+        &self,
+        unit: &UnitName,
+        permit: PermitFile,
+        environment: Option<Environment>,
+    ) -> Result<(), Failure> {
+        if permit.terms.fencing == Fencing::Watchdog && !self.is_watched(unit, &permit) {
+            let none = || Failure::Other("this machine has no watchdog".to_owned());
+            let watchdog = self.watchdog.as_ref().ok_or_else(none)?;
+            watchdog.check(permit.terms.watchdog_ms).await.map_err(Failure::Other)?;
+        }
         if !self.is_leased() {
             return Err(Failure::NoLease);
         }
         let mut machine = lock(&self.machine);
-        machine.permits.insert(unit.clone(), permit);
+        if let Some(environment) = environment {
+            machine.starts.insert(unit.clone(), environment.start);
+        }
         machine.releasing.remove(unit);
+        machine.permits.remove(unit);
+        machine.spent.remove(unit);
+        let place = if permit.starts == Starts::Made { &mut machine.spent } else { &mut machine.permits };
+        place.insert(unit.clone(), permit);
         Ok(())
+    }
+
+    /// Whether the permit's file is in place with these terms of the watchdog.
+    fn is_watched(&self, unit: &UnitName, permit: &PermitFile) -> bool {
+        let machine = lock(&self.machine);
+        let there = machine.permits.get(unit).or_else(|| machine.spent.get(unit));
+        there.is_some_and(|there| there.token == permit.token && there.terms.fencing == Fencing::Watchdog)
     }
 
     fn begin(&mut self, op: OpId, unit: UnitName, work: Work) {
@@ -229,6 +316,19 @@ impl Shell {
     }
 }
 
+/// How the watchdog stands, once that is news.
+async fn stands(standing: &mut Option<watch::Receiver<Option<Standing>>>) -> Standing {
+    let Some(standing) = standing else { return std::future::pending().await };
+    loop {
+        if standing.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if let Some(standing) = standing.borrow_and_update().clone() {
+            return standing;
+        }
+    }
+}
+
 async fn ends(left: Option<Duration>) {
     match left {
         Some(left) => sleep(left).await,
@@ -244,7 +344,7 @@ fn discover(machine: &Shared) -> Discovery {
             fault: None,
             pulled_in: false,
             members: Vec::new(),
-            assembly: None,
+            assembly: unit.definition.assembly.as_ref().map(|_| programs()),
             rank: None,
             check: None,
             gone: None,
@@ -252,6 +352,21 @@ fn discover(machine: &Shared) -> Discovery {
         (name.clone(), found)
     });
     Discovery { found: found.collect(), members_stop_ms: BTreeMap::new() }
+}
+
+/// What a clustered service's files name. What comes of them is the model's (src/store.rs).
+fn programs() -> section::Assembly {
+    let program = |name: &str| section::Program { path: format!("/usr/lib/{name}"), args: Vec::new() };
+    let variable = section::Variable { name: "ALONE".to_owned(), value: "yes".to_owned() };
+    section::Assembly {
+        style: section::AssemblyStyle::OneThenSerial,
+        position: program("position"),
+        ready: Some(program("ready")),
+        gather_wait_ms: None,
+        gather_then: section::GatherThen::Refuse,
+        alone: vec![variable],
+        resync: Vec::new(),
+    }
 }
 
 struct Hands {
@@ -281,6 +396,11 @@ impl Hands {
             return End::Failed(Failure::NoLease);
         }
         let id = lock(&self.machine).start(&self.unit, true);
+        if self.flaw == Some(Flaw::StartedBeforeUp) {
+            let mut look = self.seen();
+            (look.reading.active_state, look.reading.sub_state) = (ActiveState::Active, "running".to_owned());
+            return End::Started { job: "done".to_owned(), look: Box::new(look) };
+        }
         while !lock(&self.machine).is_over(&self.unit, id) {
             sleep(POLL).await;
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bridge::paths::Paths;
 use consensus::MemoryDisk;
-use policy::{Definition, Fencing, Replicas, UnitName};
+use policy::{Definition, UnitName};
 
 use crate::daemon::Daemon;
 use crate::flaw::Flaw;
@@ -26,6 +26,10 @@ pub(crate) struct Site {
     pub(crate) votes: bool,
     pub(crate) restart_at: Option<u64>,
     pub(crate) power_at: Option<u64>,
+    /// When it loses its power with all others.
+    pub(crate) cut_at: Option<u64>,
+    /// Until when it stood still last.
+    pub(crate) still_until: u64,
     /// Its clocks gain so many millionths.
     pub(crate) gain: i64,
     pub(crate) booted_at: u64,
@@ -53,7 +57,8 @@ impl Site {
         let mut machine = Machine::new(rng.fork());
         machine.gates_open = flaw == Some(Flaw::GateOpen);
         for (name, definition) in units {
-            let restarts = rng.percent(50);
+            // What is started once has to be shut behind itself, not to be lucky.
+            let restarts = rng.percent(50) || definition.assembly.is_some();
             machine.offer(name.as_str(), definition.clone(), restarts);
         }
         let slow = Arc::new(AtomicU64::new(0));
@@ -77,6 +82,8 @@ impl Site {
             votes: true,
             restart_at: None,
             power_at: None,
+            cut_at: None,
+            still_until: 0,
             gain: rng.between(0, 8_000) as i64 - 4_000,
             booted_at: 0,
             lost_ms: 0,
@@ -90,22 +97,9 @@ impl Site {
     /// It stands still until then. A machine that sleeps counts that time on one of its clocks, a paused one on none.
     pub(crate) fn pause(&mut self, now: u64, ms: u64, sleeps: bool) {
         lock(&self.machine).paused_until = now + ms;
+        self.still_until = now + ms;
         if sleeps {
             self.slept_ms += ms;
         }
     }
-}
-
-/// Units of all the kinds that the protocol tells apart.
-pub(crate) fn units(rng: &mut Rng) -> BTreeMap<UnitName, Definition> {
-    let exclusive = Definition { stickiness: Some(1), ..Definition::exclusive() };
-    let mut units = BTreeMap::from([
-        ("db.service".into(), Definition::exclusive()),
-        ("ip.service".into(), exclusive),
-        ("web.service".into(), Definition::replicated(Replicas::Count(2))),
-    ]);
-    if rng.percent(50) {
-        units.insert("job.service".into(), Definition { fencing: Fencing::Lease, ..Definition::exclusive() });
-    }
-    units
 }

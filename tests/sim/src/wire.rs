@@ -6,12 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bridge::net::{Incoming, Stream, Wire};
 use bridge::pki::{ClusterId, NodeName};
+use bridge::session::Lease;
 use bridge::tls::{Alpn, HandshakeError};
 use consensus::BoxFuture;
+use policy::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::net::{End, Net};
+use crate::tamper::{Tamper, counted_from_answers};
 
 /// The cluster's identity.
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_bytes([7; 16]);
@@ -36,6 +39,8 @@ pub(crate) struct SimWire {
     pub(crate) net: Net,
     pub(crate) machine: usize,
     pub(crate) node: u64,
+    /// A fault that was put in: the lease that each answer extends.
+    pub(crate) from_answers: Option<Lease>,
 }
 
 impl fmt::Debug for SimWire {
@@ -69,7 +74,10 @@ impl Wire for SimWire {
             hello.push(number(alpn));
             raw.write_all(&hello).await.map_err(HandshakeError::Io)?;
             match raw.read_u8().await.map_err(HandshakeError::Io)? {
-                WELCOME => Ok(raw),
+                WELCOME => Ok(match &self.from_answers {
+                    Some(lease) if alpn == Alpn::Session => counted_from_answers(raw, lease.clone()),
+                    _ => raw,
+                }),
                 _ => Err(HandshakeError::NoProtocol),
             }
         })
@@ -81,13 +89,22 @@ fn number(alpn: Alpn) -> u8 {
 }
 
 /// Accepts what comes to `node`, until the process ends.
-pub(crate) fn accept(node: u64, mut door: mpsc::UnboundedReceiver<End>) -> mpsc::Receiver<Incoming> {
+pub(crate) fn accept(
+    node: u64,
+    mut door: mpsc::UnboundedReceiver<End>,
+    tamper: Option<Tamper>,
+) -> mpsc::Receiver<Incoming> {
     let (accepted, incoming) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         while let Some(end) = door.recv().await {
-            let accepted = accepted.clone();
+            let (accepted, tamper) = (accepted.clone(), tamper.clone());
             tokio::spawn(async move {
-                if let Ok(Some(connection)) = shake_hands(node, end).await {
+                if let Ok(Some(mut connection)) = shake_hands(node, end).await {
+                    if let (Some(tamper), Alpn::Session, Some(peer)) =
+                        (tamper, connection.alpn, &connection.peer)
+                    {
+                        connection.stream = tamper.at_leader(NodeId(peer.node), connection.stream);
+                    }
                     // Whoever took connections has gone with the process.
                     drop(accepted.send(connection).await);
                 }

@@ -1,36 +1,34 @@
 //! One simulated cluster from its founding to its end: forms it, breaks it for a while, mends it, and judges all the time.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bridge::net::{Book, BookEntry};
 use bridge::session::Asker;
-use policy::{Definition, Fencing, Replicas, Settings, UnitName, Wish};
+use policy::{Definition, Fencing, Settings, UnitName, Wish};
 
 use crate::clock;
 use crate::daemon::{Daemon, Place};
 use crate::flaw::Flaw;
+use crate::kinds::Kinds;
 use crate::ledger::Ledger;
-use crate::machine::Doing;
 use crate::net::Net;
 use crate::operator::{self, Formed};
+use crate::order::Order;
 use crate::power::{Fences, Quirk, Switch};
 use crate::rng::Rng;
 use crate::shell::lock;
-use crate::site::{BOOT_MS, Site, units};
+use crate::site::{BOOT_MS, Site};
+use crate::store::{self, Seen, Store};
+use crate::tamper::Tamper;
 use crate::wire::{CLUSTER, address};
 
 /// One step of the world. Latencies are of this order, and shorter than every time that matters.
 const STEP_MS: u64 = 5;
-/// Until a new cluster runs its units, and until a mended one does, in time of the world. The longest wait in the protocol
-/// is the quarantine after a fence attempt that hung, and then come a few elections, leases and stops.
+/// Until a new cluster runs its units, in time of the world.
 const FORMING_MS: u64 = 60_000;
-const MENDING_MS: u64 = 90_000;
-/// What operators asked before the mending has been recorded or given up by then.
-const LAST_WISHES_MS: u64 = 7_000;
+/// Until a machine that was reset asks its watchdog for nothing any more, and boots.
+const RESET_MS: u64 = 1_500;
 /// A quarantine that fits into a simulation.
 const QUARANTINE_MS: u64 = 12_000;
 
@@ -47,6 +45,14 @@ pub struct Outcome {
     pub simulated_ms: u64,
 }
 
+/// What a world is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cast {
+    pub(crate) fences: Fences,
+    pub(crate) kinds: Kinds,
+    pub(crate) flaw: Option<Flaw>,
+}
+
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) rng: Rng,
@@ -57,29 +63,37 @@ pub(crate) struct World {
     pub(crate) units: BTreeMap<UnitName, Definition>,
     pub(crate) formed: Formed,
     pub(crate) settings: Settings,
+    pub(crate) kinds: Kinds,
+    /// The clustered service.
+    pub(crate) store: Option<Store>,
+    /// When what others need was up.
+    pub(crate) order: Order,
+    /// Everything is stopped in order: nothing may run without what it needs.
+    pub(crate) draining: bool,
     fences: Fences,
     flaw: Option<Flaw>,
-    broken: Option<String>,
+    tamper: Option<Tamper>,
+    pub(crate) broken: Option<String>,
     trace: u64,
     verbose: bool,
 }
 
 impl World {
-    pub(crate) fn new(
-        seed: u64,
-        fences: Fences,
-        flaw: Option<Flaw>,
-        root: &std::path::Path,
-        verbose: bool,
-    ) -> Self {
+    pub(crate) fn new(seed: u64, cast: Cast, root: &std::path::Path, verbose: bool) -> Self {
+        let Cast { fences, kinds, flaw } = cast;
         let mut rng = Rng::new(seed);
-        let machines = if rng.percent(70) { 3 } else { 5 };
+        let machines = kinds.machines(if rng.percent(70) { 3 } else { 5 });
         let whim = Rng::new(seed ^ 0x0ddf_a11e);
         let switch = Switch::new(machines, fences.quirk, flaw, rng.fork(), whim);
-        let units = units(&mut rng);
+        let units = kinds.units(&mut rng);
         let sites = (0..machines).map(|at| Site::new(at, &mut rng, &units, flaw, root)).collect();
         let world = Self::of(rng, switch, units, sites);
-        Self { fences, flaw, trace: seed, verbose, ..world }
+        if flaw == Some(Flaw::GrantUncommitted) {
+            world.ledger.keep_state();
+        }
+        let tamper = Tamper::new(flaw, &world.ledger);
+        let store = kinds.clustered.then(|| Store::new(machines, Rng::new(seed ^ 0x0ddd_a7a5)));
+        Self { fences, kinds, flaw, tamper, store, trace: seed, verbose, ..world }
     }
 
     /// These machines, none of which has power yet.
@@ -94,8 +108,13 @@ impl World {
             net: Net::new(rng.fork()),
             switch,
             ledger: Ledger::default(),
+            tamper: None,
             sites,
+            store: None,
+            order: Order::of(&units),
+            draining: false,
             units,
+            kinds: Kinds::PLAIN,
             formed: Formed::default(),
             settings: Settings { quarantine_ms: QUARANTINE_MS, ..Settings::default() },
             fences: Fences::PLAIN,
@@ -116,6 +135,8 @@ impl World {
         if self.broken.is_none() {
             let chaos = self.now + self.rng.between(15_000, 35_000);
             let mut next = self.now + 200;
+            let (low, high) = self.kinds.latency_ms();
+            self.net.set_latency(low, high);
             while self.now < chaos && self.broken.is_none() {
                 if self.now >= next {
                     self.strike();
@@ -129,6 +150,9 @@ impl World {
         if self.broken.is_none() {
             self.mend();
         }
+        if self.broken.is_none() && self.kinds.ordered {
+            self.drain();
+        }
         let applied = self.ledger.lock().applied.clone();
         for (machine, index) in applied {
             self.note(machine as u64 ^ index << 8);
@@ -140,6 +164,8 @@ impl World {
         let names = (1..self.sites.len()).map(|at| (format!("n{}", at + 1), address(at).to_string()));
         let plan = operator::Plan {
             machines: names.collect(),
+            witness: self.kinds.witness(),
+            clustered: self.kinds.clustered,
             settings: self.settings.clone(),
             levels: self.fences.levels,
             units: self.units.keys().cloned().collect(),
@@ -154,7 +180,7 @@ impl World {
         if let Some(daemon) = &self.sites[0].daemon {
             daemon.spawn(task(daemon.asker.clone(), self.formed.clone()));
         }
-        while self.broken.is_none() && !self.is_well() {
+        while self.broken.is_none() && !(self.is_well() && self.all_vote()) {
             let joined = self.formed.joined();
             for (at, node) in joined {
                 if self.sites[at].node.is_none() {
@@ -168,65 +194,13 @@ impl World {
             }
             self.step();
         }
+        self.ledger.lock().group = None;
     }
 
-    /// Everything works again; from here on all goals must be reached.
-    fn mend(&mut self) {
-        self.say("everything is mended");
-        self.net.mend();
-        self.net.set_latency(1, 4);
-        self.switch.mend();
-        for at in 0..self.sites.len() {
-            self.sites[at].slow.store(0, Ordering::Relaxed);
-            lock(&self.sites[at].machine).paused_until = 0;
-            if !lock(&self.sites[at].machine).powered {
-                self.sites[at].power_at = Some(self.now + self.rng.between(100, 3_000));
-            } else if self.sites[at].daemon.is_none() {
-                self.sites[at].restart_at = Some(self.now + 100);
-            }
-        }
-        let done = Arc::new(AtomicBool::new(false));
-        let begun = self.now;
-        let mut asked = None;
-        loop {
-            for at in 0..self.sites.len() {
-                // Whatever was fenced is switched on again by hand.
-                let machine = lock(&self.sites[at].machine).powered;
-                if !machine && self.sites[at].power_at.is_none() {
-                    self.sites[at].power_at = Some(self.now + 1_000);
-                }
-            }
-            // Asked by a daemon that lives; another asks again if that one is gone.
-            let due = asked.map_or(begun + LAST_WISHES_MS, |at: u64| at + 8_000);
-            if !done.load(Ordering::Relaxed) && self.now > due {
-                let at = self.rng.below(self.sites.len() as u64) as usize;
-                if let Some(daemon) = &self.sites[at].daemon {
-                    let nodes = self.sites.iter().filter_map(|site| site.node).collect();
-                    let units = self.units.keys().cloned().collect();
-                    let ledger = self.ledger.clone();
-                    let client = format!("mender {}", self.now);
-                    daemon.spawn(operator::tidy(
-                        daemon.asker.clone(),
-                        client,
-                        nodes,
-                        units,
-                        ledger,
-                        done.clone(),
-                    ));
-                    asked = Some(self.now);
-                }
-            }
-            self.step();
-            if self.broken.is_some() || done.load(Ordering::Relaxed) && self.is_well() {
-                return;
-            }
-            if self.now > begun + MENDING_MS {
-                let state = self.picture();
-                return self.fail(format!(
-                    "L1: not all goals are reached {MENDING_MS} ms after the mending: {state}"
-                ));
-            }
-        }
+    /// Whether all that are to be voters of Raft are: until then fewer are a quorum than the judge counts.
+    fn all_vote(&self) -> bool {
+        let (ledger, voters) = (self.ledger.lock(), self.sites.iter().filter(|site| site.votes).count());
+        ledger.group.as_ref().is_some_and(|group| group.status().voters.len() == voters)
     }
 
     /// Whether a device says off of machines that it has not switched off: then a unit may run twice.
@@ -248,6 +222,16 @@ impl World {
             self.power_off(at);
         }
         for at in 0..self.sites.len() {
+            if self.sites[at].cut_at.is_some_and(|due| due <= self.now) {
+                self.sites[at].cut_at = None;
+                self.power_off(at);
+                self.sites[at].power_at = Some(self.now + self.rng.between(500, 6_000));
+            }
+            if self.is_bitten(at) {
+                self.say(&format!("n{} is reset by its watchdog", at + 1));
+                self.power_off(at);
+                self.sites[at].power_at = Some(self.now + RESET_MS);
+            }
             if self.sites[at].power_at.is_some_and(|due| due <= self.now) {
                 self.power_on(at);
             }
@@ -271,7 +255,25 @@ impl World {
         for at in 0..self.sites.len() {
             self.run_machine(at);
         }
+        self.step_store();
         self.judge();
+    }
+
+    /// Whether a machine's watchdog resets it now, whatever the machine does.
+    fn is_bitten(&self, at: usize) -> bool {
+        let (now, late) = (self.now, self.flaw == Some(Flaw::WatchdogLate));
+        let mut machine = lock(&self.sites[at].machine);
+        machine.world = now;
+        machine.dog.as_ref().is_some_and(|dog| dog.bites(now, late))
+    }
+
+    fn step_store(&mut self) {
+        let Some(store) = &self.store else { return };
+        let seen: Vec<Seen> =
+            self.sites.iter().map(|site| Seen::of(&lock(&site.machine), self.now)).collect();
+        for (at, up) in store.step(&seen, self.now, |a, b| self.net.is_open(a, b)) {
+            lock(&self.sites[at].machine).comes(&store::name(), up);
+        }
     }
 
     fn run_machine(&mut self, at: usize) {
@@ -379,52 +381,18 @@ impl World {
             ledger: self.ledger.clone(),
             switch: self.switch.clone(),
             flaw: self.flaw,
+            tamper: self.tamper.clone(),
+            store: self.store.clone(),
+            watched: self.kinds.watched,
             found: (node == bridge::init::FIRST_NODE).then_some(found),
         };
         let begun = Duration::from_millis(site.local);
         self.sites[at].daemon = Some(Daemon::start(place, begun));
     }
 
-    /// Whether every goal is reached: machines up, and every unit where and as often as it should be.
-    fn is_well(&self) -> bool {
-        if !self.formed.is_done() {
-            return false;
-        }
-        let up = self.sites.iter().all(|site| {
-            let machine = lock(&site.machine);
-            machine.powered && machine.paused_until <= self.now && site.daemon.is_some()
-        });
-        up && self.units.iter().all(|(name, definition)| {
-            let copies = self.sites.iter().filter(|site| {
-                lock(&site.machine).units.get(name).is_some_and(|unit| unit.doing == Doing::Up)
-            });
-            match definition.replicas {
-                Replicas::Count(count) => copies.count() == count as usize,
-                Replicas::All => copies.count() == self.sites.len(),
-            }
-        })
-    }
-
     /// What went wrong first, and when.
     pub(crate) fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
-    }
-
-    /// What can be seen of it all, for a failure.
-    pub(crate) fn picture(&self) -> String {
-        let mut text = String::new();
-        for (at, site) in self.sites.iter().enumerate() {
-            let machine = lock(&site.machine);
-            let power = if machine.powered { "on" } else { "off" };
-            let _ = write!(text, "n{} {power} daemon={}", at + 1, site.daemon.is_some());
-            for (name, unit) in &machine.units {
-                let permit = machine.permits.get(name).map(|permit| permit.token.0);
-                let _ = write!(text, " {name}={:?}/{permit:?}", unit.doing);
-            }
-            text.push_str("; ");
-        }
-        let _ = write!(text, "applied {:?}", self.ledger.lock().applied);
-        text
     }
 
     pub(crate) fn fail(&mut self, wrong: String) {
