@@ -160,7 +160,9 @@ impl Shell {
                     sleep(after + PROGRAM).await;
                     let finding = match (question, store) {
                         (Question::Position, Some(store)) => Some(Finding::Position(store.position(at))),
-                        (Question::Ready, Some(store)) => Some(Finding::Ready(store.lacks(at))),
+                        (Question::Ready, Some(store)) => {
+                            Some(Finding::Ready(store.lacks(at).map_or(Ok(None), Err)))
+                        }
                         _ => None,
                     };
                     drop(events.send(Event::Probed { id, unit: name, finding }));

@@ -1,6 +1,6 @@
 //! Fence cases as lines.
 
-use policy::{Because, CaseId, Class, FenceCase, FencePhase, Reason};
+use policy::{Because, CaseId, Class, FenceCase, FencePhase, Reason, UnitName};
 
 use super::{View, seconds_until};
 use crate::api::model::FenceLine;
