@@ -430,7 +430,21 @@ fn proof_contradicted(c: &Cluster) -> Result<()> {
     c.node(victim).wait_boots(boots + 1, S(40))?;
     c.bmc_faults(victim, &[])?;
     // At the end of its lease the node had stopped the unit by itself, so even this lie did no harm.
-    c.never_twice(UNIT)
+    c.never_twice(UNIT)?;
+    // It is honest now and shows the next life on. Nobody knows that before a drill.
+    c.until("the liar does not count for the next life", LATE, |now| {
+        let node = now.node(&name).filter(|node| node.state == "online");
+        node.is_some_and(|node| node.fencing == "unready")
+    })?;
+    let shown = unwrapped(&c.run(c.anybody()?, "convoke status")?.stdout);
+    ensure!(shown.contains("was found to say off while the node goes on"), "{shown}");
+    c.until("its quarantine is over", LATE, |now| now.node(&name).is_some_and(|n| n.quarantine_s.is_none()))?;
+    let asked = c.follower(&[victim])?;
+    for line in [format!("drain {name}"), format!("fence test --yes {name}"), format!("undrain {name}")] {
+        c.ok(asked, &format!("convoke {line}"))?;
+    }
+    c.until("it counts again", LATE, |now| now.node(&name).is_some_and(|node| node.fencing == "ready"))
+        .map(drop)
 }
 
 fn word_for_the_living(c: &Cluster) -> Result<()> {
