@@ -77,7 +77,7 @@ pub enum Phase {
         /// Since when.
         at: Millis,
     },
-    /// Nothing waits for it any more, and no attempt ever ran; or it was a drill that proved nothing.
+    /// Nothing waits for it any more, and no late command can strike; or it was a drill that proved nothing.
     Cancelled {
         /// Since when.
         at: Millis,

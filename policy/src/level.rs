@@ -57,7 +57,7 @@ impl State {
     }
 
     /// Whether a level can prove that life off: each of its devices was seen ON for it, and nothing has contradicted
-    /// that since; nor was one of them found in a drill to say off while the node went on.
+    /// that since; nor was one of them found to say off while the node went on.
     #[must_use]
     pub fn level_counts(&self, node: NodeId, level: u32, life: &Incarnation) -> bool {
         self.level_was_on(node, level, life) && !self.has_lied(node, level)

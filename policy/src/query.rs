@@ -143,9 +143,13 @@ impl State {
         })
     }
 
-    /// The nodes in session that run `unit` without a permit, where nobody else has the hands on it.
-    fn found_running<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = NodeId> + 'a {
-        let runs = |node: &Node| node.in_session().is_some_and(|life| life.strays.contains(unit));
+    /// The nodes in session that run `unit` without a permit, where nobody else has the hands on it. Where its files are faulty it
+    /// may be another unit's other name, which is not stopped for this one (F12).
+    pub(crate) fn found_running<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = NodeId> + 'a {
+        let faulty = |node: &Node| node.offers.get(unit).is_some_and(|offer| offer.fault.is_some());
+        let runs = move |node: &Node| {
+            node.in_session().is_some_and(|life| life.strays.contains(unit)) && !faulty(node)
+        };
         let found = self.nodes.iter().filter(move |(_, node)| runs(node)).map(|(id, _)| *id);
         found.filter(|id| self.copy_maintenance(unit, *id).is_none())
     }

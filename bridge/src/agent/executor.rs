@@ -117,10 +117,7 @@ impl Executor {
         }
         let node = order.calls.first().map(|call| call.node_name.clone()).unwrap_or_default();
         if !self.confirm(order).await? {
-            return unable(
-                "it was called off before an agent ran: nothing waits for it, or its node is heard again"
-                    .to_owned(),
-            );
+            return Some(Fenced { outcome: FenceOutcome::CalledOff, again });
         }
         if let Err(error) = self.begun.begin(&case, &attempt) {
             return unable(unnoted(&error));

@@ -86,22 +86,10 @@ impl Core {
 
     /// A node speaks for itself, and for the fences and looks that it was given.
     fn may_say(&self, peer: NodeId, fact: &Fact) -> bool {
+        if let Some(speaker) = fact.speaker() {
+            return speaker == peer;
+        }
         match fact {
-            Fact::InventoryReported { node, .. }
-            | Fact::UnitObserved { node, .. }
-            | Fact::Surveyed { node, .. }
-            | Fact::Started { node, .. }
-            | Fact::PositionReported { node, .. }
-            | Fact::ReadyReported { node, .. }
-            | Fact::RankReported { node, .. }
-            | Fact::CheckFailed { node, .. }
-            | Fact::RestReported { node, .. }
-            | Fact::TermsAcknowledged { node, .. }
-            | Fact::Released { node, .. }
-            | Fact::StopStuck { node, .. }
-            | Fact::WatchdogArmed { node, .. }
-            | Fact::WatchdogDisarmed { node, .. }
-            | Fact::NodeLeaving { node, .. } => *node == peer,
             Fact::PowerObserved { by: Some(by), .. } if *by != peer => false,
             Fact::PowerObserved { node, device, .. } => {
                 let due = self.plan().into_iter().flat_map(|plan| &plan.observe);
@@ -118,12 +106,8 @@ impl Core {
                 let phase = self.state().cases.get(case).map(|case| &case.phase);
                 matches!(phase, Some(FencePhase::Running { executor, .. }) if *executor == peer)
             }
-            Fact::TermBegan { .. }
-            | Fact::NodeHeard { .. }
-            | Fact::IdentityShared { .. }
-            | Fact::NodeLost { .. }
-            | Fact::CutOffHeard { .. }
-            | Fact::ProofContradicted { .. } => false,
+            // What a leader finds out by itself.
+            _ => false,
         }
     }
 

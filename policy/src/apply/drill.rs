@@ -55,8 +55,8 @@ impl Step<'_> {
                  `convoke stop {unit}`"
             ),
             _ => format!(
-                "an attempt was begun, and nobody knows whether {name} has power; it ends with a proof, or with the \
-                 return of {name}"
+                "an attempt was begun, and nobody knows whether {name} has power; it ends with a proof, with the return of \
+                 {name}, or when nothing waits for it any more"
             ),
         };
         Err(Refusal::Impossible(why))

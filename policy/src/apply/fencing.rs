@@ -152,6 +152,7 @@ impl Step<'_> {
                 self.fail_attempt(id, error, false);
             }
             FenceOutcome::Unable(error) => self.fail_attempt(id, error, true),
+            FenceOutcome::CalledOff => self.call_off(id),
             FenceOutcome::TimedOut(error) => self.cut_attempt(id, error),
         }
         Ok(())
@@ -399,6 +400,7 @@ impl Step<'_> {
         };
         let next_at = self.time.saturating_add(wait);
         case.phase = Phase::Failed { error: error.into(), next_at };
+        case.off_at = None;
         let (node, level, attempt) = (case.node, case.level, case.attempts);
         let is_over = case.drill().is_some() && case.retries_left == 0;
         let device = self.state.level_name(node, level);
@@ -407,6 +409,24 @@ impl Step<'_> {
         if is_over {
             self.end_drill(id, error);
         }
+    }
+
+    /// No agent ran, and none failed: nobody is to look at it. One that is wanted again begins at once.
+    fn call_off(&mut self, id: CaseId) {
+        let at = self.time;
+        let why = "it was called off before it began";
+        let Some(case) = self.state.cases.get_mut(&id) else { return };
+        case.off_at = None;
+        let (node, level, attempt) = (case.node, case.level, case.attempts);
+        if case.drill().is_some() {
+            case.phase = Phase::Cancelled { at };
+            let kind = EventKind::DrillCancelled { case: id, why: why.into() };
+            return self.record(Severity::Warning, Some(node), None, kind);
+        }
+        case.phase = Phase::Failed { error: why.into(), next_at: at };
+        let device = self.state.level_name(node, level);
+        let kind = EventKind::FenceFailed { case: id, attempt, device, error: why.into() };
+        self.record(Severity::Info, Some(node), None, kind);
     }
 
     pub(super) fn case(&self, id: CaseId) -> Result<&FenceCase, Refusal> {

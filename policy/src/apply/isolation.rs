@@ -34,6 +34,7 @@ impl Step<'_> {
         let lost = self.life(node, &incarnation).is_ok() && self.node(node)?.lost_since().is_some();
         if !lost || case.drill().is_some() {
             let name = self.state.node_name(node);
+            // Its command was done: nothing is left to strike.
             self.fail_attempt(id, &format!("{name} was heard again before it was seen cut off"), false);
             return Ok(());
         }

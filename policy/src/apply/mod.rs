@@ -95,7 +95,13 @@ struct Step<'a> {
 impl Step<'_> {
     fn take(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
-            Command::Fact(fact) => self.fact(fact),
+            Command::Fact(fact) => {
+                self.fact(fact)?;
+                if let Some(node) = fact.speaker() {
+                    self.node_spoke(node);
+                }
+                Ok(())
+            }
             Command::Wish(wish) => self.wish(wish),
             Command::Decision(decision) => self.decision(decision),
         }

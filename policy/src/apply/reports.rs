@@ -109,6 +109,8 @@ impl Step<'_> {
             permit.rest = match permit.rest {
                 _ if permit.idle => None,
                 _ if !item.running => Some(Rest::Down),
+                // What keeps it from being up is told after that.
+                Some(Rest::Down) => None,
                 rest => rest,
             };
         }

@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::evidence::{Class, Evidence};
-use crate::fence::{Phase, Power};
+use crate::fence::{FenceCase, Phase, Power};
 use crate::name::{CaseId, NodeId};
 use crate::refusal::Refusal;
 
@@ -34,19 +34,29 @@ impl Step<'_> {
 
     /// The node fell silent: what the devices said of it counts from now on.
     pub(super) fn off_node_fell_silent(&mut self, node: NodeId) {
-        let Some((id, case)) = self.state.open_case(node) else { return };
-        if case.off_at.is_some() {
+        if let Some((id, _)) = self.awaited(node) {
             self.prove(id, Class::Off, Evidence::Fenced(id), None);
+        }
+    }
+
+    /// The case of a node whose devices have said off, and whose silence is awaited.
+    fn awaited(&self, node: NodeId) -> Option<(CaseId, &FenceCase)> {
+        let (id, case) = self.state.open_case(node)?;
+        (matches!(case.phase, Phase::Running { .. }) && case.off_at.is_some()).then_some((id, case))
+    }
+
+    /// The node has said something. Whoever is fenced holds something that it may go on with; in a drill it holds nothing, and
+    /// only what else it may run counts.
+    pub(super) fn node_spoke(&mut self, node: NodeId) {
+        if self.awaited(node).is_some_and(|(_, case)| case.drill().is_none()) {
+            self.off_is_doubtful(node);
         }
     }
 
     /// A word of the node came into the log after its devices said off. It may have been on its way before that, so they are
     /// not called liars; but what they said proves nothing any more.
     pub(super) fn off_is_doubtful(&mut self, node: NodeId) {
-        let Some((id, case)) = self.state.open_case(node) else { return };
-        if case.off_at.is_none() {
-            return;
-        }
+        let Some((id, _)) = self.awaited(node) else { return };
         let why =
             format!("{} was heard at the moment when its power was seen off", self.state.node_name(node));
         self.off_proves_nothing(id, &why, Lied::No);
@@ -65,7 +75,6 @@ impl Step<'_> {
     fn off_proves_nothing(&mut self, id: CaseId, why: &str, lied: Lied) {
         let at = self.time;
         let Some(case) = self.state.cases.get_mut(&id) else { return };
-        case.off_at = None;
         let (node, level) = (case.node, case.level);
         if case.drill().is_some() {
             case.phase = Phase::Cancelled { at };

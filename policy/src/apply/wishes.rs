@@ -349,8 +349,8 @@ impl Step<'_> {
             }
             if open.is_some() {
                 let why = format!(
-                    "{0} is being fenced, and its devices cannot change meanwhile: what ends that is a fence, a boot of {0}, or \
-                     `convoke fence confirm {0}`",
+                    "{0} is being fenced, and its devices cannot change meanwhile, but for timeouts, retries and delays between two \
+                     attempts: what ends that is a fence, a boot of {0}, or `convoke fence confirm {0}`",
                     node.name
                 );
                 return Err(Refusal::Impossible(why));

@@ -47,15 +47,11 @@ impl State {
     /// Who joins may find a copy that was started behind the gate instead, as long as that is there. Where it is about to be
     /// stopped that is over soon; a silent node, or one in maintenance, would hold all others up.
     pub(crate) fn meets_nobody_else(&self, name: &UnitName) -> Result<(), Refusal> {
-        let stops = |(id, node): &(&NodeId, &Node)| {
-            node.in_session().is_some_and(|life| life.strays.contains(name))
-                && self.copy_maintenance(name, **id).is_none()
-                && self.may_keep(name, **id).is_err()
-        };
-        match self.nodes.iter().find(stops) {
-            Some((_, node)) => {
-                no(format!("whoever joins may join the copy on {}, which is about to be stopped", node.name))
-            }
+        match self.found_running(name).find(|id| self.may_keep(name, *id).is_err()) {
+            Some(id) => no(format!(
+                "whoever joins may join the copy on {}, which is about to be stopped",
+                self.node_name(id)
+            )),
             None => Ok(()),
         }
     }

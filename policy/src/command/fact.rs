@@ -54,6 +54,8 @@ pub enum FenceOutcome {
     Failed(String),
     /// The executor could not begin: no agent ran, so no device was asked for anything. Another node may be able to.
     Unable(String),
+    /// The leader called it off before it was begun: nothing waits for it any more, or its node is heard again.
+    CalledOff,
     /// It was cut off at the deadline: the node's power is unknown for the quarantine time.
     TimedOut(String),
 }
@@ -353,4 +355,38 @@ pub enum Fact {
         /// Leader's term.
         term: u64,
     },
+}
+
+impl Fact {
+    /// The node that says it of itself; none where it is found out about a node.
+    #[must_use]
+    pub fn speaker(&self) -> Option<NodeId> {
+        match self {
+            Self::InventoryReported { node, .. }
+            | Self::UnitObserved { node, .. }
+            | Self::Surveyed { node, .. }
+            | Self::Started { node, .. }
+            | Self::PositionReported { node, .. }
+            | Self::ReadyReported { node, .. }
+            | Self::RankReported { node, .. }
+            | Self::CheckFailed { node, .. }
+            | Self::RestReported { node, .. }
+            | Self::TermsAcknowledged { node, .. }
+            | Self::Released { node, .. }
+            | Self::StopStuck { node, .. }
+            | Self::WatchdogArmed { node, .. }
+            | Self::WatchdogDisarmed { node, .. }
+            | Self::NodeLeaving { node, .. } => Some(*node),
+            Self::TermBegan { .. }
+            | Self::NodeHeard { .. }
+            | Self::IdentityShared { .. }
+            | Self::NodeLost { .. }
+            | Self::PowerObserved { .. }
+            | Self::SwitchedOn { .. }
+            | Self::FenceReported { .. }
+            | Self::FenceRepeated { .. }
+            | Self::CutOffHeard { .. }
+            | Self::ProofContradicted { .. } => None,
+        }
+    }
 }

@@ -48,7 +48,8 @@ impl Planner<'_> {
 
     fn case(&mut self, id: CaseId, case: &FenceCase) {
         let Some(target) = self.state.nodes.get(&case.node) else { return };
-        let wanted = self.wanted_off.contains_key(&case.node);
+        // What waits is not asked in the very plan that changes what it is.
+        let wanted = self.wanted_off.contains_key(&case.node) || !self.changing.is_empty();
         match &case.phase {
             Phase::Running { .. } => match self.state.attempt_ends(case) {
                 Some(at) if at <= self.now => {

@@ -140,7 +140,7 @@ impl World {
                 let by = self.now + self.rng.below(9_000) as u64;
                 self.strikes.push((by, attempt.target));
             }
-            FenceOutcome::Failed(_) | FenceOutcome::Unable(_) | FenceOutcome::TimedOut(_) => {}
+            _ => {}
         }
         let (case, number) = (attempt.case, attempt.number);
         self.facts.push(Fact::FenceReported { case, attempt: number, outcome });

@@ -92,6 +92,7 @@ impl World {
             ["off"] => FenceOutcome::Off,
             ["failed", why @ ..] => FenceOutcome::Failed(why.join(" ")),
             ["unable", why @ ..] => FenceOutcome::Unable(why.join(" ")),
+            ["called", "off"] => FenceOutcome::CalledOff,
             ["hung"] => FenceOutcome::TimedOut("no answer within 20 s".into()),
             other => return Err(format!("no outcome {other:?}")),
         };

@@ -178,7 +178,8 @@ impl World {
                 format!("{}: attempt {attempt} by {device}, run on {}", self.c(*case), self.name(*executor))
             }
             EventKind::FenceFailed { case, attempt, error, .. } => {
-                format!("ALERT {}: attempt {attempt} failed: {error}", self.c(*case))
+                let alert = if event.severity == Severity::Alert { "ALERT " } else { "" };
+                format!("{alert}{}: attempt {attempt} failed: {error}", self.c(*case))
             }
             EventKind::FenceProven { case, evidence, by, .. } => {
                 let case = case.map_or("without a case".into(), |case| self.c(case));

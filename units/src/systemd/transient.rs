@@ -190,9 +190,11 @@ impl Systemd {
             }
             Ok(reading) => {
                 let why = format!("the job ended as `{result}`, Result={}", reading.result);
-                // Nothing of it is there to say whether it ran: only a job that failed never started it.
+                // One that is there says that nothing ran; one that is gone says nothing.
                 return match result {
-                    JobResult::Failed | JobResult::Dependency => Outcome::NotStarted(why),
+                    JobResult::Failed | JobResult::Dependency if reading.load_state == "loaded" => {
+                        Outcome::NotStarted(why)
+                    }
                     _ => Outcome::Unknown(why),
                 };
             }
