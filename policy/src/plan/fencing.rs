@@ -48,8 +48,9 @@ impl Planner<'_> {
 
     fn case(&mut self, id: CaseId, case: &FenceCase) {
         let Some(target) = self.state.nodes.get(&case.node) else { return };
-        // What waits is not asked in the very plan that changes what it is.
-        let wanted = self.wanted_off.contains_key(&case.node) || !self.changing.is_empty();
+        let wanted = self.wanted_off.contains_key(&case.node);
+        // A unit that changes in this very plan is not asked what it waits for.
+        let given_up = !wanted && self.changing.is_empty();
         match &case.phase {
             Phase::Running { .. } => match self.state.attempt_ends(case) {
                 Some(at) if at <= self.now => {
@@ -60,7 +61,7 @@ impl Planner<'_> {
             },
             Phase::Wanted | Phase::Failed { .. } if case.drill().is_some() => self.drill(id, case),
             Phase::Wanted if !wanted => self.plan.decisions.push(Decision::CancelCase { case: id }),
-            Phase::Failed { .. } if !wanted || target.in_session().is_some() => {
+            Phase::Failed { .. } if given_up || target.in_session().is_some() => {
                 if target.quarantined_until <= self.now {
                     self.plan.decisions.push(Decision::CancelCase { case: id });
                 } else {
