@@ -348,6 +348,10 @@ impl Agent {
             self.look(name, Duration::ZERO);
             return None;
         };
+        if unit.held.is_none() && look.reading.invocation_id.is_empty() {
+            // It has not run since the boot: what was taken over is left of something else, and nobody has stopped it.
+            return Some(Cause::Unused);
+        }
         let manager = look.manager.unwrap_or(SystemState::Other);
         let (reading, bonds) = (&look.reading, look.bonds.clone());
         let mut stop = match unit.cut_off {
