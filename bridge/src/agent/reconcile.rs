@@ -342,14 +342,17 @@ impl Agent {
     /// Why a unit with a permit is down; `None` if it is on its way back, or that is not known yet.
     fn went_down(&mut self, name: &UnitName, now: &Now) -> Option<Cause> {
         let node = self.node_name.clone();
-        let granted = self.permit_of(name).is_some_and(|permit| permit.phase == Phase::Granted);
+        let permit = self.permit_of(name);
+        let granted = permit.is_some_and(|permit| permit.phase == Phase::Granted);
+        let adopted = permit.is_some_and(|permit| permit.adopted);
         let unit = self.units.get_mut(name)?;
         let Some(look) = unit.look.clone() else {
             self.look(name, Duration::ZERO);
             return None;
         };
-        if unit.held.is_none() && look.reading.invocation_id.is_empty() {
-            // It has not run since the boot: what was taken over is left of something else, and nobody has stopped it.
+        let never_ran = look.left.is_some() && look.reading.invocation_id.is_empty();
+        if adopted && unit.held.is_none() && never_ran {
+            // What was taken over is left of something else, and nobody has stopped anything.
             return Some(Cause::Unused);
         }
         let manager = look.manager.unwrap_or(SystemState::Other);

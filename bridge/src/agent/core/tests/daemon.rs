@@ -46,6 +46,31 @@ fn an_adopted_unit_gets_its_file_and_no_start() {
 }
 
 #[test]
+fn what_was_taken_over_and_never_ran_was_stopped_by_nobody() {
+    for (ran, because) in [(false, "Unused"), (true, "Failed(\"exited by itself\")")] {
+        let mut lab = lab();
+        let mut remains = look("db.service", down());
+        remains.left = Some("its program says that the role is held".into());
+        if ran {
+            remains.reading.invocation_id = vec![1; 16];
+        }
+        let changed = Signal::UnitChanged { unit: "db.service".into(), active_state: None, sub_state: None };
+        lab.hear(Event::Signal(changed));
+        lab.end("db.service", End::Looked(Box::new(remains.clone())));
+        let mut adopted = view("db.service", 7, Phase::Active);
+        adopted.adopted = true;
+        let ordered = lab.order(vec![adopted]);
+        if ran {
+            // Its job may be told a moment later than its end.
+            assert!(ordered.contains("look"), "{ordered}");
+            lab.end("db.service", End::Looked(Box::new(remains)));
+        }
+        let told = lab.end("db.service", gone("db.service"));
+        assert!(told.contains(&format!("released db.service 7 {because}")), "{told}");
+    }
+}
+
+#[test]
 fn an_ungated_unit_is_mended_once() {
     let mut lab = lab();
     let mut open = look("db.service", down());
