@@ -1,6 +1,7 @@
 //! The leader and its nodes' sessions, over loopback, with scripted agents instead of systemd.
 
 mod cluster {
+    mod fences;
     pub(crate) mod node;
     pub(crate) mod raw;
 }
@@ -14,8 +15,8 @@ use bridge::session::{FromSession, Outcast};
 use cluster::node::{Node, incarnation, settle};
 use cluster::raw::Raw;
 use policy::{
-    Cause, Definition, Device, Fact, First, InventoryItem, Offer, Phase, Power, Role, Settings, Suppose,
-    Token, UnitName, Wanted, Wish,
+    Cause, Definition, Fact, First, InventoryItem, Offer, Phase, Role, Settings, Suppose, Token, UnitName,
+    Wanted, Wish,
 };
 
 fn offer() -> Offer {
@@ -376,58 +377,6 @@ async fn a_member_is_told_of_the_fence_that_its_unit_waits_for() {
     };
     let told: Vec<_> = notes.iter().map(|note| (note.unit.as_str(), note.text.as_str())).collect();
     assert_eq!(told, [("db.service", "waits: m1 is lost and has no fence device")]);
-}
-
-/// P152: who cannot run an agent is passed over, and nobody says that of another.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_says_of_itself_alone_that_it_cannot_run_an_agent() {
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let mut first = Node::first(dir.path()).await;
-    first.opened().await;
-    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
-    let id = member.id;
-    member.kill().await;
-    let device = Device {
-        agent: "fence_ipmilan".to_owned(),
-        options: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        targets: [(first.id, BTreeMap::new())].into(),
-        timeout_ms: 60_000,
-        timeouts: BTreeMap::new(),
-        level: 1,
-        delay_ms: 0,
-        retries: 0,
-        at_once: 1,
-        isolates: None,
-    };
-    let configure = Wish::Configure {
-        settings: Settings::default(),
-        devices: [("bmc".to_owned(), device)].into(),
-        attributes: BTreeMap::new(),
-        by: "test".to_owned(),
-    };
-    wish(&first, 1, configure).await.expect("recorded");
-    let mut session = Raw::connect(&first, id, "m1").await;
-    session.hello(0).await.expect("a session");
-    let look = session.look().await;
-    let unable = |by| Fact::PowerObserved {
-        node: first.id,
-        incarnation: look.incarnation.clone(),
-        device: look.call.device.clone(),
-        configured: look.call.configured,
-        power: Power::Unable("not installed".to_owned()),
-        by: Some(by),
-    };
-    let forged = session.report(1, unable(first.id)).await;
-    assert!(
-        matches!(&forged, Err(policy::Refusal::Stale(why)) if why == "not this node's to say"),
-        "{forged:?}"
-    );
-    session.report(2, unable(id)).await.expect("its own word");
-    let Reply::Overview(overview) = session.ask(3, Request::Overview).await else { panic!("no overview") };
-    let said: Vec<_> =
-        overview.nodes.iter().flat_map(|node| &node.devices).flat_map(|one| &one.unable).collect();
-    assert_eq!(said, ["m1 cannot run its agent: not installed"]);
 }
 
 /// F10: a gate that is asked again in another session does not undo a stop that came in between.

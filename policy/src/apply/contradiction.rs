@@ -47,8 +47,6 @@ impl Step<'_> {
         }
         self.node_mut(id)?.lately.ended = None;
         let (case, lied, voided) = self.take_back(id, incarnation, gone.class);
-        // Devices that lied do not count again for this life; a person's word says nothing of them.
-        self.mark_liars(id, lied);
         for (unit, token, mut permit) in voided {
             permit.contradicted = true;
             self.withdraw_unused(&unit, id);
@@ -61,6 +59,7 @@ impl Step<'_> {
         let detail = format!("it spoke after it was proven gone ({:?})", gone.class);
         self.state.alarms.insert(AlarmKind::ProofContradicted(id), Alarm { wall_ms, detail });
         self.record(Severity::Alert, Some(id), None, EventKind::ProofContradicted { case });
+        // Devices that lied do not count again; a person's word says nothing of them.
         if lied > 0
             && let Some(case) = case
         {

@@ -4,11 +4,9 @@
 //! it has a lease again, and goes by it what its permits let it run.
 
 use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 use crate::evidence::{Class, Evidence};
-use crate::fence::{FenceCase, Phase, Power};
+use crate::fence::{FenceCase, Phase};
 use crate::name::{CaseId, NodeId};
 use crate::refusal::Refusal;
 
@@ -67,7 +65,6 @@ impl Step<'_> {
         let Ok(case) = self.case(id) else { return };
         let (node, level) = (case.node, case.level);
         let (devices, name) = (self.state.level_name(node, level), self.state.node_name(node));
-        self.mark_liars(node, level);
         self.off_proves_nothing(id, &format!("{devices} said off, and {name} went on"), Lied::Yes);
     }
 
@@ -85,16 +82,5 @@ impl Step<'_> {
             self.fence_lied(id, node, level, why);
         }
         self.cut_attempt(id, why);
-    }
-
-    /// What these devices show of this life of the node counts no more.
-    pub(super) fn mark_liars(&mut self, node: NodeId, level: u32) {
-        let liars: Vec<String> = self.state.level(node, level).map(|(device, _)| device.into()).collect();
-        for device in liars {
-            if let Some(seen) = self.state.observations.get_mut(&(device.clone(), node)) {
-                seen.power = Power::Unknown(format!("{device} said off while the node ran"));
-                seen.trusted = false;
-            }
-        }
     }
 }

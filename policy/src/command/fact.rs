@@ -107,7 +107,7 @@ pub enum Fact {
         incarnation: Incarnation,
         /// Every cluster unit it knows.
         items: Vec<InventoryItem>,
-        /// Of the permits it holds, those whose copies its own systemd restarts or stops at this moment (S4).
+        /// Of the permits it holds, those whose copies are not up at this moment, and why (S4).
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         rests: BTreeMap<Token, Rest>,
         /// Highest token it ever released or held.

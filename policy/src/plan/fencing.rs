@@ -122,7 +122,7 @@ impl Planner<'_> {
         let Some(ends) = self.state.expires_at(unit, permit) else { return true };
         ends > self.now
             && by_watchdog
-            && (self.state.devices_of(permit.node).any(|(_, device)| device.isolates.is_none()))
+            && self.state.devices_of(permit.node).any(|(_, device)| device.isolates.is_none())
     }
 
     fn attempt(&mut self, id: CaseId, case: &FenceCase) {

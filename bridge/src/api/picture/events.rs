@@ -366,7 +366,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Propagated(why) => format!("another unit took it along: {why}"),
         Cause::Shutdown => "the node, or its convoked, was being stopped".to_owned(),
         Cause::LeaseEnded => "the node had lost the quorum and stopped it".to_owned(),
-        Cause::Unused => "the start was given up before it began".to_owned(),
+        Cause::Unused => "its permit was not used".to_owned(),
         Cause::DownInMaintenance => "it was down when its maintenance ended".to_owned(),
     }
 }

@@ -54,10 +54,11 @@ impl View<'_> {
             FencePhase::Failed { error, .. } if !self.is_waited_for(case) => {
                 let until = self.state.nodes.get(&node).map_or(0, |node| node.quarantined_until);
                 let left = until.saturating_sub(self.now).div_ceil(1000);
-                format!(
-                    "fencing {name} by {by} failed ({error}), and nothing waits for it any more; a late command may strike for \
-                     another {left} s"
-                )
+                let late = match left {
+                    0 => String::new(),
+                    left => format!("; a late command may strike for another {left} s"),
+                };
+                format!("fencing {name} by {by} failed ({error}), and nothing waits for it any more{late}")
             }
             _ => Reason::WaitsForFence { node }.text(self.state, unit, self.now),
         }
