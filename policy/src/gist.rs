@@ -28,6 +28,9 @@ impl State {
                 why.clear();
             }
         }
+        for why in gist.reach.values_mut().flatten().filter_map(|(_, reach)| reach.lacks.as_mut()) {
+            why.clear();
+        }
         for case in gist.cases.values_mut() {
             if let Phase::Failed { error, .. } = &mut case.phase {
                 error.clear();

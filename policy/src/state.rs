@@ -14,9 +14,9 @@ use crate::held::Held;
 use crate::maintenance::Maintenance;
 use crate::name::{CaseId, Millis, NodeId, Token, UnitName};
 use crate::node::Node;
+use crate::reach::Reach;
 use crate::refusal::Refusal;
 use crate::relations::Naming;
-use crate::unable::Unable;
 use crate::unit::Unit;
 use crate::unsaid::Unsaid;
 
@@ -155,9 +155,9 @@ pub struct State {
     /// what is to be opened: a later opening that ends well takes nothing back of an earlier one.
     #[serde(default, with = "pairs")]
     pub late_openings: BTreeMap<(String, NodeId), Millis>,
-    /// Who could not run the agent of a device, by device and node: others are asked first.
-    #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
-    pub unable: BTreeMap<(String, NodeId), Unable>,
+    /// What each node in session found when it looked through a device last, by device and node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reach: BTreeMap<String, BTreeMap<NodeId, Reach>>,
     /// Fence cases, closed ones of the present incarnations among them.
     pub cases: BTreeMap<CaseId, FenceCase>,
     /// The last drill of each level of each node.
@@ -217,7 +217,7 @@ impl Default for State {
             observations: BTreeMap::new(),
             switched_off: BTreeMap::new(),
             late_openings: BTreeMap::new(),
-            unable: BTreeMap::new(),
+            reach: BTreeMap::new(),
             cases: BTreeMap::new(),
             drills: BTreeMap::new(),
             tokens: BTreeMap::new(),

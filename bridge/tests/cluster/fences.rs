@@ -63,7 +63,7 @@ async fn a_node_says_of_itself_alone_that_it_cannot_run_an_agent() {
     let Reply::Overview(overview) = session.ask(3, Request::Overview).await else { panic!("no overview") };
     let said: Vec<_> =
         overview.nodes.iter().flat_map(|node| &node.devices).flat_map(|one| &one.unable).collect();
-    assert_eq!(said, ["m1 cannot run its agent: not installed"]);
+    assert_eq!(said, ["m1 cannot use it: not installed"]);
 }
 
 /// P21, F31: what was decided when a node was lost is not done to one that is back.

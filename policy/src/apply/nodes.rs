@@ -182,6 +182,7 @@ impl Step<'_> {
         self.is_back(id);
         self.state.alarms.remove(&AlarmKind::LeftOff(id));
         self.state.observations.retain(|(_, node), _| *node != id);
+        self.state.forget_reach(id);
         self.is_to_register(id);
         self.state.alarms.retain(|kind, _| !matches!(kind, AlarmKind::WrongPlug(node, _) if *node == id));
         self.state.cases.retain(|_, case| case.node != id || case.is_open());
@@ -220,6 +221,7 @@ impl Step<'_> {
         let orderly = life.presence == Presence::Leaving;
         life.presence = Presence::Lost { since };
         life.stop_budget_ms = stop_budget_ms;
+        self.state.forget_reach(id);
         if !orderly {
             self.fell_silent(id);
         }

@@ -10,9 +10,9 @@ use crate::event::{EventKind, Severity};
 use crate::evidence::Class;
 use crate::fence::{Observation, Phase, Power, SwitchedOff};
 use crate::name::{Incarnation, Millis, NodeId};
+use crate::reach::Reach;
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
-use crate::unable::Unable;
 
 use super::{Step, stale};
 
@@ -37,7 +37,7 @@ impl Step<'_> {
             return Err(Refusal::Impossible(format!("no device {device} fences this node")));
         }
         if let Some(by) = by
-            && self.could_not_look(device, id, power, by)
+            && self.says_only_what_it_lacks((device, id, by), power, incarnation)
         {
             return Ok(());
         }
@@ -93,27 +93,34 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Keeps whether a node can run a device's agent. If it cannot, and others are there to look, that says nothing of the
-    /// device: they are asked at once (P152).
-    fn could_not_look(&mut self, device: &str, target: NodeId, power: &Power, by: NodeId) -> bool {
-        let key = (String::from(device), by);
-        let Power::Unable(why) = power else {
-            self.state.unable.remove(&key);
-            return false;
-        };
-        let unable = Unable { why: why.clone(), at: self.time };
-        let before = self.state.unable.insert(key, unable);
-        if before.is_none_or(|before| before.why != *why) {
-            let kind = EventKind::AgentUnable { device: device.into(), why: why.clone() };
+    /// Keeps what a node found of a device. Where it lacks something that another may have, its look says nothing of the
+    /// device, and they are asked at once (P152).
+    fn says_only_what_it_lacks(
+        &mut self,
+        (device, target, by): (&str, NodeId, NodeId),
+        power: &Power,
+        incarnation: &Incarnation,
+    ) -> bool {
+        let last = self.state.seen(device, target, incarnation);
+        let found = self.state.found_lacking((device, target, by), power, last);
+        let (lacks, is_all) = found.map_or((None, false), |(why, is_all)| (Some(why), is_all));
+        let before = self.state.reach(device, by).and_then(|reach| reach.lacks.clone());
+        // A device that had no answer for anybody takes nothing back of what the node was found to lack.
+        let lacks = lacks.or_else(|| before.clone().filter(|_| matches!(power, Power::Unknown(_))));
+        if let Some(why) = lacks.clone().filter(|_| lacks != before) {
+            let kind = EventKind::AgentUnable { device: device.into(), why };
             self.record(Severity::Warning, Some(by), None, kind);
         }
-        self.state.anybody_looks(device, target, self.time)
+        let reach = Reach { at: self.time, lacks };
+        self.state.reach.entry(device.into()).or_default().insert(by, reach);
+        is_all
     }
 
     /// What is said to be mended is tried anew at once: a node's devices, of which some could not say how its power is (P153).
     pub(super) fn look_anew(&mut self, id: NodeId) {
         let devices: BTreeSet<String> = self.state.devices_of(id).map(|(name, _)| name.into()).collect();
-        self.state.unable.retain(|(device, node), _| *node != id && !devices.contains(device));
+        self.state.reach.retain(|device, _| !devices.contains(device));
+        self.state.forget_reach(id);
         for ((_, node), seen) in &mut self.state.observations {
             if *node == id {
                 seen.misses = 0;

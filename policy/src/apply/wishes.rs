@@ -175,7 +175,7 @@ impl Step<'_> {
         self.state.drills.remove(&id);
         self.state.alarms.retain(|kind, _| kind.node() != Some(id));
         self.state.observations.retain(|(_, node), _| *node != id);
-        self.state.unable.retain(|(_, node), _| *node != id);
+        self.state.forget_reach(id);
         self.state.switched_off.retain(|(_, node), _| *node != id);
         // Its plug may be given to another.
         self.late_openings_may_be_elsewhere();
@@ -385,7 +385,7 @@ impl Step<'_> {
             !renewed.contains(name)
                 && devices.get(name).is_some_and(|device| device.targets.contains_key(node))
         });
-        self.state.unable.retain(|(name, _), _| !renewed.contains(name) && devices.contains_key(name));
+        self.state.reach.retain(|name, _| !renewed.contains(name) && devices.contains_key(name));
         // Under new settings what could not say is asked at once.
         for seen in self.state.observations.values_mut() {
             seen.misses = 0;

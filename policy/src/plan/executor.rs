@@ -3,6 +3,7 @@
 //! Decides which of the nodes in session takes an attempt, an errand or a look. Any of them may: whether one may is asked in
 //! `apply`, and the choice is about who can most likely reach the device. Clauses P150 to P152 of `docs/policy.md`.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::command::{Device, Reconnect};
@@ -10,7 +11,10 @@ use crate::fence::{Observation, Power};
 use crate::name::{CaseId, Incarnation, NodeId};
 use crate::node::Node;
 
-use super::Planner;
+use super::{Observe, Planner};
+
+/// How many nodes are to have looked through a device soon after they came.
+const ENOUGH: usize = 8;
 
 impl Planner<'_> {
     /// Who runs an attempt: by turns from 1, first those of whom it is known that they reach the level's devices. Each case
@@ -56,13 +60,13 @@ impl Planner<'_> {
         able.get(turn).map(|(id, incarnation)| (*id, (*incarnation).clone()))
     }
 
-    /// What speaks against a node, the worst first: devices whose agent it cannot run, whose disks it cannot take from another
+    /// What speaks against a node, the worst first: devices that it cannot use, whose disks it cannot take from another
     /// because it is not registered there itself, and that answered somebody else last.
     fn obstacles(&self, id: NodeId, target: NodeId, devices: &[(&str, &Device)]) -> (usize, usize, usize) {
         let count = |stands: &dyn Fn(&str, &Device) -> bool| {
             devices.iter().filter(|(name, device)| stands(name, device)).count()
         };
-        let unable = count(&|name, _| self.state.unable(name, id).is_some());
+        let unable = count(&|name, _| self.state.is_unable(name, id));
         let strange = count(&|name, device| {
             device.isolates == Some(Reconnect::ByNode) && !self.is_registered(id, name)
         });
@@ -81,8 +85,8 @@ impl Planner<'_> {
             && seen.is_some_and(|seen| seen.trusted && seen.power == Power::On)
     }
 
-    /// Who looks at a node through a device: whoever had an answer last; after a look that failed, and at first, the next in
-    /// the order of ids, so that not all looks are one node's. Who could not run the agent is passed over, and asked anew as
+    /// Who looks at a node through a device: whoever has not for longest, and of those that never did the next in the order of
+    /// ids, so that each is known to reach it or not before it is needed. Who lacks something is passed over, and asked anew as
     /// soon as that is over. What each node registers with is seen by those that have it.
     pub(super) fn looker(
         &self,
@@ -90,15 +94,13 @@ impl Planner<'_> {
         target: NodeId,
         seen: Option<&Observation>,
     ) -> Option<NodeId> {
-        let answered = seen.filter(|seen| matches!(seen.power, Power::On | Power::Off));
-        let answered = answered.and_then(|seen| seen.answered);
         let last = seen.and_then(|seen| seen.by).unwrap_or(target);
         let order = |id: &NodeId| {
             (
                 self.state.is_passed_over(name, *id, self.now),
                 device.isolates == Some(Reconnect::ByNode) && !device.targets.contains_key(id),
-                self.state.unable(name, *id).is_none(),
-                answered != Some(*id),
+                !self.state.is_unable(name, *id),
+                self.state.reach(name, *id).map(|reach| reach.at),
                 *id <= last,
                 *id,
             )
@@ -107,6 +109,45 @@ impl Planner<'_> {
             .filter(|(_, node)| node.in_session().is_some())
             .map(|(id, _)| id)
             .min_by_key(order)
+    }
+
+    /// Has every node look through each device at least once while it is in session, at a node that another saw there: the
+    /// one that is never asked may be the only one left. Each node through one device at a time.
+    pub(super) fn first_looks(&mut self) {
+        let in_session = self.state.nodes.values().filter(|node| node.in_session().is_some()).count();
+        let mut taken = BTreeSet::new();
+        for (name, device) in &self.state.devices {
+            let known = self.state.reach.get(name).map_or(0, BTreeMap::len);
+            // In a large cluster enough of them are asked, and all in the course of time.
+            let looked_through = self.plan.observe.iter().any(|look| look.device == *name);
+            if known >= in_session.min(ENOUGH) || looked_through || self.state.is_busy(device) {
+                continue;
+            }
+            let by_node = device.isolates == Some(Reconnect::ByNode);
+            let shown = device.targets.keys().filter_map(|target| {
+                let life = self.state.nodes.get(target).and_then(Node::in_session)?;
+                let seen = self.state.seen(name, *target, &life.incarnation)?;
+                let owed = self.state.switched_off.contains_key(&(name.clone(), *target));
+                (seen.power == Power::On && !owed).then_some((*target, life))
+            });
+            let look = shown.into_iter().find_map(|(target, life)| {
+                let new = self.others(target).filter(|(id, node)| {
+                    node.in_session().is_some()
+                        && self.state.reach(name, *id).is_none()
+                        && (!by_node || device.targets.contains_key(id))
+                        && !taken.contains(id)
+                });
+                let executor = new.map(|(id, _)| id).min_by_key(|id| (*id <= target, *id))?;
+                Some(Observe {
+                    device: name.clone(),
+                    node: target,
+                    incarnation: life.incarnation.clone(),
+                    executor,
+                })
+            });
+            taken.extend(look.as_ref().map(|look| look.executor));
+            self.plan.observe.extend(look);
+        }
     }
 
     fn others(&self, target: NodeId) -> impl Iterator<Item = (NodeId, &Node)> {

@@ -189,6 +189,7 @@ impl<'a> Planner<'a> {
         self.leave_to_the_next_plan();
         self.fencing();
         self.observations();
+        self.first_looks();
         self.switch_on();
         let level = self.state.next_feature_level();
         self.plan.decisions.extend(level.map(|level| Decision::RaiseFeatureLevel { level }));

@@ -235,7 +235,7 @@ impl World {
             EventKind::NodeForgiven { .. } => format!("{node} is held back no more"),
             EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
             EventKind::AgentUnable { device, why } => {
-                format!("{node} cannot run the agent of {device}: {why}")
+                format!("{node} cannot use {device}: {why}")
             }
             EventKind::Configured { .. } => "configured".into(),
             EventKind::Forgotten { .. } => format!("{unit}: forgotten"),

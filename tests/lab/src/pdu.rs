@@ -27,6 +27,8 @@ const OUTLETS: &str = ".1.3.6.1.4.1.318.1.1.12.3";
 const APC_RPDU: &str = ".1.3.6.1.4.1.318.1.3.4.5";
 const ON: &str = "1";
 const OFF: &str = "2";
+/// The file that is there while a strip does nothing that it is told.
+const IGNORES: &str = "ignores";
 
 /// One power strip.
 #[derive(Clone, Debug)]
@@ -69,8 +71,14 @@ impl Pdu {
         put(&label(&self.place, self.feed, node), name)
     }
 
-    /// All outlets have power and their own names again; nothing boots by it.
+    /// From now on it takes commands and does nothing, until its outlets are restored.
+    pub fn ignore(&self) -> Result<()> {
+        put(&folder(&self.place, self.feed).join(IGNORES), "")
+    }
+
+    /// All outlets have power, their own names and open ears again; nothing boots by it.
     pub(crate) fn restore(&self) {
+        let _ = fs::remove_file(folder(&self.place, self.feed).join(IGNORES));
         for node in 1..=self.place.count() {
             let _ = fs::remove_file(outlet(&self.place, self.feed, node));
             let _ = fs::remove_file(label(&self.place, self.feed, node));
@@ -148,6 +156,9 @@ fn found(place: &Place, feed: usize, object: &str) -> String {
 fn set(place: &Place, feed: usize, object: &str, value: &str) -> Result<&'static str> {
     let node: usize = object.strip_prefix(COMMAND).context("not to be written")?.parse()?;
     ensure!((1..=place.count()).contains(&node), "no such outlet");
+    if folder(place, feed).join(IGNORES).exists() {
+        return Ok("DONE");
+    }
     let dark = || feeds(place).into_iter().all(|feed| outlet(place, feed, node).exists());
     match value.split_whitespace().last() {
         Some(ON) => {

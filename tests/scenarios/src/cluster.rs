@@ -82,7 +82,7 @@ impl Cluster {
     }
 
     /// Nodes that have power and may be asked.
-    fn awake(&self) -> Vec<Node> {
+    pub(crate) fn awake(&self) -> Vec<Node> {
         let silent = self.silent.borrow();
         self.nodes().into_iter().filter(|n| !silent.contains(&n.index()) && n.is_on()).collect()
     }

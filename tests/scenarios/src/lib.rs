@@ -36,6 +36,7 @@ mod plan;
 mod recipe;
 mod scenario;
 mod servers;
+mod told;
 mod unit;
 mod wait;
 mod watch;

@@ -77,8 +77,10 @@ impl Scenario {
         let begin = Moment::now();
         let outcome = self.whole().and_then(|()| {
             let Some(cluster) = &self.cluster else { bail!("no cluster") };
+            let index = cluster.overview()?.index;
             cluster.begun.set(Moment::now());
-            work(cluster)
+            work(cluster)?;
+            cluster.journals_tell_of_fences(index)
         });
         let took = begin.elapsed();
         match outcome {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::Fault;
-use scenarios::{Cluster, Fence, Moment, Plan, run, unwrapped};
+use scenarios::{Cluster, Fence, Moment, Overview, Plan, run, unwrapped};
 
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -18,6 +18,7 @@ fn nothing_starts_before_the_fence_is_proven() -> Result<()> {
             .part("an agent that hangs", |c| stuck(c, &[Fault::Hang], Loss::Power, &["did not end", "time"]));
         scenario.part("a switch that cannot be reached", unreachable_switch);
         scenario.part("a node that cannot run the agent leaves it to the other at once", unable);
+        scenario.part("who cannot use a device is known before it is needed", known_beforehand);
         scenario.part("off that is answered and not done", |c| says_itself(c, Fault::IgnoreOff));
         scenario.part("a switch that is mended later", |c| {
             mended_later(c, Fault::FailOff, "off: the agent did not end within")
@@ -73,28 +74,6 @@ fn failed_fence(c: &Cluster, victim: usize) -> Result<Fence> {
     now.fence(&name).cloned().ok_or_else(|| anyhow::anyhow!("no fence of {name}"))
 }
 
-/// What an operator reads: the node, the device and the error, in `status` and in `why`.
-fn says_why(c: &Cluster, victim: usize, error: &str) -> Result<()> {
-    let name = c.node(victim).name();
-    let device = format!("bmc-{name}");
-    let asked = c.anybody()?;
-    let status = c.run(asked, "convoke status")?.stdout;
-    let why = c.run(asked, &format!("convoke why {UNIT}"))?.stdout;
-    for (what, text) in [("status", &status), ("why", &why)] {
-        let text = unwrapped(text);
-        for word in [&name, &device] {
-            ensure!(text.contains(word.as_str()), "`convoke {what}` does not name {word}:\n{text}");
-        }
-        let error = error.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
-        ensure!(text.contains(&error), "`convoke {what}` does not say `{error}`:\n{text}");
-    }
-    let reasons = c.why(UNIT)?.reasons;
-    let first = reasons.first().ok_or_else(|| anyhow::anyhow!("`why` gives no reason"))?;
-    ensure!(first.rule == "S2" && first.fact.contains(&name), "the first reason is {first:?}");
-    ensure!(first.release.contains("convoke fence confirm"), "it does not say what would release: {first:?}");
-    Ok(())
-}
-
 /// The operator makes sure that the node is off, and says so.
 fn confirmed(c: &Cluster, victim: usize) -> Result<()> {
     let name = c.node(victim).name();
@@ -125,7 +104,7 @@ fn stuck(c: &Cluster, faults: &[Fault], loss: Loss, words: &[&str]) -> Result<()
         words.is_empty() || words.iter().any(|w| error.contains(w)),
         "the error does not say {words:?}: {error}"
     );
-    says_why(c, victim, &error)?;
+    c.says_why(UNIT, victim, &format!("bmc-{}", c.node(victim).name()), &error)?;
     // The lease has ended long ago: nobody may run it.
     c.stays_silent(UNIT, S(8))?;
     let now = c.overview()?;
@@ -153,7 +132,7 @@ fn unreachable_switch(c: &Cluster) -> Result<()> {
     c.lab.bmc(victim).stop()?;
     c.node(victim).power_off()?;
     let error = failed_fence(c, victim)?.error.unwrap_or_default();
-    says_why(c, victim, &error)?;
+    c.says_why(UNIT, victim, &format!("bmc-{}", c.node(victim).name()), &error)?;
     c.stays_silent(UNIT, S(6))?;
     confirmed(c, victim)
 }
@@ -179,6 +158,37 @@ fn unable(c: &Cluster) -> Result<()> {
     ensure!(failed.text.contains("cannot be read on"), "{failed:?}");
     ensure!(began.time_ms < failed.time_ms + 4_000, "it waited as for a device: {failed:?}, {began:?}");
     c.never_twice(UNIT)
+}
+
+/// The secret is taken from one node, and then from the other that could fence the first.
+fn known_beforehand(c: &Cluster) -> Result<()> {
+    let told = |i: usize, devices: &str| format!("n{i} cannot use {devices}: ");
+    let shows = |now: &Overview, severity: &str, words: &str| {
+        now.alarms.iter().any(|alarm| alarm.severity == severity && alarm.text.contains(words))
+    };
+    let index = c.overview()?.index;
+    c.ok(3, "mv /etc/convoke/secrets/bmc /etc/convoke/secrets/away && convoke reset-failed n3")?;
+    c.until("n3 is told of, and nobody is red", LATE, |now| {
+        shows(now, "warning", &told(3, "bmc-n1, bmc-n2")) && now.nodes.iter().all(|n| n.fencing == "ready")
+    })?;
+    let shown = unwrapped(&c.ok(1, "convoke fence")?);
+    ensure!(shown.contains("n3 cannot use it: ") && shown.contains("cannot be read on n3"), "{shown}");
+    c.ok(2, "mv /etc/convoke/secrets/bmc /etc/convoke/secrets/away && convoke reset-failed n2")?;
+    c.until("n1, which nobody else could fence, is red", LATE, |now| {
+        let red = |name: &str| now.node(name).is_some_and(|node| node.fencing == "unready");
+        shows(now, "alert", "bmc-n1 does not see n1") && red("n1") && !red("n2") && !red("n3")
+    })?;
+    for i in [2, 3] {
+        c.ok(
+            i,
+            &format!("mv /etc/convoke/secrets/away /etc/convoke/secrets/bmc && convoke reset-failed n{i}"),
+        )?;
+    }
+    c.until("nothing is told of any more", LATE, |now| {
+        now.alarms.is_empty() && now.nodes.iter().all(|node| node.fencing == "ready")
+    })?;
+    ensure!(!c.events_after(index)?.iter().any(|event| event.kind == "fence-wanted"), "somebody was fenced");
+    Ok(())
 }
 
 fn mended_later(c: &Cluster, fault: Fault, words: &str) -> Result<()> {

@@ -26,6 +26,7 @@ fn who_is_cut_off_writes_no_more_and_comes_back_by_a_new_life() -> Result<()> {
         scenario.part("a node without power, whose next life is behind its port", without_power);
         scenario.part("a node that is cut off, and whose cable is mended behind its port", cut_off);
         scenario.part("a node that thaws before its port is shut", back_meanwhile);
+        scenario.part("a port that does not exist", no_such_port);
         scenario.part("a node that lost its key, and is heard", without_its_key);
     })
 }
@@ -98,25 +99,47 @@ fn tried(c: &Cluster, i: usize) -> Result<usize> {
     c.node(i).run_ok("wc -c </run/guarded")?.trim().parse().context("no count")
 }
 
-/// Every node behind a port of the switch; the unit that takes a cut, and the one that does not, on a node that does not lead.
-fn behind_ports(c: &Cluster) -> Result<(Switch, Writes, usize)> {
-    let switch = c.lab.switch();
-    switch.start()?;
+/// The settings with a port of the switch for every node.
+fn ports(c: &Cluster, switch: &Switch) -> String {
     let targets: Vec<String> = c
         .nodes()
         .iter()
         .map(|node| format!("{} = {{ plug = \"{}\" }}", node.name(), Switch::port(node.index())))
         .collect();
-    configured(
-        c,
-        &format!(
-            "[fence.switch]\nagent = \"fence_ifmib\"\ntargets = {{ {} }}\n\
-             options = {{ ip = \"{}\", snmp_version = \"2c\", community = \"{}\" }}\ntimeout = \"15s\"\n",
-            targets.join(", "),
-            switch.address(),
-            lab::PDU_COMMUNITY
-        ),
-    )?;
+    format!(
+        "[fence.switch]\nagent = \"fence_ifmib\"\ntargets = {{ {} }}\n\
+         options = {{ ip = \"{}\", snmp_version = \"2c\", community = \"{}\" }}\ntimeout = \"15s\"\n",
+        targets.join(", "),
+        switch.address(),
+        lab::PDU_COMMUNITY
+    )
+}
+
+/// It is red before any crash, for its node alone; with the right one it is ready again.
+fn no_such_port(c: &Cluster) -> Result<()> {
+    let switch = c.lab.switch();
+    switch.start()?;
+    let right = ports(c, &switch);
+    let wrong = right.replace(&format!("\"{}\"", Switch::port(1)), "\"9\"");
+    ensure!(wrong != right, "the settings do not have the port of n1");
+    c.configure(&wrong)?;
+    let now = c.until("n1 is red, and the others are not", LATE, |now| {
+        now.nodes.iter().all(|node| node.fencing == if node.name == "n1" { "unready" } else { "ready" })
+    })?;
+    ensure!(
+        now.alarms.iter().any(|a| a.severity == "alert" && a.text.contains("switch does not see n1")),
+        "{:?}",
+        now.alarms
+    );
+    configured(c, &right)?;
+    c.until("the alarm is gone", LATE, |now| now.alarms.is_empty()).map(drop)
+}
+
+/// Every node behind a port of the switch; the unit that takes a cut, and the one that does not, on a node that does not lead.
+fn behind_ports(c: &Cluster) -> Result<(Switch, Writes, usize)> {
+    let switch = c.lab.switch();
+    switch.start()?;
+    configured(c, &ports(c, &switch))?;
     let writes = Writes::listen(c)?;
     // One that runs since the part before writes to that part's address.
     if c.overview()?.unit(GUARDED).is_some() {

@@ -6,6 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use lab::Fault;
 use scenarios::{Change, Cluster, Moment, Plan, run, unwrapped};
 
+/// What has a file of its own.
+mod levels {
+    pub(crate) mod shown;
+}
+
 const UNIT: &str = "witness.service";
 const LATE: Duration = Duration::from_secs(40);
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -23,9 +28,10 @@ fn the_next_level_proves_what_the_first_one_cannot() -> Result<()> {
         scenario.part("half a level, whose feed comes back", half_a_level);
         scenario.part("half a level, and the node is back meanwhile", back_meanwhile);
         scenario.part("one feed alone proves nothing", one_feed_alone);
+        scenario.part("a strip that takes the command and does nothing", strip_ignores);
         scenario.part("a frozen node between two feeds", frozen);
-        scenario.part("what each device shows, and what is said of it", said_of_devices);
-        scenario.part("strips that list their outlets", listed);
+        scenario.part("what each device shows, and what is said of it", levels::shown::said_of_devices);
+        scenario.part("strips that list their outlets", levels::shown::listed);
     })
 }
 
@@ -135,6 +141,7 @@ fn controller_does_nothing(c: &Cluster) -> Result<()> {
     let index = c.overview()?.index;
     let then = Moment::now();
     c.cut(victim)?;
+    c.says_that_it_is_fenced(UNIT, victim, &format!("bmc-{}", c.node(victim).name()))?;
     recovered(
         c,
         victim,
@@ -159,6 +166,7 @@ fn half_a_level(c: &Cluster) -> Result<()> {
     c.lab.pdu(2).stop()?;
     c.cut(victim)?;
     c.wait_for("feed 1 was switched off", LATE, || Ok((!c.lab.pdu(1).is_on(victim)).then_some(())))?;
+    c.says_that_it_is_fenced(UNIT, victim, "feed-1 and feed-2")?;
     recovered(
         c,
         victim,
@@ -206,6 +214,28 @@ fn back_meanwhile(c: &Cluster) -> Result<()> {
     c.never_twice(UNIT)
 }
 
+/// One of two strips answers and switches nothing: that level fails, and the node's other feed comes back.
+fn strip_ignores(c: &Cluster) -> Result<()> {
+    let polls = "snmp_version = \"1\", power_timeout = \"4\"";
+    let victim = placed_by(c, &settings(c, 2, 1, "").replace("snmp_version = \"1\"", polls))?;
+    c.lab.pdu(2).ignore()?;
+    let index = c.overview()?.index;
+    let then = Moment::now();
+    c.cut(victim)?;
+    c.wait_for("feed 1 was switched off", LATE, || Ok((!c.lab.pdu(1).is_on(victim)).then_some(())))?;
+    c.says_that_it_is_fenced(UNIT, victim, "feed-1 and feed-2")?;
+    let expected = ["began feed-1 and feed-2", "failed feed-1 and feed-2", "began bmc-NODE", "proven"];
+    recovered(c, victim, then, index, &expected)?;
+    let events = c.events_after(index)?;
+    let failed = events.iter().find(|event| event.kind == "fence-failed").context("nothing failed")?;
+    let words = "feed-2: off exited with status 1: Failed: Timed out waiting to power OFF";
+    ensure!(failed.text.contains(words), "{}", failed.text);
+    ensure!(c.lab.pdu(2).is_on(victim), "the strip that ignores its commands has switched {victim} off");
+    c.wait_for("feed 1 is on again", LATE, || Ok(c.lab.pdu(1).is_on(victim).then_some(())))?;
+    c.lab.restore_feeds();
+    Ok(())
+}
+
 /// The feeds do not ask what still runs. With both back it boots, and is told.
 fn frozen(c: &Cluster) -> Result<()> {
     let victim = placed(c, 2, 1, "")?;
@@ -235,6 +265,7 @@ fn one_feed_alone(c: &Cluster) -> Result<()> {
     })?;
     let fence = now.fence(&name).context("no fence")?;
     ensure!(fence.text.contains("bmc-") && fence.text.contains("feed-1 and feed-2"), "{}", fence.text);
+    c.says_why(UNIT, victim, "feed-1 and feed-2", &format!("fencing {name} by"))?;
     c.stays_silent(UNIT, S(6))?;
     let then = Moment::now();
     c.bmc_faults(victim, &[])?;
@@ -375,95 +406,4 @@ fn drill(c: &Cluster) -> Result<()> {
     ensure!(!shown.contains("this level does not count"), "{shown}");
     c.ok(from, &format!("convoke undrain {name}"))?;
     c.never_twice(UNIT)
-}
-
-/// Red before the crash: a dead controller is a warning while the feeds work, and an alert when they do not either.
-fn said_of_devices(c: &Cluster) -> Result<()> {
-    let victim = placed(c, 1, 2, "")?;
-    let name = c.node(victim).name();
-    let shown = c.ok(c.anybody()?, &format!("convoke status {name}"))?;
-    ensure!(shown.contains(&format!("ready, by bmc-{name}, then feed-1 and feed-2")), "{shown}");
-    let document = settings(c, 1, 2, "");
-    let address = c.lab.bmc(victim).address();
-    let wrong = document.replace(&format!("ip = \"{address}\""), "ip = \"127.0.0.1\"");
-    ensure!(wrong != document, "the settings do not name {address}");
-    c.configure(&wrong)?;
-    c.until("the dead controller is a warning", LATE, |now| {
-        now.alarms.iter().any(|alarm| {
-            alarm.severity == "warning"
-                && alarm.text.contains(&format!("bmc-{name} does not see {name}"))
-                && alarm.remedy.contains("fenced by feed-1 and feed-2 alone")
-        }) && now.node(&name).is_some_and(|node| node.fencing == "ready")
-    })?;
-    c.configure(&document)?;
-    c.until("the warning is gone", LATE, |now| now.alarms.is_empty()).map(drop)
-}
-
-/// Both strips are asked which outlet is which node's. What they cannot say is refused, and what is in force is a table.
-fn listed(c: &Cluster) -> Result<()> {
-    for feed in FEEDS {
-        c.lab.pdu(feed).start()?;
-    }
-    let strip = c.lab.pdu(1);
-    let document = format!("quarantine = \"3s\"\n{}", strips(c, 1, "\"list\""));
-    let asked = c.follower(&[])?;
-    c.node(asked).write("/root/listed.toml", &document)?;
-    let run = |verb: &str| -> Result<(i32, String)> {
-        let out = c.run(asked, &format!("convoke config {verb} /root/listed.toml"))?;
-        Ok((out.code, unwrapped(&format!("{}{}", out.stderr, out.stdout))))
-    };
-    let show = || c.ok(asked, "convoke config show");
-    let before = show()?;
-    let refused = |words: &str| -> Result<()> {
-        let (code, said) = run("apply")?;
-        // The strip of the first table, where it says `list`.
-        let all = ["listed.toml:6:11", words, "write `targets = {"];
-        ensure!(code == 2 && all.iter().all(|words| said.contains(words)), "not `{words}`: {code}, {said}");
-        ensure!(show()? == before, "something of it is in force: {}", show()?);
-        Ok(())
-    };
-    strip.rename(3, "n1")?;
-    refused("feed-1 lists several plugs for n1: 1, 3")?;
-    for (outlet, name) in [(1, "ups"), (2, "N2.example.com"), (3, "switch")] {
-        strip.rename(outlet, name)?;
-    }
-    let names = "it lists 1 (ups), 2 (N2.example.com), 3 (switch)";
-    refused(&format!("feed-1 lists no plug that is called as a node of this cluster: {names}"))?;
-    strip.stop()?;
-    refused("feed-1 could not be asked for its plugs from here")?;
-    strip.start()?;
-    c.lab.restore_feeds();
-    // A node may well have no cord in a strip: it is told, and nothing is in force before somebody says so.
-    strip.rename(3, "ups")?;
-    let (code, said) = run("diff")?;
-    let told = ["feed-1 lists n1 as 1, n2 as 2", "feed-1 does not list n3: no fence goes through it"];
-    ensure!(code == 6 && told.iter().all(|words| said.contains(words)), "{code}, {said}");
-    ensure!(show()? == before, "it is in force");
-
-    c.lab.restore_feeds();
-    let (code, said) = run("apply")?;
-    let told = FEEDS.map(|feed| format!("feed-{feed} lists n1 as 1, n2 as 2, n3 as 3"));
-    ensure!(code == 0 && told.iter().all(|words| said.contains(words)), "{code}, {said}");
-    let table = "targets = { n1 = { plug = \"1\" }, n2 = { plug = \"2\" }, n3 = { plug = \"3\" } }";
-    let shown = show()?;
-    ensure!(shown.matches(table).count() == 2 && !shown.contains("\"list\""), "{shown}");
-    ready(c, 2)?;
-    let (code, said) = run("apply")?;
-    ensure!(code == 0 && said.contains("the settings are in force already"), "{code}, {said}");
-
-    // Nothing is asked for at run time: another name of an outlet changes neither what is in force nor whom it fences. Whoever gives the
-    // file once more is told.
-    let victim = c.follower(&[asked])?;
-    let name = c.node(victim).name();
-    c.run_unit(UNIT, victim)?;
-    strip.rename(victim, "spare")?;
-    let (code, said) = run("diff")?;
-    let words = format!("feed-1 does not list {name}: no fence goes through it");
-    ensure!(code == 6 && said.contains(&words), "{code}, {said}");
-    let index = c.overview()?.index;
-    let then = Moment::now();
-    c.cut(victim)?;
-    recovered(c, victim, then, index, &["began feed-1 and feed-2", "proven"])?;
-    ensure!(!c.node(victim).is_on() && cords(c, victim) == [false, false], "{:?}", cords(c, victim));
-    Ok(())
 }

@@ -232,6 +232,7 @@ fn never_answers(c: &Cluster) -> Result<()> {
         Ok(found)
     };
     c.wait_for("the agent waits for an answer", LATE, || Ok((agents()? > 0).then_some(())))?;
+    c.says_that_it_is_fenced(UNIT, victim, &format!("redfish-{}", c.node(victim).name()))?;
     let expected = ["began redfish-NODE", "failed redfish-NODE", "began bmc-NODE", "proven"];
     let events = recovered(c, victim, then, index, &expected)?;
     let failed = events.iter().find(|e| e.kind == "fence-failed").context("nothing failed")?;
@@ -252,6 +253,7 @@ fn answers_with_an_error(c: &Cluster) -> Result<()> {
     let index = c.overview()?.index;
     let then = Moment::now();
     c.freeze(victim)?;
+    c.says_that_it_is_fenced(UNIT, victim, &format!("redfish-{}", c.node(victim).name()))?;
     let expected = ["began redfish-NODE", "failed redfish-NODE", "began bmc-NODE", "proven"];
     recovered(c, victim, then, index, &expected)?;
     ensure!(told(c, victim) == ["redfish power 0", "ipmi power 0"], "{:?}", told(c, victim));

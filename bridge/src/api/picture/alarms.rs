@@ -3,7 +3,7 @@
 //! An alarm is derived from the state as it is: it goes when its cause goes, and nobody has to acknowledge it. Only what
 //! may have damaged data outlasts its cause, by a day.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     AlarmKind, EventKind, FenceCase, FencePhase, Fencing, Finding, Node, NodeId, Power, Reason, Scope,
@@ -16,6 +16,9 @@ use crate::api::model::AlarmLine;
 
 /// How long it is shown that units may have run twice: until somebody who was asleep has seen it.
 const CONTRADICTED_SHOWN_MS: policy::Millis = 86_400_000;
+
+/// Nodes that can use a device, so that the loss of one of them leaves another.
+const ENOUGH_TO_FENCE: usize = 2;
 
 impl View<'_> {
     /// All alarms, alerts first; `flaws` are those of the set of units.
@@ -32,6 +35,7 @@ impl View<'_> {
         alarms.extend(self.units_in_trouble());
         alarms.extend(self.pressing_flaws(flaws));
         alarms.extend(self.unfenceable());
+        alarms.extend(self.unable_to_fence());
         alarms.extend(self.unwatched());
         alarms.extend(self.too_few_voters());
         alarms.extend(self.exposed_votes());
@@ -390,6 +394,29 @@ impl View<'_> {
             }
         }
         found
+    }
+
+    /// Nodes that leave fence devices to others, where these are too few: the last of them may be lost with its target.
+    fn unable_to_fence(&self) -> Vec<AlarmLine> {
+        let mut found: BTreeMap<(NodeId, &str), Vec<&str>> = BTreeMap::new();
+        for (name, device) in &self.state.devices {
+            let few = |target: &NodeId| self.state.able(name, *target) < ENOUGH_TO_FENCE;
+            for (id, lacks) in self.state.unable_of(name) {
+                if device.targets.keys().any(|target| *target != id && few(target)) {
+                    found.entry((id, lacks)).or_default().push(name);
+                }
+            }
+        }
+        let line = |((id, lacks), devices): ((NodeId, &str), Vec<&str>)| {
+            let name = self.state.node_name(id);
+            warning(
+                format!("{name} cannot use {}: {lacks}", devices.join(", ")),
+                format!(
+                    "mend that, then `convoke reset-failed {name}`, which has it look again; till then one other at the most can"
+                ),
+            )
+        };
+        found.into_iter().map(line).collect()
     }
 
     fn wrong_plug(&self, id: NodeId) -> bool {

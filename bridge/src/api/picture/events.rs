@@ -335,7 +335,7 @@ pub fn sentence(state: &State, event: &Event) -> String {
         }
         EventKind::DeviceRefused { device, why } => format!("{device} does not count for {node}: {why}"),
         EventKind::AgentUnable { device, why } => {
-            format!("{node} cannot run the agent of {device}, and leaves it to others: {why}")
+            format!("{node} cannot use {device}, and leaves it to others: {why}")
         }
         EventKind::Configured { by } => format!("the cluster's settings were changed by {by}"),
         EventKind::Forgotten { by } => format!("{unit}: forgotten by {by}"),

@@ -112,7 +112,13 @@ impl View<'_> {
                     Some("its level was found to say off while the node goes on; a drill that passes clears it".to_owned()),
                 )
             }
-            Some(Power::On) => ("ready", None),
+            Some(Power::On) => match self.state.nobody_reaches(device, id) {
+                Some((other, lacks)) => {
+                    let who = self.state.node_name(other);
+                    ("unready", Some(format!("nobody that is here can use it; {who} cannot: {lacks}")))
+                }
+                None => ("ready", None),
+            },
             Some(Power::Off) if self.state.devices.get(device).is_some_and(|one| one.isolates.is_some()) => {
                 ("unready", Some("it read that the node is cut off, while it was heard".to_owned()))
             }
@@ -173,8 +179,7 @@ impl View<'_> {
     /// Who leaves a device's agent to others, and why.
     fn unable_lines(&self, device: &str) -> Vec<String> {
         let said = self.state.unable_of(device);
-        said.map(|(id, unable)| format!("{} cannot run its agent: {}", self.state.node_name(id), unable.why))
-            .collect()
+        said.map(|(id, lacks)| format!("{} cannot use it: {lacks}", self.state.node_name(id))).collect()
     }
 
     /// The levels by which a node could be fenced if it were lost now, or cut off.

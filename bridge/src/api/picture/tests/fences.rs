@@ -1,5 +1,7 @@
 //! How fence devices and cases are shown.
 
+use policy::Reach;
+
 use super::*;
 use crate::api::model::AlarmLine;
 
@@ -63,6 +65,28 @@ fn a_device_that_fails_is_a_warning_while_another_level_works() {
     saw(&mut state, "bmc-n1", Power::Unable("there is no credential convoke.bmc on n2".to_owned()));
     let [alarm] = show(&state).alarms.try_into().expect("one alarm");
     assert!(alarm.remedy.starts_with("mend that, then `convoke reset-failed n1`"), "{}", alarm.remedy);
+}
+
+#[test]
+fn who_cannot_use_a_device_is_told_of_and_a_node_that_nobody_else_could_fence_is_red() {
+    let mut state = with_switch();
+    let mut lack = |node: u64, why: &str| {
+        for device in ["bmc-n1", "pdu"] {
+            let reach = Reach { at: NOW, lacks: Some(why.to_owned()) };
+            state.reach.entry(device.to_owned()).or_default().insert(NodeId(node), reach);
+        }
+        (node_line(&state, "n1"), show(&state).alarms)
+    };
+    let (line, alarms) = lack(2, "no fence_x");
+    assert_eq!(line.fencing, "ready");
+    let [alarm] = alarms.try_into().expect("one alarm");
+    assert_eq!(alarm.text, "n2 cannot use bmc-n1, pdu: no fence_x");
+    assert!(alarm.remedy.starts_with("mend that, then `convoke reset-failed n2`"), "{}", alarm.remedy);
+    // Its own word says nothing of whether others can.
+    assert_eq!(lack(1, "no secret").0.fencing, "ready");
+    let (line, _) = lack(3, "no way to it");
+    let why = "nobody that is here can use it; n2 cannot: no fence_x";
+    assert_eq!((line.fencing.as_str(), line.fencing_error.as_deref()), ("unready", Some(why)));
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn every_event_is_a_word_and_a_sentence_with_names() {
         (
             EventKind::AgentUnable { device: "bmc-n2".to_owned(), why: "no fence_x".to_owned() },
             "fence-agent-unable",
-            "n1 cannot run the agent of bmc-n2, and leaves it to others: no fence_x",
+            "n1 cannot use bmc-n2, and leaves it to others: no fence_x",
         ),
         (EventKind::NodeReturned, "node-returned", "n1 is back without a reboot"),
         (

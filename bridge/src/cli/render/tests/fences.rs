@@ -64,12 +64,12 @@ fn a_level_that_only_cuts_off_is_not_called_undrilled() {
 #[test]
 fn who_cannot_run_an_agent_is_told_with_its_device() {
     let mut picture = picture();
-    let why = "n3 cannot run its agent: fence_x is not installed";
+    let why = "n3 cannot use it: fence_x is not installed";
     picture.nodes[0].devices[0].unable = vec![why.to_owned()];
     let text = fences(&picture, STYLE);
     assert!(text.contains(&format!("ready    bmc-n1\n    {why}\n")), "{text}");
     // What is the error anyway is told once, and what another lacks is told beside it.
-    let other = "n2 cannot run its agent: no secret at /etc/convoke/bmc";
+    let other = "n2 cannot use it: no secret at /etc/convoke/bmc";
     let device = &mut picture.nodes[0].devices[0];
     device.error = Some("fence_x is not installed".to_owned());
     device.unable.push(other.to_owned());
