@@ -41,9 +41,12 @@ pub struct Observation {
     /// Looks in a row at which the device could not say. Each is taken from another node, for the first may lack the way to it,
     /// and each after a longer pause.
     pub misses: u32,
-    /// Who took it.
+    /// Who took it, or was to take the next one and could not: the turn is that of the one after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<NodeId>,
+    /// Who had none since then, where another node had one: before anything is made of that somebody looks who had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubted: Option<NodeId>,
     /// Who had an answer last, on or off, and has not failed to get one since: the way from there is known to lead to the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<NodeId>,

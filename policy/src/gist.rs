@@ -28,8 +28,8 @@ impl State {
                 why.clear();
             }
         }
-        for why in gist.reach.values_mut().flatten().filter_map(|(_, reach)| reach.lacks.as_mut()) {
-            why.clear();
+        for (_, reach) in gist.reach.values_mut().flatten() {
+            reach.access.clear();
         }
         for case in gist.cases.values_mut() {
             if let Phase::Failed { error, .. } = &mut case.phase {

@@ -92,7 +92,7 @@ pub use pending::Pending;
 pub use permit::{Permit, Phase, Rest, Terms};
 pub use plan::{KeptPlan, Observe, Order, Plan, Reason, SwitchOn, plan};
 pub use query::Possibly;
-pub use reach::Reach;
+pub use reach::{Access, Reach};
 pub use refusal::Refusal;
 pub use room::quantity_text;
 pub use state::{Alarm, AlarmKind, State, Tenure};

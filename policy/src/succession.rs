@@ -59,6 +59,9 @@ pub struct Succession {
     pub words: Words,
     /// Whose data may be the latest.
     pub heirs: BTreeMap<NodeId, Heir>,
+    /// Copies that came while nobody held the role, and that time alone has ended: whoever takes it next may be followed by them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub adrift: BTreeMap<NodeId, Heir>,
     /// Who held the role last.
     pub holder: Option<NodeId>,
     /// How far that one was when it was asked last. Whoever is as far has all that the holder had then, and all that an
@@ -88,6 +91,7 @@ impl Succession {
             heard: BTreeMap::new(),
             words: Words::none(),
             heirs: BTreeMap::new(),
+            adrift: BTreeMap::new(),
             holder: None,
             mark: None,
         }
@@ -113,6 +117,7 @@ impl Succession {
     pub(crate) fn forget_node(&mut self, id: NodeId) {
         self.heard.remove(&id);
         self.heirs.remove(&id);
+        self.adrift.remove(&id);
         self.words.without.remove(&id);
         self.words.from.take_if(|(from, _)| *from == id);
     }

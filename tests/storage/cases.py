@@ -239,6 +239,8 @@ def back_meanwhile(cluster):
     check(not elsewhere, f"it writes again, and {by.name} has not", str(elsewhere[:3]))
     check(cluster.boot_id(victim) == boot_id, "it was not made to boot")
     cluster.configure_fencing()
+    # New settings register everybody anew: one that is paused in the midst of that cannot be cut off.
+    cluster.wait_ready(everybody, by)
 
 
 def keys_lost(cluster):

@@ -84,8 +84,8 @@ pub enum Event {
     Withdrawn { id: GateId, unit: UnitName, index: Option<u64> },
     /// A fence attempt ended; `None` if it did not begin.
     Fenced { order: Box<FenceOrder>, ended: Option<Fenced> },
-    /// A look at another node's power ended.
-    Powered { order: Box<LookOrder>, power: Power },
+    /// A look at another node's power ended; `None` if it was given up for a fence.
+    Powered { order: Box<LookOrder>, power: Option<Power> },
     /// Power was to be switched on; `None` if that was not begun.
     SwitchedOn { order: Box<SwitchOnOrder>, power: Option<Power> },
     /// A look at a clustered service's data or copy ended; `None` if it was called off.

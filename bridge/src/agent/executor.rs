@@ -193,8 +193,8 @@ impl Executor {
         Some(format!("on was not run: on {} {why}", machine()))
     }
 
-    /// Looks at a node's power. Is given up when a fence wants the device.
-    pub(super) async fn look(&self, systemd: &Systemd, order: &LookOrder, number: u64) -> Power {
+    /// Looks at a node's power; `None` if it was given up, because a fence wanted the device.
+    pub(super) async fn look(&self, systemd: &Systemd, order: &LookOrder, number: u64) -> Option<Power> {
         let call = &order.call;
         let door = self.doors.of(call);
         let _patient = door.patient.lock().await;
@@ -205,12 +205,17 @@ impl Executor {
             Ok(power(called(&systemd.run_transient(status).await, &prepared, AgentAction::Status)))
         };
         if let Some(seen) = door.unless_hurried(look).await {
-            return seen.unwrap_or_else(Power::Unable);
+            return Some(seen.unwrap_or_else(Power::Unable));
         }
         if let Err(error) = systemd.end_transient(&name).await {
             tracing::warn!(unit = name, %error, "a look that was given up may run on");
         }
-        Power::Unknown("status had not ended when a fence wanted the device".to_owned())
+        tracing::info!(
+            node = call.node_name,
+            device = call.device,
+            "a look was given up: a fence wants the device"
+        );
+        None
     }
 
     async fn confirm(&self, order: &FenceOrder) -> Option<bool> {

@@ -10,7 +10,8 @@ use crate::event::{EventKind, Severity};
 use crate::evidence::Class;
 use crate::fence::{Observation, Phase, Power, SwitchedOff};
 use crate::name::{Incarnation, Millis, NodeId};
-use crate::reach::Reach;
+use crate::node::Node;
+use crate::reach::{Access, Reach};
 use crate::refusal::Refusal;
 use crate::state::{Alarm, AlarmKind};
 
@@ -62,9 +63,20 @@ impl Step<'_> {
                 last.and_then(|seen| seen.answered).filter(|answered| Some(*answered) != by)
             }
         };
-        let (incarnation, power) = (incarnation.clone(), power.clone());
-        let seen =
-            Observation { incarnation, power: power.clone(), at: self.time, trusted, misses, by, answered };
+        // Who was asked to settle a doubt has no turn for that.
+        let turn = last.filter(|seen| seen.doubted.is_some() && misses == 0).and_then(|seen| seen.by);
+        let (incarnation, power, by) = (incarnation.clone(), power.clone(), turn.or(by));
+        let doubted = None;
+        let seen = Observation {
+            incarnation,
+            power: power.clone(),
+            at: self.time,
+            trusted,
+            misses,
+            by,
+            doubted,
+            answered,
+        };
         self.state.observations.insert(key, seen);
         let alarm = AlarmKind::WrongPlug(id, device.into());
         let why = match &power {
@@ -94,7 +106,7 @@ impl Step<'_> {
     }
 
     /// Keeps what a node found of a device. Where it lacks something that another may have, its look says nothing of the
-    /// device, and they are asked at once (P152).
+    /// device, and that one looks at once (P152, P159). Of two that have no answer one after the other it is the device's.
     fn says_only_what_it_lacks(
         &mut self,
         (device, target, by): (&str, NodeId, NodeId),
@@ -102,17 +114,46 @@ impl Step<'_> {
         incarnation: &Incarnation,
     ) -> bool {
         let last = self.state.seen(device, target, incarnation);
-        let found = self.state.found_lacking((device, target, by), power, last);
-        let (lacks, is_all) = found.map_or((None, false), |(why, is_all)| (Some(why), is_all));
-        let before = self.state.reach(device, by).and_then(|reach| reach.lacks.clone());
-        // A device that had no answer for anybody takes nothing back of what the node was found to lack.
-        let lacks = lacks.or_else(|| before.clone().filter(|_| matches!(power, Power::Unknown(_))));
-        if let Some(why) = lacks.clone().filter(|_| lacks != before) {
-            let kind = EventKind::AgentUnable { device: device.into(), why };
+        let doubted = last.and_then(|seen| seen.doubted);
+        let (access, is_all) = match power {
+            Power::On | Power::Off => (Access::Answered, false),
+            Power::Unable(why) => {
+                (Access::NoAgent(why.clone()), self.state.anybody_else_looks(device, [target, by]))
+            }
+            Power::Unknown(error) => {
+                let good = last.filter(|seen| seen.misses == 0 && seen.doubted.is_none());
+                let other = good
+                    .and_then(|seen| self.state.answered_elsewhere(device, target, by, seen.answered))
+                    .map(|other| self.state.node_name(other));
+                match other {
+                    Some(other) => {
+                        (Access::NoWay(format!("it had no answer, where {other} had one: {error}")), true)
+                    }
+                    None => (Access::Unsaid, false),
+                }
+            }
+        };
+        let no_way = is_all && matches!(power, Power::Unknown(_));
+        if is_all && let Some(seen) = self.state.observations.get_mut(&(device.into(), target)) {
+            seen.by = Some(by);
+            seen.doubted = seen.doubted.or(Some(by).filter(|_| no_way));
+        }
+        let before = self.state.reach(device, by).map(|reach| reach.access.clone());
+        if let Some(why) = access.lacks().filter(|_| before.as_ref() != Some(&access)) {
+            let kind = EventKind::AgentUnable { device: device.into(), why: why.into() };
             self.record(Severity::Warning, Some(by), None, kind);
         }
-        let reach = Reach { at: self.time, lacks };
-        self.state.reach.entry(device.into()).or_default().insert(by, reach);
+        let known = self.state.reach.entry(device.into()).or_default();
+        // Nor has the one before it, if it is the device's.
+        if access == Access::Unsaid
+            && let Some(reach) = doubted.and_then(|first| known.get_mut(&first))
+            && matches!(reach.access, Access::NoWay(_))
+        {
+            reach.access = Access::Unsaid;
+        }
+        if self.state.nodes.get(&by).and_then(Node::in_session).is_some() {
+            known.insert(by, Reach { at: self.time, access });
+        }
         is_all
     }
 

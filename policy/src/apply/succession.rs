@@ -43,6 +43,7 @@ impl Step<'_> {
         self.with_succession(unit, |succession| {
             succession.holder = Some(id);
             succession.mark = None;
+            succession.heirs.append(&mut succession.adrift);
             succession.heirs.retain(|_, heir| heir.ended.is_none());
             succession.heirs.extend(copies);
             succession.heard.clear();
@@ -60,6 +61,7 @@ impl Step<'_> {
         for role in self.roles_beside(unit) {
             let held = self.state.units.get(&role).is_some_and(|role| !role.permits.is_empty());
             self.with_succession(&role, |succession| {
+                succession.adrift.remove(&id);
                 let before = succession.heirs.get(&id);
                 // While nobody holds the role there is nothing new to have: one that comes back is the heir that it was.
                 let ended = match before {
@@ -92,8 +94,11 @@ impl Step<'_> {
             self.with_succession(&role, |succession| {
                 succession.heard.remove(&permit.node);
                 let heir = succession.heirs.get_mut(&permit.node).filter(|heir| heir.token == token);
-                if let Some(heir) = heir.filter(|_| evidence.proves_end()) {
-                    heir.ended = Some(index);
+                if evidence.proves_end() {
+                    heir.into_iter().for_each(|heir| heir.ended = Some(index));
+                } else if heir.is_none_or(|heir| heir.ended.is_some()) {
+                    let heir = Heir { incarnation: permit.incarnation.clone(), token, ended: None };
+                    succession.adrift.insert(permit.node, heir);
                 }
             });
         }
@@ -128,6 +133,10 @@ impl Step<'_> {
                 let heir = succession.heirs.get_mut(&id).filter(same);
                 if let Some(heir) = heir.filter(|heir| heir.ended.is_none()) {
                     heir.ended = Some(index);
+                    news = true;
+                }
+                if succession.adrift.get_mut(&id).filter(same).is_some() {
+                    succession.adrift.remove(&id);
                     news = true;
                 }
             });
@@ -279,7 +288,9 @@ impl Step<'_> {
 
     fn heirs(&mut self, node: NodeId, incarnation: &Incarnation, change: impl Fn(&mut Heir)) {
         let successions = self.state.units.values_mut().filter_map(|unit| unit.succession.as_mut());
-        let heirs = successions.filter_map(|succession| succession.heirs.get_mut(&node));
+        let heirs = successions
+            .flat_map(|succession| [succession.heirs.get_mut(&node), succession.adrift.get_mut(&node)])
+            .flatten();
         heirs.filter(|heir| heir.incarnation == *incarnation).for_each(change);
     }
 

@@ -1,10 +1,12 @@
 //! Who runs an agent.
 //!
 //! Decides which of the nodes in session takes an attempt, an errand or a look. Any of them may: whether one may is asked in
-//! `apply`, and the choice is about who can most likely reach the device. Clauses P150 to P152 of `docs/policy.md`.
+//! `apply`, and the choice is about who can most likely reach the device. Clauses P150 to P152 and P159 of `docs/policy.md`.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use crate::command::{Device, Reconnect};
 use crate::fence::{Observation, Power};
@@ -85,9 +87,9 @@ impl Planner<'_> {
             && seen.is_some_and(|seen| seen.trusted && seen.power == Power::On)
     }
 
-    /// Who looks at a node through a device: whoever has not for longest, and of those that never did the next in the order of
-    /// ids, so that each is known to reach it or not before it is needed. Who lacks something is passed over, and asked anew as
-    /// soon as that is over. What each node registers with is seen by those that have it.
+    /// Who looks at a node through a device: by turns, in the order of ids, so that each is known to reach it or not before it is
+    /// needed. Where one had no answer, another that had one. Who lacks something is passed over for a while. What each node
+    /// registers with is seen by those that have it.
     pub(super) fn looker(
         &self,
         (name, device): (&str, &Device),
@@ -95,12 +97,13 @@ impl Planner<'_> {
         seen: Option<&Observation>,
     ) -> Option<NodeId> {
         let last = seen.and_then(|seen| seen.by).unwrap_or(target);
+        let doubted = seen.filter(|seen| seen.doubted.is_some());
         let order = |id: &NodeId| {
             (
                 self.state.is_passed_over(name, *id, self.now),
                 device.isolates == Some(Reconnect::ByNode) && !device.targets.contains_key(id),
-                !self.state.is_unable(name, *id),
-                self.state.reach(name, *id).map(|reach| reach.at),
+                doubted.is_some_and(|seen| seen.answered != Some(*id)),
+                doubted.is_some() && !self.state.had_answer(name, *id),
                 *id <= last,
                 *id,
             )
@@ -111,43 +114,41 @@ impl Planner<'_> {
             .min_by_key(order)
     }
 
-    /// Has every node look through each device at least once while it is in session, at a node that another saw there: the
-    /// one that is never asked may be the only one left. Each node through one device at a time.
+    /// Has the nodes that follow a device's first target look through it once while they are in session, one after the other,
+    /// at a node that another has seen there: the one that is never asked may be the only one left.
     pub(super) fn first_looks(&mut self) {
-        let in_session = self.state.nodes.values().filter(|node| node.in_session().is_some()).count();
-        let mut taken = BTreeSet::new();
+        let busy: BTreeSet<String> = self.plan.observe.iter().map(|look| look.device.clone()).collect();
         for (name, device) in &self.state.devices {
+            let by_node = device.isolates == Some(Reconnect::ByNode);
+            let all = if by_node { device.targets.len() } else { self.state.nodes.len() };
             let known = self.state.reach.get(name).map_or(0, BTreeMap::len);
-            // In a large cluster enough of them are asked, and all in the course of time.
-            let looked_through = self.plan.observe.iter().any(|look| look.device == *name);
-            if known >= in_session.min(ENOUGH) || looked_through || self.state.is_busy(device) {
+            if known >= ENOUGH.min(all.saturating_sub(1)) || busy.contains(name) || self.state.is_busy(device)
+            {
                 continue;
             }
-            let by_node = device.isolates == Some(Reconnect::ByNode);
-            let shown = device.targets.keys().filter_map(|target| {
-                let life = self.state.nodes.get(target).and_then(Node::in_session)?;
-                let seen = self.state.seen(name, *target, &life.incarnation)?;
-                let owed = self.state.switched_off.contains_key(&(name.clone(), *target));
-                (seen.power == Power::On && !owed).then_some((*target, life))
-            });
-            let look = shown.into_iter().find_map(|(target, life)| {
-                let new = self.others(target).filter(|(id, node)| {
-                    node.in_session().is_some()
-                        && self.state.reach(name, *id).is_none()
-                        && (!by_node || device.targets.contains_key(id))
-                        && !taken.contains(id)
-                });
-                let executor = new.map(|(id, _)| id).min_by_key(|id| (*id <= target, *id))?;
-                Some(Observe {
-                    device: name.clone(),
-                    node: target,
-                    incarnation: life.incarnation.clone(),
-                    executor,
-                })
-            });
-            taken.extend(look.as_ref().map(|look| look.executor));
-            self.plan.observe.extend(look);
+            self.plan.observe.extend(self.first_look((name, device), by_node));
         }
+    }
+
+    fn first_look(&self, (name, device): (&String, &Device), by_node: bool) -> Option<Observe> {
+        let first = *device.targets.keys().next()?;
+        let following = self.state.nodes.range((Bound::Excluded(first), Bound::Unbounded));
+        let mut following = following.chain(self.state.nodes.range(..=first)).take(ENOUGH);
+        let (executor, _) = following.find(|(id, node)| {
+            node.in_session().is_some()
+                && self.state.reach(name, **id).is_none()
+                && (!by_node || device.targets.contains_key(id))
+                && device.targets.keys().any(|target| target != *id)
+        })?;
+        let mut shown = device.targets.keys().filter(|target| *target != executor).filter_map(|target| {
+            let life = self.state.nodes.get(target).and_then(Node::in_session)?;
+            let seen = self.state.seen(name, *target, &life.incarnation)?;
+            let owed = self.state.switched_off.contains_key(&(name.clone(), *target));
+            let counts = seen.power == Power::On && seen.doubted.is_none() && !owed;
+            counts.then(|| (*target, life.incarnation.clone()))
+        });
+        let (node, incarnation) = shown.next()?;
+        Some(Observe { device: name.clone(), node, incarnation, executor: *executor })
     }
 
     fn others(&self, target: NodeId) -> impl Iterator<Item = (NodeId, &Node)> {

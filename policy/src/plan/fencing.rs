@@ -195,7 +195,9 @@ impl Planner<'_> {
                     continue;
                 }
                 let seen = self.state.seen(name, *target, &life.incarnation);
-                let due = seen.map_or(self.now, |seen| seen.at.saturating_add(lasts_ms(seen, patience)));
+                // A doubt is settled at once.
+                let stands = seen.filter(|seen| seen.doubted.is_none());
+                let due = stands.map_or(self.now, |seen| seen.at.saturating_add(lasts_ms(seen, patience)));
                 if due > self.now {
                     self.wake(due);
                     continue;

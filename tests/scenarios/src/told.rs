@@ -1,5 +1,6 @@
 //! What people are told of a fence: in `status`, in `why`, and in the journal of the unit that waits for it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -51,17 +52,20 @@ impl Cluster {
     /// Whether the journals of the units that waited for a fence since an index of the log tell of each of its steps that
     /// stood for a while, on some node that can be asked.
     pub(crate) fn journals_tell_of_fences(&self, index: u64) -> Result<()> {
-        let events = self.events_after(index)?;
-        for (at, wanted) in events.iter().enumerate().filter(|(_, event)| event.kind == "fence-wanted") {
+        let events = self.events()?;
+        for (at, wanted) in
+            events.iter().enumerate().filter(|(_, it)| it.kind == "fence-wanted" && it.index > index)
+        {
+            let Some((before, after)) = events.split_at_checked(at + 1) else { continue };
             let Some((node, unit)) = wanted.node.as_ref().zip(waiting_unit(wanted)) else { continue };
-            let steps = events.iter().skip(at + 1).filter(|event| event.node.as_ref() == Some(node));
-            let lines = expected(node, steps)?;
+            let lines =
+                if waits(node, unit, index, before) { expected(node, unit, after)? } else { Vec::new() };
             if lines.is_empty() {
                 continue;
             }
             let since = wanted.wall_ms / 1000;
             let line = format!(
-                "journalctl --sync; journalctl --boot --quiet --no-pager --output=cat --unit={unit} --since=@{since}"
+                "journalctl --sync; journalctl --quiet --no-pager --output=cat --unit={unit} --since=@{since}"
             );
             self.wait_for(&format!("the journal of {unit} tells of the fence of {node}"), SOON, || {
                 let mut told = String::new();
@@ -82,38 +86,55 @@ fn waiting_unit(wanted: &Change) -> Option<&str> {
     wanted.text.split_once(" has to be fenced: ")?.1.strip_suffix(" waits for it")
 }
 
-/// What the journal has to say of one case: how each step begins that stood for a while, and how it ended.
-fn expected<'a>(node: &str, steps: impl Iterator<Item = &'a Change>) -> Result<Vec<String>> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut steps = steps.peekable();
+/// Whether the unit waits for what it may still run on that node itself, and was not told of that node's fence before in this
+/// part: one that goes on is told of once.
+fn waits(node: &str, unit: &str, index: u64, before: &[Change]) -> bool {
+    let granted = |event: &&Change| {
+        event.unit.as_deref() == Some(unit) && ["unit-granted", "unit-adopted"].contains(&event.kind.as_str())
+    };
+    let here = before.iter().rev().find(granted).is_some_and(|event| event.node.as_deref() == Some(node));
+    let cases = before.iter().filter(|event| {
+        event.index > index && event.kind == "fence-wanted" && event.node.as_deref() == Some(node)
+    });
+    here && cases.count() == 1
+}
+
+/// What the journal has to say of one case: by what it was tried, what failed, and how it ended. The steps of a level that
+/// is tried again are told once, and another leader may have none to tell.
+fn expected(node: &str, unit: &str, events: &[Change]) -> Result<Vec<String>> {
+    let mut lines: BTreeSet<String> = BTreeSet::new();
+    let ours = |event: &&Change| {
+        let goal = ["unit-start-asked", "unit-stop-asked"].contains(&event.kind.as_str())
+            && event.unit.as_deref() == Some(unit);
+        event.node.as_deref() == Some(node) || event.kind == "leader-changed" || goal
+    };
+    let mut steps = events.iter().filter(ours).peekable();
     while let Some(step) = steps.next() {
         let until = steps.peek().map_or(u64::MAX, |next| next.time_ms);
         let stood = until.saturating_sub(step.time_ms) >= STANDS_MS;
         let unreadable = || format!("unknown words: {}", step.text);
         match step.kind.as_str() {
             "fence-began" if stood => {
-                let (executor, rest) = step.text.split_once(": began to fence ").with_context(unreadable)?;
-                let device = rest.split_once(" by ").and_then(|(_, rest)| rest.split_once(" (attempt "));
+                let device = step.text.split_once(" by ").and_then(|(_, rest)| rest.split_once(" (attempt "));
                 let (device, _) = device.with_context(unreadable)?;
-                lines.push(format!("waits: {node} is being fenced by {device}, run on {executor}"));
+                lines.insert(format!(" by {device}, run on "));
             }
             "fence-failed" if stood && !step.text.ends_with("it was called off before it began") => {
                 let device = step.text.split_once(" by ").and_then(|(_, rest)| rest.split_once(" failed "));
                 let (device, rest) = device.with_context(unreadable)?;
                 let (_, error) = rest.split_once(": ").with_context(unreadable)?;
-                lines.push(format!("waits: fencing {node} by {device} failed ({error}"));
+                lines.insert(format!("waits: fencing {node} by {device} failed ({error}"));
             }
-            "fence-proven" => {
-                if !lines.is_empty() && step.text.contains("is proven gone") {
-                    lines.push(format!("{node} is proven "));
-                }
+            "fence-proven" if step.text.contains("is proven gone") && !lines.is_empty() => {
+                lines.insert(format!("{node} is proven "));
                 break;
             }
-            "fence-cancelled" | "fence-isolated" | "fence-wanted" => break,
+            "fence-proven" | "fence-cancelled" | "fence-isolated" | "leader-changed" | "node-returned"
+            | "unit-goal" => break,
             _ => {}
         }
     }
-    Ok(lines)
+    Ok(lines.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -122,7 +143,7 @@ mod tests {
 
     fn change(time_ms: u64, kind: &str, text: &str) -> Change {
         let (kind, text) = (kind.to_owned(), text.to_owned());
-        Change { index: 0, wall_ms: 0, time_ms, node: Some("n1".to_owned()), unit: None, kind, text }
+        Change { index: time_ms, wall_ms: 0, time_ms, node: Some("n1".to_owned()), unit: None, kind, text }
     }
 
     #[test]
@@ -138,21 +159,26 @@ mod tests {
             ),
             change(14_020, "fence-began", "n2: began to fence n1 by bmc-n1 (attempt 3)"),
             change(14_420, "fence-proven", "n1 is proven gone after 20000 ms: it was fenced"),
-            change(20_000, "fence-began", "n2: began to fence n1 by bmc-n1 (attempt 1)"),
+            change(20_000, "fence-began", "n2: began to fence n1 by pdu (attempt 1)"),
         ];
-        let lines = expected("n1", steps.iter()).expect("known words");
         assert_eq!(
-            lines,
+            expected("n1", "db.service", &steps).expect("known words"),
             [
-                "waits: n1 is being fenced by bmc-n1, run on n2",
-                "waits: n1 is being fenced by feed-a and feed-b, run on n3",
-                "waits: fencing n1 by feed-a and feed-b failed (feed-a: busy",
+                " by bmc-n1, run on ",
+                " by feed-a and feed-b, run on ",
                 "n1 is proven ",
+                "waits: fencing n1 by feed-a and feed-b failed (feed-a: busy",
             ]
         );
-        assert_eq!(
-            waiting_unit(&change(0, "fence-wanted", "n1 has to be fenced: db.service waits for it")),
-            Some("db.service")
-        );
+    }
+
+    #[test]
+    fn only_a_unit_that_may_still_run_there_is_told_and_of_one_case_at_a_time() {
+        let wanted = change(9, "fence-wanted", "n1 has to be fenced: db.service waits for it");
+        assert_eq!(waiting_unit(&wanted), Some("db.service"));
+        let granted = Change { unit: Some("db.service".to_owned()), ..change(5, "unit-granted", "") };
+        assert!(waits("n1", "db.service", 7, &[granted.clone(), wanted.clone()]));
+        assert!(!waits("n1", "other.service", 7, &[granted.clone(), wanted.clone()]));
+        assert!(!waits("n1", "db.service", 7, &[granted, wanted.clone(), wanted]));
     }
 }

@@ -73,7 +73,7 @@ impl Agent {
         }
     }
 
-    pub(in crate::agent) fn powered(&mut self, order: &LookOrder, power: Power, now: &Now) {
+    pub(in crate::agent) fn powered(&mut self, order: &LookOrder, power: Option<Power>, now: &Now) {
         let key = (order.call.device.clone(), order.call.node, order.incarnation.clone());
         match self.errands.looks.get_mut(&key) {
             // What the device showed under earlier settings says nothing of these.
@@ -81,6 +81,8 @@ impl Agent {
             Some((_, not_before)) => *not_before = now.boot_ms + LOOK_PAUSE_MS,
             None => {}
         }
+        // Nothing was seen: it is taken again, if it is still ordered.
+        let Some(power) = power else { return };
         self.outbox.push(Fact::PowerObserved {
             node: order.call.node,
             incarnation: order.incarnation.clone(),

@@ -122,7 +122,7 @@ impl Shell {
                 self.errand(|executor, systemd| async move {
                     let power = match &systemd {
                         Some(systemd) => executor.look(systemd, &order, number).await,
-                        None => policy::Power::Unable("systemd cannot be reached".to_owned()),
+                        None => Some(policy::Power::Unable("systemd cannot be reached".to_owned())),
                     };
                     Event::Powered { order, power }
                 });

@@ -400,9 +400,14 @@ impl View<'_> {
     fn unable_to_fence(&self) -> Vec<AlarmLine> {
         let mut found: BTreeMap<(NodeId, &str), Vec<&str>> = BTreeMap::new();
         for (name, device) in &self.state.devices {
-            let few = |target: &NodeId| self.state.able(name, *target) < ENOUGH_TO_FENCE;
-            for (id, lacks) in self.state.unable_of(name) {
-                if device.targets.keys().any(|target| *target != id && few(target)) {
+            let unable: BTreeMap<NodeId, &str> = self.state.unable_of(name).collect();
+            let here = self.state.nodes.iter().filter(|(_, node)| node.in_session().is_some());
+            let able: BTreeSet<NodeId> =
+                here.map(|(id, _)| *id).filter(|id| !unable.contains_key(id)).collect();
+            let few = |target: &NodeId| able.len() < ENOUGH_TO_FENCE + usize::from(able.contains(target));
+            for (id, lacks) in unable {
+                let works = self.state.nodes.get(&id).is_some_and(|node| node.role.runs_units());
+                if works && device.targets.keys().any(|target| *target != id && few(target)) {
                     found.entry((id, lacks)).or_default().push(name);
                 }
             }

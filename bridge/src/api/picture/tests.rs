@@ -122,6 +122,7 @@ fn state() -> State {
             trusted: true,
             misses: 0,
             by: None,
+            doubted: None,
             answered: None,
         };
         state.observations.insert((format!("bmc-n{id}"), NodeId(id)), seen);

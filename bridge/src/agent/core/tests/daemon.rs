@@ -236,7 +236,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     };
     assert_eq!(order(&mut lab, &look), "fence 4.1; look at n2");
     assert_eq!(order(&mut lab, &look), "", "both are under way");
-    let powered = Event::Powered { order: Box::new(look.clone()), power: Power::On };
+    let powered = Event::Powered { order: Box::new(look.clone()), power: Some(Power::On) };
     assert!(lab.hear(powered).starts_with("send PowerObserved"));
     let not_begun = Event::Fenced { order: Box::new(fence.clone()), ended: None };
     lab.hear(not_begun);
@@ -253,7 +253,7 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     assert_eq!(order(&mut lab, &look), "look at n2");
     look.call.options.insert("ip".into(), "10.0.0.9".into());
     assert_eq!(order(&mut lab, &look), "look at n2", "the settings have changed");
-    let powered = Event::Powered { order: Box::new(old), power: Power::On };
+    let powered = Event::Powered { order: Box::new(old), power: Some(Power::On) };
     assert_eq!(lab.hear(powered), "", "what was seen under the old settings counts no more");
 }
 

@@ -1,6 +1,6 @@
 //! How fence devices and cases are shown.
 
-use policy::Reach;
+use policy::{Access, Reach};
 
 use super::*;
 use crate::api::model::AlarmLine;
@@ -23,6 +23,7 @@ fn saw(state: &mut State, device: &str, power: Power) {
         trusted: true,
         misses: 0,
         by: None,
+        doubted: None,
         answered: None,
     };
     state.observations.insert((device.to_owned(), NodeId(1)), seen);
@@ -72,7 +73,7 @@ fn who_cannot_use_a_device_is_told_of_and_a_node_that_nobody_else_could_fence_is
     let mut state = with_switch();
     let mut lack = |node: u64, why: &str| {
         for device in ["bmc-n1", "pdu"] {
-            let reach = Reach { at: NOW, lacks: Some(why.to_owned()) };
+            let reach = Reach { at: NOW, access: Access::NoAgent(why.to_owned()) };
             state.reach.entry(device.to_owned()).or_default().insert(NodeId(node), reach);
         }
         (node_line(&state, "n1"), show(&state).alarms)

@@ -51,6 +51,7 @@ fn a_device_counts_only_for_the_life_that_it_was_seen_with() {
                     trusted: false,
                     misses: 0,
                     by: None,
+                    doubted: None,
                     answered: None,
                 },
             ),
@@ -203,6 +204,7 @@ fn what_would_hurt_at_the_next_loss_is_said_before_it() {
             trusted: false,
             misses: 0,
             by: None,
+            doubted: None,
             answered: None,
         },
     );

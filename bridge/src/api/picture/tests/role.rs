@@ -30,6 +30,7 @@ fn vacant(change: impl FnOnce(&mut Succession)) -> State {
         heard: [heard(2, 1, data(1740))].into(),
         words: Words::none(),
         heirs: [heir(1, None), heir(2, None), heir(3, None)].into(),
+        adrift: BTreeMap::new(),
         holder: Some(NodeId(1)),
         mark: None,
     };
