@@ -130,7 +130,7 @@ fn expected(node: &str, unit: &str, events: &[Change]) -> Result<Vec<String>> {
                 break;
             }
             "fence-proven" | "fence-cancelled" | "fence-isolated" | "leader-changed" | "node-returned"
-            | "unit-goal" => break,
+            | "unit-start-asked" | "unit-stop-asked" => break,
             _ => {}
         }
     }
