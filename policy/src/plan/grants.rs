@@ -96,6 +96,7 @@ impl Planner<'_> {
         }
         // Nobody makes room for what a little patience does as well.
         if candidates.is_empty() && soon.is_empty() {
+            let short = self.steady(name, unit, definition, short, &soon);
             self.make_room(name, definition, &short);
         }
         let candidates = self.steady(name, unit, definition, candidates, &soon);
@@ -216,7 +217,7 @@ impl Planner<'_> {
             let asked = unit.asked_for == Some(*id);
             let target = unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));
             let left = leaving_from == Some(*id);
-            let merit = self.merit(definition, &companions, copies, *id);
+            let merit = self.merit((unit, definition), &companions, copies, *id);
             (!asked, !target, left, merit, unit.failures.contains_key(id), self.room.load(*id), *id)
         };
         if definition.spread.is_none() {

@@ -157,7 +157,8 @@ impl Amounts {
         self.change(node, uses, u128::saturating_add);
     }
 
-    fn subtract(&mut self, node: NodeId, uses: &BTreeMap<String, u64>) {
+    /// Takes that back.
+    pub(super) fn subtract(&mut self, node: NodeId, uses: &BTreeMap<String, u64>) {
         self.change(node, uses, u128::saturating_sub);
     }
 

@@ -18,6 +18,7 @@ mod index;
 mod island;
 mod kept;
 mod lost;
+mod moves;
 mod order;
 mod placement;
 mod places;
@@ -137,6 +138,8 @@ struct Planner<'a> {
     granted: BTreeMap<NodeId, BTreeSet<UnitName>>,
     /// Units for which a node is being cleared: nobody else takes what they are to have.
     promised: BTreeMap<NodeId, BTreeSet<UnitName>>,
+    /// Where units are to go that were stopped for it.
+    kept: BTreeMap<UnitName, NodeId>,
     /// Units that any node gets by this plan.
     begun: BTreeSet<UnitName>,
     /// Units whose definition changes with this plan: what rests on the present one waits for the next plan.
@@ -173,6 +176,7 @@ impl<'a> Planner<'a> {
             leaving: BTreeMap::new(),
             granted: BTreeMap::new(),
             promised: BTreeMap::new(),
+            kept: BTreeMap::new(),
             begun: BTreeSet::new(),
             wanted_off: BTreeMap::new(),
             changing: BTreeMap::new(),

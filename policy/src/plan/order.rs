@@ -37,6 +37,24 @@ impl Planner<'_> {
 
     /// Whether what it needs, or is ordered with, has to start or stop first.
     pub(super) fn is_out_of_order(&mut self, name: &UnitName, unit: &Unit, definition: &Definition) -> bool {
+        let (reasons, comes) = self.order_reasons(name, unit, definition);
+        let hindered = !reasons.is_empty();
+        for reason in reasons {
+            self.because(name, reason);
+        }
+        if hindered && comes {
+            self.coming.insert(name.clone());
+        }
+        hindered
+    }
+
+    /// What has to start or stop first, and whether all of it is about to.
+    pub(super) fn order_reasons(
+        &self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+    ) -> (Vec<Reason>, bool) {
         let mut reasons: Vec<Reason> = Vec::new();
         let mut comes = true;
         for needed in definition.needs() {
@@ -73,14 +91,7 @@ impl Planner<'_> {
             comes = false;
             reasons.push(Reason::PartStopped(whole.clone()));
         }
-        let hindered = !reasons.is_empty();
-        for reason in reasons {
-            self.because(name, reason);
-        }
-        if hindered && comes {
-            self.coming.insert(name.clone());
-        }
-        hindered
+        (reasons, comes)
     }
 
     /// A unit that runs there beside a copy which is gone: it stops before another copy starts, so that a role is demoted

@@ -1,7 +1,6 @@
 //! Which permits end, in which order, and which copies are adopted or stopped.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -22,6 +21,7 @@ impl<'a> Planner<'a> {
     /// Plans every unit, what others depend on first.
     pub(super) fn units(&mut self) {
         let state = self.state;
+        self.keep_places();
         for name in self.units.clone() {
             if let Some(unit) = state.units.get(name) {
                 self.unit(name, unit);
@@ -81,6 +81,7 @@ impl<'a> Planner<'a> {
             return;
         }
         self.pull_in(name, definition);
+        let kept = self.give_back_place(name, definition);
         match (&definition.assembly, &unit.boot_up) {
             (Some(assembly), Some(boot_up)) => {
                 let service =
@@ -93,6 +94,11 @@ impl<'a> Planner<'a> {
                 }
             }
             _ => self.grant(name, unit, adopted, &suitable, wanted),
+        }
+        if let Some(node) =
+            kept.filter(|node| !self.granted.get(node).is_some_and(|units| units.contains(name)))
+        {
+            self.keep_place(name, definition, node);
         }
     }
 
@@ -113,7 +119,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Nodes that could run it now, other units and other copies aside, with their preference.
-    fn suitable(&self, name: &UnitName, unit: &Unit, definition: &Definition) -> BTreeMap<NodeId, i64> {
+    pub(super) fn suitable(
+        &self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+    ) -> BTreeMap<NodeId, i64> {
         let offers = self.index.known(name).offers.iter();
         let nodes = offers.filter(|Offered { host: Host { id, node, .. }, sound, .. }| {
             *sound
@@ -143,7 +154,9 @@ impl<'a> Planner<'a> {
             } else if self.state.is_lost(permit) || self.state.node_maintenance(permit.node).is_some() {
                 // Nobody is there to hear a revocation; what waits for it asks for proof. What is in maintenance stays.
                 staying.push((*token, permit));
-            } else if let Some(reason) = self.must_leave(name, unit, definition, *token, permit, suitable) {
+            } else if let Some(reason) =
+                self.must_leave(name, unit, definition, *token, permit, suitable, wanted)
+            {
                 self.restless = true;
                 match self.held_in_place(name, *token) {
                     Some((other, node)) => {
@@ -181,6 +194,7 @@ impl<'a> Planner<'a> {
         token: Token,
         permit: &Permit,
         suitable: &BTreeMap<NodeId, i64>,
+        wanted: usize,
     ) -> Option<StopReason> {
         let node = self.state.nodes.get(&permit.node)?;
         if unit.goal.wanted == Wanted::Stopped {
@@ -211,47 +225,7 @@ impl<'a> Planner<'a> {
         if let Some(reason) = self.taken_along(unit, definition) {
             return Some(reason);
         }
-        let moving = unit.moving.as_ref().filter(|moving| moving.from == token);
-        let here = suitable.get(&permit.node).copied().unwrap_or(0);
-        let better = |preference: &i64| {
-            definition.stickiness.is_some_and(|stickiness| *preference > here.saturating_add(stickiness))
-        };
-        if moving.is_none() && !suitable.values().any(better) {
-            return None;
-        }
-        // Whether it can go there rests on what others take, and on the time.
-        self.restless = true;
-        let now = self.now;
-        if unit.moving.is_some() || definition.stickiness.is_some() {
-            let held: Vec<_> = suitable.keys().filter_map(|node| self.held_until(unit, *node)).collect();
-            held.into_iter().for_each(|until| self.wake(until));
-        }
-        // Only a node that could take it at once: otherwise the unit would stop and start again where it is.
-        let other = |node: &NodeId| {
-            unit.permit_on(*node).is_none()
-                && unit.avoided_until(*node, now).is_none()
-                && self.held_until(unit, *node).is_none()
-                && self.refuses(name, definition, *node).is_none()
-        };
-        if let Some(moving) = moving {
-            let hindrance = match moving.to {
-                Some(to) if suitable.contains_key(&to) => self.refuses(name, definition, to),
-                Some(to) => Some(self.unfit(name, unit, definition, to)),
-                None if suitable.keys().any(other) => None,
-                None => Some("no other node may take it now".to_string()),
-            };
-            let Some(why) = hindrance else { return Some(StopReason::Moved) };
-            self.because(name, Reason::CannotMove { to: moving.to, why });
-            return None;
-        }
-        // Its own wish alone moves it, never a companion's; but not to where all of them together would not stay.
-        let companions = self.companions(name);
-        let copies = self.copies(unit, definition, Some(token));
-        let merit = |id: NodeId| self.merit(definition, &companions, &copies, id);
-        let goes = suitable
-            .iter()
-            .any(|(node, preference)| better(preference) && other(node) && merit(*node) < merit(permit.node));
-        (permit.phase == Phase::Active && goes).then_some(StopReason::BetterNode)
+        self.moves(name, unit, definition, (token, permit), suitable, wanted)
     }
 
     /// Why the node is not the copy's place any more. What only a changed definition says is shown, and ends nothing.
@@ -283,29 +257,6 @@ impl<'a> Planner<'a> {
             self.because(name, Reason::RestartPending { node: permit.node, reason });
         }
         self.exceeds(name, token, permit.node, node).map(StopReason::NoRoom)
-    }
-
-    /// Why a suitable node could not take the unit at this moment.
-    fn refuses(&self, name: &UnitName, definition: &Definition, id: NodeId) -> Option<String> {
-        let Host { node, accepts, awaits_observation, .. } = self.index.host(id)?;
-        if let Err(refusal) = accepts {
-            return Some(refusal.to_string());
-        }
-        if *awaits_observation {
-            return Some(alloc::format!("the fence device of {} was not looked at yet", node.name));
-        }
-        if let Err(why) = self.state.fencing_ground(id, definition) {
-            return Some(why);
-        }
-        let strangers: Vec<&UnitName> = self.state.strangers(name).collect();
-        if let Some(why) = self.crowd(&strangers, id, node).or_else(|| self.room.lack(id, node, definition)) {
-            return Some(why);
-        }
-        let apart = definition
-            .same_node_as
-            .iter()
-            .find(|beside| !self.state.known_active(beside).any(|(_, permit)| permit.node == id))?;
-        Some(alloc::format!("it runs beside {apart}, which is not active on {}", node.name))
     }
 
     pub(super) fn mark(&mut self, name: &UnitName, token: Token, reason: StopReason) {
@@ -401,32 +352,6 @@ impl<'a> Planner<'a> {
     fn shown_holds(&mut self, name: &UnitName, unit: &Unit) {
         for id in unit.holds.keys() {
             self.because(name, Reason::Held(*id));
-        }
-    }
-
-    /// Why a node cannot take a unit that it does not hold.
-    fn unfit(&self, name: &UnitName, unit: &Unit, definition: &Definition, id: NodeId) -> String {
-        let Some(node) = self.state.nodes.get(&id) else { return "it left the cluster".to_string() };
-        if let Some(fault) = self.state.presence_fault(node) {
-            return alloc::format!("{} {fault}", node.name);
-        }
-        if let Some(drained) = self.state.drained_text(id) {
-            return drained;
-        }
-        if let Some(scope) = self.state.node_maintenance(id) {
-            return self.state.maintenance_text(&scope);
-        }
-        if unit.holds.contains_key(&id) {
-            return alloc::format!("it is held on {}", node.name);
-        }
-        if !definition.allows(node) {
-            return alloc::format!("Nodes= does not let it run on {}", node.name);
-        }
-        match node.offers.get(name).filter(|offer| offer.present) {
-            None => alloc::format!("{} has no drop-in for it", node.name),
-            Some(offer) if offer.fault.is_some() => offer.fault.clone().unwrap_or_default(),
-            Some(offer) if !offer.gated => alloc::format!("its gate is not in force on {}", node.name),
-            Some(_) => alloc::format!("{} offers another definition", node.name),
         }
     }
 }

@@ -56,6 +56,16 @@ impl<'a> Room<'a> {
         self.taken.add(node, &definition.uses);
     }
 
+    /// Keeps what a unit is to have on a node.
+    pub(super) fn keep(&mut self, node: NodeId, definition: &Definition) {
+        self.taken.add(node, &definition.uses);
+    }
+
+    /// Takes that back.
+    pub(super) fn give_back(&mut self, node: NodeId, definition: &Definition) {
+        self.taken.subtract(node, &definition.uses);
+    }
+
     fn granted(&self, node: NodeId) -> u32 {
         self.granted.get(&node).copied().unwrap_or(0)
     }
@@ -235,14 +245,17 @@ impl Planner<'_> {
     /// many other copies have its value of `Spread=`, what they all prefer.
     pub(super) fn merit(
         &self,
-        definition: &Definition,
+        (unit, definition): (&Unit, &Definition),
         companions: &[(&UnitName, &Unit)],
         copies: &Copies,
         id: NodeId,
     ) -> Merit {
         let Some(node) = self.state.nodes.get(&id) else { return (usize::MAX, 0, Reverse(0)) };
-        let (unfit, theirs) =
-            if companions.is_empty() { (0, 0) } else { self.company(definition, companions, id, node) };
+        let (unfit, theirs) = if companions.is_empty() {
+            (0, 0)
+        } else {
+            self.company((unit, definition), companions, id, node)
+        };
         let same = copies.get(&self.spread_value(definition, id)).copied().unwrap_or(0);
         let spread = if definition.spread.is_some() { same } else { 0 };
         (unfit, spread, Reverse(definition.preference(node).saturating_add(theirs)))
@@ -267,13 +280,16 @@ impl Planner<'_> {
     /// How many of a unit's companions could not follow it to a node, and what the others prefer of it.
     fn company(
         &self,
-        definition: &Definition,
+        (unit, definition): (&Unit, &Definition),
         companions: &[(&UnitName, &Unit)],
         id: NodeId,
         node: &Node,
     ) -> (usize, i64) {
         let (mut unfit, mut preference) = (0usize, 0i64);
-        let mut together = Definition { uses: definition.uses.clone(), ..Definition::exclusive() };
+        // What they have there is counted already.
+        let held = |unit: &Unit| unit.permit_on(id).is_some();
+        let uses = if held(unit) { BTreeMap::new() } else { definition.uses.clone() };
+        let mut together = Definition { uses, ..Definition::exclusive() };
         for (name, unit) in companions {
             let Some(wanted) = unit.definition() else { continue };
             let fits = node.offers.get(*name).is_some_and(|offer| offer.is_sound(wanted))
@@ -286,7 +302,7 @@ impl Planner<'_> {
                 continue;
             }
             preference = preference.saturating_add(wanted.preference(node));
-            for (of, amount) in wanted.uses.iter().filter(|_| unit.permit_on(id).is_none()) {
+            for (of, amount) in wanted.uses.iter().filter(|_| !held(unit)) {
                 let sum = together.uses.entry(of.clone()).or_default();
                 *sum = sum.saturating_add(*amount);
             }

@@ -1,0 +1,226 @@
+//! Whether a copy leaves its node for another one: by an operator's word, or because another suits it better (P27, P32).
+//!
+//! Nothing is stopped for a place that could not be taken at this moment. The place that a copy leaves for is kept for it
+//! while it stops.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::definition::Definition;
+use crate::event::StopReason;
+use crate::name::{NodeId, Token, UnitName};
+use crate::permit::{Permit, Phase};
+use crate::unit::Unit;
+
+use super::index::Host;
+use super::{Planner, Reason};
+
+impl Planner<'_> {
+    /// Why a copy moves now, if it does; else what an operator's move waits for is shown.
+    pub(super) fn moves(
+        &mut self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        (token, permit): (Token, &Permit),
+        suitable: &BTreeMap<NodeId, i64>,
+        wanted: usize,
+    ) -> Option<StopReason> {
+        let moving = unit.moving.as_ref().filter(|moving| moving.from == token);
+        let here = suitable.get(&permit.node).copied().unwrap_or(0);
+        let better = |preference: &i64| {
+            definition.stickiness.is_some_and(|stickiness| *preference > here.saturating_add(stickiness))
+        };
+        if moving.is_none() && !suitable.values().any(better) {
+            return None;
+        }
+        // Whether it can go there rests on what others take, and on the time.
+        self.restless = true;
+        if unit.moving.is_some() || definition.stickiness.is_some() {
+            let held: Vec<_> = suitable.keys().filter_map(|node| self.held_until(unit, *node)).collect();
+            held.into_iter().for_each(|until| self.wake(until));
+        }
+        // A copy that is missing has the first choice.
+        let stays = |(other, permit): &(&Token, &Permit)| {
+            !permit.is_revoking() && !self.state.is_lost(permit) && !self.is_leaving(name, **other)
+        };
+        let staying = unit.permits.iter().filter(stays).count();
+        let missing = wanted.saturating_sub(staying);
+        let free: Vec<NodeId> = suitable
+            .keys()
+            .copied()
+            .filter(|node| self.takes_at_once(name, unit, definition, *node))
+            .collect();
+        if let Some(moving) = moving {
+            let hindrance = match moving.to {
+                Some(to) if suitable.contains_key(&to) => self.refuses(name, unit, definition, to),
+                Some(to) => Some(self.unfit(name, unit, definition, to)),
+                None if free.len() > missing => None,
+                None => Some("no other node may take it now".to_string()),
+            };
+            if let Some(why) = hindrance {
+                self.because(name, Reason::CannotMove { to: moving.to, why });
+                return None;
+            }
+            let to = moving.to.or_else(|| self.best_of(name, unit, definition, token, free));
+            to.into_iter().for_each(|to| self.keep_place(name, definition, to));
+            return Some(StopReason::Moved);
+        }
+        // One copy after another, and none while one is missing or starting. Whether a role could be held there, only its vacancy would say.
+        let active = unit.permits.values().all(|permit| permit.phase == Phase::Active);
+        if !active || staying < unit.permits.len() || missing > 0 || definition.rank {
+            return None;
+        }
+        // Its own wish alone moves it, never a companion's; but not to where all of them together would not stay.
+        let companions = self.companions(name);
+        let copies = self.copies(unit, definition, Some(token));
+        let merit = |id: NodeId| self.merit((unit, definition), &companions, &copies, id);
+        let wished = free.into_iter().filter(|id| suitable.get(id).is_some_and(better));
+        let to = wished.filter(|id| merit(*id) < merit(permit.node)).min_by_key(|id| (merit(*id), *id))?;
+        self.keep_place(name, definition, to);
+        Some(StopReason::BetterNode)
+    }
+
+    /// Whether a node could take another copy at once: otherwise the unit would stop and start again where it is.
+    fn takes_at_once(&self, name: &UnitName, unit: &Unit, definition: &Definition, node: NodeId) -> bool {
+        unit.permit_on(node).is_none()
+            && unit.avoided_until(node, self.now).is_none()
+            && self.held_until(unit, node).is_none()
+            && self.refuses(name, unit, definition, node).is_none()
+    }
+
+    fn best_of(
+        &self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        token: Token,
+        nodes: Vec<NodeId>,
+    ) -> Option<NodeId> {
+        let companions = self.companions(name);
+        let copies = self.copies(unit, definition, Some(token));
+        nodes.into_iter().min_by_key(|id| (self.merit((unit, definition), &companions, &copies, *id), *id))
+    }
+
+    /// Why a suitable node could not take a copy at this moment, if the one that moves were gone.
+    fn refuses(&self, name: &UnitName, unit: &Unit, definition: &Definition, id: NodeId) -> Option<String> {
+        let Host { node, accepts, awaits_observation, .. } = self.index.host(id)?;
+        if let Err(refusal) = accepts {
+            return Some(refusal.to_string());
+        }
+        if *awaits_observation {
+            return Some(alloc::format!("the fence device of {} was not looked at yet", node.name));
+        }
+        if let Err(why) = self.state.fencing_ground(id, definition) {
+            return Some(why);
+        }
+        let strangers: Vec<&UnitName> = self.state.strangers(name).collect();
+        if let Some(why) = self.crowd(&strangers, id, node).or_else(|| self.room.lack(id, node, definition)) {
+            return Some(why);
+        }
+        if let Some(why) = self.hinders_anywhere(name, unit, definition) {
+            return Some(why);
+        }
+        if self.room.is_busy(id, self.state.settings.starts_per_node) {
+            return Some(Reason::TooManyStarts(Some(id)).text(self.state, name, self.now));
+        }
+        let apart = definition
+            .same_node_as
+            .iter()
+            .find(|beside| !self.state.known_active(beside).any(|(_, permit)| permit.node == id))?;
+        Some(alloc::format!("it runs beside {apart}, which is not active on {}", node.name))
+    }
+
+    /// Why no copy could start at this moment, wherever that is.
+    fn hinders_anywhere(&self, name: &UnitName, unit: &Unit, definition: &Definition) -> Option<String> {
+        let text = |reason: &Reason| reason.text(self.state, name, self.now);
+        let (reasons, _) = self.order_reasons(name, unit, definition);
+        // Whether its neighbours are where it goes is asked of the node.
+        let apart = |reason: &&Reason| !matches!(reason, Reason::Requires(other) | Reason::After(other) if definition.same_node_as.contains(other));
+        if let Some(reason) = reasons.iter().find(apart) {
+            return Some(text(reason));
+        }
+        for other in self.state.opponents(name) {
+            let node = self.index.running(other).first().map(|(node, _)| *node);
+            if node.is_some() || self.begun.contains(other) {
+                return Some(text(&Reason::Conflicts { unit: other.clone(), node }));
+            }
+        }
+        let mut running = self.index.running(name).iter();
+        let second = running.find(|(node, _)| unit.is_exclusive() && unit.permit_on(*node).is_none());
+        if let Some((node, how)) = second {
+            return Some(text(&Reason::PossiblyRunning { node: *node, how: *how }));
+        }
+        (self.room.starts_left(self.state.settings.starts_per_cluster) == 0)
+            .then(|| text(&Reason::TooManyStarts(None)))
+    }
+
+    /// Why a node cannot take a unit that it does not hold.
+    fn unfit(&self, name: &UnitName, unit: &Unit, definition: &Definition, id: NodeId) -> String {
+        let Some(node) = self.state.nodes.get(&id) else { return "it left the cluster".to_string() };
+        if let Some(fault) = self.state.presence_fault(node) {
+            return alloc::format!("{} {fault}", node.name);
+        }
+        if let Some(drained) = self.state.drained_text(id) {
+            return drained;
+        }
+        if let Some(scope) = self.state.node_maintenance(id) {
+            return self.state.maintenance_text(&scope);
+        }
+        if unit.holds.contains_key(&id) {
+            return alloc::format!("it is held on {}", node.name);
+        }
+        if !definition.allows(node) {
+            return alloc::format!("Nodes= does not let it run on {}", node.name);
+        }
+        match node.offers.get(name).filter(|offer| offer.present) {
+            None => alloc::format!("{} has no drop-in for it", node.name),
+            Some(offer) if offer.fault.is_some() => offer.fault.clone().unwrap_or_default(),
+            Some(offer) if !offer.gated => alloc::format!("its gate is not in force on {}", node.name),
+            Some(_) => alloc::format!("{} offers another definition", node.name),
+        }
+    }
+
+    /// Keeps the places of all that was stopped to go there.
+    pub(super) fn keep_places(&mut self) {
+        let state = self.state;
+        for name in self.units.clone() {
+            let Some(unit) = state.units.get(name) else { continue };
+            let Some(definition) = unit.definition() else { continue };
+            let moves = |permit: &Permit| {
+                matches!(permit.phase, Phase::Revoking(StopReason::Moved | StopReason::BetterNode))
+            };
+            let Some((token, _)) = unit.permits.iter().find(|(_, permit)| moves(permit)) else { continue };
+            let suitable = self.suitable(name, unit, definition);
+            let named =
+                unit.moving.as_ref().and_then(|moving| moving.to).filter(|to| suitable.contains_key(to));
+            let free = || {
+                suitable
+                    .keys()
+                    .copied()
+                    .filter(|id| self.takes_at_once(name, unit, definition, *id))
+                    .collect()
+            };
+            let to = named.or_else(|| self.best_of(name, unit, definition, *token, free()));
+            to.into_iter().for_each(|to| self.keep_place(name, definition, to));
+        }
+    }
+
+    pub(super) fn keep_place(&mut self, name: &UnitName, definition: &Definition, node: NodeId) {
+        self.kept.insert(name.clone(), node);
+        self.room.keep(node, definition);
+        self.promised.entry(node).or_default().insert(name.clone());
+        self.entangled |= !definition.uses.is_empty();
+    }
+
+    /// Takes back what is kept for a unit, while its own start is planned.
+    pub(super) fn give_back_place(&mut self, name: &UnitName, definition: &Definition) -> Option<NodeId> {
+        let node = self.kept.remove(name)?;
+        self.room.give_back(node, definition);
+        if let Some(units) = self.promised.get_mut(&node) {
+            units.remove(name);
+        }
+        Some(node)
+    }
+}
