@@ -213,7 +213,7 @@ fn a_rule_of_the_boot_up_left_out_is_found() {
     let mut unfound = Vec::new();
     for rule in rules {
         let broken = |seed: &u64| play_service(*seed, Some(rule)).err().map(|failure| failure.0.rule);
-        match (0..5_000).find_map(|seed| broken(&seed).map(|broken| (seed, broken))) {
+        match (0..10_000).find_map(|seed| broken(&seed).map(|broken| (seed, broken))) {
             Some((seed, broken)) if broken.starts_with("F16") => {
                 eprintln!("{rule:?}: seed {seed} breaks {broken}");
             }

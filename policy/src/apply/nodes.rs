@@ -228,6 +228,7 @@ impl Step<'_> {
         let severity = if orderly { Severity::Info } else { Severity::Warning };
         self.record(severity, Some(id), None, EventKind::NodeLost);
         self.off_node_fell_silent(id);
+        self.seen_to_die(id);
         // It was lost at this moment, so what is held is held from now on.
         if self.state.fencing_held_until().is_some() {
             let detail = String::from("most likely the leader was slow: fencing waits for one more lease");

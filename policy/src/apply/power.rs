@@ -66,12 +66,15 @@ impl Step<'_> {
         // Who was asked to settle a doubt has no turn for that.
         let turn = last.filter(|seen| seen.doubted.is_some() && misses == 0).and_then(|seen| seen.by);
         let (incarnation, power, by) = (incarnation.clone(), power.clone(), turn.or(by));
+        let soon = |seen: &Observation| seen.at.saturating_add(self.state.settings.loss_ms()) >= self.time;
+        let dies = power == Power::Off && last.is_some_and(|seen| seen.trusted || (seen.dies && soon(seen)));
         let doubted = None;
         let seen = Observation {
             incarnation,
             power: power.clone(),
             at: self.time,
             trusted,
+            dies,
             misses,
             by,
             doubted,
@@ -155,6 +158,20 @@ impl Step<'_> {
             known.insert(by, Reach { at: self.time, access });
         }
         is_all
+    }
+
+    /// A node that has fallen silent: what showed OFF at the time of its last life sign, and ON before, is its own plug.
+    pub(super) fn seen_to_die(&mut self, id: NodeId) {
+        let since = self.time.saturating_sub(self.state.settings.loss_ms());
+        let devices: Vec<String> = self.state.devices_of(id).map(|(name, _)| name.into()).collect();
+        for device in devices {
+            let key = (device, id);
+            let Some(seen) = self.state.observations.get_mut(&key) else { continue };
+            if seen.dies && seen.at >= since {
+                (seen.trusted, seen.dies) = (true, false);
+                self.state.alarms.remove(&AlarmKind::WrongPlug(id, key.0));
+            }
+        }
     }
 
     /// What is said to be mended is tried anew at once: a node's devices, of which some could not say how its power is (P153).

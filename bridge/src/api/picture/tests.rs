@@ -122,6 +122,7 @@ fn state() -> State {
             trusted: true,
             misses: 0,
             by: None,
+            dies: false,
             doubted: None,
             answered: None,
         };

@@ -70,13 +70,18 @@ impl Machine {
             }
             return said;
         }
+        // What it has said that it runs under binds a copy that is still starting, too.
+        let terms = permit.next_terms.as_ref().unwrap_or(&permit.terms);
+        if let Some(copy) = self.copies.get_mut(unit).filter(|copy| copy.token == Some(token)) {
+            copy.terms = Some(terms.clone());
+        }
         let left = self.take_hands_off(permit);
         let started = self.started(unit, token);
         match (&permit.phase, self.copies.get_mut(unit)) {
             (Phase::Granted, None) if self.leaving => self.released(unit, token, Cause::Unused),
             (Phase::Granted, None) if now < self.lease_until || skip_floor => {
                 self.files.insert(unit.clone(), token);
-                let (token, terms) = (Some(token), Some(permit.terms.clone()));
+                let (token, terms) = (Some(token), Some(terms.clone()));
                 let copy = Instance { doing: Doing::Starting, token, terms, cause: None, stop_by: u64::MAX };
                 self.copies.insert(unit.clone(), copy);
             }
@@ -88,17 +93,15 @@ impl Machine {
                 if copy.doing == Doing::Running && copy.token.is_none() && *unit != service::name() =>
             {
                 copy.token = Some(token);
-                copy.terms = Some(permit.terms.clone());
+                copy.terms = Some(terms.clone());
                 self.files.insert(unit.clone(), token);
                 said.push(started);
             }
             (Phase::Active, Some(copy)) => {
                 if copy.token.is_none() && copy.doing == Doing::Running {
                     copy.token = Some(token);
+                    copy.terms = Some(terms.clone());
                     self.files.insert(unit.clone(), token);
-                }
-                if let Some(copy) = self.copies.get_mut(unit).filter(|copy| copy.token == Some(token)) {
-                    copy.terms = Some(permit.next_terms.as_ref().unwrap_or(&permit.terms).clone());
                 }
             }
             (Phase::Active, None) if permit.hands_off => {}

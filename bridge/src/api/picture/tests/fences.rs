@@ -23,6 +23,7 @@ fn saw(state: &mut State, device: &str, power: Power) {
         trusted: true,
         misses: 0,
         by: None,
+        dies: false,
         doubted: None,
         answered: None,
     };
