@@ -15,9 +15,14 @@ pub(crate) fn said_of_devices(c: &Cluster) -> Result<()> {
     let (bmc, feeds) = (format!("bmc-{name}"), "feed-1 and feed-2".to_owned());
     let address = format!("ip = \"{}\"", c.lab.bmc(victim).address());
     let outlet = format!("plug = \"{name}\"");
+    let refused =
+        c.configure(&document.replacen(&outlet, "plug = \"77\"", 1)).err().map(|e| format!("{e:#}"));
+    ensure!(
+        refused.as_ref().is_some_and(|said| said.contains("feed-1 lists no plug `77`")),
+        "an outlet that does not exist: {refused:?}"
+    );
     for (what, right, wrong, device, others) in [
         ("a dead controller", address.as_str(), "ip = \"127.0.0.1\"", &bmc, &feeds),
-        ("an outlet that does not exist", &outlet, "plug = \"77\"", &"feed-1".to_owned(), &bmc),
         ("a strip that lets nobody in", "= \"private\"", "= \"bad\"", &"feed-1".to_owned(), &bmc),
     ] {
         let document = document.replacen(right, wrong, 1);
