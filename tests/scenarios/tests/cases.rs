@@ -3,11 +3,12 @@
 //! Five nodes, three of them with a vote. Controllers act late rather than slowly: to one that does not answer in time the agent sends
 //! its command again, and commands could not be counted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lab::{ExtraFile, Fault, Suite};
-use scenarios::{Change, Cluster, Gauge, Moment, NodeStatus, Overview, Plan, UnitFile, run, say};
+use scenarios::{Change, Cluster, Gauge, Moment, NodeStatus, Plan, UnitFile, run, say};
 
 const UNIT: &str = "witness.service";
 const SECOND: &str = "witness@second.service";
@@ -245,35 +246,45 @@ fn executor_without_power(c: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// A node that this one would be asked to fence, and who leads.
-fn victim(c: &Cluster, by: By) -> Result<(usize, usize)> {
+/// A node that this one would be asked to fence by that agent, and who leads. Who had the device's last answer is asked first.
+fn victim(c: &Cluster, by: By, agent: &str) -> Result<(usize, usize)> {
     let leader = c.leader()?;
-    let name = c.node(leader).name();
-    let fits = |now: &Overview| {
-        // Who had the device's last answer is asked first.
-        let fits = |node: &&NodeStatus| {
-            let asked = node.devices.first().and_then(|device| device.answered_by.as_deref());
-            node.name != name && asked.is_some_and(|asked| (asked == name) == (by == By::Leader))
-        };
-        // Those without a vote before the others.
-        now.nodes.iter().rev().find(fits).map(|node| c.number(&node.name))
-    };
-    if let Some(victim) = fits(&c.overview()?) {
-        return Ok((victim, leader));
+    // Each node looks once through a new device: that before the target last. Those without a vote before the others.
+    let after = leader % NODES + 1;
+    let others = (1..=NODES).rev().filter(|i| *i != leader);
+    let mut candidates: Vec<usize> = others.collect();
+    candidates.sort_by_key(|i| (*i == after) != (by == By::Leader));
+    for victim in candidates {
+        with_agent(c, victim, agent)?;
+        let asked = settled(c)?;
+        let asked = asked.get(&c.node(victim).name()).context("nobody has looked at it")?;
+        if (c.number(asked) == leader) == (by == By::Leader) {
+            return Ok((victim, leader));
+        }
     }
-    // At a new life the next node looks first, in the order in which they joined.
-    let before = if leader == 1 { NODES } else { leader - 1 };
-    c.node(before).reboot()?;
-    let now = c.until("the leader has looked at a node", LATE, |now| fits(now).is_some())?;
-    Ok((fits(&now).context("no such node")?, leader))
+    bail!("n{leader} leads, and nobody would be fenced as it should")
+}
+
+/// Who had the last answer about each node, once no look follows another.
+fn settled(c: &Cluster) -> Result<BTreeMap<String, String>> {
+    let asked = || -> Result<BTreeMap<String, String>> {
+        let of = |node: &NodeStatus| Some((node.name.clone(), node.devices.first()?.answered_by.clone()?));
+        Ok(c.overview()?.nodes.iter().filter_map(of).collect())
+    };
+    let mut before = asked()?;
+    c.wait_for("all have looked", LATE, || {
+        std::thread::sleep(Duration::from_secs(3));
+        let last = std::mem::replace(&mut before, asked()?);
+        Ok((last == before && last.len() == NODES).then_some(()))
+    })?;
+    Ok(before)
 }
 
 /// The attempt is in the log: the next leader neither repeats it nor gives it to somebody else, and a daemon that was killed while it ran it
 /// goes on with it. With the agent that is late to say so, the node is off by then.
 fn leader_dies(c: &Cluster, by: By, agent: &str) -> Result<()> {
-    let (victim, leader) = victim(c, by)?;
-    with_agent(c, victim, agent)?;
-    let outcome = leader_dies_fencing(c, by, (victim, leader), agent != "fence_ipmilan");
+    let whom = victim(c, by, agent)?;
+    let outcome = leader_dies_fencing(c, by, whom, agent != "fence_ipmilan");
     let restored = c.configure(&c.settings());
     outcome?;
     restored
