@@ -9,7 +9,7 @@ use crate::maintenance::Scope;
 use crate::name::{NodeId, Token, UnitName};
 use crate::permit::{Permit, Phase};
 use crate::query::Possibly;
-use crate::unit::Unit;
+use crate::unit::{Unit, Wanted};
 
 use super::{Planner, Reason};
 
@@ -64,7 +64,8 @@ impl Planner<'_> {
             let stay = |(other, held): (&Token, &Permit)| {
                 *other != token && !held.is_revoking() && !self.state.is_lost(held)
             };
-            let others_stay = self.state.units.get(name)?.permits.iter().any(stay);
+            let unit = self.state.units.get(name)?;
+            let others_stay = unit.goal.wanted == Wanted::Started && unit.permits.iter().any(stay);
             for (other, unit) in
                 self.state.dependents(name).filter_map(|it| self.state.units.get_key_value(it))
             {

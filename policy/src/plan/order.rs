@@ -63,7 +63,10 @@ impl Planner<'_> {
             let coming = self.coming.contains(needed);
             if coming && !definition.same_node_as.contains(needed) {
                 reasons.push(Reason::After(needed.clone()));
-            } else if !self.stays_active(needed, None) || !self.state.is_up(needed, None) {
+            } else if self.is_wanted_down(needed)
+                || !self.stays_active(needed, None)
+                || !self.state.is_up(needed, None)
+            {
                 comes &= coming;
                 reasons.push(if coming {
                     Reason::After(needed.clone())
@@ -170,9 +173,8 @@ impl Planner<'_> {
     /// The stop of another unit that takes this one along.
     pub(super) fn taken_along(&self, unit: &Unit, definition: &Definition) -> Option<StopReason> {
         for required in &definition.requires {
-            // An explicit stop takes its dependents along, a failure does not.
-            let stopped = |other: &Unit| other.goal.wanted == Wanted::Stopped;
-            if self.state.units.get(required).is_some_and(stopped) || self.is_stopping(required) {
+            // An explicit stop takes its dependents along, a failure does not; nor does a stop that cannot follow.
+            if (self.is_wanted_down(required) || self.is_stopping(required)) && !self.goes_on(required) {
                 return Some(StopReason::RequirementStops(required.clone()));
             }
         }
@@ -187,6 +189,18 @@ impl Planner<'_> {
             }
         }
         None
+    }
+
+    fn is_wanted_down(&self, name: &UnitName) -> bool {
+        self.state.units.get(name).is_some_and(|unit| unit.goal.wanted == Wanted::Stopped)
+    }
+
+    /// Whether a copy that is heard stays as it is, whatever was asked of the unit.
+    fn goes_on(&self, name: &UnitName) -> bool {
+        let stays = |(token, permit): (&Token, &Permit)| {
+            !self.is_leaving(name, *token) && !self.state.is_lost(permit)
+        };
+        self.state.units.get(name).is_some_and(|unit| unit.permits.iter().any(stays))
     }
 
     /// Whether somebody stopped the whole after the part was last asked to run: whichever was said last counts.

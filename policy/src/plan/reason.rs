@@ -411,6 +411,7 @@ fn why_not_up(state: &State, unit: &UnitName) -> String {
         return format!("and {} has yet to say whether it is up there", node.name);
     }
     match permit.rest {
+        None if state.is_up(unit, None) && !permit.is_revoking() => "which is to stop".into(),
         None if state.is_up(unit, None) => "which is stopping".into(),
         None | Some(Rest::Restarts | Rest::Stops) => "which systemd stops or restarts at this moment".into(),
         Some(Rest::Down) => {
