@@ -142,6 +142,12 @@ impl Unit {
             || self.permits.values().any(Permit::is_exclusive)
     }
 
+    /// Whether a copy is the only one by the terms of its permit, and by the definition in force one of several.
+    pub(crate) fn is_alone_by_terms(&self, permit: &Permit) -> bool {
+        let several = self.definition().is_some_and(|definition| !definition.is_exclusive());
+        several && permit.is_exclusive() && self.goal.wanted == Wanted::Started
+    }
+
     /// What must be known before a lost holder's permit ends: the strictest of the permit's own terms, those that it
     /// was asked to take over, and the definition in force. A change never makes a live permit end sooner (F13).
     #[must_use]

@@ -159,6 +159,14 @@ impl Planner<'_> {
             let lost = self.state.nodes.get(node).is_some_and(|node| node.lost_since().is_some());
             let healthy = permit.is_some_and(|permit| !lost && !permit.is_revoking() && !permit.contradicted);
             if healthy || (!exclusive && !lost) {
+                // By its terms it is the only one until its node has others.
+                if let Some(permit) = permit.filter(|it| unit.is_alone_by_terms(it))
+                    && let Possibly::Permit(token) = how
+                    && !self.is_leaving(name, *token)
+                {
+                    soon &= self.takes_terms(permit, definition);
+                    self.because(name, Reason::PossiblyRunning { node: *node, how: *how });
+                }
                 continue;
             }
             let elsewhere = suitable.keys().any(|other| other != node);

@@ -307,15 +307,11 @@ impl<'a> Planner<'a> {
             let terms = Terms::of(definition, permit.terms.revision, permit.terms.stop_budget_ms, chain);
             let asked = permit.next_terms.as_ref().is_some_and(|next| next.revision == revision);
             let heard = self.state.nodes.get(&permit.node).is_some_and(|node| node.in_session().is_some());
-            let sound = definition.contradiction().is_none()
-                && self.state.fencing_ground(permit.node, definition).is_ok();
-            let alone = self.state.node_maintenance(permit.node).is_some();
             let unheard = permit.next_is_stricter_than(definition.fencing, definition.on_quorum_loss);
             if terms != permit.terms
                 && !asked
                 && heard
-                && sound
-                && !alone
+                && self.takes_terms(permit, definition)
                 && !unheard
                 && !exclusive_surplus
                 && !permit.is_revoking()
@@ -325,6 +321,13 @@ impl<'a> Planner<'a> {
                 self.plan.decisions.push(Decision::Reterm { unit: name.clone(), token: *token, revision });
             }
         }
+    }
+
+    /// Whether a copy's node may be offered the terms of the definition.
+    pub(super) fn takes_terms(&self, permit: &Permit, definition: &Definition) -> bool {
+        definition.contradiction().is_none()
+            && self.state.fencing_ground(permit.node, definition).is_ok()
+            && self.state.node_maintenance(permit.node).is_none()
     }
 
     /// Nodes whose files say something else, or something wrong.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::StopReason;
 use crate::maintenance::Scope;
 use crate::name::{Millis, NodeId, UnitName};
-use crate::permit::Rest;
+use crate::permit::{Permit, Rest};
 use crate::query::Possibly;
 use crate::state::State;
 
@@ -231,6 +231,9 @@ impl Reason {
                             let reset = time_text(state, unit, permit, now);
                             format!("{node_name} is lost and may still run it (permit {token}){reset}")
                         }
+                        Some(permit) if is_alone_by_terms(state, unit, permit) => {
+                            format!("{node_name} holds permit {token}, by whose terms no other copy runs")
+                        }
                         _ => format!("{node_name} holds permit {token}"),
                     },
                     Possibly::Stray => format!("it runs on {node_name} without a permit"),
@@ -418,6 +421,10 @@ fn why_not_up(state: &State, unit: &UnitName) -> String {
             format!("and {} has yet to say what became of it there", state.node_name(permit.node))
         }
     }
+}
+
+pub(super) fn is_alone_by_terms(state: &State, unit: &UnitName, permit: &Permit) -> bool {
+    state.units.get(unit).is_some_and(|unit| unit.is_alone_by_terms(permit))
 }
 
 /// Whether a copy of a unit is on its way up.

@@ -12,7 +12,7 @@ use crate::state::State;
 use crate::unit::Unit;
 
 use super::Reason;
-use super::reason::is_starting;
+use super::reason::{is_alone_by_terms, is_starting};
 
 impl Reason {
     /// What would release the unit.
@@ -219,8 +219,26 @@ fn running_release(state: &State, unit: &UnitName, id: NodeId, how: Possibly) ->
             "the cluster takes it over or stops it, as soon as the other reasons let it; by hand: `systemctl stop {unit}` \
              on {name}"
         ),
+        _ if permit.is_some_and(|permit| is_alone_by_terms(state, unit, permit)) => {
+            terms_release(state, unit, id)
+        }
         Possibly::Permit(_) => format!("its end on {name}; `systemctl status {unit}` there shows it"),
         Possibly::Unheard => format!("the word of {name}, which takes it a moment"),
+    }
+}
+
+/// What has a node take over the terms of the definition in force.
+fn terms_release(state: &State, unit: &UnitName, id: NodeId) -> String {
+    let name = state.node_name(id);
+    let definition = state.units.get(unit).and_then(Unit::definition);
+    let lacks = definition.and_then(|definition| {
+        let contradiction = definition.contradiction().map(ToString::to_string);
+        contradiction.or_else(|| state.fencing_ground(id, definition).err())
+    });
+    match lacks {
+        _ if state.copy_maintenance(unit, id).is_some() => maintenance_release(state, unit, id),
+        Some(why) => format!("new terms, which {name} cannot have: {why}"),
+        None => format!("its new terms, as soon as {name} has them"),
     }
 }
 
