@@ -147,15 +147,22 @@ impl Planner<'_> {
             && self.state.may_start(name, election.node, &election.incarnation, Some(Start::Alone)).is_ok()
     }
 
-    /// Whether a grant on a node would be refused whatever its data is. What time alone ends is looked at again then.
+    /// Whether a grant on a node would be refused whatever its data is, with what this plan brings there. What time alone ends
+    /// is looked at again then.
     pub(super) fn fits(&mut self, service: &Service<'_>, id: NodeId) -> Result<(), Refusal> {
+        let Some(node) = self.state.nodes.get(&id) else { return Err(Refusal::UnknownNode(id)) };
         let fits = self.state.grant_terms(service.name, id, service.revision, false, self.now);
-        if fits.is_err()
-            && let Some(node) = self.state.nodes.get(&id)
-        {
+        if fits.is_err() {
             self.wake(node.quarantined_until);
         }
-        fits.map(|_| ())
+        fits?;
+        self.lacks_room(service, id, node).map_or(Ok(()), |why| Err(Refusal::Unsafe(why)))
+    }
+
+    /// What is on a node, or comes there with this plan, and leaves no place for a copy.
+    fn lacks_room(&self, service: &Service<'_>, id: NodeId, node: &Node) -> Option<String> {
+        let strangers: Vec<&UnitName> = self.state.strangers(service.name).collect();
+        self.crowd(&strangers, id, node).or_else(|| self.room.lack(id, node, service.definition))
     }
 
     /// Members that have not said whether they run it, before its first start ever.
@@ -304,6 +311,7 @@ impl Planner<'_> {
     pub(super) fn start(&mut self, service: &Service<'_>, id: NodeId, start: Start) {
         let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { return };
         self.begins(service.name, id);
+        self.room.grant(id, service.definition);
         self.because(service.name, Reason::Starting(id));
         self.plan.decisions.push(Decision::Grant {
             unit: service.name.clone(),
