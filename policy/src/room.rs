@@ -91,6 +91,19 @@ impl State {
         Ok(())
     }
 
+    /// What is possibly running on a node and leaves no place for a copy there, in words.
+    pub(crate) fn crowding(
+        &self,
+        unit: &UnitName,
+        id: NodeId,
+        node: &Node,
+        definition: &Definition,
+    ) -> Option<String> {
+        let stranger = self.stranger_on(unit, id, node);
+        let why = |other| format!("it must not share a node with {other}, which is on {}", node.name);
+        stranger.map(why).or_else(|| lack(node, definition, |of| self.taken(id, node, of, unit)))
+    }
+
     /// Units that must not share a node with `unit`: those that it names, and those that name it.
     pub fn strangers<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a UnitName> + 'a {
         let definition = self.units.get(unit).and_then(Unit::definition);

@@ -14,7 +14,6 @@ use crate::node::{Node, Offer};
 use crate::permit::{Permit, Phase, Terms};
 use crate::query::Possibly;
 use crate::refusal::Refusal;
-use crate::room::lack;
 use crate::standing::{Candidate, Standing};
 use crate::state::State;
 use crate::unit::{Adopted, Goal, MoveWish, Wanted};
@@ -285,17 +284,12 @@ impl State {
         let sound = offer.is_some_and(|offer| offer.is_sound(&standing.adopted.definition));
         let candidate = Candidate { id, node, accepts: &accepts, offer, sound };
         let offer = self.offer_but_room(&standing, &candidate, revision, adopt)?;
-        // What was found running takes its room already; keeping it adds nothing.
-        if !adopt {
-            if let Some(other) = self.stranger_on(unit, id, node) {
-                let why = format!("it must not share a node with {other}, which is on {}", node.name);
-                return Err(Refusal::Unsafe(why));
-            }
-            if let Some(why) = lack(node, &standing.adopted.definition, |of| self.taken(id, node, of, unit)) {
-                return Err(Refusal::Unsafe(why));
-            }
-        }
         let definition = &standing.adopted.definition;
+        // What was found running takes its room already; keeping it adds nothing.
+        let crowding = if adopt { None } else { self.crowding(unit, id, node, definition) };
+        if let Some(why) = crowding {
+            return Err(Refusal::Unsafe(why));
+        }
         let chain = self.fencing_ground(id, definition).map_err(Refusal::Unsafe)?;
         Ok(Terms::of(definition, revision, offer.stop_budget_ms, chain))
     }

@@ -165,6 +165,29 @@ impl Planner<'_> {
         self.crowd(&strangers, id, node).or_else(|| self.room.lack(id, node, service.definition))
     }
 
+    /// Whether nothing but what is on a node, or comes there with this plan, keeps a grant from it.
+    pub(super) fn is_short(&self, service: &Service<'_>, id: NodeId) -> bool {
+        let Service { name, unit, definition, revision, .. } = service;
+        let (Some(adopted), Some(host)) = (&unit.adopted, self.index.host(id)) else { return false };
+        let standing = self.index.standing(name, unit, adopted);
+        let offered = self.index.known(name).offers.iter().find(|offered| offered.host.id == id);
+        let candidate = offered.map(Offered::candidate);
+        let takes = |it| self.state.offer_but_room(&standing, it, *revision, false).is_ok();
+        candidate.as_ref().is_some_and(takes)
+            && self.state.fencing_ground(id, definition).is_ok()
+            && self.lacks_room(service, id, host.node).is_some()
+    }
+
+    /// Whether a node would be given a start by this plan, if it had room.
+    pub(super) fn is_next_but_for_room(&mut self, service: &Service<'_>, id: NodeId, start: Start) -> bool {
+        let Service { name, unit, .. } = service;
+        let Some(life) = self.state.nodes.get(&id).and_then(Node::in_session) else { return false };
+        unit.permit_on(id).is_none()
+            && self.is_short(service, id)
+            && self.shunned(service, id).is_none()
+            && self.state.may_start(name, id, &life.incarnation, Some(start)).is_ok()
+    }
+
     /// Members that have not said whether they run it, before its first start ever.
     fn shown_unheard(&mut self, name: &UnitName) {
         let Some(unit) = self.state.units.get(name) else { return };
@@ -217,13 +240,19 @@ impl Planner<'_> {
         candidates.retain(|(id, _)| unit.permit_on(*id).is_none());
         // Data that is there already costs no copy.
         candidates.sort_by_key(|(id, weight)| (empty(id), Reverse(*weight), *id));
-        let mut room = wanted.saturating_sub(held.len());
+        let missing = wanted.saturating_sub(held.len());
+        let (mut room, mut short) = (missing, Vec::new());
         for (id, _) in candidates {
             if room == 0 {
                 break;
             }
             let start = if boot_up.words.resync.contains(&id) { Start::Resync } else { Start::Join };
             if !self.may_take(service, id, start, true) {
+                let after = coming.is_some() && (serial || empty(&id));
+                let held_back = start == Start::Join && self.held_until(unit, id).is_some();
+                if !after && !held_back && self.is_next_but_for_room(service, id, start) {
+                    short.push(id);
+                }
                 continue;
             }
             if start == Start::Join && self.shown_held_back(name, unit, id) {
@@ -235,6 +264,10 @@ impl Planner<'_> {
             }
             self.start(service, id, start);
             room = if serial { 0 } else { room.saturating_sub(1) };
+        }
+        // Nobody makes room while another joins.
+        if room == missing && coming.is_none() {
+            self.make_room(name, definition, &short);
         }
     }
 

@@ -111,6 +111,7 @@ impl Planner<'_> {
             (Reverse(rank), Reverse(safe), Reverse(boot_up.stops.get(id).copied()), Reverse(preference), *id)
         });
         let mut hindrance: Option<Reason> = None;
+        let (mut short, mut soon) = (Vec::new(), false);
         for id in candidates {
             let election = match self.state.may_elect(name, id, self.now) {
                 Ok(election) => election,
@@ -121,17 +122,35 @@ impl Planner<'_> {
             };
             let held = unit.permit_on(id).is_some();
             let fits = self.fits(service, id);
+            let shunned = self.shunned(service, id);
             let why = match fits {
                 _ if held => None,
-                Err(refusal) => Some(refusal.to_string()),
-                Ok(_) => self.shunned(service, id),
+                Err(refusal) => {
+                    if shunned.is_none() && self.is_short(service, id) {
+                        short.push(id);
+                    }
+                    Some(refusal.to_string())
+                }
+                Ok(()) => {
+                    soon |= self.index.host(id).is_some_and(|host| host.awaits_observation);
+                    shunned
+                }
             };
             let Some(why) = why else {
+                if !held {
+                    self.keep_place(name, service.definition, id);
+                }
                 let (unit, epoch) = ((*name).clone(), boot_up.epoch);
                 self.plan.decisions.push(Decision::Elect { unit, epoch, election });
                 return;
             };
-            hindrance = Some(Reason::CannotBegin { node: id, why });
+            if !matches!(hindrance, Some(Reason::CannotBegin { .. })) {
+                hindrance = Some(Reason::CannotBegin { node: id, why });
+            }
+        }
+        // Room is made for nobody but the one that would be elected.
+        if !soon {
+            self.make_room(name, service.definition, &short);
         }
         let given_up = absent.iter().all(|id| boot_up.words.without.contains_key(id));
         let settled = given_up || ends.is_some_and(|ends| ends <= self.now);
@@ -188,6 +207,9 @@ impl Planner<'_> {
                 service.unit.permit_on(*id).is_none() && self.may_take(service, *id, Start::Join, false);
             if takes && room > 0 {
                 self.start(service, *id, Start::Join);
+                room = room.saturating_sub(1);
+            } else if room > 0 && self.is_next_but_for_room(service, *id, Start::Join) {
+                self.make_room(service.name, service.definition, &[*id]);
                 room = room.saturating_sub(1);
             }
         }

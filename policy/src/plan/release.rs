@@ -163,6 +163,9 @@ impl Reason {
             Self::CannotBegin { node, .. } if is_chosen(state, unit, *node) => {
                 format!("the end of that; or `convoke assemble {unit} --from NODE` for another")
             }
+            Self::CannotBegin { node, why } if is_full(state, unit, *node, why) => {
+                format!("room on {}: the end of what takes it, or a higher Priority= than it has", name(node))
+            }
             Self::CannotBegin { node, .. } => {
                 let node = name(node);
                 format!(
@@ -262,6 +265,17 @@ fn boot_up_of<'a>(state: &'a State, unit: &UnitName) -> Option<&'a BootUp> {
 fn is_chosen(state: &State, unit: &UnitName, id: NodeId) -> bool {
     let from = boot_up_of(state, unit).and_then(|boot_up| boot_up.words.from.as_ref());
     from.is_some_and(|(node, _)| *node == id)
+}
+
+/// Whether a node has no room for it, and nobody else who has data does: then it helps nobody to give up what the node has.
+fn is_full(state: &State, unit: &UnitName, id: NodeId, why: &str) -> bool {
+    let Some(definition) = state.units.get(unit).and_then(Unit::definition) else { return false };
+    let crowding = |id: &NodeId| state.crowding(unit, *id, state.nodes.get(id)?, definition);
+    let has_room = |boot_up: &BootUp| {
+        let data = |id: &&NodeId| matches!(state.position(boot_up, **id), Some(Found::Data { .. }));
+        boot_up.heard.keys().filter(data).any(|id| crowding(id).is_none())
+    };
+    crowding(&id).is_some_and(|found| found == why) && !boot_up_of(state, unit).is_some_and(has_room)
 }
 
 /// Whether anybody was heard to have data of the service.
