@@ -145,7 +145,7 @@ impl Unit {
     /// Whether a copy is the only one by the terms of its permit, and by the definition in force one of several.
     pub(crate) fn is_alone_by_terms(&self, permit: &Permit) -> bool {
         let several = self.definition().is_some_and(|definition| !definition.is_exclusive());
-        several && permit.is_exclusive() && self.goal.wanted == Wanted::Started
+        several && permit.is_exclusive() && !permit.is_revoking() && self.goal.wanted == Wanted::Started
     }
 
     /// What must be known before a lost holder's permit ends: the strictest of the permit's own terms, those that it

@@ -53,19 +53,23 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Takes back grants that were weighed with a definition which this plan changes: the entry that changes it comes first,
-    /// and with it the next plan.
+    /// Takes back what was weighed with a definition that this plan changes, and would be refused under the new one: the entry
+    /// that changes it comes first, and with it the next plan.
     pub(super) fn leave_to_the_next_plan(&mut self) {
         if self.changing.is_empty() {
             return;
         }
         let mut decisions = core::mem::take(&mut self.plan.decisions);
-        decisions.retain(|decision| {
-            let Decision::Grant { unit, node, .. } = decision else { return true };
-            !self.changing.iter().any(|(other, to)| {
+        decisions.retain(|decision| match decision {
+            Decision::Grant { unit, node, .. } => !self.changing.iter().any(|(other, to)| {
                 let there = self.index.running(other).iter().any(|(id, _)| id == node);
                 there || to.conflicts.contains(unit)
-            })
+            }),
+            // What comes to need it stops first.
+            Decision::Revoke { unit, .. } => !self.changing.values().any(|to| to.needs_unit(unit)),
+            // Another fencing, and no time may end it.
+            Decision::Expire { unit, .. } => !self.changing.contains_key(unit),
+            _ => true,
         });
         self.plan.decisions = decisions;
     }
