@@ -19,7 +19,7 @@ impl Planner<'_> {
             return Ok(None);
         }
         let refusal = match self.state.best_rank(name, self.now) {
-            Ok(best) => return Ok(best),
+            Ok(best) => return self.returning_holder(name).map_or(Ok(best), Err),
             Err(refusal) => refusal,
         };
         let Some((unit, succession, _)) = self.state.role(name) else { return Err(()) };
@@ -47,6 +47,21 @@ impl Planner<'_> {
             self.because(name, Reason::Rank { node, why });
         }
         Err(())
+    }
+
+    /// Says that the last holder, whose copy comes back with this plan, may have to be asked first.
+    fn returning_holder(&mut self, name: &UnitName) -> Option<()> {
+        let (_, succession, beside) = self.state.role(name)?;
+        let holder = succession.holder.filter(|_| succession.words.from.is_none())?;
+        let comes = self.granted.get(&holder).is_some_and(|units| units.contains(beside));
+        let spared =
+            succession.words.without.contains_key(&holder) || !succession.heirs.contains_key(&holder);
+        if !comes || spared {
+            return None;
+        }
+        let why = self.silence(name, holder);
+        self.because(name, Reason::Rank { node: holder, why });
+        Some(())
     }
 
     /// Why a node has not said its rank.
