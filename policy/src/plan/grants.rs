@@ -207,8 +207,8 @@ impl Planner<'_> {
         hindered
     }
 
-    /// The best of the candidates, best first: the one asked for, the target of a move, one to which its companions
-    /// can follow, the least used value of `Spread=`, preference, no failures, fewest units, oldest node (P32).
+    /// The best of the candidates, best first: the one asked for, the target of a move, one whose copy a role waits for, one
+    /// to which its companions can follow, the least used value of `Spread=`, preference, no failures, fewest units, oldest node (P32).
     fn chosen(
         &self,
         name: &UnitName,
@@ -219,14 +219,15 @@ impl Planner<'_> {
     ) -> Vec<NodeId> {
         let moving = unit.moving.as_ref().filter(|moving| moving.to.is_none());
         let leaving_from = moving.map(|moving| moving.leaving);
-        let companions = self.companions(name);
+        let (companions, awaited) = (self.companions(name), self.awaited_copies(name));
         let mut copies = self.copies(unit, definition, None);
         let key = |id: &NodeId, copies: &Copies| {
             let asked = unit.asked_for == Some(*id);
             let target = unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));
             let left = leaving_from == Some(*id);
+            let awaited = awaited.contains(id);
             let merit = self.merit((unit, definition), &companions, copies, *id);
-            (!asked, !target, left, merit, unit.failures.contains_key(id), self.room.load(*id), *id)
+            (!asked, !target, left, !awaited, merit, unit.failures.contains_key(id), self.room.load(*id), *id)
         };
         if definition.spread.is_none() {
             candidates.sort_by_cached_key(|id| key(id, &copies));

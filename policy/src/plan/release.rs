@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::assembly::{BootUp, Found};
 use crate::definition::{Fencing, Replicas};
@@ -9,6 +10,7 @@ use crate::name::{NodeId, UnitName};
 use crate::node::Life;
 use crate::query::Possibly;
 use crate::state::State;
+use crate::succession::Succession;
 use crate::unit::Unit;
 
 use super::Reason;
@@ -342,12 +344,41 @@ fn rank_of(state: &State, unit: &UnitName, id: NodeId) -> String {
     if let Some(scope) = maintenance.filter(|_| !silent) {
         return format!("`{}`", state.maintenance_release(&scope));
     }
+    if let Some(word) = succession.and_then(|known| copy_word(state, known, id)).filter(|_| !silent) {
+        return format!("`{word}`");
+    }
     let failed = succession.and_then(|succession| succession.heard.get(&id));
     match failed.map(|heard| &heard.found) {
         _ if silent => format!("the return of {name}"),
         Some(Found::Failed(_)) => format!("mend that on {name}: Rank= is asked again"),
         _ => format!("the word of {name}, once its copy is active and Rank= has looked"),
     }
+}
+
+/// What brings a copy of what a role runs beside to a node, where none comes by itself: all that are wanted run elsewhere. One
+/// leaves that is no heir, or the one that is known to be furthest behind.
+fn copy_word(state: &State, succession: &Succession, id: NodeId) -> Option<String> {
+    let beside = &succession.beside;
+    let copies = state.units.get(beside)?;
+    if copies.permit_on(id).is_some() {
+        return None;
+    }
+    if let Some(word) = state.undrain(id) {
+        return Some(word);
+    }
+    let Replicas::Count(wanted) = copies.definition()?.replicas else { return None };
+    let held = copies.permits.values().filter(|permit| !state.is_lost(permit)).map(|permit| permit.node);
+    let held: Vec<NodeId> = held.collect();
+    if held.len() < wanted as usize {
+        return None;
+    }
+    let behind = |node: &NodeId| {
+        let heir = succession.heirs.contains_key(node);
+        let rank = state.rank_of(succession, *node).map(|(rank, _)| rank);
+        (!heir || rank.is_some()).then_some((heir, rank, *node))
+    };
+    let (_, _, from) = held.iter().filter_map(behind).min()?;
+    Some(format!("convoke move {beside} {} --from {}", state.node_name(id), state.node_name(from)))
 }
 
 fn has_resync(state: &State, unit: &UnitName) -> bool {

@@ -1,5 +1,6 @@
 //! Who takes a role: what is missing before anybody may, in the words of `why`.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -8,6 +9,7 @@ use crate::definition::Definition;
 use crate::name::{NodeId, UnitName};
 use crate::node::Node;
 use crate::succession::Best;
+use crate::unit::Wanted;
 
 use super::{Planner, Reason};
 
@@ -47,6 +49,26 @@ impl Planner<'_> {
             self.because(name, Reason::Rank { node, why });
         }
         Err(())
+    }
+
+    /// Nodes on which a copy is of more use than elsewhere: a role is held beside it, or waits for what it has.
+    pub(super) fn awaited_copies(&self, name: &UnitName) -> BTreeSet<NodeId> {
+        let mut nodes = BTreeSet::new();
+        for role in self.state.dependents(name) {
+            let known = self
+                .state
+                .role(role)
+                .filter(|(unit, _, beside)| *beside == name && unit.goal.wanted == Wanted::Started);
+            let Some((unit, succession, _)) = known else { continue };
+            match &succession.words.from {
+                _ if !unit.permits.is_empty() => {
+                    nodes.extend(unit.permits.values().map(|permit| permit.node))
+                }
+                Some((from, _)) => nodes.extend([*from]),
+                None => nodes.extend(self.state.awaited_heirs(role, self.now)),
+            }
+        }
+        nodes
     }
 
     /// Says that the last holder, whose copy comes back with this plan, may have to be asked first.
