@@ -38,9 +38,9 @@ pub struct Observation {
     /// Whether it was seen ON in this life and nothing has contradicted that since. A look that failed does not: a
     /// switch that is slow for a moment is still the right one.
     pub trusted: bool,
-    /// That was so until this look showed OFF. If the node falls silent at that moment, the look has seen it die.
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    pub dies: bool,
+    /// When a look first showed OFF, where that was so until then. If the node falls silent at that moment, it has seen it die.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off_since: Option<Millis>,
     /// Looks in a row at which the device could not say. Each is taken from another node, for the first may lack the way to it,
     /// and each after a longer pause.
     pub misses: u32,

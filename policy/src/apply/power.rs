@@ -66,15 +66,18 @@ impl Step<'_> {
         // Who was asked to settle a doubt has no turn for that.
         let turn = last.filter(|seen| seen.doubted.is_some() && misses == 0).and_then(|seen| seen.by);
         let (incarnation, power, by) = (incarnation.clone(), power.clone(), turn.or(by));
-        let soon = |seen: &Observation| seen.at.saturating_add(self.state.settings.loss_ms()) >= self.time;
-        let dies = power == Power::Off && last.is_some_and(|seen| seen.trusted || (seen.dies && soon(seen)));
+        let off_since = match power {
+            Power::Off if last.is_some_and(|seen| seen.trusted) => Some(self.time),
+            Power::Off | Power::Unknown(_) | Power::Unable(_) => last.and_then(|seen| seen.off_since),
+            Power::On => None,
+        };
         let doubted = None;
         let seen = Observation {
             incarnation,
             power: power.clone(),
             at: self.time,
             trusted,
-            dies,
+            off_since,
             misses,
             by,
             doubted,
@@ -167,8 +170,8 @@ impl Step<'_> {
         for device in devices {
             let key = (device, id);
             let Some(seen) = self.state.observations.get_mut(&key) else { continue };
-            if seen.dies && seen.at >= since {
-                (seen.trusted, seen.dies) = (true, false);
+            if seen.off_since.take_if(|off| *off >= since).is_some() {
+                seen.trusted = true;
                 self.state.alarms.remove(&AlarmKind::WrongPlug(id, key.0));
             }
         }

@@ -11,10 +11,13 @@ use crate::definition::Definition;
 use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
 use crate::permit::{Permit, Phase};
-use crate::unit::Unit;
+use crate::unit::{Unit, Wanted};
 
 use super::index::Host;
 use super::{Planner, Reason};
+
+/// Why a move waits that would take the place of a missing copy.
+const LEFT_TO_ANOTHER: &str = "what is free is left to the copy that is missing";
 
 impl Planner<'_> {
     /// Why a copy moves now, if it does; else what an operator's move waits for is shown.
@@ -47,25 +50,35 @@ impl Planner<'_> {
         };
         let staying = unit.permits.iter().filter(stays).count();
         let missing = wanted.saturating_sub(staying);
-        let free: Vec<NodeId> = suitable
-            .keys()
-            .copied()
-            .filter(|node| self.takes_at_once(name, unit, definition, *node))
-            .collect();
+        let takes = |node: &NodeId| self.takes(name, unit, definition, *node);
         if let Some(moving) = moving {
-            let hindrance = match moving.to {
-                Some(to) if suitable.contains_key(&to) => self.refuses(name, unit, definition, to),
-                Some(to) => Some(self.unfit(name, unit, definition, to)),
-                None if free.len() > missing => None,
-                None => Some("no other node may take it now".to_string()),
+            let free = |but: Option<NodeId>| {
+                suitable
+                    .keys()
+                    .filter(|node| Some(**node) != but && takes(node))
+                    .take(missing.saturating_add(1))
+                    .count()
             };
-            if let Some(why) = hindrance {
-                self.because(name, Reason::CannotMove { to: moving.to, why });
-                return None;
-            }
-            let to = moving.to.or_else(|| self.best_of(name, unit, definition, token, free));
-            to.into_iter().for_each(|to| self.keep_place(name, definition, to));
-            return Some(StopReason::Moved);
+            let hindrance = match moving.to {
+                Some(to) if !suitable.contains_key(&to) => Some(self.unfit(name, unit, definition, to)),
+                Some(to) if unit.permit_on(to).is_some() => Some("it has a copy there already".to_string()),
+                Some(to) => self.refuses(name, definition, to).or_else(|| {
+                    (missing > 0 && free(Some(to)) < missing).then(|| LEFT_TO_ANOTHER.to_string())
+                }),
+                None => match free(None) {
+                    0 => Some("no other node may take it now".to_string()),
+                    free => (free <= missing).then(|| LEFT_TO_ANOTHER.to_string()),
+                },
+            };
+            // What stops first for it does so once.
+            let anywhere = || match self.has_begun_to_stop(name) {
+                true => None,
+                false => self.hinders_anywhere(name, unit, definition),
+            };
+            let Some(why) = hindrance.or_else(anywhere) else { return Some(StopReason::Moved) };
+            self.because(name, Reason::CannotMove { to: moving.to, why });
+            self.asks_for_proof(name, unit);
+            return None;
         }
         // One copy after another, and none while one is missing or starting. Whether a role could be held there, only its vacancy would say.
         let active = unit.permits.values().all(|permit| permit.phase == Phase::Active);
@@ -76,35 +89,24 @@ impl Planner<'_> {
         let companions = self.companions(name);
         let copies = self.copies(unit, definition, Some(token));
         let merit = |id: NodeId| self.merit((unit, definition), &companions, &copies, id);
-        let wished = free.into_iter().filter(|id| suitable.get(id).is_some_and(better));
-        let to = wished.filter(|id| merit(*id) < merit(permit.node)).min_by_key(|id| (merit(*id), *id))?;
-        self.keep_place(name, definition, to);
-        Some(StopReason::BetterNode)
+        let mut wished = suitable.iter().filter(|(node, preference)| {
+            better(preference) && takes(node) && merit(**node) < merit(permit.node)
+        });
+        let goes = wished.next().is_some()
+            && (self.has_begun_to_stop(name) || self.hinders_anywhere(name, unit, definition).is_none());
+        goes.then_some(StopReason::BetterNode)
     }
 
-    /// Whether a node could take another copy at once: otherwise the unit would stop and start again where it is.
-    fn takes_at_once(&self, name: &UnitName, unit: &Unit, definition: &Definition, node: NodeId) -> bool {
+    /// Whether a node could take another copy at once, if any could: else the unit would stop and start again where it is.
+    fn takes(&self, name: &UnitName, unit: &Unit, definition: &Definition, node: NodeId) -> bool {
         unit.permit_on(node).is_none()
             && unit.avoided_until(node, self.now).is_none()
             && self.held_until(unit, node).is_none()
-            && self.refuses(name, unit, definition, node).is_none()
-    }
-
-    fn best_of(
-        &self,
-        name: &UnitName,
-        unit: &Unit,
-        definition: &Definition,
-        token: Token,
-        nodes: Vec<NodeId>,
-    ) -> Option<NodeId> {
-        let companions = self.companions(name);
-        let copies = self.copies(unit, definition, Some(token));
-        nodes.into_iter().min_by_key(|id| (self.merit((unit, definition), &companions, &copies, *id), *id))
+            && self.refuses(name, definition, node).is_none()
     }
 
     /// Why a suitable node could not take a copy at this moment, if the one that moves were gone.
-    fn refuses(&self, name: &UnitName, unit: &Unit, definition: &Definition, id: NodeId) -> Option<String> {
+    fn refuses(&self, name: &UnitName, definition: &Definition, id: NodeId) -> Option<String> {
         let Host { node, accepts, awaits_observation, .. } = self.index.host(id)?;
         if let Err(refusal) = accepts {
             return Some(refusal.to_string());
@@ -117,9 +119,6 @@ impl Planner<'_> {
         }
         let strangers: Vec<&UnitName> = self.state.strangers(name).collect();
         if let Some(why) = self.crowd(&strangers, id, node).or_else(|| self.room.lack(id, node, definition)) {
-            return Some(why);
-        }
-        if let Some(why) = self.hinders_anywhere(name, unit, definition) {
             return Some(why);
         }
         if self.room.is_busy(id, self.state.settings.starts_per_node) {
@@ -152,8 +151,43 @@ impl Planner<'_> {
         if let Some((node, how)) = second {
             return Some(text(&Reason::PossiblyRunning { node: *node, how: *how }));
         }
+        let starting = |permit: &&Permit| permit.phase == Phase::Granted && !self.state.is_lost(permit);
+        if definition.start_one_at_a_time
+            && let Some(permit) = unit.permits.values().find(starting)
+        {
+            return Some(text(&Reason::Starting(permit.node)));
+        }
         (self.room.starts_left(self.state.settings.starts_per_cluster) == 0)
             .then(|| text(&Reason::TooManyStarts(None)))
+    }
+
+    /// Whether something stops already because this unit is to stop.
+    fn has_begun_to_stop(&self, name: &UnitName) -> bool {
+        let for_it = |permit: &Permit| match &permit.phase {
+            Phase::Revoking(
+                StopReason::RequirementStops(other)
+                | StopReason::BoundEnds(other)
+                | StopReason::PartStops(other)
+                | StopReason::Apart(other),
+            ) => other == name,
+            _ => false,
+        };
+        self.state
+            .dependents(name)
+            .filter_map(|other| self.state.units.get(other))
+            .any(|unit| unit.permits.values().any(for_it))
+    }
+
+    /// A move that somebody asked for waits for lost nodes as a start does: what may run there has to be proven gone.
+    fn asks_for_proof(&mut self, name: &UnitName, unit: &Unit) {
+        let index = self.index;
+        let others = self.state.opponents(name).flat_map(|other| index.running(other));
+        let second = index
+            .running(name)
+            .iter()
+            .filter(|(node, _)| unit.is_exclusive() && unit.permit_on(*node).is_none());
+        let nodes: Vec<NodeId> = others.chain(second).map(|(node, _)| *node).collect();
+        nodes.into_iter().for_each(|node| self.waits_for(node, name));
     }
 
     /// Why a node cannot take a unit that it does not hold.
@@ -182,29 +216,51 @@ impl Planner<'_> {
         }
     }
 
-    /// Keeps the places of all that was stopped to go there.
+    /// Keeps the places of all that stops to go there, or has stopped for a move to a node that can take it now.
     pub(super) fn keep_places(&mut self) {
         let state = self.state;
         for name in self.units.clone() {
             let Some(unit) = state.units.get(name) else { continue };
             let Some(definition) = unit.definition() else { continue };
+            if unit.goal.wanted == Wanted::Stopped || state.unit_maintenance(name).is_some() {
+                continue;
+            }
             let moves = |permit: &Permit| {
                 matches!(permit.phase, Phase::Revoking(StopReason::Moved | StopReason::BetterNode))
+                    && permit.stuck.is_none()
+                    && !state.is_lost(permit)
             };
-            let Some((token, _)) = unit.permits.iter().find(|(_, permit)| moves(permit)) else { continue };
-            let suitable = self.suitable(name, unit, definition);
-            let named =
-                unit.moving.as_ref().and_then(|moving| moving.to).filter(|to| suitable.contains_key(to));
-            let free = || {
-                suitable
-                    .keys()
-                    .copied()
-                    .filter(|id| self.takes_at_once(name, unit, definition, *id))
-                    .collect()
-            };
-            let to = named.or_else(|| self.best_of(name, unit, definition, *token, free()));
-            to.into_iter().for_each(|to| self.keep_place(name, definition, to));
+            let stopping = unit.permits.iter().find(|(_, permit)| moves(permit)).map(|(token, _)| *token);
+            let stopped = unit.moving.as_ref().filter(|moving| {
+                moving.to.is_some()
+                    && !unit.permits.contains_key(&moving.from)
+                    && self.hinders_anywhere(name, unit, definition).is_none()
+            });
+            if let Some(token) = stopping.or(stopped.map(|moving| moving.from)) {
+                let suitable = self.suitable(name, unit, definition);
+                self.keep_place_of(name, unit, definition, token, &suitable);
+            }
         }
+    }
+
+    /// Keeps the place that a copy stops for: the one it was sent to, or the best.
+    pub(super) fn keep_place_of(
+        &mut self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        token: Token,
+        suitable: &BTreeMap<NodeId, i64>,
+    ) {
+        let to = unit.moving.as_ref().filter(|moving| moving.from == token).and_then(|moving| moving.to);
+        let companions = self.companions(name);
+        let copies = self.copies(unit, definition, Some(token));
+        let free = suitable
+            .keys()
+            .copied()
+            .filter(|id| to.is_none_or(|to| to == *id) && self.takes(name, unit, definition, *id));
+        let best = free.min_by_key(|id| (self.merit((unit, definition), &companions, &copies, *id), *id));
+        best.into_iter().for_each(|to| self.keep_place(name, definition, to));
     }
 
     pub(super) fn keep_place(&mut self, name: &UnitName, definition: &Definition, node: NodeId) {

@@ -163,7 +163,13 @@ impl<'a> Planner<'a> {
                         self.because(name, Reason::StopsFirst { unit: other, node });
                         staying.push((*token, permit));
                     }
-                    None => self.mark(name, *token, reason),
+                    None => {
+                        let goes = matches!(reason, StopReason::Moved | StopReason::BetterNode);
+                        self.mark(name, *token, reason);
+                        if goes {
+                            self.keep_place_of(name, unit, definition, *token, suitable);
+                        }
+                    }
                 }
             } else {
                 staying.push((*token, permit));

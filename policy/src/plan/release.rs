@@ -166,7 +166,7 @@ impl Reason {
                 format!("the end of that; or `convoke assemble {unit} --from NODE` for another")
             }
             Self::CannotBegin { node, why } if is_full(state, unit, *node, why) => {
-                format!("room on {}: the end of what takes it, or a higher Priority= than it has", name(node))
+                format!("room on {}: the end of what takes it, or a higher Priority= than that has", name(node))
             }
             Self::CannotBegin { node, .. } => {
                 let node = name(node);

@@ -131,6 +131,9 @@ impl Planner<'_> {
             }
         }
         let Some(((_, _, id), victims)) = best else { return };
+        if self.promised.get(&id).is_some_and(|units| units.contains(name)) {
+            return;
+        }
         // Else who left would be back before the last of them has left.
         self.room.taken.add(id, &definition.uses);
         self.entangled = true;

@@ -122,7 +122,7 @@ fn state() -> State {
             trusted: true,
             misses: 0,
             by: None,
-            dies: false,
+            off_since: None,
             doubted: None,
             answered: None,
         };

@@ -23,7 +23,7 @@ fn saw(state: &mut State, device: &str, power: Power) {
         trusted: true,
         misses: 0,
         by: None,
-        dies: false,
+        off_since: None,
         doubted: None,
         answered: None,
     };
