@@ -155,7 +155,7 @@ impl<'a> Planner<'a> {
                 // Nobody is there to hear a revocation; what waits for it asks for proof. What is in maintenance stays.
                 staying.push((*token, permit));
             } else if let Some(reason) =
-                self.must_leave(name, unit, definition, *token, permit, suitable, wanted)
+                self.must_leave(name, unit, definition, (*token, permit), suitable, wanted)
             {
                 self.restless = true;
                 match self.held_in_place(name, *token) {
@@ -197,8 +197,7 @@ impl<'a> Planner<'a> {
         name: &UnitName,
         unit: &Unit,
         definition: &Definition,
-        token: Token,
-        permit: &Permit,
+        (token, permit): (Token, &Permit),
         suitable: &BTreeMap<NodeId, i64>,
         wanted: usize,
     ) -> Option<StopReason> {

@@ -101,7 +101,15 @@ fn waits(node: &str, unit: &str, index: u64, before: &[Change]) -> bool {
     let cases = before.iter().filter(|event| {
         event.index > index && event.kind == "fence-wanted" && event.node.as_deref() == Some(node)
     });
-    here && cases.count() == 1
+    // What was stopped waits for nothing; what conflicts with it does.
+    let goal = before.iter().rev().find(|event| is_goal(unit, event));
+    here && cases.count() == 1 && goal.is_none_or(|goal| goal.kind == "unit-start-asked")
+}
+
+/// Whether somebody has asked for the unit's start or stop.
+fn is_goal(unit: &str, event: &Change) -> bool {
+    ["unit-start-asked", "unit-stop-asked"].contains(&event.kind.as_str())
+        && event.unit.as_deref() == Some(unit)
 }
 
 /// What the journal has to say of one case: by what it was tried, what failed, and how it ended. The steps of a level that
@@ -109,9 +117,7 @@ fn waits(node: &str, unit: &str, index: u64, before: &[Change]) -> bool {
 fn expected(node: &str, unit: &str, events: &[Change]) -> Result<Vec<String>> {
     let mut lines: BTreeSet<String> = BTreeSet::new();
     let ours = |event: &&Change| {
-        let goal = ["unit-start-asked", "unit-stop-asked"].contains(&event.kind.as_str())
-            && event.unit.as_deref() == Some(unit);
-        event.node.as_deref() == Some(node) || event.kind == "leader-changed" || goal
+        event.node.as_deref() == Some(node) || event.kind == "leader-changed" || is_goal(unit, event)
     };
     let mut steps = events.iter().filter(ours).peekable();
     while let Some(step) = steps.next() {

@@ -232,7 +232,7 @@ impl Shell {
                 let (switch, events) = (self.switch.clone(), self.events.clone());
                 tokio::spawn(async move {
                     let power = switch.look(&order.call).await;
-                    drop(events.send(Event::Powered { order, power }));
+                    drop(events.send(Event::Powered { order, power: Some(power) }));
                 });
             }
             // The world starts its machines again by itself.
