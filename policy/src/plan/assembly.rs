@@ -238,8 +238,12 @@ impl Planner<'_> {
             .map(|Offered { host, .. }| (host.id, suitable.get(&host.id).copied().unwrap_or(i64::MIN)));
         let mut candidates: Vec<(NodeId, i64)> = weighed.collect();
         candidates.retain(|(id, _)| unit.permit_on(*id).is_none());
-        // Data that is there already costs no copy.
-        candidates.sort_by_key(|(id, weight)| (empty(id), Reverse(*weight), *id));
+        // A move goes where it is asked to, and away from where it left. Data that is there already costs no copy.
+        let target = |id: &NodeId| unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));
+        let left = |id: &NodeId| {
+            unit.moving.as_ref().is_some_and(|moving| moving.to.is_none() && moving.leaving == *id)
+        };
+        candidates.sort_by_key(|(id, weight)| (!target(id), left(id), empty(id), Reverse(*weight), *id));
         let missing = wanted.saturating_sub(held.len());
         let (mut room, mut short) = (missing, Vec::new());
         for (id, _) in candidates {
