@@ -89,10 +89,9 @@ impl Planner<'_> {
         let companions = self.companions(name);
         let copies = self.copies(unit, definition, Some(token));
         let merit = |id: NodeId| self.merit((unit, definition), &companions, &copies, id);
-        let mut wished = suitable.iter().filter(|(node, preference)| {
-            better(preference) && takes(node) && merit(**node) < merit(permit.node)
-        });
-        let goes = wished.next().is_some()
+        let mut nodes = suitable.iter();
+        let goes = nodes
+            .any(|(node, preference)| better(preference) && takes(node) && merit(*node) < merit(permit.node))
             && (self.has_begun_to_stop(name) || self.hinders_anywhere(name, unit, definition).is_none());
         goes.then_some(StopReason::BetterNode)
     }
