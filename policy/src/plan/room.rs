@@ -2,7 +2,7 @@
 //!
 //! Priority decides who is placed first and who stays on a shortage; of equals, whoever came first.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -181,11 +181,11 @@ impl Planner<'_> {
             if self.is_leaving(unit, *token) || victims.iter().any(|(victim, _)| victim == unit) {
                 give(&user.uses, &mut freed);
             } else if yields(unit) {
-                able.push((self.sequence.priority(unit), Reverse(*token), unit, user));
+                able.push((Reverse(self.precedes(unit, *token)), *token, unit, user));
             }
         }
-        able.sort_by_key(|(priority, token, unit, _)| (*priority, *token, *unit));
-        for (_, Reverse(token), unit, user) in able {
+        able.sort_by_key(|(precedes, ..)| *precedes);
+        for (_, token, unit, user) in able {
             if fits(&freed) {
                 break;
             }
@@ -195,6 +195,23 @@ impl Planner<'_> {
             }
         }
         fits(&freed).then_some(victims)
+    }
+
+    /// Which of two copies stays on a shortage, the smaller: the more important, then who has run for longer. What a unit needs has
+    /// run for as long as the unit: it stops last.
+    fn precedes(&self, name: &UnitName, token: Token) -> (Reverse<i64>, Token, usize) {
+        let mut oldest = token;
+        let mut open: Vec<&UnitName> = self.state.dependents(name).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(other) = open.pop() {
+            if !seen.insert(other) {
+                continue;
+            }
+            let held = self.state.units.get(other).and_then(|unit| unit.permits.keys().next());
+            oldest = held.map_or(oldest, |held| oldest.min(*held));
+            open.extend(self.state.dependents(other));
+        }
+        (Reverse(self.sequence.priority(name)), oldest, self.sequence.turn(name))
     }
 
     /// Whether a node gives more than it has, since its capacity was lowered, and this permit is the one to end.
@@ -214,10 +231,10 @@ impl Planner<'_> {
         self.restless = true;
         definition.uses.keys().find_map(|of| {
             let capacity = node.capacity(of).filter(|_| over(of))?;
-            let mut users: Vec<(Reverse<i64>, Token, u64)> = Vec::new();
+            let mut users = Vec::new();
             for (unit, token) in self.room.before.users(id) {
                 let used = self.state.units.get(unit).and_then(Unit::definition)?.uses.get(of).copied();
-                users.push((Reverse(self.sequence.priority(unit)), *token, used.unwrap_or(0)));
+                users.push((self.precedes(unit, *token), *token, used.unwrap_or(0)));
             }
             users.sort();
             let mut sum = 0u64;

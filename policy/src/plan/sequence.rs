@@ -138,6 +138,11 @@ impl Sequence {
         self.rank(unit).map_or(0, |(_, priority)| *priority)
     }
 
+    /// When a unit is planned: after what it needs.
+    pub(super) fn turn(&self, unit: &UnitName) -> usize {
+        self.rank(unit).map_or(usize::MAX, |(turn, _)| *turn)
+    }
+
     /// Whether `one` is planned after `other`.
     pub(super) fn is_later(&self, one: &UnitName, other: &UnitName) -> bool {
         self.rank(one).map(|(rank, _)| rank) > self.rank(other).map(|(rank, _)| rank)
