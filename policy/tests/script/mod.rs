@@ -22,11 +22,11 @@ use policy::{
 
 #[derive(Clone)]
 pub(crate) struct World {
-    state: State,
+    pub(crate) state: State,
     /// The plan that is kept beside the state.
     kept: KeptPlan,
     index: u64,
-    time: u64,
+    pub(crate) time: u64,
     session: u64,
     term: u64,
     /// Boots of each node so far: incarnations are `a1`, `a2`.
