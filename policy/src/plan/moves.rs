@@ -70,12 +70,16 @@ impl Planner<'_> {
                     free => (free <= missing).then(|| LEFT_TO_ANOTHER.to_string()),
                 },
             };
+            // Nor does the last that is at work go while others are only to come.
+            let mut others = unit.permits.iter().filter(|(other, _)| **other != token).filter(stays);
+            let alone = wanted > 1 && !others.any(|(_, permit)| permit.phase == Phase::Active);
+            let first = alone.then(|| "another copy is to be active first".to_string());
             // What stops first for it does so once.
             let anywhere = || match self.has_begun_to_stop(name) {
                 true => None,
                 false => self.hinders_anywhere(name, unit, definition),
             };
-            let Some(why) = hindrance.or_else(anywhere) else { return Some(StopReason::Moved) };
+            let Some(why) = hindrance.or(first).or_else(anywhere) else { return Some(StopReason::Moved) };
             self.because(name, Reason::CannotMove { to: moving.to, why });
             self.asks_for_proof(name, unit);
             return None;

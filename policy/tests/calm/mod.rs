@@ -99,7 +99,7 @@ impl History {
     /// better node, comes back for that companion, which can never run, and so on without end. `cluster a b`,
     /// `offer a,b u1 prefer=a:10 stickiness=5 apart=u2`, `offer a,b u2 nodes=b beside=u1`, `start u1`, `start u2`, `settle`;
     /// the mixed history of seed 921. (Those of 3038 and 3505, beyond the usual ones, look alike: the companion waits for
-    /// what cannot run.) So histories without rest are passed over where `check` finds units torn like that.
+    /// what cannot run.) Nobody can run both as they are asked to. So histories without rest are passed over where `check` finds units torn like that.
     fn is_known(&self, violation: &Violation) -> bool {
         let torn = |finding: &Finding| matches!(finding.flaw, Flaw::Torn(_));
         violation.law == REST && policy::check(&self.world.state).iter().any(torn)
