@@ -176,6 +176,10 @@ impl World {
             let (name, keys) = word.split_once(',').unwrap_or((word, ""));
             for key in keys.split(',').filter(|key| !key.is_empty()) {
                 let (key, value) = key.split_once(':').ok_or("KEY:VALUE")?;
+                if key == "but" {
+                    shared.targets.remove(&self.node(value)?);
+                    continue;
+                }
                 if key == "cuts" {
                     shared.isolates = Some(match value {
                         "after" => policy::Reconnect::AfterCut,
