@@ -417,7 +417,7 @@ impl View<'_> {
             warning(
                 format!("{name} cannot use {}: {lacks}", devices.join(", ")),
                 format!(
-                    "mend that, then `convoke reset-failed {name}`, which has it look again; till then one other at the most can"
+                    "mend that, then `convoke reset-failed {name}`, which has it look again; until then at most one other node can use it"
                 ),
             )
         };
