@@ -265,11 +265,7 @@ async fn nothing_is_taken_outside_of_a_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_put_back_is_told_to_reboot() {
     let dir = tempfile::tempdir().expect("scratch directory");
-    let mut first = Node::first(dir.path()).await;
-    first.opened().await;
-    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
-    let id = member.id;
-    member.kill().await;
+    let (first, id) = Node::first_with_member(dir.path()).await;
     let mut old = Raw::connect(&first, id, "m1").await;
     let before = old.hello(0).await.expect("a session");
     let mut new = Raw::connect(&first, id, "m1").await;
@@ -294,11 +290,7 @@ async fn a_node_that_was_put_back_is_told_to_reboot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_software_is_too_old_is_told_so() {
     let dir = tempfile::tempdir().expect("scratch directory");
-    let mut first = Node::first(dir.path()).await;
-    first.opened().await;
-    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
-    let id = member.id;
-    member.kill().await;
+    let (first, id) = Node::first_with_member(dir.path()).await;
     let mut old = Raw::connect(&first, id, "m1").await;
     let denied = old.hello_of(0, 0).await;
     let Err(Denial::OldSoftware { why }) = denied else { panic!("{denied:?}") };
@@ -311,11 +303,7 @@ async fn a_node_whose_software_is_too_old_is_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whose_state_differs_is_told_and_shown() {
     let dir = tempfile::tempdir().expect("scratch directory");
-    let mut first = Node::first(dir.path()).await;
-    first.opened().await;
-    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
-    let id = member.id;
-    member.kill().await;
+    let (first, id) = Node::first_with_member(dir.path()).await;
     let digest = |state: &str| Digest { index: 4, program: "one".to_owned(), state: state.to_owned() };
     first.accord.say(digest("a"));
     let mut session = Raw::connect(&first, id, "m1").await;

@@ -37,11 +37,7 @@ fn configure(target: NodeId) -> Wish {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_says_of_itself_alone_that_it_cannot_run_an_agent() {
     let dir = tempfile::tempdir().expect("scratch directory");
-    let mut first = Node::first(dir.path()).await;
-    first.opened().await;
-    let member = first.joined_by(dir.path(), "m1", Role::Member).await;
-    let id = member.id;
-    member.kill().await;
+    let (first, id) = Node::first_with_member(dir.path()).await;
     wish(&first, 1, configure(first.id)).await.expect("recorded");
     let mut session = Raw::connect(&first, id, "m1").await;
     session.hello(0).await.expect("a session");

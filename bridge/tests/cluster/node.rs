@@ -70,6 +70,16 @@ impl Node {
         Self::run(paths, enrolled, listener_port).await
     }
 
+    /// A cluster that is open, and in it `m1`, whose daemon has ended: a test speaks in its place.
+    pub(crate) async fn first_with_member(dir: &Path) -> (Self, NodeId) {
+        let mut first = Self::first(dir).await;
+        first.opened().await;
+        let member = first.joined_by(dir, "m1", Role::Member).await;
+        let id = member.id;
+        member.kill().await;
+        (first, id)
+    }
+
     /// Has another node join by a token.
     pub(crate) async fn joined_by(&self, dir: &Path, name: &str, role: Role) -> Self {
         let paths = place(dir, name);

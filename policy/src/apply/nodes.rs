@@ -119,6 +119,7 @@ impl Step<'_> {
         life.told = false;
         if returned {
             self.is_back(id);
+            self.lives_on(id);
             self.record(Severity::Info, Some(id), None, EventKind::NodeReturned);
         }
         Ok(())

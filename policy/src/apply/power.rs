@@ -177,6 +177,16 @@ impl Step<'_> {
         }
     }
 
+    /// It is heard again in the same life: what showed OFF has not seen it die, and counts only once it shows ON.
+    pub(super) fn lives_on(&mut self, id: NodeId) {
+        let devices: Vec<String> = self.state.devices_of(id).map(|(name, _)| name.into()).collect();
+        for device in devices {
+            if let Some(seen) = self.state.observations.get_mut(&(device, id)) {
+                seen.trusted &= seen.power != Power::Off;
+            }
+        }
+    }
+
     /// What is said to be mended is tried anew at once: a node's devices, of which some could not say how its power is (P153).
     pub(super) fn look_anew(&mut self, id: NodeId) {
         let devices: BTreeSet<String> = self.state.devices_of(id).map(|(name, _)| name.into()).collect();

@@ -116,7 +116,9 @@ impl Reason {
                 format!("the end of what is left on {}, or the node's reboot", name(node))
             }
             Self::RestartPending { node, .. } => pending_release(state, unit, &name(node)),
-            Self::CannotMove { .. } => "another target, or that fact's end".to_string(),
+            Self::CannotMove { .. } => {
+                format!("that fact's end, or another target; `convoke start {unit}` takes the move back")
+            }
             Self::Position { node, needed: true, .. } => {
                 let (node, returns) = (name(node), word_of(state, unit, *node));
                 format!(

@@ -255,6 +255,11 @@ fn an_errand_is_run_once_and_a_look_not_again_at_once() {
     assert_eq!(order(&mut lab, &look), "look at n2", "the settings have changed");
     let powered = Event::Powered { order: Box::new(old), power: Some(Power::On) };
     assert_eq!(lab.hear(powered), "", "what was seen under the old settings counts no more");
+    let given_up = Event::Powered { order: Box::new(look.clone()), power: None };
+    assert_eq!(lab.hear(given_up), "", "nothing was seen");
+    assert_eq!(order(&mut lab, &look), "", "not at once");
+    lab.now.boot_ms += LOOK_PAUSE_MS;
+    assert_eq!(order(&mut lab, &look), "look at n2", "it is still asked for");
 }
 
 /// P123: a way is opened once for each decision that says so, however often the order comes.
