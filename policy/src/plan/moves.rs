@@ -86,7 +86,7 @@ impl Planner<'_> {
         }
         // One copy after another, and none while one is missing or starting. Whether a role could be held there, only its vacancy would say.
         let active = unit.permits.values().all(|permit| permit.phase == Phase::Active);
-        if !active || staying < unit.permits.len() || missing > 0 || definition.rank {
+        if !active || missing > 0 || definition.rank {
             return None;
         }
         // Its own wish alone moves it, never a companion's; but not to where all of them together would not stay.

@@ -246,14 +246,16 @@ impl Planner<'_> {
         })
     }
 
-    /// Units tied to this one by `SameNodeAs=`, directly or through others, that are to run.
+    /// Units tied to this one by `SameNodeAs=`, directly or through others, that are to run; none that must not share a node
+    /// with it, which could nowhere follow it.
     pub(super) fn companions(&self, name: &UnitName) -> Vec<(&UnitName, &Unit)> {
         let mut found: Vec<(&UnitName, &Unit)> = Vec::new();
         let mut open: Vec<&UnitName> = self.sequence.beside(name).collect();
         while let Some(other) = open.pop() {
             let Some((other, unit)) = self.state.units.get_key_value(other) else { continue };
             let started = unit.goal.wanted == crate::unit::Wanted::Started;
-            if started && !found.iter().any(|(known, _)| *known == other) {
+            let torn = self.state.strangers(name).any(|stranger| stranger == other);
+            if started && !torn && !found.iter().any(|(known, _)| *known == other) {
                 found.push((other, unit));
                 open.extend(self.sequence.beside(other));
             }

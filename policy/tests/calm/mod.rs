@@ -13,7 +13,7 @@ mod steps;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use policy::{Finding, Flaw, NodeId, Reason, UnitName};
+use policy::{NodeId, Reason, UnitName};
 
 use crate::script::World;
 use copies::Copies;
@@ -45,8 +45,6 @@ pub(crate) struct Violation {
 
 pub(crate) struct History {
     pub(crate) violation: Option<Violation>,
-    /// It breaks a law in a way that is known.
-    pub(crate) known: bool,
     /// Copies that were granted or revoked.
     pub(crate) moves: usize,
     /// Units that wait for a node, or for another one, at rest.
@@ -74,7 +72,6 @@ impl History {
         let (world, lines) = (World::new(), Vec::new());
         let mut history = Self {
             violation: None,
-            known: false,
             moves: 0,
             missing: 0,
             seed,
@@ -87,22 +84,8 @@ impl History {
             rank: 10,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| history.live()));
-        let violation = outcome.unwrap_or_else(|panic| Err(of_panic(panic.as_ref()))).err();
-        history.known = violation.as_ref().is_some_and(|violation| history.is_known(violation));
-        history.violation = violation.filter(|_| !history.known);
+        history.violation = outcome.unwrap_or_else(|panic| Err(of_panic(panic.as_ref()))).err();
         history
-    }
-
-    /// Whether the planner is known to break this law here.
-    ///
-    /// KNOWN FAULT, to be mended in the planner: a unit that must not share a node with one that runs beside it moves for a
-    /// better node, comes back for that companion, which can never run, and so on without end. `cluster a b`,
-    /// `offer a,b u1 prefer=a:10 stickiness=5 apart=u2`, `offer a,b u2 nodes=b beside=u1`, `start u1`, `start u2`, `settle`;
-    /// the mixed history of seed 921. (Those of 3038 and 3505, beyond the usual ones, look alike: the companion waits for
-    /// what cannot run.) Nobody can run both as they are asked to. So histories without rest are passed over where `check` finds units torn like that.
-    fn is_known(&self, violation: &Violation) -> bool {
-        let torn = |finding: &Finding| matches!(finding.flaw, Flaw::Torn(_));
-        violation.law == REST && policy::check(&self.world.state).iter().any(torn)
     }
 
     /// The seed, and which law it breaks.
