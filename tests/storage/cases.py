@@ -2,7 +2,7 @@
 
 import time
 
-from cluster import UNIT
+from cluster import OTHER, UNIT
 from guards import SHARED, key
 from report import Failed, check, say, until
 from room import BOOT_S, LAN, STEP_S
@@ -243,6 +243,55 @@ def back_meanwhile(cluster):
     cluster.wait_ready(everybody, by)
 
 
+def at_each_other(cluster):
+    """Each of two nodes takes the other one's key: the one is stopped just before it asks the disk, and fenced by the other."""
+    first, second = cluster.nodes
+    agent = cluster.guard.agent
+    cluster.start_on(second.name, first)
+    first.shell(f"convoke start --on {first.name} {OTHER}")
+    cluster.configure_held()
+    # The witness fences nobody here.
+    away = cluster.store.shell(f"path=$(command -v {agent}) && mv $path $path.away && echo $path").strip()
+    cluster.wait_ready([one.name for one in cluster.machines], first)
+    first.shell("touch /run/hold-before")
+    boot_id = cluster.boot_id(first)
+    second.pause()
+    say(f"{second.name} is paused")
+    until(f"the agent on {first.name} is about to take its key", lambda: first.try_shell("test -e /run/about", 60)[0] == 0, STEP_S, 0.5)
+    first.pause()
+    say(f"{first.name} is paused too, with the agent about to take the key of {second.name}")
+    check(second.name in cluster.keys(cluster.store), f"{second.name} still has its key")
+    lost_at = time.monotonic()
+    second.go_on()
+    say(f"{second.name} goes on")
+    until(f"{second.name} takes the key of {first.name}", lambda: first.name not in cluster.keys(second), STEP_S)
+    until(f"{OTHER} runs there", lambda: cluster.runs_on(second, OTHER) == [second.name], STEP_S)
+    say(f"{second.name} has taken the key of {first.name}, and {OTHER} runs there")
+    first.cut(LAN)
+    first.go_on()
+    first.shell("rm -f /run/hold-before")
+    went_on = time.monotonic()
+    say(f"{first.name} goes on, and its agent asks the disk for the key of {second.name}")
+    until("that agent has ended", lambda: not first.try_shell("systemctl list-units --no-legend 'convoke-fence-*'")[1].strip(), STEP_S)
+    keys = cluster.keys(second)
+    check(second.name in keys and first.name not in keys, f"it has not got it: {second.name} keeps its key", str(keys))
+    until(
+        f"{RECORDS} more records of {second.name}",
+        lambda: len(cluster.journal.told(went_on, node=second.name, disk="guarded", outcome="written")) >= RECORDS,
+        STEP_S,
+    )
+    told = cluster.journal.told(lost_at, node=second.name, disk="guarded")
+    refused = [one for one in told if one.outcome != "written"]
+    check(not refused, f"none of its {len(told)} writes was refused", str(refused[:3]))
+    first.mend(LAN)
+    wait_for_boot(cluster, first, boot_id)
+    cluster.store.shell(f"mv {away}.away {away}")
+    second.shell(f"convoke stop {OTHER}")
+    cluster.configure_fencing()
+    cluster.wait_ready([one.name for one in cluster.machines], second)
+    check_all_registered(cluster, second)
+
+
 def keys_lost(cluster):
     """The disk forgets all keys, as one whose own power has failed: to an agent every node reads as fenced, and none is refused."""
     victim, by = cluster.nodes
@@ -309,18 +358,23 @@ def return_of(cluster, loss):
     """The life that was cut off ends by itself; the next one registers anew, and may run units again."""
     victim, by = loss.victim, loss.other
     begun = time.monotonic()
-
-    def booted():
-        try:
-            return cluster.boot_id(victim, 20) != loss.boot_id
-        except (Failed, OSError, ValueError):
-            return False
-
-    until(f"{victim.name} boots by itself", booted, BOOT_S)
-    say(f"{victim.name} has booted by itself, {time.monotonic() - begun:.1f} s later")
+    wait_for_boot(cluster, victim, loss.boot_id)
     cluster.wait_ready([victim.name], by)
     say(f"{victim.name} is ready again, {time.monotonic() - begun:.1f} s after it was let go")
     check_all_registered(cluster, by)
+
+
+def wait_for_boot(cluster, node, boot_id):
+    begun = time.monotonic()
+
+    def booted():
+        try:
+            return cluster.boot_id(node, 20) != boot_id
+        except (Failed, OSError, ValueError):
+            return False
+
+    until(f"{node.name} boots by itself", booted, BOOT_S)
+    say(f"{node.name} has booted by itself, {time.monotonic() - begun:.1f} s later")
 
 
 def comes_back(cluster):

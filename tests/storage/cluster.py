@@ -13,6 +13,8 @@ from room import LAN, STEP_S, Machine
 
 TARGET = "iqn.2026-11.example.convoke:disks"
 UNIT = "journal.service"
+# Another exclusive one, which shares nothing.
+OTHER = "other.service"
 # The most that there is. A machine that boots on a busy host gets next to nothing of it, while an idle one keeps the host's
 # time: with 20 s, beside ten other processes that wanted the two cores, nodes were called lost that were only slow.
 DETECT_S = 60
@@ -74,7 +76,8 @@ class Cluster:
             files["/etc/systemd/system/serve-disks.service"] = file("serve-disks.service")
         else:
             files["/usr/local/sbin/journal-writer"] = file("journal-writer")
-            files[f"/etc/systemd/system/{UNIT}"] = file(UNIT)
+            for unit in [UNIT, OTHER]:
+                files[f"/etc/systemd/system/{unit}"] = file(unit)
         files |= self.guard.files(machine.number)
         for unit in ["service", "socket"]:
             files[f"/etc/systemd/system/multipathd.{unit}.d/convoke.conf"] = file("multipathd.conf")
@@ -148,9 +151,9 @@ class Cluster:
         node = self.node_status(name, by)
         return bool(node) and node["state"] == "online" and [one["state"] for one in node["devices"]] == ["ready"]
 
-    def runs_on(self, by=None):
+    def runs_on(self, by=None, name=UNIT):
         status = self.status(by) or {"units": []}
-        copies = [copy for unit in status["units"] if unit["name"] == UNIT for copy in unit["copies"]]
+        copies = [copy for unit in status["units"] if unit["name"] == name for copy in unit["copies"]]
         return [copy["node"] for copy in copies if copy["state"] == "active"]
 
     def registrations(self, by):

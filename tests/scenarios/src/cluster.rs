@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::{Fault, Lab, Node, Output, Timeline};
 
+use crate::asked::Asked;
 use crate::model::{Change, Overview, Why};
 use crate::plan::Plan;
 use crate::unit::UnitFile;
@@ -28,6 +29,8 @@ pub struct Cluster {
     installed: RefCell<BTreeMap<String, String>>,
     /// When the present part began.
     pub(crate) begun: Cell<Moment>,
+    /// What was asked in it of fences that take their time.
+    pub(crate) asked: RefCell<Asked>,
 }
 
 impl Cluster {
@@ -38,6 +41,7 @@ impl Cluster {
             silent: RefCell::default(),
             installed: RefCell::default(),
             begun: Cell::new(Moment::now()),
+            asked: RefCell::default(),
         }
     }
 

@@ -23,6 +23,7 @@
 //! did; one that fails leaves its evidence in `target/lab-logs/SCENARIO/PART`, and the others still run.
 //! `CONVOKE_PART=TEXT|TEXT` runs only the parts whose name contains one of the texts; `CONVOKE_LAB_KEEP=1` leaves the nodes up.
 
+mod asked;
 mod cluster;
 mod dice;
 mod form;

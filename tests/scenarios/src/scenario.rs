@@ -79,7 +79,9 @@ impl Scenario {
             let Some(cluster) = &self.cluster else { bail!("no cluster") };
             let index = cluster.overview()?.index;
             cluster.begun.set(Moment::now());
+            cluster.asked.take();
             work(cluster)?;
+            cluster.was_told_of_fences(index)?;
             cluster.journals_tell_of_fences(index)
         });
         let took = begin.elapsed();

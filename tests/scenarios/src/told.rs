@@ -22,7 +22,7 @@ impl Cluster {
     pub fn says_why(&self, unit: &str, victim: usize, device: &str, error: &str) -> Result<()> {
         let name = self.node(victim).name();
         let asked = self.anybody()?;
-        let error = error.split_whitespace().take(WORDS).collect::<Vec<_>>().join(" ");
+        let error = words_of(error);
         for question in ["convoke status".to_owned(), format!("convoke why {unit}")] {
             let text = unwrapped(&self.run(asked, &question)?.stdout);
             for word in [&name, device, &error] {
@@ -84,6 +84,11 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// What tells an error from others.
+pub(crate) fn words_of(error: &str) -> String {
+    error.split_whitespace().take(WORDS).collect::<Vec<_>>().join(" ")
 }
 
 /// The unit that a fence is wanted for.

@@ -32,6 +32,7 @@ impl Cluster {
             if begin.elapsed() > bound {
                 bail!("not within {bound:?}: {what}{last}");
             }
+            self.ask_around(begin);
             std::thread::sleep(LOOK);
         }
     }
@@ -77,6 +78,7 @@ impl Cluster {
                 let last = self.beat(unit);
                 bail!("not within {bound:?}: {unit} runs anew; its last beat: {last:?}");
             }
+            self.ask_around(begin);
             std::thread::sleep(GLANCE);
         }
     }
@@ -88,6 +90,7 @@ impl Cluster {
             if let Some(beat) = self.beat(unit).filter(|b| b.at > begin) {
                 bail!("{unit} runs on {}, though it must not", beat.node);
             }
+            self.ask_around(begin);
             std::thread::sleep(LOOK);
         }
         Ok(())
@@ -100,6 +103,7 @@ impl Cluster {
             if !so()? {
                 bail!("not any more after {:?}: {what}", begin.elapsed());
             }
+            self.ask_around(begin);
             std::thread::sleep(LOOK);
         }
         Ok(())

@@ -82,9 +82,18 @@ fn confirmed(c: &Cluster, victim: usize) -> Result<()> {
     c.node(victim).power_off()?;
     c.stays_silent(UNIT, S(1))?;
     let then = Moment::now();
-    c.ok(c.anybody()?, &format!("convoke fence confirm --yes-i-have-verified-it-is-off {name}"))?;
+    let (asked, index) = (c.anybody()?, c.overview()?.index);
+    let word = format!("convoke fence confirm --yes-i-have-verified-it-is-off {name}");
+    c.ok(asked, &word)?;
     let beat = c.next_life(UNIT, then, S(5))?;
     ensure!(beat.node != name, "it runs on {name}");
+    // It counts once, and whose word it was is written down.
+    let again = c.run(asked, &word)?;
+    ensure!(!again.ok() && again.stderr.contains("is proven off already"), "a second word: {again:?}");
+    let by = format!("{name} is off by the word of root on {}", c.node(asked).name());
+    let events = c.events_after(index)?;
+    let words = events.iter().filter(|event| event.text.starts_with(&by)).count();
+    ensure!(words == 1, "written down are {events:?}");
     // What the switch was told while it hung strikes now, and not the node's next life.
     c.bmc_faults(victim, &[])?;
     std::thread::sleep(S(1));
