@@ -172,8 +172,13 @@ pub struct SwitchedOff {
 }
 
 impl State {
-    /// Makes room for another case of a node.
-    pub(crate) fn forget_cancelled(&mut self, node: NodeId) {
+    /// Opens a case. Of those that came to nothing on its node the latest are kept.
+    pub(crate) fn open(&mut self, id: CaseId, case: FenceCase) {
+        self.forget_cancelled(case.node);
+        self.cases.insert(id, case);
+    }
+
+    fn forget_cancelled(&mut self, node: NodeId) {
         let cancelled = |case: &FenceCase| case.node == node && matches!(case.phase, Phase::Cancelled { .. });
         let found: Vec<CaseId> =
             self.cases.iter().filter(|(_, case)| cancelled(case)).map(|(id, _)| *id).collect();

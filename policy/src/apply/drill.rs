@@ -30,7 +30,7 @@ impl Step<'_> {
         let incarnation = life.incarnation.clone();
         let case = CaseId(self.index);
         let because = Because::Drill(Drill { by: by.into(), level });
-        self.state.cases.insert(case, FenceCase::new(id, incarnation, because, self.time));
+        self.state.open(case, FenceCase::new(id, incarnation, because, self.time));
         let kind = EventKind::DrillAsked { case, level, by: by.into() };
         self.record(Severity::Warning, Some(id), None, kind);
         Ok(())

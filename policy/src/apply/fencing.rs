@@ -42,8 +42,7 @@ impl Step<'_> {
         self.state.may_touch(because, id)?;
         let case = CaseId(self.index);
         let opened = FenceCase::new(id, incarnation.clone(), Because::Unit(because.clone()), self.time);
-        self.state.forget_cancelled(id);
-        self.state.cases.insert(case, opened);
+        self.state.open(case, opened);
         let kind = EventKind::FenceWanted { case, because: because.clone() };
         self.record(Severity::Warning, Some(id), None, kind);
         Ok(())
