@@ -272,7 +272,8 @@ def at_each_other(cluster):
     first.shell("rm -f /run/hold-before")
     went_on = time.monotonic()
     say(f"{first.name} goes on, and its agent asks the disk for the key of {second.name}")
-    until("that agent has ended", lambda: not first.try_shell("systemctl list-units --no-legend 'convoke-fence-*'")[1].strip(), STEP_S)
+    status = until("the disk has answered", lambda: first.try_shell("cat /run/preempted", 60)[1].strip(), STEP_S)
+    check(status != "0", f"the disk refuses it: its helper exits with {status}")
     keys = cluster.keys(second)
     check(second.name in keys and first.name not in keys, f"it has not got it: {second.name} keeps its key", str(keys))
     until(

@@ -108,7 +108,8 @@ fn tells(asked: &Node, now: &Overview, fence: &Fence) -> Result<()> {
     let said = match (fence.state.as_str(), fence.error.as_deref()) {
         _ if is_held => HELD.to_owned(),
         ("failed", Some(error)) => words_of(error),
-        _ => format!("{} is being fenced", fence.node),
+        // By which device, and whether that cuts off or switches off.
+        _ => fence.text.split(',').next().unwrap_or_default().to_owned(),
     };
     let words = [fence.node.as_str(), &said].into_iter().chain((!is_held).then_some(device));
     for question in questions.chain(["convoke status".to_owned()]) {
