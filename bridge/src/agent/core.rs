@@ -70,7 +70,7 @@ pub struct Origin {
     pub floors: Floors,
     pub held: BTreeMap<UnitName, Permit>,
     pub releasing: BTreeMap<UnitName, Permit>,
-    pub left_filed: BTreeMap<UnitName, policy::Token>,
+    pub left_filed: BTreeMap<UnitName, Permit>,
     /// Whether an earlier daemon left this node's watchdog armed, or tried to arm it.
     pub left_armed: bool,
     pub gated: Gated,
@@ -95,7 +95,7 @@ pub struct Agent {
     /// Index up to which it was told what runs here.
     surveyed: u64,
     pub(super) connected: bool,
-    discovered: bool,
+    pub(super) discovered: bool,
     gated: Gated,
     kept: Kept,
     reload: Reload,
@@ -152,8 +152,8 @@ impl Agent {
                 unit.held = Some(released);
             }
         }
-        for (name, token) in origin.left_filed {
-            units.entry(name).or_default().left_filed = Some(token);
+        for (name, permit) in origin.left_filed {
+            units.entry(name).or_default().left_filed = Some(permit);
         }
         Self {
             node: origin.node,
@@ -367,6 +367,16 @@ impl Agent {
                 list.members.insert(member.clone(), name.0.clone());
             }
             self.units.entry(name.clone()).or_default();
+        }
+        // What has a section of its own now, or belongs to another unit, is stopped by that one's permit.
+        let is_others = |member: &String, owner: &UnitName| {
+            let by = found.iter().find(|(_, unit)| unit.members.contains(member)).map(|(name, _)| name);
+            found.contains_key(&UnitName(member.clone())) || by.is_some_and(|by| by != owner)
+        };
+        for (name, unit) in &mut self.units {
+            for permit in unit.held.iter_mut().chain(&mut unit.left_filed) {
+                permit.members.retain(|member| !is_others(member, name));
+            }
         }
         let (mut lost, mut unasked) = (Vec::new(), Vec::new());
         for (name, unit) in &mut self.units {

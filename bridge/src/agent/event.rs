@@ -201,7 +201,7 @@ pub enum Work {
 #[allow(missing_docs, reason = "each field is named after what it holds")]
 pub struct Stop {
     /// Units that are gated on the same permit and go with it.
-    pub members: Vec<String>,
+    pub members: BTreeSet<String>,
     pub remembered: Remembered,
     /// Says whether anything is left outside the unit's processes.
     pub gone: Option<Program>,

@@ -130,7 +130,7 @@ impl Agent {
     fn starting_member(&self, unit: &UnitName) -> Option<String> {
         let members = self.units.get(unit)?.members();
         let starting = self.jobs.jobs().rev().filter(|job| job.ended.is_none() && job.may_start());
-        starting.map(|job| &job.unit).find(|name| members.contains(name)).cloned()
+        starting.map(|job| &job.unit).find(|name| members.contains(*name)).cloned()
     }
 
     /// The unit was released: starts that came meanwhile may be asked for now.

@@ -39,6 +39,9 @@ pub struct Permit {
     /// `GoneExec=` when it was given or written last: a file that is changed or broken meanwhile takes it from no copy.
     #[serde(default)]
     pub gone: Option<Program>,
+    /// What was gated on it when it was given or written last, for the same reason: it stops with the unit.
+    #[serde(default)]
+    pub members: BTreeSet<String>,
 }
 
 impl Permit {
@@ -272,6 +275,7 @@ pub(super) mod tests {
             starts: Starts::Any,
             hands_off: false,
             gone: None,
+            members: BTreeSet::new(),
         }
     }
 

@@ -1,10 +1,10 @@
 //! What must be done before systemd is told that the daemon is ready, and so before any cluster unit can start (F8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
-use policy::{Incarnation, Token, UnitName};
+use policy::{Incarnation, UnitName};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use units::systemd::{ActiveState, Signal, Systemd};
@@ -49,7 +49,7 @@ pub struct Prepared {
     /// Permits whose release an earlier daemon had begun, or whose unit is stopping: nothing starts under them.
     pub(super) releasing: BTreeMap<UnitName, Permit>,
     /// Units that are down although the file of this permit was in place: they stopped while no daemon listened.
-    pub(super) left_filed: BTreeMap<UnitName, Token>,
+    pub(super) left_filed: BTreeMap<UnitName, Permit>,
     pub(super) listener: UnixListener,
 }
 
@@ -73,7 +73,9 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
             let (permit, standing) = match believed(&unit, found, &incarnation) {
                 Some(permit) => {
                     let reading = systemd.read(unit.as_str()).await.map_err(PrepareError::Systemd)?;
-                    (Some(permit), Standing::of(reading.active_state, &reading.freezer_state))
+                    let standing = Standing::of(reading.active_state, &reading.freezer_state);
+                    let remains = standing == Standing::Down && any_up(&systemd, &permit.members).await?;
+                    (Some(permit), if remains { Standing::Remains } else { standing })
                 }
                 None => (None, Standing::Void),
             };
@@ -103,7 +105,7 @@ pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
                     }
                     crate::atomic::remove(&place.dir(paths).join(unit.as_str())).map_err(file())?;
                     if let (Fate::LeftFiled, Some(permit)) = (fate, permit) {
-                        left_filed.insert(unit, permit.token);
+                        left_filed.insert(unit, permit);
                     }
                 }
             }
@@ -159,6 +161,8 @@ enum Standing {
     Runs,
     /// It stops.
     Stops,
+    /// It is down, and something that was gated on its permit is not.
+    Remains,
     /// Nothing of it runs.
     Down,
     /// The file says nothing: of another life, unreadable, or of a unit that is frozen.
@@ -197,10 +201,22 @@ fn fate(place: Place, standing: Standing, starts: Starts) -> Fate {
         (_, Standing::Void) => Fate::Drop,
         (Place::Releasing, Standing::Runs) | (_, Standing::Stops) => Fate::Release,
         (_, Standing::Runs) => Fate::Hold,
-        (_, Standing::Down) if starts != Starts::Any => Fate::GiveBack,
+        (_, Standing::Down | Standing::Remains) if starts != Starts::Any => Fate::GiveBack,
+        (Place::Releasing, Standing::Remains) => Fate::Release,
+        (_, Standing::Remains) => Fate::Hold,
         (Place::Permits, Standing::Down) => Fate::LeftFiled,
         (_, Standing::Down) => Fate::Drop,
     }
+}
+
+async fn any_up(systemd: &Systemd, members: &BTreeSet<String>) -> Result<bool, PrepareError> {
+    for member in members {
+        let reading = systemd.read(member).await.map_err(PrepareError::Systemd)?;
+        if !reading.active_state.is_down() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A permit counts only for this life.
@@ -233,6 +249,8 @@ mod tests {
             (Place::Releasing, Standing::Stops, Fate::Release),
             (Place::Permits, Standing::Down, Fate::LeftFiled),
             (Place::Releasing, Standing::Down, Fate::Drop),
+            (Place::Permits, Standing::Remains, Fate::Hold),
+            (Place::Releasing, Standing::Remains, Fate::Release),
         ];
         for (place, standing, expected) in table {
             assert_eq!(fate(place, standing, Starts::Any), expected, "{place:?} {standing:?}");

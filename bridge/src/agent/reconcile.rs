@@ -6,6 +6,7 @@ mod lease_end;
 mod rest;
 mod terms;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use policy::{Cause, Fact, OnStopFailure, PermitView, Phase, Terms, Token, UnitName};
@@ -16,7 +17,7 @@ use super::decide::{AtLeaseEnd, Case, Run, Step, Why, Word, at_lease_end, decide
 use super::event::{Action, IfStuck, Now, Spooled, Stop, Work};
 use super::offer;
 use super::permit::{Environment, Permit, Starts};
-use super::unit::{OpKind, Release};
+use super::unit::{OpKind, Release, Unit};
 
 /// A gate that is missing is mended once in this time: never a reload in a loop.
 const MEND_PAUSE_MS: u64 = 600_000;
@@ -63,6 +64,7 @@ impl Agent {
             self.look(name, Duration::ZERO);
             return;
         }
+        self.keep_files_words(name);
         let step = self.step(name, now);
         if step == Step::Wait {
             self.tell_rest(name, now);
@@ -110,6 +112,8 @@ impl Agent {
         match step {
             Step::Wait => {}
             Step::Look => self.look(name, Duration::ZERO),
+            // It looks at every unit when it has.
+            step if !self.discovered && self.rests_on_files(name, &step) => {}
             // It is told as soon as it is known.
             Step::Start | Step::Adopt | Step::Thaw if self.is_unwatched_yet(name) => {}
             Step::Start => self.start(name),
@@ -156,6 +160,31 @@ impl Agent {
         }
     }
 
+    /// Whether a step asks what only the unit files say: how to start, and what has to be gone.
+    fn rests_on_files(&self, name: &UnitName, step: &Step) -> bool {
+        let held = self.units.get(name).is_some_and(|unit| unit.held.is_some());
+        match step {
+            Step::Start | Step::Adopt | Step::StopStray => true,
+            // Its permit says it, and a stop that somebody waits for does not wait.
+            Step::Release(_, Why::Ordered | Why::Shutdown) => !held,
+            Step::Release(..) => true,
+            _ => false,
+        }
+    }
+
+    /// What its files have named since, its permit's file names too: the next daemon may have to release it before it has read
+    /// the others, or find them changed.
+    fn keep_files_words(&mut self, name: &UnitName) {
+        let Some(unit) = self.units.get_mut(name).filter(|unit| unit.filed && unit.op.is_none()) else {
+            return;
+        };
+        let (gone, members) = (unit.asks_when_gone(), unit.members());
+        if let Some(held) = unit.held.as_mut().filter(|held| held.gone != gone || held.members != members) {
+            (held.gone, held.members) = (gone, members);
+            self.actions.push(Action::File { unit: name.clone(), permit: held.clone() });
+        }
+    }
+
     fn permit_of(&self, name: &UnitName) -> Option<&PermitView> {
         self.view.as_ref()?.permits.get(name)
     }
@@ -182,6 +211,7 @@ impl Agent {
             stops_before: known.map(|held| held.stops_before.clone()).unwrap_or_default(),
             hands_off: permit.hands_off,
             gone: self.units.get(&permit.unit).and_then(|unit| unit.asks_when_gone()),
+            members: self.units.get(&permit.unit).map(Unit::members).unwrap_or_default(),
             // What runs already was started: a clustered service is not started a second time (F16).
             starts: known.map_or(if assembled { Starts::Made } else { Starts::Any }, |held| held.starts),
         }
@@ -407,7 +437,7 @@ impl Agent {
 }
 
 /// Members that start the unit, or are started with it: they have no one else who would (gate, row 18).
-fn triggers(members: &[String]) -> Vec<String> {
+fn triggers(members: &BTreeSet<String>) -> Vec<String> {
     members.iter().filter(|member| is_trigger(member)).cloned().collect()
 }
 

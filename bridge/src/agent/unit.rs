@@ -1,5 +1,6 @@
 //! What the agent knows of one unit.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use policy::{Cause, InventoryItem, Offer, Rest, Terms, Token, UnitName};
@@ -120,7 +121,7 @@ pub(super) struct Unit {
     /// It was down at the first look of this connection: what took it down was not heard.
     pub(super) missed: bool,
     /// It was down when the daemon started, and the file of this permit was still there: no release had begun.
-    pub(super) left_filed: Option<Token>,
+    pub(super) left_filed: Option<Permit>,
     /// The release of this permit had begun before the daemon started.
     pub(super) left_releasing: Option<Token>,
     /// When its gate was last mended, in boot milliseconds.
@@ -184,12 +185,19 @@ impl Unit {
     /// The program that says whether anything is left of it: what its files name, else what they named when it got its permit.
     pub(super) fn asks_when_gone(&self) -> Option<Program> {
         let named = self.found.as_ref().and_then(|found| found.gone.as_ref());
-        named.or(self.held.as_ref().and_then(|held| held.gone.as_ref())).cloned()
+        named.or(self.last_permit().and_then(|permit| permit.gone.as_ref())).cloned()
     }
 
-    /// Units gated on its permit.
-    pub(super) fn members(&self) -> Vec<String> {
-        self.found.as_ref().map(|found| found.members.clone()).unwrap_or_default()
+    /// Units gated on its permit: those that its files name, and those that they named when it got that.
+    pub(super) fn members(&self) -> BTreeSet<String> {
+        let found = self.found.iter().flat_map(|found| &found.members);
+        let before = self.last_permit().into_iter().flat_map(|permit| &permit.members);
+        found.chain(before).cloned().collect()
+    }
+
+    /// The permit that it holds, or had when it was down at the start of the daemon.
+    fn last_permit(&self) -> Option<&Permit> {
+        self.held.as_ref().or(self.left_filed.as_ref())
     }
 }
 

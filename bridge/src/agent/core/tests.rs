@@ -6,6 +6,7 @@ mod daemon;
 mod gates;
 mod lease_end;
 mod maintenance;
+mod members;
 mod releases;
 mod stops;
 mod survey;

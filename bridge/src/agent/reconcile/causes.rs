@@ -96,7 +96,7 @@ impl Agent {
         let active = active.map(|permit| permit.token);
         match held {
             Some(held) => unit.filed && (active == Some(held) || unit.started_told == Some(held)),
-            None => active.is_some() && unit.left_filed == active,
+            None => active.is_some() && unit.left_filed.as_ref().map(|permit| permit.token) == active,
         }
     }
 }

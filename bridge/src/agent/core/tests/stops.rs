@@ -254,7 +254,7 @@ fn a_gate_that_ends_for_another_reason_wishes_nothing() {
 fn away(filed: bool, seen: Look) -> String {
     let mut lab = lab_with(&[]);
     if filed {
-        lab.agent.units.entry("db.service".into()).or_default().left_filed = Some(Token(7));
+        lab.agent.units.entry("db.service".into()).or_default().left_filed = Some(permit(7));
     }
     lab.discover(&["db.service"]);
     lab.end("db.service", End::Looked(Box::new(seen.clone())));
