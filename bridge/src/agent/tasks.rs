@@ -39,6 +39,9 @@ const VERIFY_PAUSE: Duration = Duration::from_millis(5);
 const VERIFY_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// Between two attempts at a stuck stop.
 const STUCK_PAUSE: Duration = Duration::from_secs(1);
+/// For how long it is nobody's affair that a unit waits for what PID 1 stops before it, and when that is given up.
+const OTHERS_QUIET: Duration = Duration::from_secs(90);
+const OTHERS_LIMIT: Duration = Duration::from_secs(900);
 /// From the first kill to the take-down, where `OnStopFailure=fence` asks for it.
 const STUCK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -220,6 +223,20 @@ impl Task {
                         );
                         take_down(Some(self.name()), why, self.hands.watchdog.protects()).await;
                     }
+                    if killed.is_none() && begun.elapsed() < OTHERS_LIMIT && self.stops_after_others().await {
+                        if begun.elapsed() >= OTHERS_QUIET {
+                            let what =
+                                format!("{what}; it waits for what stops before it (systemctl list-jobs)");
+                            if let Err(end) =
+                                self.tell(Event::Stuck { op: self.op, unit: self.unit.clone(), what }).await
+                            {
+                                return end;
+                            }
+                        }
+                        tokio::time::sleep(STUCK_PAUSE).await;
+                        deadline = Instant::now() + STUCK_PAUSE;
+                        continue;
+                    }
                     let first = *killed.get_or_insert_with(Instant::now);
                     if stop.if_stuck == IfStuck::TakeDownLater && first.elapsed() >= STUCK_LIMIT {
                         let why = format!("{} cannot be stopped (OnStopFailure=fence): {what}", self.unit);
@@ -231,9 +248,10 @@ impl Task {
                     if let Ok(look) = self.verify(stop, Instant::now() + remains::LIMIT).await {
                         break look;
                     }
-                    let stuck = Event::Stuck { op: self.op, unit: self.unit.clone(), what };
-                    if self.hands.events.send(stuck).await.is_err() {
-                        return End::Failed(Failure::Other("the agent has ended".to_owned()));
+                    if let Err(end) =
+                        self.tell(Event::Stuck { op: self.op, unit: self.unit.clone(), what }).await
+                    {
+                        return end;
                     }
                     tokio::time::sleep(STUCK_PAUSE).await;
                     deadline = Instant::now() + STUCK_PAUSE;
@@ -244,11 +262,25 @@ impl Task {
             && let Ok(Err(error)) = spooling.await
         {
             let unspooled = Event::NotSpooled { unit: self.unit.clone(), why: error.to_string() };
-            if self.hands.events.send(unspooled).await.is_err() {
-                return End::Failed(Failure::Other("the agent has ended".to_owned()));
+            if let Err(end) = self.tell(unspooled).await {
+                return end;
             }
         }
         End::Gone(Box::new(gone))
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), End> {
+        let sent = self.hands.events.send(event).await;
+        sent.map_err(|_| End::Failed(Failure::Other("the agent has ended".to_owned())))
+    }
+
+    /// Whether its own stop has not begun: what depends on it stops first, each in the time that PID 1 gives it.
+    async fn stops_after_others(&self) -> bool {
+        let reading = self.hands.systemd.read(self.name()).await;
+        reading.is_ok_and(|reading| {
+            let stops = reading.job.as_ref().is_some_and(|job| job.kind == Some(JobKind::Stop));
+            stops && reading.active_state.is_up()
+        })
     }
 
     /// Has PID 1 stop everything, and verifies, until it is gone or the deadline has passed.

@@ -24,6 +24,8 @@ const AGAIN: &str = "witness@again.service";
 /// What requires that: one runs, one is started meanwhile.
 const OLD: &str = "witness@old.service";
 const NEW: &str = "witness@new.service";
+/// What something that is no cluster unit requires.
+const UNDER: &str = "witness@under.service";
 const DAY: &str = "witness@day.service";
 const NIGHT: &str = "witness@night.service";
 const LATE: Duration = Duration::from_secs(40);
@@ -37,6 +39,7 @@ fn what_belongs_together_starts_and_stops_in_order() -> Result<()> {
         scenario.part("what systemd itself restarts is waited for, and stops nobody (S4)", restarted);
         scenario
             .part("what is bound to a lost unit ends before the fence, and starts after it (S2, S4)", loss);
+        scenario.part("what depends on a unit on its node alone stops in its own time", dependent);
         scenario.part("of two that conflict the one asked for runs, and never both (S1)", conflict);
         scenario.part("nothing that conflicts with a lost unit starts before the fence (S2)", lost_opponent);
         scenario.part("after a power cut of all it starts in order (S4)", blackout);
@@ -270,6 +273,24 @@ fn pair(c: &Cluster) -> Result<()> {
     c.install(&unit(DAY))?;
     // Named on one side, meant for both.
     c.install(&unit(NIGHT).key(&format!("Conflicts={DAY}")))
+}
+
+/// It takes longer to stop than the unit itself ever would.
+fn dependent(c: &Cluster) -> Result<()> {
+    c.install(&UnitFile::new(UNDER).key("Replicas=1").service("TimeoutStopSec=1"))?;
+    c.run_unit(UNDER, 1)?;
+    let above = format!(
+        "[Unit]\nRequires={UNDER}\nAfter={UNDER}\n[Service]\nExecStart=/bin/sleep infinity\n\
+         ExecStop=/bin/sh -c 'sleep 8; touch /run/above.done'\n"
+    );
+    c.node(1).write("/etc/systemd/system/above.service", above)?;
+    c.ok(1, "systemctl daemon-reload && systemctl start above.service")?;
+    c.ok(1, &format!("convoke move --timeout 30s {UNDER} n2"))?;
+    ensure!(c.run(1, "test -e /run/above.done")?.ok(), "what depends on it was cut off");
+    let result = c.ok(1, &format!("systemctl show --property=Result --value {UNDER}"))?;
+    ensure!(result.trim() == "success", "it was killed in the midst of that: {result}");
+    c.ok(2, &format!("convoke stop {UNDER}"))?;
+    c.never_twice(UNDER)
 }
 
 fn conflict(c: &Cluster) -> Result<()> {

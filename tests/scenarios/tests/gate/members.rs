@@ -46,6 +46,17 @@ pub(crate) fn mount(c: &Cluster) -> Result<()> {
     ensure!(c.run(1, "mountpoint -q /srv/row3")?.ok(), "/srv/row3 is not mounted");
     // What was mounted for it here must be gone before another node may mount it.
     stopped(c, unit)?;
+    unmounted(c, unit)?;
+    // So it must be where the files name neither any more, and a later daemon has read nothing else.
+    granted(c, unit)?;
+    c.ok(1, &format!("rm -r /etc/systemd/system/{unit}.d && systemctl daemon-reload"))?;
+    c.kill_daemon(1)?;
+    ensure!(c.run(1, "mountpoint -q /srv/row3")?.ok(), "/srv/row3 is not mounted");
+    stopped(c, unit)?;
+    unmounted(c, unit)
+}
+
+fn unmounted(c: &Cluster, unit: &str) -> Result<()> {
     ensure!(!c.run(1, "mountpoint -q /srv/row3")?.ok(), "{unit} gave its permit back with /srv/row3 mounted");
     Ok(())
 }
