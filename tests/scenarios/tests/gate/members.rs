@@ -51,6 +51,7 @@ pub(crate) fn mount(c: &Cluster) -> Result<()> {
     granted(c, unit)?;
     c.ok(1, &format!("rm -r /etc/systemd/system/{unit}.d && systemctl daemon-reload"))?;
     c.kill_daemon(1)?;
+    c.until("the next daemon answers", SOON, |now| now.quorum)?;
     ensure!(c.run(1, "mountpoint -q /srv/row3")?.ok(), "/srv/row3 is not mounted");
     stopped(c, unit)?;
     unmounted(c, unit)
