@@ -109,7 +109,7 @@ impl Agent {
         unit.run = Run::Down;
         unit.stale = true;
         unit.stuck = None;
-        unit.held = None;
+        (unit.held, unit.left_filed) = (None, None);
         let Some(release) = unit.release.take() else { return };
         let item = unit.item(name);
         unit.told = Some(item.clone());
