@@ -123,10 +123,10 @@ impl Systemd {
     /// 0 where systemd does not know soft reboots.
     ///
     /// # Errors
-    /// When PID 1 cannot be asked.
+    /// When PID 1 cannot be asked, as while it executes itself anew: then nobody knows how often.
     pub async fn soft_reboots(&self) -> Result<u32, Error> {
         match self.manager_property("SoftRebootsCount").await {
-            Err(Error::Refused { .. }) => Ok(0),
+            Err(error) if error.is_refusal("UnknownProperty") => Ok(0),
             other => other,
         }
     }

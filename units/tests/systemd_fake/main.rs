@@ -5,3 +5,4 @@
 mod fake;
 mod jobs;
 mod left;
+mod manager;
