@@ -198,6 +198,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
     let setup = agent::AgentSetup {
         node,
         node_name: name.clone(),
+        cluster: Some(enrolled.identity.cluster),
         paths: paths.clone(),
         incarnation: prepared.incarnation.clone(),
         lease: lease.clone(),

@@ -34,6 +34,7 @@ use super::tasks::{self, Hands, Task};
 use super::timer::BootTimer;
 use super::wishes::Spool;
 use crate::paths::Paths;
+use crate::pki::ClusterId;
 use crate::session::{Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
 use crate::watchdog::{Setting, Standing, Watchdog};
 
@@ -59,6 +60,8 @@ pub struct AgentSetup {
     pub node: NodeId,
     /// Its name, for people and for `CONVOKE_NODE`.
     pub node_name: String,
+    /// The cluster that it is in, as far as that can be read.
+    pub cluster: Option<ClusterId>,
     /// Where its files are.
     pub paths: Paths,
     /// Which life it is in; from [`Prepared`].
@@ -93,7 +96,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         node: setup.node,
         node_name: setup.node_name,
         incarnation: setup.incarnation.clone(),
-        floors: Floors::load(&setup.paths.floors_file(), &boot, expected),
+        floors: Floors::load(&setup.paths.floors_file(), &boot, setup.cluster, expected),
         held,
         releasing,
         left_filed,

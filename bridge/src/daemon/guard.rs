@@ -15,8 +15,9 @@ use units::systemd::journal::Journal;
 
 use super::{Chain, notify};
 use crate::agent::{self, AgentCommand, Shutdown, Snapshot};
-use crate::identity;
+use crate::identity::{self, Enrolled};
 use crate::paths::Paths;
+use crate::pki::ClusterId;
 use crate::session::{Asker, Pulse, QUEUE};
 
 /// Between two looks at how far the stops are. They end by their own budgets, or the node goes down.
@@ -61,13 +62,14 @@ pub(super) async fn keep_lease(
             return;
         }
     };
-    let (node, node_name) = me(paths);
+    let (node, node_name, cluster) = me(paths);
     let (to_session, _requests) = mpsc::channel(QUEUE);
     let (_orders, from_session) = mpsc::channel(QUEUE);
     let (commands, agent_commands) = mpsc::channel(8);
     let setup = agent::AgentSetup {
         node,
         node_name,
+        cluster,
         paths: paths.clone(),
         incarnation: prepared.incarnation.clone(),
         lease,
@@ -100,11 +102,13 @@ pub(super) async fn keep_lease(
     drop(agent.await);
 }
 
-/// Who this node is, as far as that can be read; it is only for messages.
-fn me(paths: &Paths) -> (NodeId, String) {
+/// Who this node is, for messages, and in which cluster, as far as that can be read.
+fn me(paths: &Paths) -> (NodeId, String, Option<ClusterId>) {
     match identity::load(paths) {
-        Ok(Some(enrolled)) => (NodeId(enrolled.identity.node), enrolled.identity.node_name),
-        _ => (NodeId(0), "this node".to_owned()),
+        Ok(Some(Enrolled { identity, .. })) => {
+            (NodeId(identity.node), identity.node_name, Some(identity.cluster))
+        }
+        _ => (NodeId(0), "this node".to_owned(), None),
     }
 }
 

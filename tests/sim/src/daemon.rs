@@ -195,7 +195,7 @@ async fn run(
 
     let incarnation = Incarnation(boot.clone());
     let expected = place.paths.lease_file().exists();
-    let floors = Floors::load(&place.paths.floors_file(), &boot, expected);
+    let floors = Floors::load(&place.paths.floors_file(), &boot, Some(CLUSTER), expected);
     let last_session = Lease::kept_session(&place.paths.lease_file(), &boot);
     let pulse = Pulse::default();
     pulse.felt();

@@ -165,7 +165,7 @@ impl Lab {
             node: NodeId(1),
             node_name: "n1".into(),
             incarnation: "boot/1/0".into(),
-            floors: Floors::load(&dir.path().join("floors"), "boot", false),
+            floors: Floors::load(&dir.path().join("floors"), "boot", None, false),
             held: named(held),
             releasing: named(releasing),
             left_filed: BTreeMap::new(),

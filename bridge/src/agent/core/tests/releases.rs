@@ -233,7 +233,7 @@ fn a_lost_record_of_releases_trusts_only_what_is_seen_running() {
     let path = dir.path().join("floors");
     std::fs::write(&path, "{").expect("damaged");
     let mut lab = lab_with(&[("web.service", permit(8))]);
-    lab.agent.floors = Floors::load(&path, "boot", true);
+    lab.agent.floors = Floors::load(&path, "boot", None, true);
     lab.discover(&["db.service", "web.service"]);
     lab.look("db.service", down());
     lab.look("web.service", up());
