@@ -108,6 +108,8 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
     let name = enrolled.identity.node_name.clone();
     info!(node = node.0, %name, cluster = %enrolled.identity.cluster_name, "starting");
 
+    // The cluster turns away a machine that it takes for another, and then its units stop.
+    let machine = Machine::read(paths)?;
     let prepared = agent::prepare(paths).await.context("cannot take charge of this node's units")?;
     let tls = NodeTls::new(&enrolled.credentials)?;
     let book = AddressBook::new(Book::load(&paths.peers_file()).context("cannot read the address book")?);
@@ -140,7 +142,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
         node,
         consensus: group.consensus,
         replica: group.replica,
-        found: (node.0 == FIRST_NODE).then(|| foundation(paths, &enrolled, &advertised)),
+        found: (node.0 == FIRST_NODE).then(|| foundation(&machine, &enrolled, &advertised)),
         machine: group.machine,
         streams: accepted,
         book: book.clone(),
@@ -164,7 +166,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
     let session = client::Setup {
         node,
         incarnation: prepared.incarnation.clone(),
-        machine: machine(paths),
+        machine: machine.text(),
         addresses: advertised.iter().map(ToString::to_string).collect(),
         last_session: Lease::kept_session(&lease_file, &boot),
         boot,
@@ -306,17 +308,7 @@ fn advertised(config: &Config, local: SocketAddr) -> Vec<SocketAddr> {
     addresses::local().into_iter().map(|address| SocketAddr::new(address, local.port())).collect()
 }
 
-fn machine(paths: &Paths) -> String {
-    match Machine::read(paths) {
-        Ok(machine) => machine.text(),
-        Err(error) => {
-            error!(%error, "this machine has no id");
-            String::new()
-        }
-    }
-}
-
-fn foundation(paths: &Paths, enrolled: &Enrolled, addresses: &[SocketAddr]) -> Wish {
+fn foundation(machine: &Machine, enrolled: &Enrolled, addresses: &[SocketAddr]) -> Wish {
     Wish::Found {
         cluster: enrolled.identity.cluster.to_string(),
         name: enrolled.identity.cluster_name.clone(),
@@ -324,6 +316,6 @@ fn foundation(paths: &Paths, enrolled: &Enrolled, addresses: &[SocketAddr]) -> W
         node: NodeId(enrolled.identity.node),
         node_name: enrolled.identity.node_name.clone(),
         addresses: addresses.iter().map(ToString::to_string).collect(),
-        machine: machine(paths),
+        machine: machine.text(),
     }
 }

@@ -8,7 +8,7 @@ mod check;
 mod machine;
 
 pub use check::{StoreState, load};
-pub use machine::{Machine, text_of};
+pub use machine::{Machine, MachineError, text_of};
 
 use std::fs;
 use std::io;

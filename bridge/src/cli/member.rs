@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use units::systemd::{JobResult, Systemd};
@@ -36,6 +35,7 @@ pub(super) async fn init(asked: &Init) -> Result<(), Failure> {
     let settings = settle(&paths, &asked.machine)?;
     let config = &settings.config;
     let name = asked.node.clone().unwrap_or_else(|| config.name.clone());
+    machine(&paths)?;
     let first =
         First { cluster_name: asked.name.clone(), node_name: name.clone(), addresses: reached_at(config) };
     let systemd = systemd().await?;
@@ -62,15 +62,13 @@ pub(super) async fn join(asked: &Join) -> Result<(), Failure> {
     outsider(&paths)?;
     let settings = settle(&paths, &asked.machine)?;
     let config = &settings.config;
-    let machine_id = first_line(&paths.machine_id_file()).ok_or_else(|| {
-        Failure::new(Code::Failed, "this machine has no /etc/machine-id").hint("systemd-machine-id-setup")
-    })?;
+    let machine = machine(&paths)?;
     let joiner = Joiner {
         name: asked.name.clone().unwrap_or_else(|| config.name.clone()),
         addresses: config.advertise.clone(),
         port: config.listen.port(),
-        machine_id,
-        product_uuid: first_line(&paths.product_uuid_file()),
+        machine_id: machine.machine_id,
+        product_uuid: machine.product_uuid,
         role: asked.role.map(Into::into).or(config.role),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -205,9 +203,9 @@ fn read_token(given: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn first_line(path: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
+/// What the cluster is to know this machine by; the daemon does not start without it.
+fn machine(paths: &Paths) -> Result<identity::Machine, Failure> {
+    identity::Machine::read(paths).map_err(|error| Failure::of(Code::Failed, &error))
 }
 
 fn not_joined(error: &JoinError) -> Failure {

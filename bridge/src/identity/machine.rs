@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,19 +26,57 @@ impl Machine {
     }
 
     /// Reads both. A machine without a machine id is not one that systemd has set up.
-    pub fn read(paths: &Paths) -> io::Result<Self> {
-        let machine_id = fs::read_to_string(paths.machine_id_file())?.trim().to_owned();
+    ///
+    /// # Errors
+    /// Where one is there and cannot be read: without it the cluster would take this machine for another.
+    pub fn read(paths: &Paths) -> Result<Self, MachineError> {
+        let path = paths.machine_id_file();
+        let text = fs::read_to_string(&path).map_err(unread(&path))?;
+        let machine_id = text.trim().to_owned();
         // systemd writes this word while it is not sure of the id yet.
         if machine_id.is_empty() || machine_id == "uninitialized" {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the machine has no id; run systemd-machine-id-setup",
-            ));
+            return Err(MachineError::Unset { path });
         }
-        let uuid = fs::read_to_string(paths.product_uuid_file()).ok();
-        let product_uuid = uuid.map(|uuid| uuid.trim().to_ascii_lowercase()).filter(|uuid| !uuid.is_empty());
-        Ok(Self { machine_id, product_uuid })
+        Ok(Self { machine_id, product_uuid: product_uuid(&paths.product_uuid_file())? })
     }
+}
+
+/// Why a machine is not known by its ids.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// A file of them cannot be read.
+    #[error("cannot read `{}`, by which the cluster knows this machine", path.display())]
+    Unread {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// systemd has given the installation no id yet.
+    #[error("`{}` holds no id; run `systemd-machine-id-setup`", path.display())]
+    Unset {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+fn unread(path: &Path) -> impl FnOnce(io::Error) -> MachineError {
+    move |source| MachineError::Unread { path: path.to_owned(), source }
+}
+
+fn product_uuid(path: &Path) -> Result<Option<String>, MachineError> {
+    match fs::read_to_string(path) {
+        Ok(uuid) => Ok(Some(uuid.trim().to_ascii_lowercase()).filter(|uuid| !uuid.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_hosts(path) => Ok(None),
+        Err(error) => Err(unread(path)(error)),
+    }
+}
+
+/// Whether a file belongs to the host of this container, whose root may not read it in any life.
+fn is_hosts(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.uid() != rustix::process::geteuid().as_raw())
 }
 
 /// The text of a machine that told its ids.
@@ -63,5 +103,28 @@ mod tests {
         fs::write(paths.machine_id_file(), "0123456789abcdef0123456789abcdef\n").expect("written");
         let machine = Machine::read(&paths).expect("read");
         assert_eq!((machine.machine_id.len(), machine.product_uuid), (32, None));
+        let uuid = paths.product_uuid_file();
+        fs::create_dir_all(uuid.parent().expect("in a directory")).expect("directory");
+        fs::write(&uuid, "4C4C4544-0042\n").expect("written");
+        let machine = Machine::read(&paths).expect("read");
+        assert_eq!(machine.product_uuid.as_deref(), Some("4c4c4544-0042"));
+    }
+
+    #[test]
+    fn an_id_that_is_there_and_cannot_be_read_is_not_taken_for_none() {
+        for broken in [Paths::machine_id_file, Paths::product_uuid_file] {
+            let dir = tempfile::tempdir().expect("scratch directory");
+            let paths = Paths::below(dir.path());
+            for file in [paths.machine_id_file(), paths.product_uuid_file()] {
+                fs::create_dir_all(file.parent().expect("in a directory")).expect("directory");
+                fs::write(file, "0123\n").expect("written");
+            }
+            Machine::read(&paths).expect("read");
+            let broken = broken(&paths);
+            fs::remove_file(&broken).expect("removed");
+            fs::create_dir(&broken).expect("nothing that can be read");
+            let error = Machine::read(&paths).expect_err("unread").to_string();
+            assert!(error.contains(&*broken.to_string_lossy()), "{error}");
+        }
     }
 }
