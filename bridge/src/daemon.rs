@@ -31,7 +31,7 @@ use crate::leader;
 use crate::net::{AddressBook, Admission, Book, DialTiming, Dialer, Listener, addresses};
 use crate::paths::Paths;
 use crate::session::client::{self, Local};
-use crate::session::{Accord, Asker, Lease, Pulse, QUEUE, Standing};
+use crate::session::{Accord, Asker, Farewell, Lease, Pulse, QUEUE, Standing};
 use crate::tls::NodeTls;
 use crate::watchdog::Watchdog;
 
@@ -157,6 +157,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
     let lease_file = paths.lease_file();
     let lease = chain.lease.clone();
     let pulse = Pulse::default();
+    let farewell = Farewell::default();
     let standing = Standing::default();
     let (to_session, requests) = mpsc::channel(QUEUE);
     let (to_agent, from_session) = mpsc::channel(QUEUE);
@@ -174,6 +175,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
         peers_file: paths.peers_file(),
         lease: lease.clone(),
         pulse: pulse.clone(),
+        farewell: farewell.clone(),
         standing: standing.clone(),
         accord: accord.clone(),
         dialer: dialer.clone(),
@@ -205,6 +207,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
         incarnation: prepared.incarnation.clone(),
         lease: lease.clone(),
         pulse: pulse.clone(),
+        farewell,
         to_session,
         from_session,
         asker: asker.clone(),

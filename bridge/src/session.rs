@@ -8,6 +8,6 @@ pub mod message;
 mod standing;
 
 pub use accord::Accord;
-pub use handle::{AskError, Asker, FromSession, Pulse, QUEUE, ToSession};
+pub use handle::{AskError, Asker, Farewell, FromSession, Pulse, QUEUE, ToSession};
 pub use lease::{Lease, boottime_ms};
 pub use standing::{Outcast, Standing};

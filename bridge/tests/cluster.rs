@@ -146,6 +146,30 @@ async fn a_cluster_of_one_node_grants_and_is_released() {
     node.no_permit().await;
 }
 
+/// A session that is opened anew took back what was said in the one before, and the unit came and went for as long as the
+/// node did (F30).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_down_is_granted_nothing_in_its_next_session() {
+    let dir = tempfile::tempdir().expect("scratch directory");
+    let mut node = Node::first(dir.path()).await;
+    node.opened().await;
+    node.report(inventory(&node)).await;
+    node.farewell.set(true);
+    node.report(Fact::NodeLeaving { node: node.id, incarnation: node.incarnation() }).await;
+    wish(&node, 1, start()).await.expect("recorded");
+    for _ in 0..3 {
+        node.renew().await;
+        node.report(inventory(&node)).await;
+        let Reply::Overview(overview) = ask(&node, Request::Overview).await else { panic!("no overview") };
+        assert_eq!(overview.nodes[0].state, "leaving");
+        assert!(overview.units[0].copies.is_empty(), "{:?}", overview.units[0]);
+    }
+    // It was called off.
+    node.farewell.set(false);
+    node.renew().await;
+    assert_eq!(node.permit().await.phase, Phase::Granted);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_survive_the_end_of_their_leader() {
     let dir = tempfile::tempdir().expect("scratch directory");

@@ -35,7 +35,7 @@ use super::timer::BootTimer;
 use super::wishes::Spool;
 use crate::paths::Paths;
 use crate::pki::ClusterId;
-use crate::session::{Asker, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
+use crate::session::{Asker, Farewell, FromSession, Lease, Pulse, QUEUE, ToSession, boottime_ms};
 use crate::watchdog::{Setting, Standing, Watchdog};
 
 /// Between two looks at what could not be done at once.
@@ -70,6 +70,8 @@ pub struct AgentSetup {
     pub lease: Lease,
     /// Told whenever PID 1 has answered (F27).
     pub pulse: Pulse,
+    /// Told whether this node goes down (F30).
+    pub farewell: Farewell,
     /// Facts go here.
     pub to_session: mpsc::Sender<ToSession>,
     /// Orders come from here.
@@ -119,6 +121,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         root: setup.root,
         lease: setup.lease,
         pulse: setup.pulse,
+        farewell: setup.farewell,
         to_session: setup.to_session,
         asker: setup.asker,
         executor,
@@ -160,6 +163,7 @@ struct Shell {
     root: PathBuf,
     lease: Lease,
     pulse: Pulse,
+    farewell: Farewell,
     to_session: mpsc::Sender<ToSession>,
     asker: Asker,
     executor: Executor,
@@ -262,6 +266,7 @@ impl Shell {
             let actions = self.agent.handle(event, &now);
             // Before a permit file is written, and after a unit was seen gone.
             self.watchdog.protect(self.agent.protects());
+            self.farewell.set(self.agent.is_leaving());
             for action in actions {
                 if let Action::Exit(done) = action {
                     self.save_floors();

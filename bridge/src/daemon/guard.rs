@@ -18,7 +18,7 @@ use crate::agent::{self, AgentCommand, Shutdown, Snapshot};
 use crate::identity::{self, Enrolled};
 use crate::paths::Paths;
 use crate::pki::ClusterId;
-use crate::session::{Asker, Pulse, QUEUE};
+use crate::session::{Asker, Farewell, Pulse, QUEUE};
 
 /// Between two looks at how far the stops are. They end by their own budgets, or the node goes down.
 const LOOK: Duration = Duration::from_millis(100);
@@ -74,6 +74,7 @@ pub(super) async fn keep_lease(
         incarnation: prepared.incarnation.clone(),
         lease,
         pulse: Pulse::default(),
+        farewell: Farewell::default(),
         asker: Asker::new(to_session.clone()),
         to_session,
         from_session,

@@ -22,15 +22,31 @@ impl Core {
             return;
         }
         match up {
-            Up::Hello { nonce, incarnation, machine, addresses, last_session, version: _, level } => {
+            Up::Hello {
+                nonce,
+                incarnation,
+                machine,
+                addresses,
+                last_session,
+                version: _,
+                level,
+                leaving,
+            } => {
                 let expected = self.connections.get_mut(id).map(|connection| connection.nonce);
                 if nonce == 0 || expected != Some(nonce) {
                     warn!(%peer, "a hello without this leader's nonce");
                     return self.close(id);
                 }
-                let proposed = false;
-                let hello =
-                    Hello { node: peer, incarnation, machine, addresses, level, last_session, proposed };
+                let hello = Hello {
+                    node: peer,
+                    incarnation,
+                    machine,
+                    addresses,
+                    level,
+                    leaving,
+                    last_session,
+                    proposed: false,
+                };
                 self.hello(id, hello);
             }
             // A certificate alone says nothing: the node may be removed, or this be what is left of an old session.
@@ -190,10 +206,17 @@ impl Core {
                 level: hello.level,
                 term,
             };
-            proposals.push((*id, next, fact));
+            let leaving = hello
+                .leaving
+                .then(|| Fact::NodeLeaving { node: hello.node, incarnation: hello.incarnation.clone() });
+            proposals.push((*id, next, fact, leaving));
         }
-        for (id, number, fact) in proposals {
+        for (id, number, fact, leaving) in proposals {
             self.propose(Command::Fact(fact), None, Ticket::Hello(id, number));
+            // It stands in the log before anything that follows from the session, a grant above all (F30).
+            if let Some(leaving) = leaving {
+                self.propose(Command::Fact(leaving), None, Ticket::Note);
+            }
         }
     }
 

@@ -96,6 +96,8 @@ pub(super) struct Hello {
     pub(super) addresses: Vec<String>,
     /// The highest feature level that its software knows (F20).
     pub(super) level: u32,
+    /// Whether it goes down (F30).
+    pub(super) leaving: bool,
     /// The last session that it knows of; 0 if it knows of none.
     pub(super) last_session: u64,
     /// Whether a proposal for it is under way.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::accord::Accord;
-use super::handle::{FromSession, Pulse, ToSession};
+use super::handle::{Farewell, FromSession, Pulse, ToSession};
 use super::lease::{Lease, boottime_ms};
 use super::message::{Denial, Down, Number, Reply, Request, Up};
 use super::standing::{Outcast, Standing};
@@ -68,6 +68,8 @@ pub struct Setup {
     pub lease: Lease,
     /// When PID 1 last answered.
     pub pulse: Pulse,
+    /// Whether this node goes down.
+    pub farewell: Farewell,
     /// Told when the cluster turns this node away.
     pub standing: Standing,
     /// What this voter says of its state, and what it is told of that.
@@ -194,6 +196,7 @@ impl Client {
             last_session: self.session,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             level: policy::FEATURE_LEVEL,
+            leaving: self.setup.farewell.is_said(),
         };
         if write.send(&hello).await.is_err() {
             return End::Pause;

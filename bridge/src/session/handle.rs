@@ -1,7 +1,7 @@
 //! What the rest of a node's daemon holds of its session: ways to ask, to report, and to be told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use policy::{Fact, Refusal};
@@ -127,5 +127,22 @@ impl Pulse {
     #[must_use]
     pub fn age(&self) -> Duration {
         Duration::from_millis(boottime_ms().saturating_sub(self.0.load(Ordering::SeqCst)))
+    }
+}
+
+/// Whether this node goes down (F30). Each hello says so: a new session would take back what was said in the one before.
+#[derive(Clone, Debug, Default)]
+pub struct Farewell(Arc<AtomicBool>);
+
+impl Farewell {
+    /// It goes down, or that was called off.
+    pub fn set(&self, leaving: bool) {
+        self.0.store(leaving, Ordering::SeqCst);
+    }
+
+    /// Whether it goes down.
+    #[must_use]
+    pub fn is_said(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }

@@ -55,6 +55,9 @@ pub enum Up {
         /// The highest feature level that it knows (F20). One that says none knows the first.
         #[serde(default = "first_level")]
         level: u32,
+        /// It goes down: nothing is to be granted to it in this session either (F30).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leaving: bool,
     },
     /// "I am here, and PID 1 answers." Answered after a quorum round that began later (F5).
     Beat {

@@ -15,7 +15,7 @@ use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener, Stream};
 use bridge::paths::Paths;
 use bridge::session::client::{self, Local};
 use bridge::session::message::{Reply, Request};
-use bridge::session::{Accord, Asker, FromSession, Lease, Pulse, Standing, ToSession};
+use bridge::session::{Accord, Asker, Farewell, FromSession, Lease, Pulse, Standing, ToSession};
 use bridge::tls::NodeTls;
 use consensus::Consensus;
 use policy::{Fact, Incarnation, NodeId, PermitView, Phase, Role, Wish};
@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) standing: Standing,
     /// What its voter says of its state.
     pub(crate) accord: Accord,
+    /// Whether it says that it goes down.
+    pub(crate) farewell: Farewell,
     /// PID 1 answers no more while this is set.
     pub(crate) silent: Arc<AtomicBool>,
     name: String,
@@ -186,6 +188,7 @@ impl Node {
         )));
         let lease = Lease::default();
         let standing = Standing::default();
+        let farewell = Farewell::default();
         let pulse = Pulse::default();
         pulse.felt();
         let silent = Arc::new(AtomicBool::new(false));
@@ -211,6 +214,7 @@ impl Node {
             peers_file: paths.peers_file(),
             lease: lease.clone(),
             pulse,
+            farewell: farewell.clone(),
             standing: standing.clone(),
             accord: accord.clone(),
             dialer,
@@ -224,6 +228,7 @@ impl Node {
             lease,
             standing,
             accord,
+            farewell,
             silent,
             name,
             consensus,

@@ -53,6 +53,7 @@ impl Raw {
             last_session,
             version: "0".to_owned(),
             level,
+            leaving: false,
         })
         .await;
         match self.next().await.expect("an answer to a hello") {

@@ -11,7 +11,7 @@ use bridge::leader;
 use bridge::net::{AddressBook, Book, DialTiming, Dialer, Listener};
 use bridge::paths::Paths;
 use bridge::session::client::{self, Local};
-use bridge::session::{Accord, Asker, Lease, Pulse, QUEUE, Standing};
+use bridge::session::{Accord, Asker, Farewell, Lease, Pulse, QUEUE, Standing};
 use bridge::watchdog::Watchdog;
 use consensus::{Consensus, MemoryDisk};
 use policy::{Fencing, Incarnation, NodeId, OnQuorumLoss, Settings, Token, UnitName, Wish};
@@ -199,6 +199,7 @@ async fn run(
     let last_session = Lease::kept_session(&place.paths.lease_file(), &boot);
     let pulse = Pulse::default();
     pulse.felt();
+    let farewell = Farewell::default();
     tokio::spawn({
         let pulse = pulse.clone();
         async move {
@@ -233,6 +234,7 @@ async fn run(
         peers_file: place.paths.peers_file(),
         lease: lease.clone(),
         pulse: pulse.clone(),
+        farewell: farewell.clone(),
         standing: Standing::default(),
         accord,
         dialer,
@@ -246,6 +248,7 @@ async fn run(
         machine: place.shared,
         lease,
         pulse,
+        farewell,
         to_session,
         asker,
         switch: place.switch,

@@ -9,7 +9,7 @@ use bridge::agent::{
     Action, Agent, Discovery, End, Environment, Event, Failure, Fenced, Finding, Found, IfStuck, Look, Now,
     OpId, PermitFile, Question, Starts, Stop, Work,
 };
-use bridge::session::{Asker, FromSession, Lease, Pulse, ToSession, boottime_ms};
+use bridge::session::{Asker, Farewell, FromSession, Lease, Pulse, ToSession, boottime_ms};
 use bridge::watchdog::{Standing, Watchdog};
 use policy::{Fencing, UnitName};
 use tokio::sync::{mpsc, watch};
@@ -48,6 +48,7 @@ pub(crate) struct Shell {
     pub(crate) machine: Shared,
     pub(crate) lease: Lease,
     pub(crate) pulse: Pulse,
+    pub(crate) farewell: Farewell,
     pub(crate) to_session: mpsc::Sender<ToSession>,
     pub(crate) asker: Asker,
     pub(crate) switch: Switch,
@@ -102,6 +103,7 @@ impl Shell {
             if let Some(watchdog) = &self.watchdog {
                 watchdog.protect(self.agent.protects());
             }
+            self.farewell.set(self.agent.is_leaving());
             for action in actions {
                 tracing::trace!(node = self.name, ?action, "does");
                 self.perform(action).await;

@@ -82,6 +82,12 @@ impl Agent {
         }
     }
 
+    /// Whether this node goes down, or its daemon is stopped (F30).
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
     /// Whether the daemon is on its way out.
     pub(in crate::agent) fn is_ending(&self) -> bool {
         self.ending.is_some() || self.leaving
