@@ -103,6 +103,8 @@ pub struct Agent {
     /// When everything must be down that had to stop at the end of the lease, in boot milliseconds.
     pub(super) down_by_ms: Option<u64>,
     pub(super) leaving: bool,
+    /// Whether PID 1 said last that it stops the system.
+    stopping: bool,
     ending: Option<Ending>,
     errands: Errands,
     chain: watchdog::Chain,
@@ -176,6 +178,7 @@ impl Agent {
             lease_live: true,
             down_by_ms: None,
             leaving: false,
+            stopping: false,
             ending: None,
             errands: Errands::default(),
             chain: watchdog::Chain::new(origin.left_armed),
@@ -195,6 +198,7 @@ impl Agent {
             Event::Session(event) => self.hear_session(event, now),
             Event::Signal(signal) => self.hear_signal(&signal),
             Event::Connected => self.connected(),
+            Event::Manager(state) => self.manager_is(state),
             Event::Discovered(discovery) => self.discovered(discovery),
             Event::Reloaded(result) => self.reloaded(&result),
             Event::GatedKept { text, ok } => self.gated_kept(&text, ok),

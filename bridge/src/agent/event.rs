@@ -54,6 +54,8 @@ pub enum Event {
     Signal(Signal),
     /// A connection to PID 1 is in place.
     Connected,
+    /// PID 1's state is another one.
+    Manager(SystemState),
     /// The unit files were read.
     Discovered(Discovery),
     /// A daemon-reload that we asked for is over.
@@ -307,6 +309,8 @@ pub enum Action {
     Disarm,
     /// Gives up the lease.
     EndLease,
+    /// Has another session opened.
+    Renew,
     /// Takes the node down; nothing follows.
     TakeDown { unit: Option<UnitName>, why: String },
     /// Ends the agent.

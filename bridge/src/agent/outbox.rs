@@ -57,6 +57,11 @@ impl Outbox {
         self.waiting.push_front(Waiting { number: self.last, fact, sent: false });
     }
 
+    /// The node does not leave, after all.
+    pub(super) fn stay(&mut self) {
+        self.waiting.retain(|waiting| !matches!(waiting.fact, Fact::NodeLeaving { .. }));
+    }
+
     /// A new session knows nothing of what was sent in the one before.
     pub(super) fn unsend(&mut self) {
         for waiting in &mut self.waiting {

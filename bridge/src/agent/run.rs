@@ -18,7 +18,7 @@ use policy::{Incarnation, NodeId, UnitName};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use units::systemd::journal::Journal;
-use units::systemd::{Signal, Systemd};
+use units::systemd::{Signal, SystemState, Systemd};
 
 use asking::{keep_pulse, reconnect};
 
@@ -109,7 +109,8 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
     tokio::spawn(gate::serve(listener, events.clone()));
     let (in_session, _) = watch::channel(false);
     let (beat, beats) = watch::channel((Some(systemd.clone()), DETECT));
-    tokio::spawn(keep_pulse(setup.pulse.clone(), beats));
+    let (manager, managers) = watch::channel(SystemState::Other);
+    tokio::spawn(keep_pulse(setup.pulse.clone(), manager, beats));
     let spool = Spool::at(setup.paths.wishes_dir());
     let client = format!("agent/{}/{}/{}", setup.node, setup.incarnation, boottime_ms());
     let executor =
@@ -146,7 +147,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         written: watch::Sender::new(0),
         blocked: false,
     };
-    shell.run(setup.from_session, setup.commands, signals, inbox).await;
+    shell.run(setup.from_session, setup.commands, signals, inbox, managers).await;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +201,7 @@ impl Shell {
         mut commands: mpsc::Receiver<AgentCommand>,
         signals: mpsc::Receiver<Signal>,
         mut inbox: mpsc::Receiver<Event>,
+        mut managers: watch::Receiver<SystemState>,
     ) {
         let mut signals = Some(signals);
         let (connected, mut connections) = mpsc::channel(1);
@@ -231,6 +233,7 @@ impl Shell {
                         None => return,
                     },
                     Some(command) = commands.recv() => Event::Command(command),
+                    Ok(()) = managers.changed() => Event::Manager(*managers.borrow_and_update()),
                     standing = stands(&mut standing) => Event::Watchdog(standing),
                     Some((systemd, heard)) = connections.recv() => {
                         self.systemd = Some(systemd);

@@ -242,6 +242,7 @@ impl Shell {
                 drop(self.events.send(Event::SwitchedOn { order, power: Some(policy::Power::On) }))
             }
             Action::EndLease => self.lease.end(),
+            Action::Renew => drop(self.to_session.try_send(ToSession::Renew)),
             Action::TakeDown { why, .. } => lock(&self.machine).must_reboot = Some(why),
             // No gate asks, nobody reads a journal, and an operator's stop outlives nothing but the daemon.
             Action::Tell(_)

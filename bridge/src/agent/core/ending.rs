@@ -1,6 +1,7 @@
 //! What the rest of the daemon asks: a picture of this node, and an end in good order (F30).
 
 use policy::{Cause, Fencing};
+use units::systemd::SystemState;
 
 use super::{Agent, Ending, FAREWELL_MS};
 use crate::agent::command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
@@ -33,6 +34,20 @@ impl Agent {
                 self.ending = Some(Ending { done, idle_since_ms: None });
                 self.touch_all();
             }
+        }
+    }
+
+    /// A shutdown that is called off takes back what was said of it, by a session of which nothing was said yet.
+    pub(super) fn manager_is(&mut self, state: SystemState) {
+        let stopped = std::mem::replace(&mut self.stopping, state == SystemState::Stopping);
+        if stopped && !self.stopping && self.leaving && self.ending.is_none() {
+            tracing::info!(?state, "the shutdown was called off");
+            self.leaving = false;
+            self.outbox.stay();
+            if self.session.is_some() {
+                self.actions.push(Action::Renew);
+            }
+            self.touch_all();
         }
     }
 

@@ -298,6 +298,7 @@ fn tell(action: &Action) -> String {
         Action::Arm => "arm".into(),
         Action::Disarm => "disarm".into(),
         Action::EndLease => "end lease".into(),
+        Action::Renew => "renew".into(),
         Action::Reload => "reload".into(),
         Action::Mend { unit } => format!("mend {unit}"),
         Action::Unmend { unit } => format!("unmend {unit}"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use policy::{Refusal, UnitName};
 use tokio::sync::{mpsc, watch};
-use units::systemd::{Signal, Systemd};
+use units::systemd::{Signal, SystemState, Systemd};
 
 use crate::agent::event::GateLook;
 use crate::agent::{chain, looks};
@@ -37,16 +37,19 @@ pub(super) async fn reconnect(connected: mpsc::Sender<(Systemd, mpsc::Receiver<S
     }
 }
 
-/// Asks PID 1 for one property at a time, so that a session's beats can say that it lives (F27).
-pub(super) async fn keep_pulse(pulse: Pulse, mut beats: watch::Receiver<(Option<Systemd>, Duration)>) {
+/// Asks PID 1 for its state again and again, so that a session's beats can say that it lives (F27).
+pub(super) async fn keep_pulse(
+    pulse: Pulse,
+    manager: watch::Sender<SystemState>,
+    mut beats: watch::Receiver<(Option<Systemd>, Duration)>,
+) {
     loop {
         let (systemd, period) = beats.borrow_and_update().clone();
-        let answered = match &systemd {
-            Some(systemd) => systemd.manager_state().await.is_ok(),
-            None => false,
-        };
-        if answered {
+        if let Some(systemd) = &systemd
+            && let Ok(state) = systemd.manager_state().await
+        {
             pulse.felt();
+            manager.send_if_modified(|known| std::mem::replace(known, state) != state);
         }
         tokio::select! {
             () = tokio::time::sleep(period) => {}

@@ -154,6 +154,11 @@ impl Shell {
                 }
             }
             Action::EndLease => self.lease.end(),
+            Action::Renew => {
+                if self.to_session.try_send(ToSession::Renew).is_err() {
+                    tracing::warn!("the session's task does not keep up; no other session is opened");
+                }
+            }
             Action::TakeDown { unit, why } => {
                 take_down(unit.as_ref().map(UnitName::as_str), why, self.watchdog.protects()).await
             }

@@ -137,6 +137,40 @@ fn stopping_the_daemon_releases_and_waits_for_the_answers() {
 }
 
 #[test]
+fn a_shutdown_that_is_called_off_is_taken_back_by_another_session() {
+    let mut lab = lab();
+    lab.running();
+    let manager = |lab: &mut Lab, state| lab.hear(Event::Manager(state));
+    assert_eq!(manager(&mut lab, SystemState::Running), "");
+    lab.job(5, "db.service", JobKind::Stop);
+    lab.job(6, "shutdown.target", JobKind::Start);
+    assert_eq!(lab.changes("db.service", down()), "unfile db.service; stop db.service; send leaving");
+    lab.end("db.service", gone("db.service"));
+    lab.look("db.service", down());
+    assert_eq!(manager(&mut lab, SystemState::Degraded), "", "a look from before the shutdown");
+    assert!(lab.agent.is_leaving());
+    assert_eq!(manager(&mut lab, SystemState::Stopping), "");
+    assert_eq!(manager(&mut lab, SystemState::Running), "renew");
+    assert!(!lab.agent.is_leaving());
+    // That it leaves was not answered, and is not said again.
+    assert!(!lab.open(2).contains("leaving"));
+    lab.index += 1;
+    let granted = vec![view("db.service", 8, Phase::Granted)];
+    assert_eq!(lab.orders(2, lab.index, granted, &[]), "start db.service 8");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_leaves_whatever_pid_1_says() {
+    let mut lab = lab();
+    let (done, _finished) = oneshot::channel();
+    let stop = Event::Command(AgentCommand::Shutdown { kind: Shutdown::Stop, done });
+    assert_eq!(lab.hear(stop), "send leaving");
+    lab.hear(Event::Manager(SystemState::Stopping));
+    assert_eq!(lab.hear(Event::Manager(SystemState::Running)), "");
+    assert!(lab.agent.is_leaving());
+}
+
+#[test]
 fn restarting_the_daemon_touches_nothing() {
     let mut lab = lab();
     lab.running();
