@@ -64,7 +64,11 @@ impl Core {
             }
             Up::Fact { number, fact } => {
                 if self.may_say(peer, &fact) {
-                    self.propose(Command::Fact(fact), None, Ticket::Fact(id, number));
+                    let ticket = match fact {
+                        Fact::NodeLeaving { node, .. } => Ticket::Leaving(node, id, number),
+                        _ => Ticket::Fact(id, number),
+                    };
+                    self.propose(Command::Fact(fact), None, ticket);
                 } else {
                     let outcome = Err(Refusal::Stale("not this node's to say".to_owned()));
                     self.connections.send(id, Down::FactTaken { number, outcome });

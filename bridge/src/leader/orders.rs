@@ -7,7 +7,7 @@ use policy::{Device, FencePhase, NodeId, NodeView, Order, Reconnect};
 use super::core::Core;
 use crate::join::Peer;
 use crate::net::{Book, BookEntry};
-use crate::session::message::{AgentCall, Down, FenceOrder, LookOrder, Orders, SwitchOnOrder};
+use crate::session::message::{AgentCall, Down, FenceOrder, LookOrder, Note, Orders, SwitchOnOrder};
 
 /// Whether what nodes are told may differ from what they were told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,22 +30,26 @@ impl Core {
         });
         let nodes: Vec<NodeId> = due.map(|(node, _)| *node).collect();
         for node in nodes {
-            let mut orders = self.orders(node);
-            let notes = notes.remove(&node).unwrap_or_default();
-            let Some(session) = self.reign.as_mut().and_then(|reign| reign.sessions.get_mut(&node)) else {
-                continue;
-            };
-            let same = session.told.as_ref().is_some_and(|told| {
-                told.view.index <= orders.view.index && same_but_for_index(told, &orders)
-            });
-            if same && notes.is_empty() {
-                continue;
-            }
-            session.told = Some(orders.clone());
-            orders.notes = notes;
-            let connection = session.connection;
-            self.connections.send(connection, Down::State(Box::new(orders)));
+            self.tell(node, notes.remove(&node).unwrap_or_default());
         }
+    }
+
+    /// Tells one node in session what has changed for it.
+    pub(super) fn tell(&mut self, node: NodeId, notes: Vec<Note>) {
+        let mut orders = self.orders(node);
+        let session = self.reign.as_mut().and_then(|reign| reign.sessions.get_mut(&node));
+        let Some(session) = session.filter(|session| session.connection != 0) else { return };
+        let same = session
+            .told
+            .as_ref()
+            .is_some_and(|told| told.view.index <= orders.view.index && same_but_for_index(told, &orders));
+        if same && notes.is_empty() {
+            return;
+        }
+        session.told = Some(orders.clone());
+        orders.notes = notes;
+        let connection = session.connection;
+        self.connections.send(connection, Down::State(Box::new(orders)));
     }
 
     fn orders(&self, node: NodeId) -> Orders {

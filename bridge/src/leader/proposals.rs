@@ -36,6 +36,8 @@ pub(super) enum Ticket {
     },
     /// A node's fact.
     Fact(ConnectionId, Number),
+    /// A node's word that it goes down.
+    Leaving(NodeId, ConnectionId, Number),
     /// An operator's wish.
     Wish(ConnectionId, Number),
     /// A wish that a gate expressed.
@@ -116,11 +118,11 @@ impl Core {
                 }
                 self.end_session(node, session);
             }
-            Ticket::Fact(connection, number) => {
-                if let Err(refusal) = &outcome {
-                    debug!(%refusal, "a fact was refused");
-                }
-                self.connections.send(connection, Down::FactTaken { number, outcome });
+            Ticket::Fact(connection, number) => self.answer_fact(connection, number, outcome),
+            Ticket::Leaving(node, connection, number) => {
+                // What was granted before stands in the state: its daemon ends with the answer, and is to give it back first.
+                self.tell(node, Vec::new());
+                self.answer_fact(connection, number, outcome);
             }
             Ticket::Wish(connection, number) => {
                 let reply = Reply::Wish(outcome.map(|()| index));
@@ -150,6 +152,13 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn answer_fact(&mut self, connection: ConnectionId, number: Number, outcome: Outcome) {
+        if let Err(refusal) = &outcome {
+            debug!(%refusal, "a fact was refused");
+        }
+        self.connections.send(connection, Down::FactTaken { number, outcome });
     }
 
     /// It may be in the log or not. Whoever waits asks again in another session; decisions are planned again.
@@ -188,6 +197,7 @@ impl Core {
             }
             Ticket::Hello(connection, _)
             | Ticket::Fact(connection, _)
+            | Ticket::Leaving(_, connection, _)
             | Ticket::Wish(connection, _)
             | Ticket::Gate(connection, _)
             | Ticket::Enroll(connection, _, _) => self.close(connection),
