@@ -56,8 +56,11 @@ impl Cluster {
         };
         let told = tells(asked, now, fence);
         // What has changed meanwhile was told of one step or the other.
-        let same =
-            look(asked).is_ok_and(|after| after.fence(&fence.node).and_then(step_of).as_ref() == Some(&step));
+        let same = look(asked).is_ok_and(|after| {
+            after.fence(&fence.node).is_some_and(|after| {
+                step_of(after).as_ref() == Some(&step) && is_held(after) == is_held(fence)
+            })
+        });
         if same {
             let mut all = self.asked.borrow_mut();
             all.steps.insert(step);
@@ -94,6 +97,11 @@ fn step_of(fence: &Fence) -> Option<Step> {
     Some((fence.node.clone(), fence.attempts, fails))
 }
 
+/// For the loss of many at once a fence waits, whatever had failed.
+fn is_held(fence: &Fence) -> bool {
+    fence.text.contains(HELD)
+}
+
 /// Whether one node tells of a fence in `status`, and in `why` of each unit that waits for what it may still run there.
 fn tells(asked: &Node, now: &Overview, fence: &Fence) -> Result<()> {
     let held = now.node(&fence.node).map_or(&[][..], |node| &node.units);
@@ -103,8 +111,7 @@ fn tells(asked: &Node, now: &Overview, fence: &Fence) -> Result<()> {
     };
     let questions = held.iter().filter(waits).map(|unit| format!("convoke why {unit}"));
     let device = fence.device.as_deref().with_context(|| format!("no device: {fence:?}"))?;
-    // For the loss of many at once a fence waits, whatever had failed.
-    let is_held = fence.text.contains(HELD);
+    let is_held = is_held(fence);
     let said = match (fence.state.as_str(), fence.error.as_deref()) {
         _ if is_held => HELD.to_owned(),
         ("failed", Some(error)) => words_of(error),
