@@ -95,8 +95,6 @@ impl Step<'_> {
             member.stranger = stranger.as_ref().filter(|_| joined).map(|(own, _)| (*own).into());
             member.lacks = lacks.map(String::from);
             member.ready = lacks.is_none().then_some(seen);
-            // One that was adopted is not told to have started.
-            member.late &= lacks.is_some();
             member.served |= lacks.is_none();
         }
         if stranger.is_some() && start != Some(Start::Alone) {

@@ -41,7 +41,9 @@ impl Step<'_> {
         let known = boot_up.members.get(&id).filter(|member| member.incarnation == *incarnation);
         let now = match known.filter(|member| adopt && member.ended.is_none()) {
             // The copy is the one that it was before its permit ran out, and so is what it began with.
-            Some(before) => Member { token, ready: None, lacks: None, active: true, ..before.clone() },
+            Some(before) => {
+                Member { token, ready: None, lacks: None, late: false, active: true, ..before.clone() }
+            }
             None => {
                 // While nobody is live its data is the one that it had, whatever becomes of this start (P46).
                 let before = boot_up.members.get(&id).filter(|_| !live);
