@@ -67,8 +67,9 @@ impl Step<'_> {
         look: Result<Option<&str>, &str>,
     ) -> Result<(), Refusal> {
         self.heard(id, incarnation)?;
-        if seen > self.index || seen < token.index() {
-            return Err(stale("it looked before it could know of the permit"));
+        let asked = token.index().max(self.boot_up(unit)?.epoch);
+        if seen > self.index || seen < asked {
+            return Err(stale("it looked before it was asked"));
         }
         let permit = self.permit_held(id, incarnation, unit, token)?;
         if permit.phase != Phase::Active {
@@ -130,6 +131,8 @@ impl Step<'_> {
         boot_up.heard.clear();
         boot_up.words = Words::none();
         boot_up.election = None;
+        // Who is silent now and comes back is asked anew, and with its answer this gathering is over.
+        boot_up.members.values_mut().for_each(|member| member.ready = None);
         self.record(Severity::Info, None, Some(unit), EventKind::GatherOpened { epoch });
         Ok(())
     }
@@ -247,7 +250,7 @@ fn formed(
         None if said.is_some() => fresh(None),
         None => return None,
     };
-    let began = member.is_some_and(|member| member.began.is_some() && member.token.index() > formation.epoch);
+    let began = member.is_some_and(|member| member.began.is_some());
     formation.doubted |= formation.identity.is_none() && strange;
     if formation.identity.is_none() && (began || !formation.doubted) {
         formation.identity = said.map(String::from);
@@ -260,14 +263,14 @@ fn forms(boot_up: &BootUp, id: NodeId, adopted: bool) -> Formation {
     let fresh = |identity| Formation { epoch, identity, joined: BTreeSet::new(), doubted: false };
     let member = boot_up.members.get(&id);
     let again = |before: &Formation| Formation { epoch, ..before.clone() };
+    let started = member.is_some_and(|member| !adopted && member.token.index() > epoch);
     if let Some((identity, _)) = member.and_then(|member| member.began.clone()) {
         return match &boot_up.formation {
             // What it began is live again, and with it all that joined it since.
-            Some(before) if adopted && (identity.is_none() || before.identity == identity) => again(before),
+            Some(before) if !started && (identity.is_none() || before.identity == identity) => again(before),
             _ => fresh(identity),
         };
     }
-    let together = member.is_some_and(|member| !adopted && member.token.index() > epoch);
     let told = boot_up.heard.get(&id).and_then(|heard| {
         let Found::Data { identity, .. } = &heard.found else { return None };
         Some(identity.clone())
@@ -275,7 +278,7 @@ fn forms(boot_up: &BootUp, id: NodeId, adopted: bool) -> Formation {
     match &boot_up.formation {
         // One that was taken for lost is back, and the service with it, as it was; or those that were started together
         // found each other, and nobody else's data was later.
-        Some(before) if !together || told == before.identity => again(before),
-        _ => fresh(told.filter(|_| together)),
+        Some(before) if !started || told == before.identity => again(before),
+        _ => fresh(told.filter(|_| started)),
     }
 }

@@ -38,8 +38,10 @@ impl State {
         let member = boot_up.members.get(&id);
         if let Some((token, permit)) = unit.permit_on(id) {
             let member = member.filter(|member| member.token == token)?;
-            // Whoever ended since is forgotten once somebody is found ready after that.
-            let latest = boot_up.members.values().filter_map(|member| member.ended).max().unwrap_or(0);
+            // Whoever ended since is forgotten once somebody is found ready after that. One that was silent while positions
+            // were gathered says it anew.
+            let ended = boot_up.members.values().filter_map(|member| member.ended);
+            let latest = ended.max().unwrap_or(0).max(boot_up.epoch);
             let due = member.ready.is_none_or(|ready| ready < latest);
             let active = permit.active_at.is_some() && !permit.is_revoking();
             let ready = (active && due).then_some(latest);
