@@ -107,7 +107,6 @@ impl Step<'_> {
         for permit in known.permits.values_mut().filter(active) {
             permit.idle = !item.running && (alone || permit.idle);
             permit.rest = match permit.rest {
-                _ if permit.idle => None,
                 _ if !item.running => Some(Rest::Down),
                 // What keeps it from being up is told after that.
                 Some(Rest::Down) => None,
