@@ -14,7 +14,7 @@ use bridge::session::client::{self, Local};
 use bridge::session::{Accord, Asker, Farewell, Lease, Pulse, QUEUE, Standing};
 use bridge::watchdog::Watchdog;
 use consensus::{Consensus, MemoryDisk};
-use policy::{Fencing, Incarnation, NodeId, OnQuorumLoss, Settings, Token, UnitName, Wish};
+use policy::{Fencing, Incarnation, NodeId, OnQuorumLoss, Settings, UnitName, Wish};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use units::generator::Gated;
@@ -303,7 +303,7 @@ fn rests_on_watchdog(machine: &Machine) -> Option<u64> {
 }
 
 /// What an earlier daemon left: permits in force, those being released, and those whose unit went down unheard.
-type Left = (BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, Token>);
+type Left = (BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, PermitFile>, BTreeMap<UnitName, PermitFile>);
 
 /// Where a permit's file lies, in the order in which they are looked at: what the gates see is the latest.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -343,7 +343,7 @@ fn prepare(machine: &Shared) -> Left {
                     held.insert(name, permit);
                 }
                 (Lies::Permits, Some(Doing::Down | Doing::Failed)) => {
-                    left_filed.insert(name, permit.token);
+                    left_filed.insert(name, permit);
                 }
                 (_, Some(Doing::Down | Doing::Failed)) => {}
             }
