@@ -163,6 +163,14 @@ fn unable(c: &Cluster) -> Result<()> {
         let event = if last { found.next_back() } else { found.next() };
         event.ok_or_else(|| anyhow::anyhow!("no {kind} among {events:#?}"))
     };
+    let begun = events.iter().position(|event| event.kind == "fence-began").unwrap_or_default();
+    if events[..begun].iter().any(|event| event.kind == "fence-agent-unable") {
+        // A look came between, and told of it before it was needed.
+        let began = at("fence-began", false)?;
+        let asked = began.text.starts_with(&format!("{}: ", c.node(first).name()));
+        ensure!(!asked, "who was known to be unable was asked first: {began:?}");
+        return c.never_twice(UNIT);
+    }
     let (failed, began) = (at("fence-failed", false)?, at("fence-began", true)?);
     ensure!(failed.text.contains("cannot be read on"), "{failed:?}");
     ensure!(began.time_ms < failed.time_ms + 4_000, "it waited as for a device: {failed:?}, {began:?}");
