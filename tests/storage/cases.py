@@ -253,7 +253,7 @@ def at_each_other(cluster):
     # The witness fences nobody here.
     away = cluster.store.shell(f"path=$(command -v {agent}) && mv $path $path.away && echo $path").strip()
     cluster.wait_ready([one.name for one in cluster.machines], first)
-    first.shell("touch /run/hold-before")
+    first.shell("rm -f /run/preempted; touch /run/hold-before")
     boot_id = cluster.boot_id(first)
     second.pause()
     say(f"{second.name} is paused")

@@ -64,7 +64,7 @@ impl Agent {
             self.look(name, Duration::ZERO);
             return;
         }
-        self.keep_files_words(name);
+        self.refile(name);
         let step = self.step(name, now);
         if step == Step::Wait {
             self.tell_rest(name, now);
@@ -165,16 +165,15 @@ impl Agent {
         let held = self.units.get(name).is_some_and(|unit| unit.held.is_some());
         match step {
             Step::Start | Step::Adopt | Step::StopStray => true,
-            // Its permit says it, and a stop that somebody waits for does not wait.
-            Step::Release(_, Why::Ordered | Why::Shutdown) => !held,
-            Step::Release(..) => true,
+            // The permit that it holds says it, and what ends does not wait for a disk.
+            Step::Release(..) => !held,
             _ => false,
         }
     }
 
     /// What its files have named since, its permit's file names too: the next daemon may have to release it before it has read
     /// the others, or find them changed.
-    fn keep_files_words(&mut self, name: &UnitName) {
+    fn refile(&mut self, name: &UnitName) {
         let Some(unit) = self.units.get_mut(name).filter(|unit| unit.filed && unit.op.is_none()) else {
             return;
         };

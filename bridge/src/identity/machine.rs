@@ -45,7 +45,7 @@ impl Machine {
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// A file of them cannot be read.
-    #[error("cannot read `{}`, by which the cluster knows this machine", path.display())]
+    #[error("cannot read `{}`, by which the cluster knows this machine; root has to be able to", path.display())]
     Unread {
         /// Which.
         path: PathBuf,

@@ -153,11 +153,7 @@ fn long_steps(events: &[Change]) -> Result<Vec<Step>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn change(time_ms: u64, kind: &str, text: &str) -> Change {
-        let (kind, text) = (kind.to_owned(), text.to_owned());
-        Change { index: time_ms, wall_ms: 0, time_ms, node: Some("n1".to_owned()), unit: None, kind, text }
-    }
+    use crate::told::tests::change;
 
     #[test]
     fn long_is_what_somebody_could_ask_about_and_a_drill_is_not() {

@@ -154,10 +154,11 @@ fn expected(node: &str, unit: &str, events: &[Change]) -> Result<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn change(time_ms: u64, kind: &str, text: &str) -> Change {
+    /// Something that happened to n1.
+    pub(crate) fn change(time_ms: u64, kind: &str, text: &str) -> Change {
         let (kind, text) = (kind.to_owned(), text.to_owned());
         Change { index: time_ms, wall_ms: 0, time_ms, node: Some("n1".to_owned()), unit: None, kind, text }
     }

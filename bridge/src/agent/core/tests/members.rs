@@ -48,6 +48,16 @@ fn a_restarted_daemon_without_a_lease_stops_them_before_it_has_read_any_file() {
     assert_eq!(stopped_with(&lab), [DISK]);
 }
 
+/// Another copy may run by now: it does not wait for a disk that answers late.
+#[test]
+fn what_the_cluster_knows_no_more_stops_with_them_before_it_has_read_any_file() {
+    let mut lab = lab_with(&[("db.service", with_disk(7))]);
+    lab.look("db.service", up());
+    lab.open(1);
+    assert!(lab.order(Vec::new()).ends_with("unfile db.service; stop db.service"));
+    assert_eq!(stopped_with(&lab), [DISK]);
+}
+
 #[test]
 fn they_stop_although_the_section_is_gone() {
     let mut lab = lab_with(&[("db.service", with_disk(7))]);
