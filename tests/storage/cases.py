@@ -272,7 +272,12 @@ def at_each_other(cluster):
     first.shell("rm -f /run/hold-before")
     went_on = time.monotonic()
     say(f"{first.name} goes on, and its agent asks the disk for the key of {second.name}")
-    status = until("the disk has answered", lambda: first.try_shell("cat /run/preempted", 60)[1].strip(), STEP_S)
+
+    def answered():
+        code, text = first.try_shell("cat /run/preempted", 60)
+        return text.strip() if code == 0 else None
+
+    status = until("the disk has answered", answered, STEP_S)
     check(status != "0", f"the disk refuses it: its helper exits with {status}")
     keys = cluster.keys(second)
     check(second.name in keys and first.name not in keys, f"it has not got it: {second.name} keeps its key", str(keys))
