@@ -1,11 +1,12 @@
 //! `convoked`: puts the parts together, starts them in order and ends them in order.
 //!
-//! Store, then listener, then agent, then READY=1: a node is ready when its store is open and it listens, not when
-//! there is a quorum. Decides nothing about units; of a daemon that cannot start, see `guard`.
+//! Listener, then store, then agent, then READY=1: a node is ready when its store is open and it listens, not when
+//! there is a quorum. Decides nothing about units; of a daemon that cannot start, or not in time, see `guard`.
 
 mod aside;
 mod guard;
 mod notify;
+mod open;
 mod shutdown;
 
 use std::net::SocketAddr;
@@ -13,27 +14,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use consensus::Consensus;
 use policy::{NodeId, Wish};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::warn;
 use units::systemd::journal::Journal;
 
 use crate::agent::{self, AgentCommand};
 use crate::api::dbus;
 use crate::config::Config;
-use crate::doors::{self, Guests};
-use crate::identity::{self, Enrolled, Machine};
+use crate::doors;
+use crate::identity::{Enrolled, Machine};
 use crate::init::FIRST_NODE;
 use crate::leader;
-use crate::net::{AddressBook, Admission, Book, DialTiming, Dialer, Listener, addresses};
+use crate::net::addresses;
 use crate::paths::Paths;
 use crate::session::client::{self, Local};
 use crate::session::{Accord, Asker, Farewell, Lease, Pulse, QUEUE, Standing};
-use crate::tls::NodeTls;
 use crate::watchdog::Watchdog;
+use open::{Opened, open};
 
 /// How long the log may take to come to rest after the start before the daemon says READY without it. Short: every
 /// cluster unit of the node is ordered after that, and a cluster without a quorum does not come to rest.
@@ -47,14 +47,15 @@ const RECOVERY: Duration = Duration::from_secs(2);
 pub async fn run(paths: Paths, journal: Option<Journal>) -> anyhow::Result<()> {
     // First of all, whatever else fails: a watchdog that an earlier daemon left running is fed by this one from here on.
     let chain = Chain::begin(&paths)?;
-    let started = start(&paths, &chain, journal.clone()).await;
-    let Running { consensus, core, agent, pulse, mark, accord, commands } = match started {
-        Ok(running) => running,
+    let opened = match guard::within_lease(&paths, &chain.lease, open(paths.clone())).await {
+        Ok(opened) => opened,
         Err(error) => {
             guard::keep_lease(&paths, &chain, journal, &error).await;
             return Err(error);
         }
     };
+    let Running { consensus, core, agent, pulse, mark, accord, commands } =
+        start(&paths, &chain, journal, opened);
     let ended = end(consensus.as_ref(), core, agent, &pulse, &accord).await;
     // Also where it ends for another reason in the same moment.
     if let Some(why) = accord.told() {
@@ -92,30 +93,24 @@ struct Running {
     commands: mpsc::Sender<AgentCommand>,
 }
 
-/// Starts the parts. The agent comes last: where this fails, nobody watches over the units yet.
-async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow::Result<Running> {
-    let config = Config::load(paths)?;
-    let Some(enrolled) = identity::load(paths)? else {
-        let file = paths.identity_file();
-        if paths.store_file().exists() || agent::any_left(paths) {
-            anyhow::bail!("`{}` is missing: {}", file.display(), identity::remedy(&paths.identity_dir()));
-        }
-        anyhow::bail!(
-            "this machine is in no cluster; make one with `convoke init`, or join one with `convoke join TOKEN`"
-        );
-    };
+/// Starts the parts. The agent comes last.
+fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>, opened: Opened) -> Running {
+    let Opened {
+        config,
+        enrolled,
+        machine,
+        prepared,
+        tls,
+        book,
+        guests,
+        listener,
+        dialer,
+        mark,
+        accord,
+        group,
+    } = opened;
     let node = NodeId(enrolled.identity.node);
     let name = enrolled.identity.node_name.clone();
-    info!(node = node.0, %name, cluster = %enrolled.identity.cluster_name, "starting");
-
-    // The cluster turns away a machine that it takes for another, and then its units stop.
-    let machine = Machine::read(paths)?;
-    let prepared = agent::prepare(paths).await.context("cannot take charge of this node's units")?;
-    let tls = NodeTls::new(&enrolled.credentials)?;
-    let book = AddressBook::new(Book::load(&paths.peers_file()).context("cannot read the address book")?);
-    let guests: Arc<ArcSwap<Guests>> = Arc::default();
-    let listener = listen(&config, &tls, &guests)?;
-    let dialer = Dialer::new(tls.clone(), book.clone(), DialTiming::default());
     let advertised = advertised(&config, listener.local_addr());
 
     let (streams, accepted) = mpsc::channel(QUEUE);
@@ -123,20 +118,6 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
     let leads = leader.clone();
     let (applied_now, applied) = watch::channel(0);
     let (ask_memory, asked) = mpsc::channel(8);
-    let accord = Accord::default();
-    let mark = aside::mark(node, enrolled.identity.cluster);
-    let aside = match enrolled.identity.role.votes() {
-        true => aside::read(paths, &mark)?,
-        false => None,
-    };
-    if let Some(why) = &aside {
-        error!("{}", aside::line(paths, why));
-        accord.set_aside();
-    }
-    let group = match enrolled.identity.role.votes() && aside.is_none() {
-        true => Some(leader::open(paths, &enrolled, dialer.clone(), accord.clone()).await?),
-        false => None,
-    };
     let consensus = group.as_ref().map(|group| group.consensus.clone());
     let core = group.map(|group| leader::Setup {
         node,
@@ -231,7 +212,7 @@ async fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>) -> anyhow
         standing,
     }));
 
-    Ok(Running { consensus, core, agent, pulse, mark, accord, commands })
+    Running { consensus, core, agent, pulse, mark, accord, commands }
 }
 
 /// Why the daemon ends.
@@ -291,13 +272,6 @@ async fn end(
         ended = agent => End::Failed(format!("the agent has ended: {ended:?}")),
         () = alive => End::Failed("the watchdog's task has ended".to_owned()),
     }
-}
-
-fn listen(config: &Config, tls: &Arc<NodeTls>, guests: &Arc<ArcSwap<Guests>>) -> anyhow::Result<Listener> {
-    let guests = Arc::clone(guests);
-    let admission: Admission = Arc::new(move |node| guests.load().admit(node));
-    Listener::bind(config.listen, Arc::clone(tls), admission)
-        .with_context(|| format!("cannot listen on {}; is another convoked running?", config.listen))
 }
 
 /// Where this node says that it is reached: what the file says, else every address of the machine.

@@ -24,7 +24,6 @@ use asking::{keep_pulse, reconnect};
 
 use super::command::AgentCommand;
 use super::core::{Agent, Origin};
-use super::discovery;
 use super::event::{Action, End, Event, Failure, Now, OpId, Work};
 use super::executor::Executor;
 use super::floors::Floors;
@@ -92,7 +91,7 @@ pub struct AgentSetup {
 
 /// Runs the agent until it is told to end, or the session's task has gone.
 pub async fn run(setup: AgentSetup, prepared: Prepared) {
-    let Prepared { boot, systemd, signals, held, releasing, left_filed, listener, .. } = prepared;
+    let Prepared { boot, systemd, signals, held, releasing, left_filed, listener, gated, .. } = prepared;
     let expected = setup.paths.lease_file().exists();
     let agent = Agent::new(Origin {
         node: setup.node,
@@ -103,7 +102,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         releasing,
         left_filed,
         left_armed: setup.watchdog.was_left(),
-        gated: discovery::load_gated(&setup.paths),
+        gated,
     });
     let (events, inbox) = mpsc::channel(QUEUE);
     tokio::spawn(gate::serve(listener, events.clone()));

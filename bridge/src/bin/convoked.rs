@@ -6,6 +6,7 @@ use bridge::config::Config;
 use bridge::paths::Paths;
 use bridge::{daemon, log};
 use clap::Parser;
+use rustix::mm::{MlockAllFlags, mlockall};
 use tracing_subscriber::EnvFilter;
 use units::systemd::journal::Journal;
 
@@ -22,6 +23,11 @@ fn main() -> ExitCode {
     // Without a thread for it there is none for the runtime either, and the daemon ends.
     let journal = Journal::start().ok();
     log::begin(filter(&paths), journal.as_ref());
+    // What was used once stays in memory: whoever has to stop units in time waits neither for swap nor for a page of this
+    // program on a disk that does not answer. Child processes do not inherit it.
+    if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
+        tracing::warn!(%error, "this daemon's memory is not locked; under memory pressure it may be slow");
+    }
     // One worker: a second one is woken, and sent to sleep again, for nearly every frame, which was a fifth of what an idle
     // daemon costs. What may take long, a large plan or the disk, gets a thread of its own where it is called.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

@@ -1,15 +1,19 @@
 //! What a daemon that cannot start still does: it keeps the promise of its lease (F8).
 //!
 //! A full disk, a damaged store or a mistake in `convoke.toml` ends every start of the daemon at once, and PID 1 tries
-//! again. The units run on meanwhile, and others count on it that they stop at the end of the lease. So before a failed
-//! start gives up it looks at what an earlier daemon left in `/run/convoke`, and applies `OnQuorumLoss=` where the lease
-//! has ended. Needs neither the store nor the identity; decides nothing by itself, the agent does.
+//! again; a disk that does not answer keeps it from starting at all. The units run on meanwhile, and others count on it that
+//! they stop at the end of the lease. So before a failed start gives up, and where one lasts past the lease, it looks at what
+//! an earlier daemon left in `/run/convoke`, and applies `OnQuorumLoss=` where the lease has ended. Needs neither the store nor
+//! the identity, and waits for no disk; decides nothing by itself, the agent does.
 
 use std::time::Duration;
 
+use anyhow::Context;
 use policy::NodeId;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 use tracing::error;
 use units::systemd::journal::Journal;
 
@@ -18,7 +22,7 @@ use crate::agent::{self, AgentCommand, Shutdown, Snapshot};
 use crate::identity::{self, Enrolled};
 use crate::paths::Paths;
 use crate::pki::ClusterId;
-use crate::session::{Asker, Farewell, Pulse, QUEUE};
+use crate::session::{Asker, Farewell, Lease, Pulse, QUEUE};
 
 /// Between two looks at how far the stops are. They end by their own budgets, or the node goes down.
 const LOOK: Duration = Duration::from_millis(100);
@@ -28,6 +32,45 @@ const AGAIN: Duration = Duration::from_secs(3);
 /// PID 1 gives a start only so long; while the stops last, it is asked for more, this often and each time for longer.
 const MORE: Duration = Duration::from_secs(60);
 const MORE_LOOKS: usize = 300;
+
+/// A start whose lease had ended before is given this time: the agent of a whole daemon applies the same.
+const START: Duration = Duration::from_millis(400);
+/// What concerns messages only is waited for no longer than this.
+const READ: Duration = Duration::from_millis(200);
+
+/// Makes the start on a thread of its own, which a disk may hold up.
+///
+/// # Errors
+/// The start's own; and where units have to stop at the end of the lease and it is not done by then.
+pub(super) async fn within_lease<T: Send + 'static>(
+    paths: &Paths,
+    lease: &Lease,
+    start: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+) -> anyhow::Result<T> {
+    let runtime = Handle::current();
+    let started = spawn_blocking(move || runtime.block_on(start));
+    tokio::select! {
+        biased;
+        started = started => started.context("the start of the daemon panicked")?,
+        () = too_late(paths, lease) => {
+            let state = paths.state_dir();
+            Err(anyhow::anyhow!("the start lasts past the lease; does the disk of `{}` answer?", state.display()))
+        }
+    }
+}
+
+/// Comes back once units run that had to stop at the end of the lease.
+async fn too_late(paths: &Paths, lease: &Lease) {
+    sleep(START).await;
+    loop {
+        match lease.left() {
+            // The clock of the lease goes on while the machine is suspended.
+            Some(left) => sleep(left.min(AGAIN)).await,
+            None if agent::ends_with_lease(paths).is_empty() => sleep(AGAIN).await,
+            None => return,
+        }
+    }
+}
 
 /// Applies `OnQuorumLoss=` if the lease has ended and anything is left to be stopped; comes back when that is done.
 pub(super) async fn keep_lease(
@@ -55,14 +98,19 @@ pub(super) async fn keep_lease(
         return;
     }
     error!(units = ?ending, "the lease has ended and this daemon cannot start, so OnQuorumLoss= is applied: {obstacle:#}");
-    let prepared = match agent::prepare(paths).await {
+    let (node, node_name, cluster) =
+        read(paths, me).await.unwrap_or_else(|| (NodeId(0), "this node".to_owned(), None));
+    let gated = match read(paths, agent::load_gated).await {
+        Some(gated) => gated,
+        None => agent::load_gated_copy(paths),
+    };
+    let prepared = match agent::prepare(paths, gated).await {
         Ok(prepared) => prepared,
         Err(why) => {
             error!(why = %anyhow::Error::from(why), "cannot take charge of this node's units");
             return;
         }
     };
-    let (node, node_name, cluster) = me(paths);
     let (to_session, _requests) = mpsc::channel(QUEUE);
     let (_orders, from_session) = mpsc::channel(QUEUE);
     let (commands, agent_commands) = mpsc::channel(8);
@@ -101,6 +149,12 @@ pub(super) async fn keep_lease(
         drop(written.await);
     }
     drop(agent.await);
+}
+
+/// What a reader finds, unless the disk holds it up.
+async fn read<T: Send + 'static>(paths: &Paths, reader: fn(&Paths) -> T) -> Option<T> {
+    let paths = paths.clone();
+    timeout(READ, spawn_blocking(move || reader(&paths))).await.ok()?.ok()
 }
 
 /// Who this node is, for messages, and in which cluster, as far as that can be read.

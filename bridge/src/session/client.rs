@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use policy::{Incarnation, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
@@ -94,7 +95,10 @@ pub struct Local {
 
 /// Runs until the daemon drops the other ends.
 pub async fn run(setup: Setup) {
+    let (books, changed) = watch::channel(Book::default());
+    tokio::spawn(keep_books(setup.peers_file.clone(), changed));
     let mut client = Client {
+        books,
         pending: BTreeMap::new(),
         // The leader knows a repeated gate by its number (F10), so no later daemon of this life gives one again.
         next_number: boottime_ms().saturating_mul(1_000),
@@ -125,6 +129,8 @@ enum End {
 
 struct Client {
     setup: Setup,
+    /// What is to be written of the address book.
+    books: watch::Sender<Book>,
     pending: BTreeMap<Number, Pending>,
     next_number: Number,
     target: Option<NodeId>,
@@ -315,10 +321,18 @@ impl Client {
         }
         let book = Book::of(peers.into_iter().map(|peer| (peer.node, peer.entry)));
         if *self.setup.dialer.book().load() != book {
-            if let Err(error) = book.store(&self.setup.peers_file) {
-                warn!(%error, path = %self.setup.peers_file.display(), "cannot keep the address book");
-            }
-            self.setup.dialer.book().replace(book);
+            self.setup.dialer.book().replace(book.clone());
+            self.books.send_replace(book);
+        }
+    }
+}
+
+/// Writes each new address book, or the latest where the disk is slow: no session waits for that.
+async fn keep_books(path: PathBuf, mut books: watch::Receiver<Book>) {
+    while books.changed().await.is_ok() {
+        let (book, file) = (books.borrow_and_update().clone(), path.clone());
+        if let Ok(Err(error)) = spawn_blocking(move || book.store(&file)).await {
+            warn!(%error, path = %path.display(), "cannot keep the address book");
         }
     }
 }

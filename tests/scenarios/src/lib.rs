@@ -28,6 +28,7 @@ mod cluster;
 mod dice;
 mod form;
 mod gauge;
+mod hang;
 mod identity;
 mod ledger;
 mod model;

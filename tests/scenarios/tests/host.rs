@@ -28,6 +28,11 @@ fn the_machine_under_the_daemon() -> Result<()> {
         scenario.part("steps of the daemon's clock", clock_steps);
         scenario.part("a full disk under the leader's store", full_disk);
         scenario.part("a full disk under a unit that a lease guards", leases::full_disk);
+        scenario.part(
+            "a disk that hangs while the daemon starts, under a unit that a lease guards",
+            leases::hanging_disk,
+        );
+        scenario.part("what memory the machine wants back, its daemon keeps", keeps_memory);
         scenario.part("the identity is gone under a unit that a lease guards", leases::lost_identity);
         scenario.part("a node without room for permits says so, and the unit runs elsewhere", full_run);
         scenario.part("systemctl stop convoked leaves replicas, and start takes them over", replicas_stay);
@@ -258,6 +263,21 @@ fn full_disk(c: &Cluster) -> Result<()> {
     c.still_runs(&witness)?;
     c.ok(home, &format!("convoke move {UNIT} {name}"))?;
     c.never_twice(UNIT)
+}
+
+/// What a daemon has used stays in memory: it has to act in time also where everything else is swapped out.
+fn keeps_memory(c: &Cluster) -> Result<()> {
+    let there = c.leader()?;
+    let resident = || -> Result<u64> {
+        let status = c.ok(there, "grep -h ^Rss /proc/$(systemctl show -P MainPID convoked)/status")?;
+        Ok(status.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum())
+    };
+    let before = resident()?;
+    c.run(there, "echo 1G >/sys/fs/cgroup/system.slice/convoked.service/memory.reclaim")?;
+    let after = resident()?;
+    say(&format!("    {before} kB were resident before, {after} kB after all had been asked back"));
+    ensure!(before > 1_000 && after * 10 >= before * 9, "of {before} kB {after} kB are left");
+    Ok(())
 }
 
 /// Where no permit can be written nothing starts, and that is told.

@@ -33,42 +33,8 @@ fn a_unit_is_treated_as_its_terms_say() -> Result<()> {
     })
 }
 
-/// A file system whose files never answer: who looks at one cannot even be killed, as on a dead NFS server or disk.
-/// It lets go when the service ends.
-const HANG: &str = r#"
-import ctypes, os, struct
-if not os.path.exists("/dev/fuse"):
-    os.mknod("/dev/fuse", 0o020600, os.makedev(10, 229))
-os.makedirs("/run/hang", exist_ok=True)
-fd = os.open("/dev/fuse", os.O_RDWR)
-libc = ctypes.CDLL(None, use_errno=True)
-options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
-if libc.mount(b"hang", b"/run/hang", b"fuse", 0, options):
-    raise OSError(ctypes.get_errno(), "mount")
-while True:
-    ask = os.read(fd, 1 << 20)
-    _, code, unique = struct.unpack_from("=IIQ", ask)
-    if code == 26:
-        answer = struct.pack("=IIIIHHII", 7, 31, 0, 0, 1, 1, 4096, 1).ljust(64, b"\0")
-        os.write(fd, struct.pack("=IiQ", 16 + len(answer), 0, unique) + answer)
-        print("ready", flush=True)
-"#;
-
-/// From now on stops of [`stubborn`] units hang on node `i`.
-fn hang(c: &Cluster, i: usize) -> Result<()> {
-    c.node(i).write("/root/hang.py", HANG)?;
-    c.ok(
-        i,
-        "umount -l /run/hang 2>/dev/null; systemd-run --quiet --unit=hang /usr/bin/python3 -u /root/hang.py",
-    )?;
-    c.wait_for("the hanging file system is there", S(10), || {
-        Ok(c.node(i).journal("hang")?.contains("ready").then_some(()))
-    })
-}
-
-fn unhang(c: &Cluster, i: usize) -> Result<()> {
-    c.ok(i, "systemctl stop hang; umount -l /run/hang 2>/dev/null; true").map(drop)
-}
+/// Where stops of [`stubborn`] units look.
+const HANGING: &str = "/run/hang";
 
 /// A witness whose stop looks into the hanging file system.
 fn stubborn(name: &str, key: &str) -> UnitFile {
@@ -76,7 +42,7 @@ fn stubborn(name: &str, key: &str) -> UnitFile {
         .key("Replicas=1")
         .key(key)
         .service("TimeoutStopSec=1")
-        .service("ExecStop=-/usr/bin/stat /run/hang/x")
+        .service(&format!("ExecStop=-/usr/bin/stat {HANGING}/x"))
 }
 
 fn stop_blocks(c: &Cluster) -> Result<()> {
@@ -85,7 +51,7 @@ fn stop_blocks(c: &Cluster) -> Result<()> {
     let (home, to) = (c.follower(&[])?, c.leader()?);
     let name = c.node(home).name();
     c.run_unit(unit, home)?;
-    hang(c, home)?;
+    c.hang(home, HANGING)?;
     let index = c.overview()?.index;
     let boot = c.node(home).boot_id()?;
     c.run(to, &format!("convoke move --no-wait {unit} {}", c.node(to).name()))?;
@@ -105,7 +71,7 @@ fn stop_blocks(c: &Cluster) -> Result<()> {
     })?;
     ensure!(c.node(home).boot_id()? == boot && c.power_commands(home).is_empty(), "{name} was taken down");
     let then = Moment::now();
-    unhang(c, home)?;
+    c.unhang(home, HANGING)?;
     let beat = c.next_life(unit, then, S(10))?;
     ensure!(beat.node == c.node(to).name(), "it runs on {}", beat.node);
     c.until("the alarm is gone", S(5), |now| !now.alarms_with(&[unit, &name]))?;
@@ -118,7 +84,7 @@ fn stop_fences(c: &Cluster) -> Result<()> {
     c.install(&stubborn(unit, "OnStopFailure=fence"))?;
     let (home, to) = (c.follower(&[])?, c.leader()?);
     c.run_unit(unit, home)?;
-    hang(c, home)?;
+    c.hang(home, HANGING)?;
     let boots = c.node(home).boots().len();
     let then = Moment::now();
     c.mute(home);
@@ -154,7 +120,7 @@ fn lease_end_stuck(c: &Cluster) -> Result<()> {
     c.install(&stubborn(unit, "OnStopFailure=block"))?;
     let home = c.follower(&[])?;
     c.run_unit(unit, home)?;
-    hang(c, home)?;
+    c.hang(home, HANGING)?;
     let boots = c.node(home).boots().len();
     let then = cut_without_switch(c, home)?;
     c.node(home).wait_boots(boots + 1, LATE)?;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use policy::UnitName;
 
-use super::super::event::Event;
+use super::super::event::{Event, Spooled};
 use super::super::gate::GateId;
+use super::super::wishes::Spool;
 use super::asking::{ask_gate, bring, gate_look};
 use super::{GATE_SETTLE, Shell, WISH_ATTEMPTS};
+use crate::session::Asker;
 use crate::session::message::{Request, gate_client};
 
 impl Shell {
@@ -55,24 +57,24 @@ impl Shell {
     }
 
     /// Operators' stops that an earlier daemon could not bring to the cluster (F10).
-    pub(super) fn resend_spooled(&mut self) {
-        for spooled in self.spool.load() {
-            let (unit, token) = (spooled.unit.clone(), spooled.token);
-            tracing::info!(%unit, "an operator's stop was not answered yet; telling the cluster");
-            let wish = policy::Wish::StoppedByHand {
-                unit: spooled.unit,
-                node: spooled.node,
-                token: spooled.token,
-                by: spooled.by,
-            };
-            // A client of its own each, so that they do not overtake each other's numbers.
-            let request = Request::Wish { client: format!("{}/{unit}", self.client), number: 1, wish };
-            let (asker, spool) = (self.asker.clone(), self.spool.clone());
-            tokio::spawn(async move {
-                if bring(&asker, request, usize::MAX).await.is_some() {
-                    drop(tokio::task::spawn_blocking(move || spool.forget(&unit, token)).await);
-                }
-            });
-        }
+    pub(super) fn resend_spooled(&self) {
+        let (asker, spool, client) = (self.asker.clone(), self.spool.clone(), self.client.clone());
+        tokio::spawn(async move {
+            let from = spool.clone();
+            for spooled in tokio::task::spawn_blocking(move || from.load()).await.unwrap_or_default() {
+                tokio::spawn(resend(asker.clone(), spool.clone(), client.clone(), spooled));
+            }
+        });
+    }
+}
+
+async fn resend(asker: Asker, spool: Spool, client: String, stop: Spooled) {
+    let Spooled { unit, node, token, by } = stop;
+    tracing::info!(%unit, "an operator's stop was not answered yet; telling the cluster");
+    let wish = policy::Wish::StoppedByHand { unit: unit.clone(), node, token, by };
+    // A client of its own each, so that they do not overtake each other's numbers.
+    let request = Request::Wish { client: format!("{client}/{unit}"), number: 1, wish };
+    if bring(&asker, request, usize::MAX).await.is_some() {
+        drop(tokio::task::spawn_blocking(move || spool.forget(&unit, token)).await);
     }
 }

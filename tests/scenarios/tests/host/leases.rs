@@ -59,6 +59,19 @@ pub(crate) fn lost_identity(c: &Cluster) -> Result<()> {
     leased_unit_stops(c, c.follower(&[])?, &format!("mv {identity} /root/"), &back)
 }
 
+/// Its next daemon does not even come so far as to fail.
+pub(crate) fn hanging_disk(c: &Cluster) -> Result<()> {
+    let home = c.follower(&[])?;
+    let store = "/var/lib/convoke/raft.redb";
+    // What still hangs when the disk answers again is killed first.
+    let mend = "systemctl stop hang; umount -l /var/lib/convoke/raft.redb";
+    c.hang(home, store)?;
+    leased_unit_stops(c, home, "true", mend)?;
+    let log = c.node(home).journal("convoked")?;
+    ensure!(log.contains("the start lasts past the lease"), "its log does not say why it did not start");
+    Ok(())
+}
+
 /// Fills the socket of journald, so that whoever sends to it waits. Fails if it can still be sent to.
 const FLOOD: &str = "for i in $(seq 1 600); do printf 'PRIORITY=6\\nMESSAGE=flood\\n' | timeout 1 logger --journald || break; \
                      done; ! printf 'MESSAGE=full\\n' | timeout 1 logger --journald";
