@@ -32,10 +32,9 @@ const AGAIN: Duration = Duration::from_secs(3);
 /// PID 1 gives a start only so long; while the stops last, it is asked for more, this often and each time for longer.
 const MORE: Duration = Duration::from_secs(60);
 const MORE_LOOKS: usize = 300;
-
-/// A start whose lease had ended before is given this time: the agent of a whole daemon applies the same.
+/// A start has this time, even where the lease has ended: the agent comes up with it and applies the same.
 const START: Duration = Duration::from_millis(400);
-/// What concerns messages only is waited for no longer than this.
+/// What stops can do without is waited for no longer than this.
 const READ: Duration = Duration::from_millis(200);
 
 /// Makes the start on a thread of its own, which a disk may hold up.
