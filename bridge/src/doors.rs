@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use consensus::{BoxStream, Consensus};
 use policy::{NodeId, Wish};
 use tokio::sync::mpsc;
@@ -28,6 +29,8 @@ const DECIDE: Duration = Duration::from_secs(20);
 pub struct Guests {
     /// Nodes of the cluster.
     pub nodes: BTreeSet<u64>,
+    /// Those of them that vote.
+    pub voters: BTreeSet<u64>,
     /// The highest id that the state may know of.
     pub newest: u64,
     /// What nodes that were taken out are told.
@@ -46,6 +49,12 @@ impl Guests {
         let why = self.removed.get(&node).cloned();
         Err(why.unwrap_or_else(|| "it is not a node of this cluster any more".to_owned()))
     }
+
+    /// Whether a node that was let in may speak Raft: a member is trusted with its own units, and not with the log.
+    #[must_use]
+    pub fn votes(&self, node: u64) -> bool {
+        self.voters.contains(&node) || !self.nodes.contains(&node)
+    }
 }
 
 /// Who takes what.
@@ -58,6 +67,8 @@ pub struct Doors {
     pub book: AddressBook,
     /// Raft, on a voter.
     pub consensus: Option<Consensus>,
+    /// Who is let in, and who of them votes.
+    pub guests: Arc<ArcSwap<Guests>>,
     /// Takes sessions.
     pub streams: mpsc::Sender<(NodeId, Stream)>,
     /// Signs newcomers, on a voter.
@@ -99,6 +110,10 @@ pub async fn own(node: NodeId, mut ends: mpsc::Receiver<Stream>, streams: mpsc::
 impl Doors {
     fn raft(&self, incoming: Incoming) {
         let (Some(consensus), Some(peer)) = (self.consensus.clone(), incoming.peer) else { return };
+        if !self.guests.load().votes(peer.node) {
+            warn!(node = peer.node, "a node without a vote speaks Raft; its connection is closed");
+            return;
+        }
         tokio::spawn(async move {
             consensus.serve(Box::new(incoming.stream) as BoxStream, peer.node).await;
         });
@@ -179,13 +194,22 @@ mod tests {
 
     #[test]
     fn who_was_removed_stays_out_and_who_is_new_comes_in() {
-        let guests =
-            Guests { nodes: [1, 20].into(), newest: 50, removed: [(30, "by alice".to_owned())].into() };
+        let removed = [(30, "by alice".to_owned())].into();
+        let guests = Guests { nodes: [1, 20].into(), voters: [1].into(), newest: 50, removed };
         assert_eq!(guests.admit(20), Ok(()));
         assert_eq!(guests.admit(30), Err("by alice".to_owned()), "removed before this state");
         assert!(guests.admit(31).is_err(), "removed so long ago that nobody knows by whom");
         assert_eq!(guests.admit(51), Ok(()), "enrolled by an entry that is still to be applied");
         assert_eq!(guests.admit((1 << 48) | 10), Ok(()), "enrolled in a later generation");
         assert_eq!(Guests::default().admit(1), Ok(()), "a voter that knows nothing yet turns nobody away");
+    }
+
+    #[test]
+    fn raft_is_spoken_with_those_that_vote_or_may() {
+        let guests = Guests { nodes: [1, 20].into(), voters: [1].into(), newest: 50, ..Guests::default() };
+        assert!(guests.votes(1));
+        assert!(!guests.votes(20), "a member");
+        assert!(guests.votes(51), "enrolled by an entry that is still to be applied");
+        assert!(Guests::default().votes(20), "a voter that knows nothing yet");
     }
 }

@@ -10,6 +10,7 @@ mod digests;
 mod entry;
 mod foretell;
 mod gates;
+mod joining;
 mod leases;
 mod memory;
 mod orders;

@@ -72,7 +72,7 @@ mod tests {
 
     fn answered(outcome: Result<(), Refusal>, detail: &str) -> State {
         let mut state = State::default();
-        state.replies.insert("client".into(), Reply { number: 1, index: 2, outcome });
+        state.replies.insert("client".into(), Reply { number: 1, index: 2, time: 3, outcome });
         let alarm = Alarm { wall_ms: 3, detail: detail.into() };
         state.alarms.insert(AlarmKind::LeftOff(NodeId(1)), alarm);
         state

@@ -22,8 +22,13 @@ use crate::unsaid::Unsaid;
 
 /// Lines of history kept. Enough for a week of a quiet cluster, or for a bad night of a busy one.
 pub(crate) const HISTORY: usize = 2_000;
-/// Clients whose last result is kept for a repeat. A client lives as long as one daemon process.
-pub(crate) const CLIENTS: usize = 256;
+/// Clients whose last result is kept for a repeat. A client is a daemon process, one gate, or one join.
+const CLIENTS: usize = 256;
+/// While it may still ask again, or take back what it asked for, a client is kept beyond that: a command is tried for no
+/// longer, in milliseconds of cluster time.
+const REPEATS_MS: Millis = 120_000;
+/// More than that are never kept.
+const CLIENTS_MAX: usize = 4_096;
 
 /// Who leads, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +96,8 @@ pub struct JoinToken {
 pub(crate) struct Reply {
     pub(crate) number: u64,
     pub(crate) index: u64,
+    #[serde(default)]
+    pub(crate) time: Millis,
     pub(crate) outcome: Result<(), Refusal>,
 }
 
@@ -235,6 +242,45 @@ impl State {
         (u64::from(self.generation) << 48) | (index & 0xffff_ffff_ffff)
     }
 
+    /// Whether who shows this token may join.
+    ///
+    /// # Errors
+    /// [`Refusal::Impossible`] with what to do, if it is unknown or expired.
+    pub fn knows_token(&self, token: &str, secret_hash: &str, now: Millis) -> Result<(), Refusal> {
+        let known = self.tokens.get(token).filter(|known| known.secret_hash == secret_hash);
+        let why = match known {
+            Some(known) if known.expires > now => return Ok(()),
+            Some(_) => "the token is expired; get a new one with `convoke token`",
+            None => {
+                "the cluster does not know this token: it was never issued here, or is long expired; \
+                 get a new one with `convoke token`"
+            }
+        };
+        Err(Refusal::Impossible(why.into()))
+    }
+
+    /// Whether the last command of this client still has its answer here.
+    #[must_use]
+    pub fn has_answered(&self, client: &str) -> bool {
+        self.replies.contains_key(client)
+    }
+
+    /// Keeps what a client was answered, and as many others as there is room for.
+    pub(crate) fn keep_reply(&mut self, client: &str, reply: Reply) {
+        let may_ask = reply.time.saturating_sub(REPEATS_MS);
+        self.replies.insert(client.into(), reply);
+        while self.replies.len() > CLIENTS {
+            let Some((oldest, reply)) = self.replies.iter().min_by_key(|(_, reply)| reply.index) else {
+                return;
+            };
+            if reply.time > may_ask && self.replies.len() <= CLIENTS_MAX {
+                return;
+            }
+            let oldest = oldest.clone();
+            self.replies.remove(&oldest);
+        }
+    }
+
     /// The node of that name.
     #[must_use]
     pub fn node_named(&self, name: &str) -> Option<NodeId> {
@@ -315,5 +361,32 @@ mod pairs {
         D: Deserializer<'de>,
     {
         Vec::<(K, V)>::deserialize(deserializer).map(|pairs| pairs.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(state: &mut State, clients: core::ops::Range<usize>, time: Millis) {
+        for index in clients {
+            let reply = Reply { number: 1, index: index as u64, time, outcome: Ok(()) };
+            state.keep_reply(&alloc::format!("client {index}"), reply);
+        }
+    }
+
+    #[test]
+    fn who_may_ask_again_has_an_answer_however_many_come_after_it() {
+        let mut state = State::default();
+        answered(&mut state, 0..CLIENTS, 1_000);
+        answered(&mut state, CLIENTS..1_000, 1_000 + REPEATS_MS - 1);
+        assert!(state.has_answered("client 0"), "a gate among a thousand");
+        answered(&mut state, 1_000..1_001, 1_000 + REPEATS_MS);
+        assert!(!state.has_answered("client 0"));
+        assert!(state.has_answered("client 256"));
+        assert_eq!(state.replies.len(), 1_001 - CLIENTS);
+        answered(&mut state, 1_001..6_000, 1_000 + REPEATS_MS);
+        assert_eq!(state.replies.len(), CLIENTS_MAX, "nobody fills the memory of all voters");
+        assert!(state.has_answered("client 5999"));
     }
 }

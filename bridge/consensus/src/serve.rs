@@ -125,9 +125,10 @@ pub(crate) async fn serve(
                 }
                 continue;
             }
-            Request::RolledBack(what) => return peers.condemned_by(from, what).await,
             // A voter whose run is not known is not believed, nor has one that was put back a vote (F21).
-            _ if !greeted || peers.is_condemned() => return,
+            _ if !greeted => return,
+            Request::RolledBack(what) => return peers.condemned_by(from, what).await,
+            _ if peers.is_condemned() => return,
             body => body,
         };
         if let Request::Append(request) = &body {

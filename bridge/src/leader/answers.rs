@@ -32,11 +32,12 @@ impl Core {
                 level,
                 leaving,
             } => {
-                let expected = self.connections.get_mut(id).map(|connection| connection.nonce);
-                if nonce == 0 || expected != Some(nonce) {
+                let challenge =
+                    self.connections.get_mut(id).map(|connection| (connection.nonce, connection.asked));
+                let Some((_, asked)) = challenge.filter(|(given, _)| nonce != 0 && *given == nonce) else {
                     warn!(%peer, "a hello without this leader's nonce");
                     return self.close(id);
-                }
+                };
                 let hello = Hello {
                     node: peer,
                     incarnation,
@@ -45,6 +46,7 @@ impl Core {
                     level,
                     leaving,
                     last_session,
+                    asked,
                     proposed: false,
                 };
                 self.hello(id, hello);
@@ -136,6 +138,9 @@ impl Core {
             self.connections.send(id, Down::Denied(Denial::Removed));
             return self.close(id);
         };
+        if hello.is_outdated(node.life.as_ref()) {
+            return self.close(id);
+        }
         if node.machine != hello.machine {
             let why = format!(
                 "machine {} uses the certificate of {}, which was enrolled as machine {}",
@@ -187,7 +192,7 @@ impl Core {
         let mut session =
             state.nodes.values().filter_map(|node| node.life.as_ref()).map(|life| life.session).max();
         session = session.max(reign.sessions.values().map(|session| session.number).max());
-        let mut proposals = Vec::new();
+        let (mut proposals, mut outdated) = (Vec::new(), Vec::new());
         for (id, hello) in &mut reign.parked {
             let life = state.nodes.get(&hello.node).and_then(|node| node.life.as_ref());
             let other_lives = life.is_some_and(|life| {
@@ -195,7 +200,14 @@ impl Core {
                     && life.gone.is_none()
                     && !matches!(life.presence, Presence::Lost { .. })
             });
-            if hello.proposed || other_lives {
+            if hello.proposed {
+                continue;
+            }
+            if hello.is_outdated(life) {
+                outdated.push(*id);
+                continue;
+            }
+            if other_lives {
                 continue;
             }
             hello.proposed = true;
@@ -214,6 +226,9 @@ impl Core {
                 .leaving
                 .then(|| Fact::NodeLeaving { node: hello.node, incarnation: hello.incarnation.clone() });
             proposals.push((*id, next, fact, leaving));
+        }
+        for id in outdated {
+            self.close(id);
         }
         for (id, number, fact, leaving) in proposals {
             self.propose(Command::Fact(fact), None, Ticket::Hello(id, number));
@@ -273,9 +288,13 @@ impl Core {
             }
             Err(refusal) => {
                 let (node, incarnation) = (hello.node, hello.incarnation.clone());
+                let life = self.replica.state.nodes.get(&node).and_then(|node| node.life.as_ref());
+                if hello.is_outdated(life) {
+                    return self.close(id);
+                }
                 let denial = match refusal {
                     Refusal::Fenced => {
-                        // Its nonce was issued after the proof: the proof was wrong (F18).
+                        // It was asked after the proof: the proof was wrong (F18).
                         let fact = Fact::ProofContradicted { node, incarnation, term };
                         self.propose(Command::Fact(fact), None, Ticket::Note);
                         Denial::RebootNow { why: "this node was fenced, and is not off".to_owned() }
@@ -324,14 +343,7 @@ impl Core {
                 self.propose_wish(wish, client, wish_number, Ticket::Wish(id, number));
             }
             Request::Gate { unit, wish, gate } => self.ask_gate((id, number), peer, unit, wish, &gate),
-            Request::Enroll { attempt, wish } => {
-                let Wish::Enroll { name, .. } = &wish else {
-                    let reply = Reply::Unable("not a request to join".to_owned());
-                    return self.connections.send(id, Down::Answer { number, reply });
-                };
-                let ticket = Ticket::Enroll(id, number, name.clone());
-                self.propose_wish(wish, attempt, 1, ticket);
-            }
+            Request::Enroll { attempt, wish } => self.enroll(id, number, &attempt, wish),
             request => self.wait_for_round(Waiting::Question { connection: id, number, request }),
         }
     }
@@ -370,20 +382,6 @@ impl Core {
             | Request::Gate { .. }
             | Request::Enroll { .. }
             | Request::Forecast { .. } => Reply::Unable("this question is answered elsewhere".to_owned()),
-        }
-    }
-
-    pub(super) fn enrolled(&self, name: &str) -> Reply {
-        let node = self.state().node_named(name).and_then(|id| Some((id, self.state().nodes.get(&id)?)));
-        match node {
-            Some((id, node)) => Reply::Enrolled {
-                node: id,
-                role: node.role,
-                generation: self.state().generation,
-                book: self.peers(),
-                cluster_name: self.state().name.clone(),
-            },
-            None => Reply::Unable("the node was taken out again".to_owned()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use policy::NodeId;
+use policy::{Millis, NodeId};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -28,12 +28,14 @@ pub(super) struct Connection {
     pub(super) peer: NodeId,
     /// Nonce of its challenge; 0 before it got one.
     pub(super) nonce: u64,
+    /// Cluster time of the challenge.
+    pub(super) asked: Millis,
     out: mpsc::Sender<Down>,
 }
 
 impl Connections {
     pub(super) fn add(&mut self, id: ConnectionId, peer: NodeId, out: mpsc::Sender<Down>) {
-        self.open.insert(id, Connection { peer, nonce: 0, out });
+        self.open.insert(id, Connection { peer, nonce: 0, asked: 0, out });
     }
 
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {

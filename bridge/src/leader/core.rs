@@ -3,12 +3,13 @@
 //! `select!` only picks an event; each is handled at once, without waiting. After every batch of events the core
 //! settles: leases are judged, the plan is made anew where the state has changed, and nodes are told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use consensus::{Applied, Barrier, BarrierError, Consensus, Leadership, MachineRequest, ProposeError};
-use policy::{Command, Event as Happening, NodeId, Plan, Severity, State, Wish};
+use policy::{Command, Event as Happening, Millis, NodeId, Plan, Severity, State, Wish};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
@@ -327,12 +328,12 @@ impl Core {
     pub(super) fn challenge(&mut self, id: ConnectionId) {
         match &self.reign {
             Some(reign) if reign.began.is_some() => {
-                let term = reign.term;
+                let (term, asked) = (reign.term, reign.time(self.replica.state.time));
                 self.next_nonce = self.next_nonce.wrapping_add(0x9e37_79b9_7f4a_7c15);
                 let nonce = self.next_nonce;
                 let Some(connection) = self.connections.get_mut(id) else { return };
                 if connection.nonce == 0 {
-                    connection.nonce = nonce;
+                    (connection.nonce, connection.asked) = (nonce, asked);
                     self.connections.send(id, Down::Challenge { nonce, term });
                 }
             }
@@ -347,6 +348,11 @@ impl Core {
         let book = self.peers();
         self.connections.send(id, Down::NotLeader { leader, book });
         self.connections.close(id);
+    }
+
+    /// Cluster time now; on a voter that does not lead, as far as it has heard.
+    pub(super) fn now(&self) -> Millis {
+        self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time))
     }
 
     pub(super) fn close(&mut self, id: ConnectionId) {
@@ -418,11 +424,16 @@ impl Core {
         }
         let guests = self.guests.load();
         let nodes = self.state().nodes.keys().map(|node| node.0);
-        if guests.newest == 0 || !guests.nodes.iter().copied().eq(nodes.clone()) {
+        let voters = self.state().nodes.iter().filter(|(_, node)| node.role.votes()).map(|(id, _)| id.0);
+        let are = |known: &BTreeSet<u64>, now: &mut dyn Iterator<Item = u64>| known.iter().copied().eq(now);
+        if guests.newest == 0
+            || !are(&guests.nodes, &mut nodes.clone())
+            || !are(&guests.voters, &mut voters.clone())
+        {
             let newest = self.state().number(self.state().index);
-            let nodes = nodes.collect();
+            let (nodes, voters) = (nodes.collect(), voters.collect());
             let removed = crate::api::picture::farewells(self.state());
-            self.guests.store(Arc::new(Guests { nodes, newest, removed }));
+            self.guests.store(Arc::new(Guests { nodes, voters, newest, removed }));
         }
         let book = self.book_of_state();
         let before = self.book.load();

@@ -42,8 +42,8 @@ pub(super) enum Ticket {
     Wish(ConnectionId, Number),
     /// A wish that a gate expressed.
     Gate(ConnectionId, Number),
-    /// A machine that joins, by name.
-    Enroll(ConnectionId, Number, String),
+    /// A machine that joins: its name, and which it is.
+    Enroll(ConnectionId, Number, String, String),
     /// A decision of the planner.
     Decision(Box<Decision>),
     /// Something that nobody waits for.
@@ -129,9 +129,9 @@ impl Core {
                 self.connections.send(connection, Down::Answer { number, reply });
             }
             Ticket::Gate(connection, number) => self.gate_wish_settled(connection, number, outcome),
-            Ticket::Enroll(connection, number, name) => {
+            Ticket::Enroll(connection, number, name, machine) => {
                 let reply = match outcome {
-                    Ok(()) => self.enrolled(&name),
+                    Ok(()) => self.enrolled(&name, &machine),
                     Err(refusal) => Reply::Wish(Err(refusal)),
                 };
                 self.connections.send(connection, Down::Answer { number, reply });
@@ -200,7 +200,7 @@ impl Core {
             | Ticket::Leaving(_, connection, _)
             | Ticket::Wish(connection, _)
             | Ticket::Gate(connection, _)
-            | Ticket::Enroll(connection, _, _) => self.close(connection),
+            | Ticket::Enroll(connection, ..) => self.close(connection),
             Ticket::Note => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use policy::{Decision, Incarnation, Millis, NodeId};
+use policy::{Decision, Incarnation, Life, Millis, NodeId, Presence};
 
 use super::connections::ConnectionId;
 use super::digests::Digests;
@@ -100,8 +100,28 @@ pub(super) struct Hello {
     pub(super) leaving: bool,
     /// The last session that it knows of; 0 if it knows of none.
     pub(super) last_session: u64,
+    /// Cluster time when it was asked who it is.
+    pub(super) asked: Millis,
     /// Whether a proposal for it is under way.
     pub(super) proposed: bool,
+}
+
+impl Hello {
+    /// Whether its node was lost, cut off or proven off since it was asked, or is in a later life: it may have been on its way
+    /// ever since, and says nothing of the node as it is now. Who lives is asked again at once.
+    pub(super) fn is_outdated(&self, life: Option<&Life>) -> bool {
+        let Some(life) = life else { return false };
+        let since = if life.incarnation != self.incarnation {
+            Some(life.since)
+        } else {
+            let lost = match life.presence {
+                Presence::Lost { since } => Some(since),
+                Presence::InSession | Presence::Leaving => None,
+            };
+            lost.max(life.gone.map(|gone| gone.at)).max(life.isolated.as_ref().map(|cut| cut.at))
+        };
+        since.is_some_and(|since| self.asked <= since)
+    }
 }
 
 impl Reign {
@@ -153,5 +173,66 @@ impl Reign {
     /// The node's session, if this connection holds it.
     pub(super) fn session_of(&mut self, node: NodeId, connection: ConnectionId) -> Option<&mut Session> {
         self.sessions.get_mut(&node).filter(|session| session.connection == connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::{Chain, Class, Gone};
+
+    use super::*;
+
+    fn hello(incarnation: &str, asked: Millis) -> Hello {
+        Hello {
+            node: NodeId(1),
+            incarnation: incarnation.into(),
+            machine: String::new(),
+            addresses: Vec::new(),
+            level: 0,
+            leaving: false,
+            last_session: 0,
+            asked,
+            proposed: false,
+        }
+    }
+
+    fn life(presence: Presence, gone: Option<Gone>) -> Life {
+        Life {
+            incarnation: "boot/1".into(),
+            session: 7,
+            since: 100,
+            presence,
+            inventory: true,
+            told: true,
+            strays: BTreeSet::new(),
+            gone,
+            contradicted: None,
+            isolated: None,
+            stop_budget_ms: 0,
+            lingering: BTreeMap::new(),
+            chain: Chain::unknown(),
+        }
+    }
+
+    #[test]
+    fn a_hello_that_was_asked_for_before_its_node_was_lost_or_proven_off_is_outdated() {
+        let lost = life(Presence::Lost { since: 500 }, None);
+        assert!(hello("boot/1", 499).is_outdated(Some(&lost)), "on its way when the node was lost");
+        assert!(!hello("boot/1", 501).is_outdated(Some(&lost)), "the node speaks after that");
+        let gone = life(Presence::Lost { since: 500 }, Some(Gone { class: Class::Off, at: 900 }));
+        assert!(hello("boot/1", 700).is_outdated(Some(&gone)), "its device does not lie");
+        assert!(!hello("boot/1", 901).is_outdated(Some(&gone)), "its device lies (F18)");
+    }
+
+    #[test]
+    fn a_hello_of_a_life_says_nothing_once_a_later_one_was_heard() {
+        let heard = life(Presence::InSession, None);
+        assert!(hello("boot/0", 99).is_outdated(Some(&heard)), "of the life before");
+        assert!(
+            !hello("boot/2", 101).is_outdated(Some(&heard)),
+            "of the next one, which waits for the end of this"
+        );
+        assert!(!hello("boot/1", 50).is_outdated(Some(&heard)), "of this one, which has lost its connection");
+        assert!(!hello("boot/1", 0).is_outdated(None));
     }
 }

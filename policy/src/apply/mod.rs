@@ -33,7 +33,7 @@ use crate::event::{Event, EventKind, Severity};
 use crate::name::{Incarnation, Millis, NodeId, UnitName};
 use crate::node::{Life, Node, Presence};
 use crate::refusal::Refusal;
-use crate::state::{CLIENTS, HISTORY, Reply, State};
+use crate::state::{HISTORY, Reply, State};
 
 /// Applies one entry.
 ///
@@ -66,13 +66,8 @@ pub fn apply(state: &mut State, entry: &Entry) -> Result<Vec<Event>, Refusal> {
     let Step { events, changed, state, .. } = step;
     state.note_unsaid(&changed);
     if let Some(origin) = &entry.origin {
-        let reply = Reply { number: origin.number, index: entry.index, outcome: outcome.clone() };
-        state.replies.insert(origin.client.clone(), reply);
-        for _ in CLIENTS..state.replies.len() {
-            let oldest =
-                state.replies.iter().min_by_key(|(_, reply)| reply.index).map(|(client, _)| client.clone());
-            oldest.map(|client| state.replies.remove(&client));
-        }
+        let (number, index, time) = (origin.number, entry.index, state.time);
+        state.keep_reply(&origin.client, Reply { number, index, time, outcome: outcome.clone() });
     }
     outcome?;
     state.history.extend(events.iter().cloned());

@@ -62,16 +62,7 @@ impl Step<'_> {
         machine: &str,
         role: Option<Role>,
     ) -> Result<(), Refusal> {
-        let known = self.state.tokens.get(token);
-        let Some(known) = known.filter(|known| known.secret_hash == secret_hash) else {
-            let why = "the cluster does not know this token: it was never issued here, or is long expired; \
-                       get a new one with `convoke token`";
-            return Err(Refusal::Impossible(why.to_string()));
-        };
-        if known.expires <= self.time {
-            let why = "the token is expired; get a new one with `convoke token`";
-            return Err(Refusal::Impossible(why.to_string()));
-        }
+        self.state.knows_token(token, secret_hash, self.time)?;
         // First the machine: another name would not help one that is a node already, as after a join that was cut short.
         if let Some((_, other)) = self.state.nodes.iter().find(|(_, node)| node.machine == machine) {
             let why = format!(

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bridge::agent::{Agent, Floors, Origin, PermitFile, Starts};
 use bridge::doors::{self, Doors};
 use bridge::leader;
@@ -142,6 +143,7 @@ async fn run(
     let (leader_now, leader) = watch::channel(None);
     let leads = leader.clone();
     let (to_agent, from_session) = mpsc::channel(QUEUE);
+    let guests: Arc<ArcSwap<doors::Guests>> = Arc::default();
     let mut consensus = None;
     let accord = Accord::default();
     place.ledger.lock().hear(place.machine, accord.clone());
@@ -161,7 +163,7 @@ async fn run(
             machine: opened.machine,
             streams: accepted,
             book: book.clone(),
-            guests: Arc::default(),
+            guests: guests.clone(),
             leader: leader_now,
             applied: watch::channel(0).0,
             asked: mpsc::channel(1).1,
@@ -185,6 +187,7 @@ async fn run(
             cluster: CLUSTER,
             book,
             consensus: consensus.clone(),
+            guests,
             streams,
             authority: None,
             asker: asker.clone(),

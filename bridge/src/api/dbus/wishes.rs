@@ -1,9 +1,10 @@
 //! What is asked of the cluster: checked where the answer is known at once, numbered, and recorded.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use policy::{UnitName, Wish};
+use tokio::time::timeout;
 
 use super::{Shared, WISH_LIMIT, unexpected};
 use crate::api::document;
@@ -20,10 +21,15 @@ const TOKEN_LIMIT_S: u32 = 7 * 24 * 3600;
 impl Shared {
     pub(super) async fn wish(&self, wish: Wish) -> Result<u64, ApiError> {
         self.api.in_the_cluster()?;
-        let _one = self.one_wish.lock().await;
+        let begun = Instant::now();
+        // What has waited for so long is not begun: its caller has given up, and may be asked for the opposite by now.
+        let Ok(_one) = timeout(WISH_LIMIT, self.one_wish.lock()).await else {
+            let why = "requests before it still wait for the cluster; this one was not recorded";
+            return Err(ApiError::NoQuorum(why.to_owned()));
+        };
         let number = self.number.fetch_add(1, Ordering::SeqCst) + 1;
         let request = Request::Wish { client: self.client.clone(), number, wish };
-        match self.api.asker.ask(request, WISH_LIMIT).await {
+        match self.api.asker.ask(request, WISH_LIMIT.saturating_sub(begun.elapsed())).await {
             Ok(Reply::Wish(outcome)) => Ok(outcome?),
             Ok(other) => Err(unexpected(other)),
             Err(error) => {
