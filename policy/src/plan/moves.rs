@@ -7,10 +7,11 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::definition::Definition;
+use crate::definition::{Definition, Replicas};
 use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
 use crate::permit::{Permit, Phase};
+use crate::query::Possibly;
 use crate::unit::{Unit, Wanted};
 
 use super::index::Host;
@@ -77,11 +78,11 @@ impl Planner<'_> {
             // What stops first for it does so once.
             let anywhere = || match self.has_begun_to_stop(name) {
                 true => None,
-                false => self.hinders_anywhere(name, unit, definition),
+                false => self.hinders_anywhere(name, unit, definition, token),
             };
             let Some(why) = hindrance.or(first).or_else(anywhere) else { return Some(StopReason::Moved) };
             self.because(name, Reason::CannotMove { to: moving.to, why });
-            self.asks_for_proof(name, unit);
+            self.asks_for_proof(name, unit, definition, token);
             return None;
         }
         // One copy after another, and none while one is missing or starting. Whether a role could be held there, only its vacancy would say.
@@ -96,7 +97,8 @@ impl Planner<'_> {
         let mut nodes = suitable.iter();
         let goes = nodes
             .any(|(node, preference)| better(preference) && takes(node) && merit(*node) < merit(permit.node))
-            && (self.has_begun_to_stop(name) || self.hinders_anywhere(name, unit, definition).is_none());
+            && (self.has_begun_to_stop(name)
+                || self.hinders_anywhere(name, unit, definition, token).is_none());
         goes.then_some(StopReason::BetterNode)
     }
 
@@ -134,8 +136,14 @@ impl Planner<'_> {
         Some(alloc::format!("it runs beside {apart}, which is not active on {}", node.name))
     }
 
-    /// Why no copy could start at this moment, wherever that is.
-    fn hinders_anywhere(&self, name: &UnitName, unit: &Unit, definition: &Definition) -> Option<String> {
+    /// Why no copy could start at this moment if that one were gone, wherever that is.
+    fn hinders_anywhere(
+        &self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        gone: Token,
+    ) -> Option<String> {
         let text = |reason: &Reason| reason.text(self.state, name, self.now);
         let (reasons, _) = self.order_reasons(name, unit, definition);
         // Whether its neighbours are where it goes is asked of the node.
@@ -149,10 +157,8 @@ impl Planner<'_> {
                 return Some(text(&Reason::Conflicts { unit: other.clone(), node }));
             }
         }
-        let mut running = self.index.running(name).iter();
-        let second = running.find(|(node, _)| unit.is_exclusive() && unit.permit_on(*node).is_none());
-        if let Some((node, how)) = second {
-            return Some(text(&Reason::PossiblyRunning { node: *node, how: *how }));
+        if let Some((node, how)) = self.takes_its_place(name, unit, definition, gone).into_iter().next() {
+            return Some(text(&Reason::PossiblyRunning { node, how }));
         }
         let starting = |permit: &&Permit| permit.phase == Phase::Granted && !self.state.is_lost(permit);
         if definition.start_one_at_a_time
@@ -162,6 +168,26 @@ impl Planner<'_> {
         }
         (self.room.starts_left(self.state.settings.starts_per_cluster) == 0)
             .then(|| text(&Reason::TooManyStarts(None)))
+    }
+
+    /// Where it may run without a permit, if as many as are wanted may run with that even when one copy is gone.
+    fn takes_its_place(
+        &self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        gone: Token,
+    ) -> Vec<(NodeId, Possibly)> {
+        let Replicas::Count(wanted) = definition.replicas else { return Vec::new() };
+        let leaves = unit.permits.get(&gone).map(|permit| permit.node);
+        let running = self.index.running(name).iter().copied();
+        let mut others: Vec<_> =
+            running.filter(|(node, how)| Some(*node) != leaves && how.counts(definition)).collect();
+        if others.len() < wanted as usize {
+            return Vec::new();
+        }
+        others.retain(|(_, how)| !matches!(how, Possibly::Permit(_)));
+        others
     }
 
     /// Whether something stops already because this unit is to stop.
@@ -182,15 +208,11 @@ impl Planner<'_> {
     }
 
     /// A move that somebody asked for waits for lost nodes as a start does: what may run there has to be proven gone.
-    fn asks_for_proof(&mut self, name: &UnitName, unit: &Unit) {
+    fn asks_for_proof(&mut self, name: &UnitName, unit: &Unit, definition: &Definition, gone: Token) {
         let index = self.index;
-        let others = self.state.opponents(name).flat_map(|other| index.running(other));
-        let second = index
-            .running(name)
-            .iter()
-            .filter(|(node, _)| unit.is_exclusive() && unit.permit_on(*node).is_none());
-        let nodes: Vec<NodeId> = others.chain(second).map(|(node, _)| *node).collect();
-        nodes.into_iter().for_each(|node| self.waits_for(node, name));
+        let mut running = self.takes_its_place(name, unit, definition, gone);
+        running.extend(self.state.opponents(name).flat_map(|other| index.running(other)));
+        running.into_iter().for_each(|(node, _)| self.waits_for(node, name));
     }
 
     /// Why a node cannot take a unit that it does not hold.
@@ -237,7 +259,7 @@ impl Planner<'_> {
             let stopped = unit.moving.as_ref().filter(|moving| {
                 moving.to.is_some()
                     && !unit.permits.contains_key(&moving.from)
-                    && self.hinders_anywhere(name, unit, definition).is_none()
+                    && self.hinders_anywhere(name, unit, definition, moving.from).is_none()
             });
             if let Some(token) = stopping.or(stopped.map(|moving| moving.from)) {
                 let suitable = self.suitable(name, unit, definition);
