@@ -20,6 +20,7 @@ use crate::state::State;
 use crate::unit::Unit;
 
 use super::index::Offered;
+use super::moves::sent;
 use super::{Planner, Reason};
 
 /// One clustered service, with everything that its plan reads.
@@ -238,14 +239,11 @@ impl Planner<'_> {
             .map(|Offered { host, .. }| (host.id, suitable.get(&host.id).copied().unwrap_or(i64::MIN)));
         let mut candidates: Vec<(NodeId, i64)> = weighed.collect();
         candidates.retain(|(id, _)| unit.permit_on(*id).is_none());
-        // A move goes where it is asked to, and away from where it left. Data that is there already costs no copy.
-        let target = |id: &NodeId| unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));
-        let left = |id: &NodeId| {
-            unit.moving.as_ref().is_some_and(|moving| moving.to.is_none() && moving.leaving == *id)
-        };
-        candidates.sort_by_key(|(id, weight)| (!target(id), left(id), empty(id), Reverse(*weight), *id));
+        // Data that is there already costs no copy.
+        candidates.sort_by_key(|(id, weight)| (sent(unit, *id), empty(id), Reverse(*weight), *id));
         let missing = wanted.saturating_sub(held.len());
         let (mut room, mut short) = (missing, Vec::new());
+        let mut most = self.room(name, unit, definition, wanted);
         for (id, _) in candidates {
             if room == 0 {
                 break;
@@ -267,7 +265,8 @@ impl Planner<'_> {
                 break;
             }
             self.start(service, id, start);
-            room = if serial { 0 } else { room.saturating_sub(1) };
+            most = most.saturating_sub(1);
+            room = if serial { 0 } else { room.saturating_sub(1).min(most) };
         }
         // Nobody makes room while another joins.
         if room == missing && coming.is_none() {

@@ -12,6 +12,7 @@ use crate::query::Possibly;
 use crate::unit::{Adopted, Unit};
 
 use super::index::Host;
+use super::moves::sent;
 use super::room::Copies;
 use super::{Planner, Reason};
 
@@ -217,17 +218,21 @@ impl Planner<'_> {
         mut candidates: Vec<NodeId>,
         most: usize,
     ) -> Vec<NodeId> {
-        let moving = unit.moving.as_ref().filter(|moving| moving.to.is_none());
-        let leaving_from = moving.map(|moving| moving.leaving);
         let (companions, awaited) = (self.companions(name), self.awaited_copies(name));
         let mut copies = self.copies(unit, definition, None);
         let key = |id: &NodeId, copies: &Copies| {
             let asked = unit.asked_for == Some(*id);
-            let target = unit.moving.as_ref().is_some_and(|moving| moving.to == Some(*id));
-            let left = leaving_from == Some(*id);
             let awaited = awaited.contains(id);
             let merit = self.merit((unit, definition), &companions, copies, *id);
-            (!asked, !target, left, !awaited, merit, unit.failures.contains_key(id), self.room.load(*id), *id)
+            (
+                !asked,
+                sent(unit, *id),
+                !awaited,
+                merit,
+                unit.failures.contains_key(id),
+                self.room.load(*id),
+                *id,
+            )
         };
         if definition.spread.is_none() {
             candidates.sort_by_cached_key(|id| key(id, &copies));
@@ -247,7 +252,7 @@ impl Planner<'_> {
     }
 
     /// How many copies may begin with one plan: `apply` counts those that are ending as possibly running.
-    fn room(&self, name: &UnitName, unit: &Unit, definition: &Definition, wanted: usize) -> usize {
+    pub(super) fn room(&self, name: &UnitName, unit: &Unit, definition: &Definition, wanted: usize) -> usize {
         match definition.replicas {
             Replicas::All if !unit.is_exclusive() => wanted,
             Replicas::All | Replicas::Count(_) => {

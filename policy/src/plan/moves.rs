@@ -20,6 +20,18 @@ use super::{Planner, Reason};
 /// Why a move waits that would take the place of a missing copy.
 const LEFT_TO_ANOTHER: &str = "what is free is left to the copy that is missing";
 
+/// How much an operator's move draws the next copy to a node, the smaller the more: to where it was asked for, and away from where
+/// it was only to leave. While the copy that is to go is not gone, what is missing beside it goes elsewhere, if it can.
+pub(super) fn sent(unit: &Unit, id: NodeId) -> i8 {
+    let Some(moving) = &unit.moving else { return 0 };
+    match moving.to {
+        Some(to) if to == id && unit.permits.contains_key(&moving.from) => 1,
+        Some(to) if to == id => -1,
+        None if moving.leaving == id => 1,
+        _ => 0,
+    }
+}
+
 impl Planner<'_> {
     /// Why a copy moves now, if it does; else what an operator's move waits for is shown.
     pub(super) fn moves(
