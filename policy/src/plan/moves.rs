@@ -15,6 +15,7 @@ use crate::query::Possibly;
 use crate::unit::{Unit, Wanted};
 
 use super::index::Host;
+use super::placement::wanted;
 use super::{Planner, Reason};
 
 /// Why a move waits that would take the place of a missing copy.
@@ -253,7 +254,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Keeps the places of all that stops to go there, or has stopped for a move to a node that can take it now.
+    /// Keeps the places of all that stops to go there, or has stopped for a move to a node that can take it now, and is still
+    /// wanted.
     pub(super) fn keep_places(&mut self) {
         let state = self.state;
         for name in self.units.clone() {
@@ -273,8 +275,10 @@ impl Planner<'_> {
                     && !unit.permits.contains_key(&moving.from)
                     && self.hinders_anywhere(name, unit, definition, moving.from).is_none()
             });
-            if let Some(token) = stopping.or(stopped.map(|moving| moving.from)) {
-                let suitable = self.suitable(name, unit, definition);
+            let Some(token) = stopping.or(stopped.map(|moving| moving.from)) else { continue };
+            let suitable = self.suitable(name, unit, definition);
+            let stays = |permit: &&Permit| !permit.is_revoking() && !state.is_lost(permit);
+            if unit.permits.values().filter(stays).count() < wanted(unit, definition, &suitable) {
                 self.keep_place_of(name, unit, definition, token, &suitable);
             }
         }

@@ -366,7 +366,7 @@ impl<'a> Planner<'a> {
 
 /// How many copies are wanted. Of `Replicas=all` also those that run where a new one would not be started now:
 /// a difference in a node's files stops nothing there.
-fn wanted(unit: &Unit, definition: &Definition, suitable: &BTreeMap<NodeId, i64>) -> usize {
+pub(super) fn wanted(unit: &Unit, definition: &Definition, suitable: &BTreeMap<NodeId, i64>) -> usize {
     match definition.replicas {
         Replicas::Count(count) => count as usize,
         Replicas::All => {
