@@ -308,7 +308,6 @@ impl Planner<'_> {
         self.kept.insert(name.clone(), node);
         self.room.keep(node, definition);
         self.promised.entry(node).or_default().insert(name.clone());
-        self.entangled |= !definition.uses.is_empty();
     }
 
     /// Takes back what is kept for a unit, while its own start is planned.
