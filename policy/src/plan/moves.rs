@@ -76,9 +76,9 @@ impl Planner<'_> {
             let hindrance = match moving.to {
                 Some(to) if !suitable.contains_key(&to) => Some(self.unfit(name, unit, definition, to)),
                 Some(to) if unit.permit_on(to).is_some() => Some("it has a copy there already".to_string()),
-                Some(to) => self.refuses(name, definition, to).or_else(|| {
-                    (missing > 0 && free(Some(to)) < missing).then(|| LEFT_TO_ANOTHER.to_string())
-                }),
+                Some(to) => self
+                    .refuses(name, definition, to)
+                    .or_else(|| (free(Some(to)) < missing).then(|| LEFT_TO_ANOTHER.to_string())),
                 None => match free(None) {
                     0 => Some("no other node may take it now".to_string()),
                     free => (free <= missing).then(|| LEFT_TO_ANOTHER.to_string()),
@@ -246,12 +246,16 @@ impl Planner<'_> {
         if !definition.allows(node) {
             return alloc::format!("Nodes= does not let it run on {}", node.name);
         }
-        match node.offers.get(name).filter(|offer| offer.present) {
-            None => alloc::format!("{} has no drop-in for it", node.name),
-            Some(offer) if offer.fault.is_some() => offer.fault.clone().unwrap_or_default(),
-            Some(offer) if !offer.gated => alloc::format!("its gate is not in force on {}", node.name),
-            Some(_) => alloc::format!("{} offers another definition", node.name),
+        let Some(offer) = node.offers.get(name).filter(|offer| offer.present) else {
+            return alloc::format!("{} has no drop-in for it", node.name);
+        };
+        if let Some(fault) = &offer.fault {
+            return fault.clone();
         }
+        if !offer.gated {
+            return alloc::format!("its gate is not in force on {}", node.name);
+        }
+        alloc::format!("{} offers another definition", node.name)
     }
 
     /// Keeps the places of all that stops to go there, or has stopped for a move to a node that can take it now, and is still
