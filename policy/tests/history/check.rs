@@ -298,10 +298,10 @@ pub(crate) fn the_kept_plan_is_the_plan(world: &mut World) -> Checked {
     Ok(())
 }
 
-/// The planner proposes nothing that is refused, twice the same, and comes to an end.
+/// The planner proposes nothing that is refused, one plan of one state, nothing that was done already, and comes to an end.
 pub(crate) fn plans_settle(world: &World) -> Checked {
     let mut state = world.state.clone();
-    let mut said = Vec::new();
+    let mut said: Vec<Decision> = Vec::new();
     for _ in 0..20 {
         let planned = plan(&state, world.now);
         if planned != plan(&state, world.now) {
@@ -310,8 +310,10 @@ pub(crate) fn plans_settle(world: &World) -> Checked {
         if planned.decisions.is_empty() {
             return Ok(());
         }
-        said.clear();
         for decision in planned.decisions {
+            if said.contains(&decision) {
+                return broken("plan", format!("{decision:?} was carried out, and is planned again"));
+            }
             let command = Command::Decision(decision.clone());
             let index = state.index + 1;
             let entry = Entry { index, time: world.now, wall_ms: 0, origin: None, command };

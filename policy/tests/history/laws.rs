@@ -1,13 +1,12 @@
 //! Laws that hold between plans of states that differ in one thing.
 
-use std::collections::BTreeMap;
-
 use policy::{
-    Command, Decision, Definition, End, Entry, First, Forecast, Goal, NodeTerm, Reason, Start, State,
-    Suppose, Unit, UnitName, Wanted, apply, check, forecast, plan,
+    Decision, Definition, End, First, Forecast, Goal, NodeTerm, Reason, Replicas, State, Suppose, Unit,
+    UnitName, Wanted, Wish, check, forecast, plan,
 };
 
 use super::World;
+use super::bans::choices;
 use super::check::{Checked, Violation, one_live_permit};
 use super::definitions::offer;
 
@@ -15,7 +14,8 @@ fn broken(what: String) -> Checked {
     Err(Violation { rule: "law", what })
 }
 
-/// Renaming the nodes renames the plan, and changes nothing else; nor what is wrong with the set of units.
+/// Renaming the nodes renames the plan, with all that it says, and changes nothing else; nor what is wrong with the set of
+/// units. Nor does it change anything that the state was written down and read again.
 pub(crate) fn names_decide_nothing(world: &World) -> Checked {
     // Backwards, so that the order of names is another one.
     let renamed = |name: &str| format!("{}-{name}", 1_000 - name.bytes().map(u32::from).sum::<u32>());
@@ -38,69 +38,111 @@ pub(crate) fn names_decide_nothing(world: &World) -> Checked {
         .values_mut()
         .filter_map(|unit| unit.adopted.as_mut())
         .for_each(|adopted| in_definition(&mut adopted.definition));
-    let mut expected = plan(&world.state, world.now).decisions;
-    for decision in &mut expected {
-        if let Decision::AdoptDefinition { definition, .. } = decision {
-            in_definition(definition);
-        }
+    let told = |state: &State| {
+        let planned = plan(state, world.now);
+        let words: Vec<(String, String)> = planned
+            .reasons
+            .iter()
+            .flat_map(|(unit, reasons)| {
+                let say =
+                    |reason: &Reason| (reason.text(state, unit, world.now), reason.release(state, unit));
+                reasons.iter().map(say).collect::<Vec<_>>()
+            })
+            .collect();
+        format!("{planned:?} {words:?} {:?}", check(state))
+    };
+    let expected = told(&world.state);
+    let mut found = told(&other);
+    for node in world.state.nodes.values() {
+        found = found.replace(&renamed(&node.name), &node.name);
     }
-    let found = plan(&other, world.now).decisions;
     if found != expected {
-        return broken(format!("renamed, the plan is {found:?}, not {expected:?}"));
+        return broken(format!("renamed, the plan is {found}, not {expected}"));
     }
-    let (expected, found) = (check(&world.state), check(&other));
-    if found == expected {
-        Ok(())
-    } else {
-        broken(format!("renamed, what is wrong is {found:?}, not {expected:?}"))
+    if plan(&reread(&world.state), world.now) != plan(&world.state, world.now) {
+        return broken("of a state that was read again the plan is another one".into());
     }
+    Ok(())
 }
 
-/// A unit that nobody names and that takes nothing stops nobody.
+/// The state as a snapshot of it brings it back.
+pub(super) fn reread(state: &State) -> State {
+    let bytes = rmp_serde::to_vec_named(state).expect("the state as MessagePack");
+    rmp_serde::from_slice(&bytes).expect("the state from MessagePack")
+}
+
+/// A unit that nobody names and that takes nothing stops nobody, however important it is.
 pub(crate) fn a_stranger_moves_nobody(world: &World) -> Checked {
     let stops = |state: &State| -> Vec<Decision> {
         let decisions = plan(state, world.now).decisions;
         decisions.into_iter().filter(|decision| matches!(decision, Decision::Revoke { .. })).collect()
     };
     let expected = stops(&world.state);
-    for name in ["aaa", "zzz"] {
-        let mut other = world.state.clone();
-        let name = UnitName::from(name);
-        let definition = Definition::exclusive();
-        for node in other.nodes.values_mut() {
-            node.offers.insert(name.clone(), offer(definition.clone()));
-        }
-        let mut unit = Unit::new(1, 0);
-        unit.adopted = Some(policy::Adopted { revision: 1, definition });
-        unit.goal = Goal { wanted: Wanted::Started, revision: 1, by: None, wall_ms: 0 };
-        other.units.insert(name.clone(), unit);
-        let found = stops(&other);
-        if found != expected {
-            return broken(format!("with {name} beside them the stops are {found:?}, not {expected:?}"));
+    for name in ["aaa", "zzz"].map(UnitName::from) {
+        for definition in strangers(100) {
+            let found = stops(&beside(&world.state, &name, &definition));
+            if found != expected {
+                let what = format!("with {name} beside them the stops are {found:?}, not {expected:?}");
+                return broken(what);
+            }
         }
     }
     Ok(())
 }
 
-/// What may be granted while a node is drained may be granted while it is not.
-pub(crate) fn a_ban_only_removes_choices(world: &World) -> Checked {
-    for banned in world.state.nodes.keys() {
-        let drained = |by: Option<String>| {
-            let mut state = world.state.clone();
-            state.nodes.get_mut(banned).into_iter().for_each(|node| node.drained.clone_from(&by));
-            choices(&state, world.now)
-        };
-        let (with, without) = (drained(Some("o".into())), drained(None));
-        for (choice, _) in with.into_iter().filter(|(_, free)| *free) {
-            if !without.get(&choice).copied().unwrap_or(false) {
-                return broken(format!("{choice:?} may be granted only because {banned} is drained"));
-            }
-            if choice.1 == *banned {
-                return broken(format!("{choice:?} may be granted though {banned} is drained"));
+/// Of one that is less important than all others, and was never started, the plan says no other word of anybody else: it is
+/// planned last (P140). Silent nodes are another matter: one may be fenced, or go on being fenced, for its sake alone (P9).
+pub(crate) fn the_least_stranger_changes_nothing(world: &World) -> Checked {
+    let mut expected = plan(&world.state, world.now);
+    expected.decisions.retain(|decision| !fences(decision));
+    for name in ["aaa", "zzz"].map(UnitName::from) {
+        for definition in strangers(-100) {
+            let mut found = plan(&beside(&world.state, &name, &definition), world.now);
+            found.decisions.retain(|decision| !fences(decision) && !starts(decision, &name));
+            found.reasons.remove(&name);
+            if (&found.decisions, &found.reasons) != (&expected.decisions, &expected.reasons) {
+                return broken(format!("with {name} beside them the plan is {found:?}, not {expected:?}"));
             }
         }
     }
     Ok(())
+}
+
+/// Units that nobody names.
+fn strangers(priority: i64) -> [Definition; 3] {
+    let several = Definition::replicated(Replicas::Count(2));
+    let kinds = [Definition::exclusive(), Definition::replicated(Replicas::All), several];
+    kinds.map(|definition| Definition { priority, ..definition })
+}
+
+/// The state with one unit more, that all nodes offer and that is to run.
+fn beside(state: &State, name: &UnitName, definition: &Definition) -> State {
+    let mut other = state.clone();
+    for node in other.nodes.values_mut() {
+        node.offers.insert(name.clone(), offer(definition.clone()));
+    }
+    let mut unit = Unit::new(1, 0);
+    unit.adopted = Some(policy::Adopted { revision: 1, definition: definition.clone() });
+    unit.goal = Goal { wanted: Wanted::Started, revision: 1, by: None, wall_ms: 0 };
+    other.units.insert(name.clone(), unit);
+    reread(&other)
+}
+
+fn starts(decision: &Decision, name: &UnitName) -> bool {
+    match decision {
+        Decision::Grant { unit, .. } | Decision::PullIn { unit, .. } => unit == name,
+        _ => false,
+    }
+}
+
+/// Whether it is a step of a fence, or waits for one.
+fn fences(decision: &Decision) -> bool {
+    let opens = matches!(decision, Decision::BeginOpening { .. });
+    opens
+        || matches!(
+            decision,
+            Decision::OpenCase { .. } | Decision::BeginAttempt { .. } | Decision::CancelCase { .. }
+        )
 }
 
 /// A node that is held back is passed over for others: what could be granted anywhere if nobody were held back is granted
@@ -144,8 +186,8 @@ pub(crate) fn holding_back_keeps_no_unit_down(world: &World) -> Result<usize, Vi
 pub(crate) fn a_drained_cluster_starts_nothing(world: &World) -> Checked {
     let mut state = world.state.clone();
     state.drained = Some("o".into());
-    match choices(&state, world.now).into_iter().find(|(_, free)| *free) {
-        Some((choice, _)) => broken(format!("{choice:?} may be granted though the cluster is drained")),
+    match choices(&state, world.now).first() {
+        Some(choice) => broken(format!("{choice:?} may be granted though the cluster is drained")),
         None => Ok(()),
     }
 }
@@ -154,9 +196,13 @@ pub(crate) fn a_drained_cluster_starts_nothing(world: &World) -> Checked {
 /// it rests nothing follows.
 pub(crate) fn a_forecast_comes_to_rest(world: &World) -> Checked {
     let losses = world.state.nodes.keys().map(|id| vec![Suppose::Lost(*id)]);
-    for supposed in losses.chain(files(world)).chain([Vec::new()]) {
+    for supposed in losses.chain(files(world)).chain(wishes(world)).chain([Vec::new()]) {
         let told = forecast(world.state.clone(), world.now, &supposed, || true);
+        let asked = supposed.iter().any(|one| matches!(one, Suppose::Asked(_)));
         let Ok(Forecast { state, now, end, .. }) = told else {
+            if asked {
+                continue;
+            }
             return broken(format!("{supposed:?} is refused: {told:?}"));
         };
         one_live_permit(&state)?;
@@ -171,6 +217,28 @@ pub(crate) fn a_forecast_comes_to_rest(world: &World) -> Checked {
     Ok(())
 }
 
+/// What a person may ask, of one unit and one node: of others at each look. Some of it is refused.
+fn wishes(world: &World) -> impl Iterator<Item = Vec<Suppose>> {
+    let look = (world.checked / 48) as usize;
+    let unit = world.state.units.keys().nth(look % world.state.units.len().max(1)).cloned();
+    let node = world.state.nodes.keys().nth(look / 3 % world.state.nodes.len().max(1)).copied();
+    let by = || "o".to_string();
+    let goal = |unit: &UnitName, wanted| Wish::SetGoal {
+        unit: unit.clone(),
+        wanted,
+        node: None,
+        seen: None,
+        by: by(),
+    };
+    let wish = unit.map(|unit| match look % 4 {
+        0 => Wish::SetDrained { node, drained: true, by: by() },
+        1 => Wish::Move { unit, from: None, to: node, by: by() },
+        2 => goal(&unit, Wanted::Stopped),
+        _ => goal(&unit, Wanted::Started),
+    });
+    wish.into_iter().map(|wish| vec![Suppose::Asked(wish)])
+}
+
 /// Of each unit that anybody offers, one thing that all files may say: another one at each look.
 fn files(world: &World) -> impl Iterator<Item = Vec<Suppose>> {
     let offered = |unit: &UnitName| {
@@ -183,29 +251,4 @@ fn files(world: &World) -> impl Iterator<Item = Vec<Suppose>> {
         let first = First { node: policy::NodeId(0), enabled: false, running: false };
         Some(vec![Suppose::Offered { unit: unit.clone(), definition, first }])
     })
-}
-
-/// Whether each unit may be granted to each node now, as `apply` says.
-fn choices(state: &State, now: u64) -> BTreeMap<(UnitName, policy::NodeId), bool> {
-    let mut choices = BTreeMap::new();
-    for (name, unit) in &state.units {
-        for (id, node) in &state.nodes {
-            let (Some(adopted), Some(life)) = (&unit.adopted, &node.life) else { continue };
-            let free = [None, Some(Start::Join), Some(Start::Alone), Some(Start::Resync)].map(|start| {
-                let decision = Decision::Grant {
-                    unit: name.clone(),
-                    node: *id,
-                    incarnation: life.incarnation.clone(),
-                    revision: adopted.revision,
-                    adopt: false,
-                    start,
-                };
-                let command = Command::Decision(decision);
-                let entry = Entry { index: state.index + 1, time: now, wall_ms: 0, origin: None, command };
-                apply(&mut state.clone(), &entry).is_ok()
-            });
-            choices.insert((name.clone(), *id), free.contains(&true));
-        }
-    }
-    choices
 }

@@ -1,5 +1,6 @@
 //! A model of the world around the state machine: machines, networks, devices, operators, all of them unreliable.
 
+mod bans;
 mod check;
 mod definitions;
 mod fabric;
@@ -359,9 +360,10 @@ impl World {
         self.checked += 1;
         match self.checked % 48 {
             0 => laws::names_decide_nothing(self),
+            8 => laws::the_least_stranger_changes_nothing(self),
             16 => laws::a_stranger_moves_nobody(self),
             24 => laws::a_drained_cluster_starts_nothing(self),
-            32 => laws::a_ban_only_removes_choices(self),
+            32 => bans::a_ban_only_removes_choices(self),
             40 => laws::a_forecast_comes_to_rest(self),
             at if at % 4 == 2 => {
                 self.passed_over += laws::holding_back_keeps_no_unit_down(self)?;
