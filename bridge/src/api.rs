@@ -13,6 +13,7 @@ pub mod model;
 pub mod names;
 pub mod picture;
 mod recall;
+mod together;
 
 pub use dbus::{Api, serve};
 pub use error::ApiError;

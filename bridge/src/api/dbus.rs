@@ -20,7 +20,6 @@ use zbus::object_server::SignalEmitter;
 use super::caller;
 use super::document;
 use super::error::ApiError;
-use super::model::Overview;
 use super::names;
 use super::picture;
 use crate::agent::AgentCommand;
@@ -29,6 +28,7 @@ use crate::net::Dialer;
 use crate::pki::{hex, random};
 use crate::session::message::{Reply, Request};
 use crate::session::{Asker, Lease, Standing};
+use reads::Reads;
 
 /// The name on the bus.
 pub const NAME: &str = "org.convoke1";
@@ -87,6 +87,7 @@ pub async fn serve(api: Api) {
         client: format!("dbus-{client}"),
         number: AtomicU64::new(0),
         one_wish: Mutex::new(()),
+        reads: Reads::default(),
     }));
     let mut silent = false;
     loop {
@@ -139,26 +140,8 @@ struct Shared {
     number: AtomicU64,
     /// Wishes go one by one: the cluster refuses a number that a later one of the same client has overtaken.
     one_wish: Mutex<()>,
-}
-
-impl Shared {
-    /// The leader's picture, or an error: what names are resolved by must be confirmed.
-    async fn picture(&self) -> Result<Overview, ApiError> {
-        self.api.in_the_cluster()?;
-        match self.api.asker.ask(Request::Overview, WISH_LIMIT).await? {
-            Reply::Overview(picture) => Ok(*picture),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    async fn node(&self, name: &str) -> Result<NodeId, ApiError> {
-        names::node(&self.picture().await?, name)
-    }
-
-    /// A node by name; an empty name means none.
-    async fn some_node(&self, name: &str) -> Result<Option<NodeId>, ApiError> {
-        if name.is_empty() { Ok(None) } else { self.node(name).await.map(Some) }
-    }
+    /// Questions go together: anybody may ask, and the leader looks at all units for it.
+    reads: Reads,
 }
 
 fn unexpected(reply: Reply) -> ApiError {
@@ -434,7 +417,7 @@ impl Manager {
             }
             Ok(other) => Err(unexpected(other)),
             Err(ApiError::NoQuorum(_)) => {
-                let why = self.0.api.here().await.why();
+                let why = self.0.here().await.why();
                 Err(ApiError::NoQuorum(format!("the settings are read from a majority only, and {why}")))
             }
             Err(error) => Err(error),
@@ -443,7 +426,7 @@ impl Manager {
 
     /// The cluster as JSON; what this node last knew, marked as such, where there is no quorum.
     async fn overview(&self) -> Result<String, ApiError> {
-        json(&self.0.overview().await?)
+        json(self.0.overview().await?.as_ref())
     }
 
     /// Why a unit is where it is, as JSON.

@@ -5,7 +5,7 @@ use policy::Refusal;
 use crate::session::AskError;
 
 /// A failed call. Each text says what to do.
-#[derive(Debug, zbus::DBusError)]
+#[derive(Clone, Debug, zbus::DBusError)]
 #[zbus(prefix = "org.convoke1.Error")]
 pub enum ApiError {
     /// The bus itself.

@@ -6,12 +6,11 @@ use policy::{AlarmKind, Command, Fact, FencePhase, NodeId, Presence, Refusal, Wi
 use tracing::{debug, info, warn};
 
 use super::connections::ConnectionId;
-use super::core::Core;
+use super::core::{Core, aside, is_large};
 use super::entry::Outcome;
-use super::leases::Waiting;
+use super::leases::{Question, Waiting};
 use super::proposals::Ticket;
 use super::reign::{Hello, Session};
-use crate::api::model::Overview;
 use crate::api::picture::{self, Live};
 use crate::session::message::{Denial, Down, Number, Reply, Request, Up};
 
@@ -344,13 +343,34 @@ impl Core {
             }
             Request::Gate { unit, wish, gate } => self.ask_gate((id, number), peer, unit, wish, &gate),
             Request::Enroll { attempt, wish } => self.enroll(id, number, &attempt, wish),
-            request => self.wait_for_round(Waiting::Question { connection: id, number, request }),
+            request => {
+                self.wait_for_round(Waiting::Question(Question { connection: id, number, request }));
+            }
+        }
+    }
+
+    /// Answers the questions that a round has covered. To be called after every batch of events, with the plan of the state.
+    /// All who ask for the picture get the same one: it shows every unit, and any number may ask.
+    pub(super) fn answer_questions(&mut self) {
+        let Some(reign) = &mut self.reign else { return };
+        let mut picture = None;
+        for Question { connection, number, request } in reign.rounds.take_questions() {
+            let Some(peer) = self.connections.peer(connection) else { continue };
+            let reply = match request {
+                Request::Forecast { supposed } => {
+                    self.foretell(connection, number, supposed);
+                    continue;
+                }
+                Request::Overview => picture.get_or_insert_with(|| self.overview()).clone(),
+                request => self.answer(peer, &request),
+            };
+            self.connections.send(connection, Down::Answer { number, reply });
         }
     }
 
     /// Answers what must be true now; a quorum round has just shown that this voter leads.
-    pub(super) fn answer(&self, peer: NodeId, request: &Request) -> Reply {
-        let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
+    fn answer(&self, peer: NodeId, request: &Request) -> Reply {
+        let now = self.now();
         match request {
             Request::MayFence { case, attempt } => Reply::MayRun(self.may_fence(*case, *attempt, peer, now)),
             Request::MaySwitchOn { node, device, since, configured } => {
@@ -360,10 +380,10 @@ impl Core {
                 });
                 Reply::MayRun(due && *configured == self.state().configured)
             }
-            Request::Overview => Reply::Overview(Box::new(self.overview(true))),
+            Request::Overview => self.overview(),
             Request::Why { unit } => {
-                let plan = policy::plan(self.state(), now);
-                Reply::Why(picture::why(self.state(), &plan, now, &self.live(true), unit).map(Box::new))
+                let plan = self.replica.kept.plan();
+                Reply::Why(picture::why(self.state(), plan, now, &self.live(true), unit).map(Box::new))
             }
             Request::History { lines, unit, node } => {
                 Reply::History(picture::history(self.state(), *lines, unit.as_ref(), node.as_deref()))
@@ -385,10 +405,12 @@ impl Core {
         }
     }
 
-    pub(super) fn overview(&self, quorum: bool) -> Overview {
-        let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
-        let plan = policy::plan(self.state(), now);
-        picture::overview(self.state(), &plan, now, &self.live(quorum))
+    fn overview(&self) -> Reply {
+        let (state, plan) = (self.state(), self.replica.kept.plan());
+        let now = self.now();
+        let live = self.live(true);
+        let picture = aside(is_large(state), || picture::overview(state, plan, now, &live));
+        Reply::Overview(Box::new(picture))
     }
 
     fn live(&self, quorum: bool) -> Live {

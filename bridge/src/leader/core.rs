@@ -364,6 +364,7 @@ impl Core {
         let Some(reign) = &mut self.reign else { return };
         reign.parked.remove(&id);
         reign.gates.retain(|gate| gate.connection != id);
+        reign.rounds.keep_questions(|asked| asked.connection != id);
         // The session is gone from memory; its lease is not over for that, and is judged by its last answer.
         let found = reign.sessions.iter().find(|(_, session)| session.connection == id);
         let node = found.map(|(node, _)| *node);
@@ -395,6 +396,7 @@ impl Core {
         self.decide();
         self.tell_nodes(changed);
         self.answer_gates();
+        self.answer_questions();
         self.begin_round(now);
         if quiet {
             self.judge_leases();

@@ -19,7 +19,7 @@ pub(crate) const FORECAST_LIMIT: Duration = Duration::from_secs(12);
 impl Core {
     /// Answers a node once the forecast is made.
     pub(super) fn foretell(&mut self, connection: ConnectionId, number: Number, supposed: Vec<Suppose>) {
-        let now = self.reign.as_ref().map_or(self.state().time, |reign| reign.time(self.state().time));
+        let now = self.now();
         let Some(turn) = self.turn() else {
             return self.connections.send(connection, Down::Answer { number, reply: busy() });
         };

@@ -64,9 +64,11 @@ impl Core {
         }
     }
 
+    /// Whoever asked does not wait any more.
     pub(super) fn withdraw(&mut self, connection: ConnectionId, number: Number) {
         if let Some(reign) = &mut self.reign {
             reign.gates.retain(|gate| gate.connection != connection || gate.number != number);
+            reign.rounds.keep_questions(|asked| asked.connection != connection || asked.number != number);
         }
     }
 

@@ -34,14 +34,18 @@ pub(super) enum Waiting {
         cut_off_from: BTreeSet<NodeId>,
     },
     /// A question.
-    Question {
-        /// From whom.
-        connection: ConnectionId,
-        /// Of the question.
-        number: Number,
-        /// The question.
-        request: Request,
-    },
+    Question(Question),
+}
+
+/// A question whose answer must be true now.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// From whom.
+    pub(super) connection: ConnectionId,
+    /// Of the question.
+    pub(super) number: Number,
+    /// What is asked.
+    pub(super) request: Request,
 }
 
 /// Quorum rounds.
@@ -51,6 +55,8 @@ pub(super) struct Rounds {
     waiting: Vec<Waiting>,
     /// Covered by the round under way.
     covered: Vec<Waiting>,
+    /// Questions that a round has covered, and that are answered with the next plan.
+    confirmed: Vec<Question>,
     running: bool,
     /// Until when the beats that wait may wait for those of other nodes.
     gather: Option<Instant>,
@@ -73,8 +79,26 @@ impl Waiting {
     fn beat(&self) -> Option<ConnectionId> {
         match self {
             Self::Beat { connection, .. } => Some(*connection),
-            Self::Question { .. } => None,
+            Self::Question(_) => None,
         }
+    }
+}
+
+impl Rounds {
+    /// Drops the questions that nobody waits for any more.
+    pub(super) fn keep_questions(&mut self, is_wanted: impl Fn(&Question) -> bool) {
+        let wanted = |waiting: &Waiting| match waiting {
+            Waiting::Beat { .. } => true,
+            Waiting::Question(question) => is_wanted(question),
+        };
+        self.waiting.retain(wanted);
+        self.covered.retain(wanted);
+        self.confirmed.retain(&is_wanted);
+    }
+
+    /// The questions that may be answered.
+    pub(super) fn take_questions(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.confirmed)
     }
 }
 
@@ -111,7 +135,8 @@ impl Core {
         });
     }
 
-    /// A round came back: everything that arrived before it began is answered now.
+    /// A round came back, and everything that arrived before it began is answered: beats at once, questions when the plan is that
+    /// of the state.
     pub(super) fn round_done(&mut self, term: u64, result: Result<Barrier, BarrierError>) {
         let Some(reign) = self.reign.as_mut().filter(|reign| reign.term == term) else { return };
         reign.rounds.running = false;
@@ -130,13 +155,10 @@ impl Core {
                         Waiting::Beat { connection, nonce, cut_off_from } => {
                             self.answer_beat(connection, nonce, cut_off_from);
                         }
-                        Waiting::Question { connection, number, request: Request::Forecast { supposed } } => {
-                            self.foretell(connection, number, supposed);
-                        }
-                        Waiting::Question { connection, number, request } => {
-                            let Some(peer) = self.connections.peer(connection) else { continue };
-                            let reply = self.answer(peer, &request);
-                            self.connections.send(connection, Down::Answer { number, reply });
+                        Waiting::Question(question) => {
+                            if let Some(reign) = &mut self.reign {
+                                reign.rounds.confirmed.push(question);
+                            }
                         }
                     }
                 }
@@ -145,7 +167,7 @@ impl Core {
             Err(error) => {
                 debug!(%error, "no quorum round");
                 for waiting in covered {
-                    if let Waiting::Question { connection, number, .. } = waiting {
+                    if let Waiting::Question(Question { connection, number, .. }) = waiting {
                         let reply = Reply::Unable("no quorum".to_owned());
                         self.connections.send(connection, Down::Answer { number, reply });
                     }

@@ -1,12 +1,21 @@
 //! Questions: to the leader if one answers, else to this node's own memory.
+//!
+//! Any user of the node may ask, as often as they like, and the leader has leases to answer. So all who ask for the picture at
+//! a time share one, and of the other questions a few are under way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use policy::{Suppose, UnitName};
+use policy::{NodeId, Suppose, UnitName};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-use super::{Shared, unexpected};
+use super::{Shared, WISH_LIMIT, unexpected};
 use crate::api::error::ApiError;
+use crate::api::memory::Here;
 use crate::api::model::{Forecast, HistoryLine, Overview, UnitWhy};
+use crate::api::names;
+use crate::api::together::Together;
 use crate::leader::FORECAST_LIMIT;
 use crate::session::AskError;
 use crate::session::message::{Reply, Request};
@@ -21,14 +30,68 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks for a change where this node does not hold the log: at first, and at the most. What an operator
 /// waits for is done within some hundredths of a second, or takes long.
 const CHANGE_LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(160));
+/// Questions of this node, pictures aside, that wait for the leader at a time. Each is answered within milliseconds; the others
+/// wait their turn.
+const AT_ONCE: usize = 4;
+
+/// What is asked together.
+pub(super) struct Reads {
+    turns: Semaphore,
+    pictures: Together<Result<Arc<Overview>, ApiError>>,
+    remembered: Together<Arc<Overview>>,
+    here: Together<Here>,
+    changes: Together<Option<u64>>,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self {
+            turns: Semaphore::new(AT_ONCE),
+            pictures: Together::new(),
+            remembered: Together::new(),
+            here: Together::new(),
+            changes: Together::spaced(CHANGE_LOOKS.0),
+        }
+    }
+}
 
 impl Shared {
-    /// Asks the leader, no longer than an operator at a lost quorum would wait.
+    /// The leader's picture, or an error: what names are resolved by must be confirmed.
+    pub(super) async fn picture(&self) -> Result<Overview, ApiError> {
+        self.api.in_the_cluster()?;
+        match self.api.asker.ask(Request::Overview, WISH_LIMIT).await? {
+            Reply::Overview(picture) => Ok(*picture),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    pub(super) async fn node(&self, name: &str) -> Result<NodeId, ApiError> {
+        names::node(&self.picture().await?, name)
+    }
+
+    /// A node by name; an empty name means none.
+    pub(super) async fn some_node(&self, name: &str) -> Result<Option<NodeId>, ApiError> {
+        if name.is_empty() { Ok(None) } else { self.node(name).await.map(Some) }
+    }
+
+    /// Asks the leader when it is this question's turn, no longer than an operator at a lost quorum would wait.
     pub(super) async fn read(&self, request: Request) -> Result<Reply, ApiError> {
         self.api.in_the_cluster()?;
+        let limit = self.patience();
+        let asking = async {
+            let _turn = self.reads.turns.acquire().await;
+            self.api.asker.ask(request, limit).await
+        };
+        self.told(timeout(limit, asking).await.unwrap_or(Err(AskError::TimedOut(limit))))
+    }
+
+    fn patience(&self) -> Duration {
         let alone = self.api.lease_ended().is_some_and(|ago| ago > LONG_ALONE.0);
-        let limit = if alone { LONG_ALONE.1 } else { READ_LIMIT };
-        match self.api.asker.ask(request, limit).await {
+        if alone { LONG_ALONE.1 } else { READ_LIMIT }
+    }
+
+    fn told(&self, answer: Result<Reply, AskError>) -> Result<Reply, ApiError> {
+        match answer {
             Ok(Reply::Unable(why)) => Err(unexpected(Reply::Unable(why))),
             Ok(reply) => Ok(reply),
             Err(error) => {
@@ -39,23 +102,40 @@ impl Shared {
         }
     }
 
-    pub(super) async fn overview(&self) -> Result<Overview, ApiError> {
-        match self.read(Request::Overview).await {
-            Ok(Reply::Overview(picture)) => Ok(*picture),
-            Ok(other) => Err(unexpected(other)),
+    pub(super) async fn overview(&self) -> Result<Arc<Overview>, ApiError> {
+        let confirmed = || async {
+            self.api.in_the_cluster()?;
+            match self.told(self.api.asker.ask(Request::Overview, self.patience()).await)? {
+                Reply::Overview(picture) => Ok(Arc::from(picture)),
+                other => Err(unexpected(other)),
+            }
+        };
+        match self.reads.pictures.ask(confirmed).await {
             Err(ApiError::NoQuorum(_)) => Ok(self.remembered().await),
-            Err(error) => Err(error),
+            told => told,
         }
     }
 
-    pub(super) async fn remembered(&self) -> Overview {
-        let known = match self.api.recall(Request::Overview).await {
+    async fn remembered(&self) -> Arc<Overview> {
+        let remember = || async {
+            let known = self.recalled_picture().await;
+            let mut picture = self.here().await.overview(known);
+            picture.cluster.clone_from(&self.api.cluster);
+            Arc::new(picture)
+        };
+        self.reads.remembered.ask(remember).await
+    }
+
+    async fn recalled_picture(&self) -> Option<Overview> {
+        match self.api.recall(Request::Overview).await {
             Some(Reply::Overview(picture)) => Some(*picture),
             _ => None,
-        };
-        let mut picture = self.api.here().await.overview(known);
-        picture.cluster.clone_from(&self.api.cluster);
-        picture
+        }
+    }
+
+    /// What this node knows by itself: it looks at the other voters for that.
+    pub(super) async fn here(&self) -> Here {
+        self.reads.here.ask(|| self.api.here()).await
     }
 
     pub(super) async fn why(&self, unit: UnitName) -> Result<UnitWhy, ApiError> {
@@ -70,11 +150,8 @@ impl Shared {
             Some(Reply::Why(Err(refusal))) => (None, Some(refusal)),
             _ => (None, None),
         };
-        let overview = match self.api.recall(Request::Overview).await {
-            Some(Reply::Overview(picture)) => Some(*picture),
-            _ => None,
-        };
-        let here = self.api.here().await;
+        let overview = self.recalled_picture().await;
+        let here = self.here().await;
         let answer = here.why_unit(unit.as_str(), overview.map(|overview| (known, overview)));
         answer.ok_or_else(|| match refusal {
             Some(refusal) => refusal.into(),
@@ -96,7 +173,7 @@ impl Shared {
         match alone {
             Some(Reply::History(lines)) => Ok(lines),
             _ => {
-                let here = self.api.here().await;
+                let here = self.here().await;
                 Err(ApiError::NoQuorum(format!(
                     "{}; {} keeps no history, as it does not vote: ask on a voter, or see `journalctl -u convoked` here",
                     here.why(),
@@ -142,7 +219,7 @@ impl Shared {
             Some(Reply::Forecast(answer)) => Ok(*answer?),
             Some(reply @ Reply::Declined(_)) => Err(unexpected(reply)),
             _ => {
-                let here = self.api.here().await;
+                let here = self.here().await;
                 Err(ApiError::NoQuorum(format!(
                     "{}; {} knows no state of the cluster to begin with: ask on a voter",
                     here.why(),
@@ -162,10 +239,8 @@ impl Shared {
             }
             let (mut pause, longest) = CHANGE_LOOKS;
             loop {
-                if let Ok(Reply::Overview(picture)) = self.api.asker.ask(Request::Overview, READ_LIMIT).await
-                    && picture.index > index
-                {
-                    return picture.index;
+                if let Some(now) = self.reads.changes.ask(|| self.length()).await.filter(|now| *now > index) {
+                    return now;
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest);
@@ -173,4 +248,15 @@ impl Shared {
         };
         tokio::time::timeout(limit.min(CHANGE_LIMIT), changed).await.unwrap_or(index)
     }
+
+    /// How long the log is by the leader's word.
+    async fn length(&self) -> Option<u64> {
+        match self.api.asker.ask(Request::Overview, READ_LIMIT).await {
+            Ok(Reply::Overview(picture)) => Some(picture.index),
+            _ => None,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;
