@@ -451,8 +451,7 @@ fn power(ended: Called) -> Power {
     }
 }
 
-/// The program that an agent could not call, in the words of the library that all agents share. Its arguments are left out: they
-/// are about the target, and some have a password among them.
+/// The program that an agent could not call, in the words of the library that all agents share.
 fn lacks(said: &str) -> Option<&str> {
     let (_, command) = said.split_once("Unable to run ")?;
     command.split_whitespace().next()
@@ -460,9 +459,11 @@ fn lacks(said: &str) -> Option<&str> {
 
 /// What the agent says went wrong, without secrets.
 fn words(end: &TransientEnd, prepared: &Prepared<'_>) -> String {
-    let Some(said) = fence_agents::said(&end.stderr, &end.stdout) else { return String::new() };
-    // Shortened last: half a password would be none that is known.
-    format!(": {}", prepared.without_secrets(said).chars().take(WORDS_MAX).collect::<String>())
+    let [stderr, stdout] = [&end.stderr, &end.stdout].map(|output| prepared.without_secrets(output));
+    let Some(said) = fence_agents::said(stderr.as_bytes(), stdout.as_bytes()) else { return String::new() };
+    // What follows are the program's arguments: the address and the login, and nobody knows what else.
+    let said = lacks(&said).map(|program| format!("Unable to run {program}")).unwrap_or(said);
+    format!(": {}", said.chars().take(WORDS_MAX).collect::<String>())
 }
 
 #[cfg(test)]

@@ -47,6 +47,9 @@ impl<'a> Prepared<'a> {
         let open = call.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
         let mut hidden: Vec<String> =
             open.chain(read.into_values()).filter(|value| !value.is_empty()).collect();
+        // As it stands in a command line that Python has quoted for a shell.
+        let quoted = |secret: &String| secret.contains('\'').then(|| secret.replace('\'', r#"'"'"'"#));
+        hidden.extend(hidden.iter().filter_map(quoted).collect::<Vec<_>>());
         // One may be a part of another.
         hidden.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
         Ok(Self { call, told, hidden })
@@ -61,9 +64,11 @@ impl<'a> Prepared<'a> {
         format!("action={action}\n{}", self.told).into_bytes()
     }
 
-    /// What the agent said, with nothing secret in it.
-    pub(super) fn without_secrets(&self, said: String) -> String {
-        self.hidden.iter().fold(said, |said, secret| said.replace(secret, "***"))
+    /// The agent's output, with nothing secret in it. To be called before anything else is made of it: a secret without the space at
+    /// its end, or shortened, would be none that is known.
+    pub(super) fn without_secrets(&self, output: &[u8]) -> String {
+        let output = String::from_utf8_lossy(output).into_owned();
+        self.hidden.iter().fold(output, |output, secret| output.replace(secret, "***"))
     }
 }
 
