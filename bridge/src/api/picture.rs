@@ -49,6 +49,8 @@ pub struct Live {
     pub cuts: Vec<(NodeId, NodeId)>,
     /// Voters that vote no more, as their states were other ones than those of most (F20).
     pub set_aside: Vec<NodeId>,
+    /// Nodes that are to vote and have no vote, as they do not get the log.
+    pub behind: Vec<NodeId>,
     /// How the states of others that vote differ, in words.
     pub differ: Vec<String>,
 }

@@ -430,6 +430,7 @@ impl Core {
             quorum,
             cuts: cuts.into_iter().collect(),
             set_aside: set_aside.map(|(node, _)| *node).collect(),
+            behind: self.voters.behind(),
             differ: self.reign.as_ref().map(|reign| reign.digests.lines(is_member)).unwrap_or_default(),
         }
     }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use consensus::{Applied, Barrier, BarrierError, Consensus, Leadership, MachineRequest, ProposeError};
+use consensus::{
+    Applied, Barrier, BarrierError, Consensus, Leadership, MachineRequest, MembershipError, ProposeError,
+};
 use policy::{Command, Event as Happening, Millis, NodeId, Plan, Severity, State, Wish};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -87,7 +89,7 @@ pub enum Event {
     /// A change of voters came to its end.
     Voters {
         /// How.
-        result: Result<(), String>,
+        result: Result<(), MembershipError>,
     },
 }
 
@@ -384,7 +386,7 @@ impl Core {
         }
         let wake = self.reign.as_ref().and_then(|reign| reign.wake);
         let mut changed = Changed::Nothing;
-        if self.dirty || wake.is_some_and(|wake| wake <= now) {
+        if self.dirty || self.voters.is_due(now) || wake.is_some_and(|wake| wake <= now) {
             changed = Changed::Something;
             self.dirty = false;
             self.replan();

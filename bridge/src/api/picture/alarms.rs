@@ -25,6 +25,7 @@ impl View<'_> {
     pub(super) fn alarms(&self, flaws: &[Finding], live: &Live) -> Vec<AlarmLine> {
         let mut alarms = self.standing();
         alarms.extend(live.set_aside.iter().map(|id| self.votes_no_more(*id)));
+        alarms.extend(live.behind.iter().map(|id| self.has_no_vote(*id)));
         alarms.extend(live.differ.iter().map(|why| states_differ(why)));
         alarms.extend(self.fences_in_trouble());
         alarms.extend(self.contradicted_lately());
@@ -138,6 +139,18 @@ impl View<'_> {
             format!("{name} votes no more: its state was not that of most voters"),
             format!(
                 "its units go on; `convoke drain {name}`, then take it out and let it join again (its journal says how)"
+            ),
+        )
+    }
+
+    /// A node that is to vote and is heard, while the leader does not bring the log to it.
+    fn has_no_vote(&self, id: NodeId) -> AlarmLine {
+        let name = self.state.node_name(id);
+        let addresses = self.state.nodes.get(&id).map(|node| node.addresses.join(", ")).unwrap_or_default();
+        warning(
+            format!("{name} is to vote, and has no vote: it does not get the log from the leader"),
+            format!(
+                "see that each voter reaches {name} at {addresses} (firewall, address translation); it is tried again every minute or so"
             ),
         )
     }

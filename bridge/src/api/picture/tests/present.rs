@@ -369,3 +369,13 @@ fn a_voter_that_votes_no_more_is_an_alert() {
     assert_eq!(differs.map(|alarm| alarm.severity.as_str()), Some("alert"));
     assert!(show(&state).alarms.iter().all(|alarm| !alarm.text.contains("votes no more")));
 }
+
+#[test]
+fn a_vote_that_is_not_counted_is_a_warning() {
+    let state = state();
+    let behind = Live { behind: vec![NodeId(1)], ..live() };
+    let shown = overview(&state, &plan(&state, NOW), NOW, &behind);
+    let alarm = shown.alarms.iter().find(|alarm| alarm.text.starts_with("n1 is to vote, and has no vote"));
+    assert_eq!(alarm.map(|alarm| alarm.severity.as_str()), Some("warning"));
+    assert!(show(&state).alarms.iter().all(|alarm| !alarm.text.contains("has no vote")));
+}
