@@ -20,13 +20,12 @@ impl World {
         if self.fabric.is_some() && self.rng.percent(40) && self.silence_a_holder() {
             return Ok(());
         }
-        if self.database.is_some() && self.rng.percent(45) {
+        if self.database.is_some() && self.rng.percent(60) {
             if self.rng.percent(20) {
                 self.site_failure();
-            } else {
-                self.harm_database(at);
+                return Ok(());
             }
-            return Ok(());
+            return self.harm_database(at);
         }
         let Some(machine) = self.machines.get_mut(at) else { return Ok(()) };
         let what = self.rng.below(10);

@@ -307,6 +307,7 @@ impl World {
         };
         self.story.push(format!("{} {told}: {outcome:?}", self.now));
         self.log.push(entry.clone());
+        self.note_rank(&entry);
         match &outcome {
             Ok(()) => {
                 check::permits_end_by_evidence(&before, &self.state, &entry)?;

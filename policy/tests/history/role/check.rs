@@ -69,7 +69,8 @@ impl World {
             return converges(self);
         }
         let reasons = reasons(&self.state, self.now);
-        broken("L1 converge", format!("{reasons:?}\n{:#?}", self.state.units.get(&role())))
+        let copies = plan(&self.state, self.now).reasons.remove(&super::copy());
+        broken("L1 converge", format!("{reasons:?} {copies:?}\n{:#?}", self.state.units.get(&role())))
     }
 }
 

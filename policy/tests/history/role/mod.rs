@@ -4,6 +4,7 @@
 //! and goes on writing in silence where none sees it. A standby whose data is another past's takes over the primary's.
 
 mod check;
+mod misfortune;
 mod people;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,13 @@ pub(crate) struct Database {
     lines: BTreeMap<u64, (u64, BTreeSet<u64>)>,
     /// Grants that rest on an operator's word.
     with_word: BTreeSet<Token>,
+    /// Standbys follow over lines of their own: who is cut off from the cluster may follow still.
+    own_lines: bool,
+    /// Once it was formed, nobody says a word of it before all faults are over.
+    wordless: bool,
+    misfortune: misfortune::Misfortune,
+    /// Ranks that were told, and are told once more much later.
+    late: Vec<Fact>,
     /// How often the role was granted; a search that chooses nobody searches nothing.
     pub(crate) choices: u64,
 }
@@ -41,8 +49,11 @@ pub(crate) fn role() -> UnitName {
     UnitName::from("primary")
 }
 
-/// The history that the founder's data is of.
+/// The history that the founder's data is of, and its identity.
 const FIRST: u64 = 1;
+
+/// Ranks that may be under way for long at once.
+const LATE: usize = 8;
 
 /// With the changes that the files may see.
 fn definitions(rng: &mut Rng) -> BTreeMap<UnitName, Vec<Definition>> {
@@ -74,7 +85,9 @@ impl World {
         world.definitions = definitions(&mut world.rng);
         world.disks_fail = world.rng.percent(40);
         world.liar = false;
-        world.database = Some(Database::default());
+        let own_lines = world.topology.percent(50);
+        let wordless = world.topology.percent(60);
+        world.database = Some(Database { own_lines, wordless, ..Database::default() });
         world
     }
 
@@ -91,7 +104,7 @@ impl World {
                 (false, false) => continue,
             };
             let (writes, peers) = (writes.iter().copied().collect(), BTreeSet::new());
-            machine.disk = Disk::Data(Data { history: FIRST, writes, peers });
+            machine.disk = Disk::Data(Data { history: FIRST, writes, origin: FIRST, peers });
         }
         if let Some(machine) = runs.and_then(|at| self.machines.get_mut(at)) {
             machine.stray(&copy());
@@ -109,9 +122,27 @@ impl World {
         }
     }
 
+    /// What an agent said of a rank may be under way for long, and come again.
+    pub(super) fn note_rank(&mut self, entry: &Entry) {
+        let Command::Fact(fact @ Fact::RankReported { .. }) = &entry.command else { return };
+        let Some(database) = &mut self.database else { return };
+        if database.late.len() < LATE && self.rng.percent(30) {
+            database.late.push(fact.clone());
+        }
+    }
+
+    fn tell_late(&mut self, database: &mut Database) {
+        if self.calm || database.late.is_empty() || !self.rng.percent(3) {
+            return;
+        }
+        let at = self.rng.below(database.late.len());
+        self.facts.push(database.late.swap_remove(at));
+    }
+
     /// Where the role runs, its copy is the primary: it takes over, clients write, and standbys follow.
     pub(crate) fn replicate(&mut self) -> Checked {
         let Some(mut database) = self.database.take() else { return Ok(()) };
+        self.tell_late(&mut database);
         let mut outcome = Ok(());
         for at in 0..self.machines.len() {
             self.machines.get_mut(at).into_iter().for_each(Machine::bind_role);
@@ -144,7 +175,12 @@ impl World {
         if !with_word {
             self.lacks_nothing(database, machine, own.as_ref())?;
         }
-        let own = own.unwrap_or(Data { history: FIRST, writes: BTreeSet::new(), peers: BTreeSet::new() });
+        let own = own.unwrap_or(Data {
+            history: FIRST,
+            writes: BTreeSet::new(),
+            origin: FIRST,
+            peers: BTreeSet::new(),
+        });
         if with_word {
             database.told.retain(|write| own.writes.contains(write));
         }
@@ -160,7 +196,7 @@ impl World {
     fn write_as(&mut self, database: &mut Database, at: usize) {
         let writes = self.rng.percent(40);
         let Some(primary) = self.machines.get_mut(at) else { return };
-        let seen = !primary.cut && !primary.deaf;
+        let seen = !primary.deaf && (database.own_lines || !primary.cut);
         let Disk::Data(data) = &mut primary.disk else { return };
         if writes {
             database.next += 1;
@@ -174,9 +210,8 @@ impl World {
             let (follows, calm) = (self.calm || self.rng.percent(40), self.calm);
             let cut_off = !calm && self.rng.percent(10);
             let all = calm || self.rng.percent(50);
-            let Some(machine) = self.machines.get_mut(standby).filter(|machine| machine.follows()) else {
-                continue;
-            };
+            let reached = |machine: &&mut Machine| machine.follows(database.own_lines);
+            let Some(machine) = self.machines.get_mut(standby).filter(reached) else { continue };
             if !follows {
                 continue;
             }
@@ -207,15 +242,15 @@ impl Database {
         {
             history = *before;
         }
-        Data { history, writes, peers: BTreeSet::new() }
+        Data { history, writes, origin: data.origin, peers: BTreeSet::new() }
     }
 }
 
 impl Machine {
     /// Whether its copy can take what a primary sends.
-    fn follows(&self) -> bool {
+    fn follows(&self, own_lines: bool) -> bool {
         let copy = self.copies.get(&copy()).filter(|copy| copy.doing == Doing::Running);
-        self.alive() && !self.cut && !self.deaf && copy.is_some()
+        self.alive() && !self.deaf && (own_lines || !self.cut) && copy.is_some()
     }
 
     /// PID 1 ends the role with the copy beside which it runs.
@@ -234,7 +269,7 @@ impl Machine {
             let found = match &self.disk {
                 Disk::Data(data) if runs && !self.blind => Found::Data {
                     rank: (data.history * 1_000_000 + data.writes.len() as u64) as i64,
-                    identity: "h".into(),
+                    identity: format!("h{}", data.origin),
                     safe: false,
                 },
                 _ => Found::Failed("it cannot tell".into()),

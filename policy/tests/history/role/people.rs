@@ -1,15 +1,18 @@
 //! What people do to a database: words by guess while all is in flux, and what `why` asks for in the end.
 
-use policy::{Reason, Wanted, Wish, Word};
+use policy::{Command, Decision, Reason, Wanted, Wish, Word, plan};
 
 use super::check::reasons;
-use super::{Checked, Disk, World, copy, role};
+use super::{Checked, Data, Disk, Machine, World, copy, role};
 
 impl World {
     /// How likely the next word is on the role, in percent: nothing is tried before somebody held it.
     pub(crate) fn hurry(&self) -> usize {
         let succession = self.state.units.get(&role()).and_then(|unit| unit.succession.as_ref());
-        if succession.is_some_and(|succession| succession.heirs.is_empty()) { 80 } else { 10 }
+        if succession.is_some_and(|succession| succession.heirs.is_empty()) {
+            return 80;
+        }
+        if self.database.as_ref().is_some_and(|database| database.wordless) { 0 } else { 10 }
     }
 
     /// An operator who knows little: says something about some machine.
@@ -22,19 +25,54 @@ impl World {
     }
 
     /// What goes wrong with the database alone.
-    pub(crate) fn harm_database(&mut self, at: usize) {
+    pub(crate) fn harm_database(&mut self, at: usize) -> Checked {
         let what = self.rng.below(10);
-        let Some(machine) = self.machines.get_mut(at) else { return };
+        let Some(machine) = self.machines.get_mut(at) else { return Ok(()) };
         self.story.push(format!("{} harm {what} to the database at {}", self.now, machine.name));
         match what {
-            0..=3 => machine.deaf = !machine.deaf,
-            4..=6 => machine.blind = !machine.blind && self.rng.percent(40),
+            0 | 1 => machine.deaf = !machine.deaf,
+            2 => machine.blind = !machine.blind && self.rng.percent(40),
+            3..=6 => return self.misfortune(),
             7 if self.disks_fail && self.rng.percent(40) => {
                 machine.power_off();
                 machine.disk = Disk::Empty;
                 machine.boot();
             }
+            8 if self.disks_fail => self.replace_database(at),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Somebody puts another database where a standby's was, while an heir has all that was told: that nobody has it any
+    /// more is a person's own doing. Its rank is above those of all histories so far, and it follows nobody before its lines are
+    /// mended.
+    fn replace_database(&mut self, at: usize) {
+        let (Some(database), Some(machine)) = (&mut self.database, self.machines.get(at)) else { return };
+        let succession = self.state.units.get(&role()).and_then(|unit| unit.succession.as_ref());
+        let Some(succession) = succession else { return };
+        let has_all = |other: &Machine| match &other.disk {
+            Disk::Data(data) => other.id != machine.id && database.told.is_subset(&data.writes),
+            Disk::Empty | Disk::Half => false,
+        };
+        let heirs = self.machines.iter().filter(|other| succession.heirs.contains_key(&other.id));
+        // The number of the last entry is that of no history, unless a permit came of it.
+        let granted = self
+            .log
+            .last()
+            .is_some_and(|entry| matches!(entry.command, Command::Decision(Decision::Grant { .. })));
+        if granted || !heirs.into_iter().any(has_all) {
+            return;
+        }
+        database.next += 1;
+        let (history, write) = (self.index, database.next);
+        self.story.push(format!("{} another database is put on {}", self.now, machine.name));
+        if let Some(machine) = self.machines.get_mut(at) {
+            machine.power_off();
+            machine.disk =
+                Disk::Data(Data { history, writes: [write].into(), origin: history, peers: [].into() });
+            machine.boot();
+            machine.deaf = true;
         }
     }
 
@@ -104,6 +142,14 @@ impl World {
                 _ => continue,
             };
             self.wish(Wish::Assemble { unit: role(), epoch, word, by: "o".into() })?;
+        }
+        // A copy on a node that is passed over says no rank.
+        let copies = plan(&self.state, self.now).reasons.remove(&copy());
+        for reason in copies.into_iter().flatten() {
+            if let Reason::HeldBack { node, .. } = reason {
+                let (node, by) = (Some(node), "o".to_string());
+                self.wish(Wish::SetGoal { unit: copy(), wanted: Wanted::Started, node, seen: None, by })?;
+            }
         }
         Ok(())
     }

@@ -124,9 +124,7 @@ impl World {
         self.may_begin_alone(service, at, machine)?;
         let data = match machine.disk.clone() {
             Disk::Data(data) => Data { peers: [at].into(), ..data },
-            Disk::Empty | Disk::Half => {
-                Data { history: self.now, writes: BTreeSet::new(), peers: [at].into() }
-            }
+            Disk::Empty | Disk::Half => Data::new(self.now, at),
         };
         service.told.clone_from(&data.writes);
         self.comes_up(service, at, data, false);

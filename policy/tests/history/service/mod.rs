@@ -36,11 +36,18 @@ pub(crate) struct Data {
     /// Its identity. It stays the same when somebody begins alone, as Galera's does: two lineages may share it.
     pub(crate) history: u64,
     pub(crate) writes: BTreeSet<u64>,
+    /// Of a replicated database, the history that all of its histories go back to: its identity.
+    pub(crate) origin: u64,
     /// Machines that wrote with it last, by position: it waits for them when it starts together with others.
     pub(crate) peers: BTreeSet<usize>,
 }
 
 impl Data {
+    /// Of a service that begins with nothing.
+    fn new(history: u64, at: usize) -> Self {
+        Self { history, writes: BTreeSet::new(), origin: history, peers: [at].into() }
+    }
+
     /// As the programs of its recipe name its history.
     fn identity(&self) -> String {
         format!("h{}", self.history)
@@ -167,7 +174,7 @@ impl World {
             for (at, machine) in self.machines.iter_mut().enumerate().filter(|(at, _)| peers.contains(at)) {
                 let behind = if runs { 0 } else { at as u64 };
                 let writes = writes.iter().copied().filter(|write| *write > behind).collect();
-                machine.disk = Disk::Data(Data { history: 1, writes, peers: peers.clone() });
+                machine.disk = Disk::Data(Data { history: 1, writes, origin: 1, peers: peers.clone() });
                 if runs {
                     machine.stray(&name());
                 }

@@ -71,7 +71,7 @@ impl World {
         let told = machine.observed(&name());
         let data = match machine.disk.clone() {
             Disk::Data(data) => Data { peers: [at].into(), ..data },
-            Disk::Empty | Disk::Half => Data { history: self.now, writes: [].into(), peers: [at].into() },
+            Disk::Empty | Disk::Half => Data::new(self.now, at),
         };
         if let Some(mut service) = self.service.take() {
             self.comes_up(&mut service, at, data, true);
