@@ -66,7 +66,7 @@ pub(super) async fn open(paths: Paths) -> anyhow::Result<Opened> {
     let tls = NodeTls::new(&enrolled.credentials)?;
     let book = AddressBook::new(Book::load(&paths.peers_file()).context("cannot read the address book")?);
     let guests: Arc<ArcSwap<Guests>> = Arc::default();
-    let listener = listen(&config, &tls, &guests)?;
+    let listener = listen(&config, &tls, &guests, &book)?;
     let dialer = Dialer::new(tls.clone(), book.clone(), DialTiming::default());
 
     let accord = Accord::default();
@@ -99,9 +99,14 @@ pub(super) async fn open(paths: Paths) -> anyhow::Result<Opened> {
     })
 }
 
-fn listen(config: &Config, tls: &Arc<NodeTls>, guests: &Arc<ArcSwap<Guests>>) -> anyhow::Result<Listener> {
+fn listen(
+    config: &Config,
+    tls: &Arc<NodeTls>,
+    guests: &Arc<ArcSwap<Guests>>,
+    book: &AddressBook,
+) -> anyhow::Result<Listener> {
     let guests = Arc::clone(guests);
     let admission: Admission = Arc::new(move |node| guests.load().admit(node));
-    Listener::bind(config.listen, Arc::clone(tls), admission)
+    Listener::bind(config.listen, Arc::clone(tls), admission, book.clone())
         .with_context(|| format!("cannot listen on {}; is another convoked running?", config.listen))
 }

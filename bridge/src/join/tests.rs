@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::identity::{self, Enrolled, Role};
 use crate::init::{self, First};
-use crate::net::{BookEntry, Listener};
+use crate::net::{AddressBook, BookEntry, Listener};
 use crate::paths::Paths;
 use crate::pki::{NodeName, fingerprint, sha256};
 use crate::tls::NodeTls;
@@ -40,7 +40,8 @@ impl Cluster {
         let enrolled = Arc::new(init::create(&Paths::below(dir.path()), &first).expect("a new cluster"));
         let tls = NodeTls::new(&enrolled.credentials).expect("settings");
         let loopback = "127.0.0.1:0".parse().expect("address");
-        let mut listener = Listener::bind(loopback, tls, Arc::new(|_| Ok(()))).expect("bound");
+        let mut listener =
+            Listener::bind(loopback, tls, Arc::new(|_| Ok(())), AddressBook::default()).expect("bound");
         let (token, record) = Token::generate(
             enrolled.identity.cluster,
             "harbour",

@@ -1,12 +1,12 @@
 //! Takes connections: TLS, then who it is, then whether that node is one of us.
 //!
 //! Strangers can open connections; they get a handshake's time and a bounded number of places, and no more than
-//! their share of them, so that they cannot keep the nodes out.
+//! their share of them, so that they cannot keep the nodes out: neither one host with all its addresses, nor many.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Stream, greeting, socket};
+use super::{AddressBook, Stream, greeting, socket};
 use crate::pki::NodeName;
 use crate::tls::{Alpn, HandshakeError, NodeTls};
 
@@ -25,8 +25,14 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Handshakes under way at once.
 const HANDSHAKES: usize = 256;
 
+/// Those of them that come from elsewhere than a node's address. The others are kept for the nodes: as many as one relay brings.
+const STRANGE_HANDSHAKES: usize = HANDSHAKES - HANDSHAKES_PER_ADDRESS;
+
 /// Handshakes under way from one address. A relay may bring many sessions at once, a stranger not all.
 const HANDSHAKES_PER_ADDRESS: usize = 64;
+
+/// The part of an IPv6 address that one host can choose at will.
+const HOST_BITS: u32 = 64;
 
 /// Accepted connections that nobody has taken up yet; beyond, handshakes wait.
 const QUEUE: usize = 64;
@@ -68,12 +74,19 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `address` and speaks for the owner of `tls`. Must be called inside the runtime.
-    pub fn bind(address: SocketAddr, tls: Arc<NodeTls>, admission: Admission) -> io::Result<Self> {
+    /// Listens at `address` and speaks for the owner of `tls`; places are kept for the nodes of `book`. Must be called inside the
+    /// runtime.
+    pub fn bind(
+        address: SocketAddr,
+        tls: Arc<NodeTls>,
+        admission: Admission,
+        book: AddressBook,
+    ) -> io::Result<Self> {
         let listener = socket::listen(address)?;
         let local = listener.local_addr()?;
         let (sender, incoming) = mpsc::channel(QUEUE);
-        let door = Door { tls, admission, sender, counts: Counts::default() };
+        let strange = Arc::new(Semaphore::new(STRANGE_HANDSHAKES));
+        let door = Door { tls, admission, book, sender, strange, counts: Counts::default() };
         let task = tokio::spawn(serve(listener, Arc::new(door)));
         Ok(Self { local, incoming, task: Some(task) })
     }
@@ -105,9 +118,14 @@ impl Drop for Listener {
 struct Door {
     tls: Arc<NodeTls>,
     admission: Admission,
+    book: AddressBook,
     sender: mpsc::Sender<Incoming>,
+    strange: Arc<Semaphore>,
     counts: Counts,
 }
+
+/// What a connection holds until somebody has taken it up: a place, and a stranger one of those for strangers.
+type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 async fn serve(listener: TcpListener, door: Arc<Door>) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
@@ -125,22 +143,31 @@ async fn serve(listener: TcpListener, door: Arc<Door>) {
         if door.sender.is_closed() {
             return;
         }
-        let Some(counted) = Counts::enter(&door, remote.ip()) else {
+        let known = door.knows(remote.ip());
+        let Some(counted) = Counts::enter(&door, counted_as(remote.ip(), known)) else {
             tracing::debug!(%remote, "too many connections from one address");
             continue;
         };
-        tokio::spawn(Arc::clone(&door).receive(stream, remote, place, counted));
+        let strange = if known { None } else { Arc::clone(&door.strange).try_acquire_owned().ok() };
+        if !known && strange.is_none() {
+            tracing::debug!(%remote, "too many connections from addresses that no node has");
+            continue;
+        }
+        tokio::spawn(Arc::clone(&door).receive(stream, remote, (place, strange), counted));
     }
 }
 
 impl Door {
-    async fn receive(
-        self: Arc<Self>,
-        stream: TcpStream,
-        remote: SocketAddr,
-        place: OwnedSemaphorePermit,
-        counted: Counted,
-    ) {
+    /// Whether a node is to be reached at that address.
+    fn knows(&self, address: IpAddr) -> bool {
+        let book = self.book.load();
+        book.nodes
+            .values()
+            .flat_map(|entry| &entry.addresses)
+            .any(|known| known.ip().to_canonical() == address)
+    }
+
+    async fn receive(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, place: Place, counted: Counted) {
         let result = timeout(HANDSHAKE_LIMIT, self.shake_hands(stream, remote)).await;
         drop(counted);
         match result.unwrap_or(Err(HandshakeError::TimedOut)) {
@@ -214,7 +241,20 @@ impl Drop for Counted {
     }
 }
 
+/// As what an address is counted. A node alone; a stranger together with all that its host may call itself.
+fn counted_as(address: IpAddr, known: bool) -> IpAddr {
+    match address {
+        IpAddr::V6(address) if !known => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> HOST_BITS << HOST_BITS))
+        }
+        address => address,
+    }
+}
+
 /// A socket of both families shows IPv4 peers as `::ffff:10.0.0.1`; people do not.
 fn canonical(remote: SocketAddr) -> SocketAddr {
     SocketAddr::new(remote.ip().to_canonical(), remote.port())
 }
+
+#[cfg(test)]
+mod tests;

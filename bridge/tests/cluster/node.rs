@@ -129,12 +129,16 @@ impl Node {
         let tls = NodeTls::new(&enrolled.credentials).expect("settings of TLS");
         let book = AddressBook::new(Book::load(&paths.peers_file()).expect("book"));
         let guests: Arc<ArcSwap<Guests>> = Arc::default();
-        let listener =
-            Listener::bind(format!("127.0.0.1:{port}").parse().expect("address"), Arc::clone(&tls), {
+        let listener = Listener::bind(
+            format!("127.0.0.1:{port}").parse().expect("address"),
+            Arc::clone(&tls),
+            {
                 let guests = Arc::clone(&guests);
                 Arc::new(move |node| guests.load().admit(node))
-            })
-            .expect("listener");
+            },
+            book.clone(),
+        )
+        .expect("listener");
         let dialer = Dialer::new(tls.clone(), book.clone(), DialTiming::default());
         let (streams, accepted) = mpsc::channel(16);
         let (leader_now, leader) = watch::channel(None);

@@ -50,7 +50,8 @@ impl Site {
 
     fn start_with(&mut self, node: u64, admission: crate::net::Admission) -> (SocketAddr, AbortHandle) {
         let loopback = "127.0.0.1:0".parse().expect("address");
-        let mut listener = Listener::bind(loopback, self.tls(node), admission).expect("bound");
+        let mut listener =
+            Listener::bind(loopback, self.tls(node), admission, self.book.clone()).expect("bound");
         let address = listener.local_addr();
         let relay = Relay::new(self.tls(node), self.book.clone());
         let relayed = Arc::clone(&self.relayed);
@@ -145,9 +146,12 @@ async fn a_node_is_reached_directly_at_whichever_address_works() {
 #[tokio::test]
 async fn listeners_take_both_families() {
     let site = Site::new();
-    let Ok(mut listener) =
-        Listener::bind("[::]:0".parse().expect("address"), site.tls(2), Arc::new(|_| Ok(())))
-    else {
+    let Ok(mut listener) = Listener::bind(
+        "[::]:0".parse().expect("address"),
+        site.tls(2),
+        Arc::new(|_| Ok(())),
+        site.book.clone(),
+    ) else {
         panic!("`[::]` must work with and without IPv6");
     };
     let port = listener.local_addr().port();
@@ -304,7 +308,8 @@ async fn another_clusters_node_at_an_address_is_named() {
     let theirs = ClusterId::from_bytes([6; 16]);
     let other = Authority::create(theirs).expect("authority");
     let loopback = "127.0.0.1:0".parse().expect("address");
-    let listener = Listener::bind(loopback, tls(&other, theirs, 2), Arc::new(|_| Ok(()))).expect("bound");
+    let listener = Listener::bind(loopback, tls(&other, theirs, 2), Arc::new(|_| Ok(())), site.book.clone())
+        .expect("bound");
     site.enter(2, vec![listener.local_addr()]);
     let text = dial(&site.dialer(1), 2).await.expect_err("another cluster").to_string();
     assert!(text.contains(&theirs.to_string()) && text.contains(&CLUSTER.to_string()), "{text}");
@@ -317,7 +322,8 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     let loopback = "127.0.0.1:0".parse().expect("address");
-    let mut listener = Listener::bind(loopback, site.tls(node), Arc::new(|_| Ok(()))).expect("bound");
+    let mut listener =
+        Listener::bind(loopback, site.tls(node), Arc::new(|_| Ok(())), site.book.clone()).expect("bound");
     site.enter(node, vec![listener.local_addr()]);
     site.tasks.spawn(async move {
         while let Some(mut incoming) = listener.accept().await {
