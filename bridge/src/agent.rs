@@ -40,7 +40,7 @@ mod wishes;
 
 pub use self::core::{Agent, Origin};
 pub use command::{AgentCommand, Shutdown, Snapshot, UnitSnapshot};
-pub use discovery::{load_gated, load_gated_copy};
+pub use discovery::load_gated;
 pub use event::{
     Action, Discovery, End, Event, Failure, Fenced, GateLook, IfStuck, Look, Now, OpId, Spooled, Stop, Work,
 };

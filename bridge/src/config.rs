@@ -13,6 +13,9 @@ use std::fs;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -150,6 +153,15 @@ impl Config {
         };
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Self::parse(&text, &path, &hostname)
+    }
+
+    /// As [`Self::load`], for whoever has no time to wait for a disk: none where it does not answer within `limit`, or the file is
+    /// wrong.
+    pub fn load_within(paths: &Paths, limit: Duration) -> Option<Self> {
+        let (paths, (done, loaded)) = (paths.clone(), mpsc::channel());
+        // Whoever waited may have gone.
+        thread::Builder::new().spawn(move || drop(done.send(Self::load(&paths)))).ok()?;
+        loaded.recv_timeout(limit).ok()?.ok()
     }
 
     /// Reads the settings from a text; `path` is for messages only.

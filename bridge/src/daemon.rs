@@ -16,12 +16,13 @@ use std::time::Duration;
 use anyhow::Context;
 use consensus::Consensus;
 use policy::{NodeId, Wish};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 use units::systemd::journal::Journal;
 
-use crate::agent::{self, AgentCommand};
+use crate::agent::{self, AgentCommand, Prepared};
 use crate::api::dbus;
 use crate::config::Config;
 use crate::doors;
@@ -38,6 +39,8 @@ use open::{Opened, open};
 /// How long the log may take to come to rest after the start before the daemon says READY without it. Short: every
 /// cluster unit of the node is ordered after that, and a cluster without a quorum does not come to rest.
 const RECOVERY: Duration = Duration::from_secs(2);
+/// What a daemon can do without while a lease may end is waited for no longer than this.
+pub const READ: Duration = Duration::from_millis(200);
 
 /// Runs the daemon until it is told to stop. Returns an error where it cannot start, or cannot go on. What concerns a unit
 /// is told to the `journal` too.
@@ -47,15 +50,23 @@ const RECOVERY: Duration = Duration::from_secs(2);
 pub async fn run(paths: Paths, journal: Option<Journal>) -> anyhow::Result<()> {
     // First of all, whatever else fails: a watchdog that an earlier daemon left running is fed by this one from here on.
     let chain = Chain::begin(&paths)?;
-    let opened = match guard::within_lease(&paths, &chain.lease, open(paths.clone())).await {
-        Ok(opened) => opened,
+    // On a thread of its own, as a disk may hold it up.
+    let (runtime, opening) = (Handle::current(), open(paths.clone()));
+    let mut opening = spawn_blocking(move || runtime.block_on(opening));
+    let begin = async {
+        let opened = guard::within_lease(&paths, &chain.lease, &mut opening).await?;
+        let prepared = agent::prepare(&paths).await.context("cannot take charge of this node's units")?;
+        anyhow::Ok((opened, prepared))
+    };
+    let (opened, prepared) = match begin.await {
+        Ok(both) => both,
         Err(error) => {
-            guard::keep_lease(&paths, &chain, journal, &error).await;
+            guard::keep_lease(&paths, &chain, journal, &error, &opening).await;
             return Err(error);
         }
     };
     let Running { consensus, core, agent, pulse, mark, accord, commands } =
-        start(&paths, &chain, journal, opened);
+        start(&paths, &chain, journal, opened, prepared);
     let ended = end(consensus.as_ref(), core, agent, &pulse, &accord).await;
     // Also where it ends for another reason in the same moment.
     if let Some(why) = accord.told() {
@@ -75,7 +86,7 @@ impl Chain {
         // Without the boot's id nobody knows whether the lease has ended: then it has.
         let boot = agent::boot_id(paths).unwrap_or_default();
         let lease = Lease::load(&paths.lease_file(), &boot);
-        let setting = Config::load(paths).ok().map(|config| config.watchdog);
+        let setting = Config::load_within(paths, READ).map(|config| config.watchdog);
         let rests = agent::rests_on_watchdog(paths);
         let watchdog = Watchdog::begin(paths, &boot, lease.clone(), rests, setting.as_ref());
         Ok(Self { lease, watchdog: watchdog.context("no thread to feed a watchdog")? })
@@ -94,21 +105,15 @@ struct Running {
 }
 
 /// Starts the parts. The agent comes last.
-fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>, opened: Opened) -> Running {
-    let Opened {
-        config,
-        enrolled,
-        machine,
-        prepared,
-        tls,
-        book,
-        guests,
-        listener,
-        dialer,
-        mark,
-        accord,
-        group,
-    } = opened;
+fn start(
+    paths: &Paths,
+    chain: &Chain,
+    journal: Option<Journal>,
+    opened: Opened,
+    prepared: Prepared,
+) -> Running {
+    let Opened { config, enrolled, machine, gated, tls, book, guests, listener, dialer, mark, accord, group } =
+        opened;
     let node = NodeId(enrolled.identity.node);
     let name = enrolled.identity.node_name.clone();
     let advertised = advertised(&config, listener.local_addr());
@@ -195,6 +200,7 @@ fn start(paths: &Paths, chain: &Chain, journal: Option<Journal>, opened: Opened)
         asker: asker.clone(),
         commands: agent_commands,
         root: paths.root().to_owned(),
+        gated: Some(gated),
         watchdog: chain.watchdog.clone(),
         device: Some(config.watchdog.clone()),
         journal,

@@ -7,7 +7,8 @@
 
 use crate::state::State;
 
-/// The highest feature level that this version knows. It is the first: nothing has been changed since.
+/// The highest feature level that this version knows. It is the first, and stays so until Convoke is released: builds from
+/// before that are not to share a cluster.
 pub const FEATURE_LEVEL: u32 = 1;
 
 /// What a cluster begins with.

@@ -80,20 +80,12 @@ async fn members_stop(systemd: &Systemd, members: &[String]) -> u64 {
 /// The list of cluster units that this node was ever told of (F12).
 #[must_use]
 pub fn load_gated(paths: &Paths) -> Gated {
-    let mut gated = load_gated_copy(paths);
-    gated.join(read_gated(&paths.gated()));
+    let mut gated = Gated::default();
+    for list in [paths.gated(), paths.gated_copy()] {
+        let text = units::read::file(&list).unwrap_or_default();
+        gated.join(Gated::parse(&String::from_utf8_lossy(&text)));
+    }
     gated
-}
-
-/// The same as its copy says it, which is not in /var.
-#[must_use]
-pub fn load_gated_copy(paths: &Paths) -> Gated {
-    read_gated(&paths.gated_copy())
-}
-
-fn read_gated(list: &Path) -> Gated {
-    let text = units::read::file(list).unwrap_or_default();
-    Gated::parse(&String::from_utf8_lossy(&text))
 }
 
 /// Writes it, twice: the copy is for generators that run before /var is mounted. Where /etc cannot be written, /var has

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use policy::{Incarnation, UnitName};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
-use units::generator::Gated;
 use units::systemd::{ActiveState, Signal, Systemd};
 
 use super::executor::PREFIX;
@@ -52,8 +51,6 @@ pub struct Prepared {
     /// Units that are down although the file of this permit was in place: they stopped while no daemon listened.
     pub(super) left_filed: BTreeMap<UnitName, Permit>,
     pub(super) listener: UnixListener,
-    /// The list of cluster units, as it was read.
-    pub(super) gated: Gated,
 }
 
 /// Connects to PID 1, removes every permit that nothing runs under, stops fence agents of an earlier daemon, and opens
@@ -61,7 +58,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// [`PrepareError`]; the daemon must not say that it is ready then.
-pub async fn prepare(paths: &Paths, gated: Gated) -> Result<Prepared, PrepareError> {
+pub async fn prepare(paths: &Paths) -> Result<Prepared, PrepareError> {
     let files = |what: String| move |source| PrepareError::Files { what, source };
     permit::prepare(paths).map_err(files("/run/convoke".to_owned()))?;
     let (systemd, signals) = Systemd::connect().await.map_err(PrepareError::Systemd)?;
@@ -125,7 +122,7 @@ pub async fn prepare(paths: &Paths, gated: Gated) -> Result<Prepared, PrepareErr
     }
     let socket = paths.socket();
     let listener = gate::open(&socket).map_err(files(socket.display().to_string()))?;
-    Ok(Prepared { incarnation, boot, systemd, signals, held, releasing, left_filed, listener, gated })
+    Ok(Prepared { incarnation, boot, systemd, signals, held, releasing, left_filed, listener })
 }
 
 /// Where a permit file lies.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use policy::{Incarnation, NodeId, UnitName};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
+use units::generator::Gated;
 use units::systemd::journal::Journal;
 use units::systemd::{Signal, SystemState, Systemd};
 
@@ -81,6 +82,8 @@ pub struct AgentSetup {
     pub commands: mpsc::Receiver<AgentCommand>,
     /// Where unit files are looked for.
     pub root: PathBuf,
+    /// The list of cluster units; none if it could not be read, and then it is not written either.
+    pub gated: Option<Gated>,
     /// What resets this node.
     pub watchdog: Watchdog,
     /// Which device that is; none where the settings cannot be read, and then none is armed anew.
@@ -91,8 +94,9 @@ pub struct AgentSetup {
 
 /// Runs the agent until it is told to end, or the session's task has gone.
 pub async fn run(setup: AgentSetup, prepared: Prepared) {
-    let Prepared { boot, systemd, signals, held, releasing, left_filed, listener, gated, .. } = prepared;
+    let Prepared { boot, systemd, signals, held, releasing, left_filed, listener, .. } = prepared;
     let expected = setup.paths.lease_file().exists();
+    let keeps_list = setup.gated.is_some();
     let agent = Agent::new(Origin {
         node: setup.node,
         node_name: setup.node_name,
@@ -102,7 +106,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         releasing,
         left_filed,
         left_armed: setup.watchdog.was_left(),
-        gated,
+        gated: setup.gated.unwrap_or_default(),
     });
     let (events, inbox) = mpsc::channel(QUEUE);
     tokio::spawn(gate::serve(listener, events.clone()));
@@ -142,6 +146,7 @@ pub async fn run(setup: AgentSetup, prepared: Prepared) {
         watchdog: setup.watchdog,
         device: setup.device,
         discovering: Discovering::Idle,
+        keeps_list,
         lists: 0,
         written: watch::Sender::new(0),
         blocked: false,
@@ -186,6 +191,8 @@ struct Shell {
     watchdog: Watchdog,
     device: Option<Setting>,
     discovering: Discovering,
+    /// Whether it knows the list of cluster units whole.
+    keeps_list: bool,
     /// How many lists of cluster units were made, and how many of these were written. A reload waits for the writing.
     lists: u64,
     written: watch::Sender<u64>,

@@ -411,7 +411,7 @@ impl Manager {
 
     /// The settings document in force, as TOML.
     async fn config_show(&self) -> Result<String, ApiError> {
-        match self.0.read(Request::Config).await {
+        match self.0.read_at_once(Request::Config).await {
             Ok(Reply::Config { settings, devices, nodes }) => {
                 Ok(document::render(&document::Settled { settings, devices, nodes }))
             }

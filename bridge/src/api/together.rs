@@ -11,18 +11,18 @@ use tokio::time::{Instant, sleep_until};
 
 /// A question that many may ask.
 pub(super) struct Together<T> {
-    /// Shortest time from an answer to the next question.
+    /// Shortest time from one question to the next.
     pause: Duration,
     asked: AtomicU64,
-    last: Mutex<Option<Last<T>>>,
+    last: Mutex<Last<T>>,
 }
 
-/// The last answer.
+/// The last question.
 struct Last<T> {
-    /// How many had asked before it was asked for.
-    covers: u64,
-    at: Instant,
-    answer: T,
+    /// Also where whoever asked it has gone meanwhile.
+    begun: Option<Instant>,
+    /// With how many had asked before it was asked for.
+    answer: Option<(u64, T)>,
 }
 
 impl<T: Clone> Together<T> {
@@ -31,24 +31,26 @@ impl<T: Clone> Together<T> {
         Self::spaced(Duration::ZERO)
     }
 
-    /// One that is left alone for so long after each answer.
+    /// One that is asked no more often than once in this time, however many give up.
     pub(super) fn spaced(pause: Duration) -> Self {
-        Self { pause, asked: AtomicU64::new(0), last: Mutex::new(None) }
+        let last = Last { begun: None, answer: None };
+        Self { pause, asked: AtomicU64::new(0), last: Mutex::new(last) }
     }
 
     /// Asks, unless another one does so for this one too. Safe to cancel: the next one asks then.
     pub(super) async fn ask<F: Future<Output = T>>(&self, question: impl FnOnce() -> F) -> T {
         let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut last = self.last.lock().await;
-        if let Some(last) = &*last {
-            if last.covers >= mine {
-                return last.answer.clone();
-            }
-            sleep_until(last.at + self.pause).await;
+        if let Some((_, answer)) = last.answer.as_ref().filter(|(covers, _)| *covers >= mine) {
+            return answer.clone();
+        }
+        if let Some(begun) = last.begun {
+            sleep_until(begun + self.pause).await;
         }
         let covers = self.asked.load(Ordering::SeqCst);
+        last.begun = Some(Instant::now());
         let answer = question().await;
-        *last = Some(Last { covers, at: Instant::now(), answer: answer.clone() });
+        last.answer = Some((covers, answer.clone()));
         answer
     }
 }
@@ -108,6 +110,19 @@ mod tests {
         given_up.abort();
         oracle.go.as_ref().expect("gate").add_permits(2);
         assert_eq!((first.await.expect("told"), later.await.expect("told")), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_again_and_again_asks_no_more_often() {
+        let (oracle, together) = (Oracle::default(), Together::spaced(Duration::from_secs(3600)));
+        for _ in 0..50 {
+            let asking = together.ask(|| async {
+                oracle.answer().await;
+                std::future::pending().await
+            });
+            let _: Result<u64, _> = tokio::time::timeout(Duration::from_millis(1), asking).await;
+        }
+        assert_eq!(oracle.asked.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 
 /// What is logged: what `convoke.toml` says, or `CONVOKE_LOG`.
 fn filter(paths: &Paths) -> EnvFilter {
-    let level = Config::load(paths).map_or("info", |config| config.log.word());
+    let level = Config::load_within(paths, daemon::READ).map_or("info", |config| config.log.word());
     EnvFilter::try_from_env("CONVOKE_LOG").unwrap_or_else(|_| {
         EnvFilter::new(format!("warn,openraft=error,bridge={level},units={level},consensus={level}"))
     })

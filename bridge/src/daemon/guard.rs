@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use policy::NodeId;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tracing::error;
 use units::systemd::journal::Journal;
 
-use super::{Chain, notify};
+use super::{Chain, READ, notify};
 use crate::agent::{self, AgentCommand, Shutdown, Snapshot};
 use crate::identity::{self, Enrolled};
 use crate::paths::Paths;
@@ -29,28 +28,24 @@ const LOOK: Duration = Duration::from_millis(100);
 /// With nothing left to stop, a start that fails is repeated no more often than this: PID 1 would do it five times a second,
 /// and push everything else out of the journal.
 const AGAIN: Duration = Duration::from_secs(3);
-/// PID 1 gives a start only so long; while the stops last, it is asked for more, this often and each time for longer.
+/// PID 1 gives a start only so long; as long as this lasts it is asked for more, this often and each time for longer.
 const MORE: Duration = Duration::from_secs(60);
 const MORE_LOOKS: usize = 300;
 /// A start has this time, even where the lease has ended: the agent comes up with it and applies the same.
 const START: Duration = Duration::from_millis(400);
-/// What stops can do without is waited for no longer than this.
-const READ: Duration = Duration::from_millis(200);
 
-/// Makes the start on a thread of its own, which a disk may hold up.
+/// Waits for what the start opens.
 ///
 /// # Errors
-/// The start's own; and where units have to stop at the end of the lease and it is not done by then.
-pub(super) async fn within_lease<T: Send + 'static>(
+/// Its own; and where units have to stop at the end of the lease and it is not done by then.
+pub(super) async fn within_lease<T>(
     paths: &Paths,
     lease: &Lease,
-    start: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+    opening: &mut JoinHandle<anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    let runtime = Handle::current();
-    let started = spawn_blocking(move || runtime.block_on(start));
     tokio::select! {
         biased;
-        started = started => started.context("the start of the daemon panicked")?,
+        opened = opening => opened.context("the start of the daemon panicked")?,
         () = too_late(paths, lease) => {
             let state = paths.state_dir();
             Err(anyhow::anyhow!("the start lasts past the lease; does the disk of `{}` answer?", state.display()))
@@ -71,12 +66,15 @@ async fn too_late(paths: &Paths, lease: &Lease) {
     }
 }
 
-/// Applies `OnQuorumLoss=` if the lease has ended and anything is left to be stopped; comes back when that is done.
-pub(super) async fn keep_lease(
+/// Applies `OnQuorumLoss=` if the lease has ended and anything is left to be stopped. Comes back when that is done, and nothing is
+/// `opening` any more: a process of which a thread hangs does not end, so that no other daemon would feed the watchdog and
+/// answer the gates.
+pub(super) async fn keep_lease<T>(
     paths: &Paths,
     chain: &Chain,
     journal: Option<Journal>,
     obstacle: &anyhow::Error,
+    opening: &JoinHandle<T>,
 ) {
     let (lease, ending) = match agent::boot_id(paths) {
         Ok(_) => {
@@ -99,16 +97,16 @@ pub(super) async fn keep_lease(
     error!(units = ?ending, "the lease has ended and this daemon cannot start, so OnQuorumLoss= is applied: {obstacle:#}");
     let (node, node_name, cluster) =
         read(paths, me).await.unwrap_or_else(|| (NodeId(0), "this node".to_owned(), None));
-    let gated = match read(paths, agent::load_gated).await {
-        Some(gated) => gated,
-        None => agent::load_gated_copy(paths),
-    };
-    let prepared = match agent::prepare(paths, gated).await {
-        Ok(prepared) => prepared,
-        Err(why) => {
-            error!(why = %anyhow::Error::from(why), "cannot take charge of this node's units");
+    let gated = read(paths, agent::load_gated).await;
+    let prepared = loop {
+        match agent::prepare(paths).await {
+            Ok(prepared) => break prepared,
+            Err(why) => error!(why = %anyhow::Error::from(why), "cannot take charge of this node's units"),
+        }
+        if opening.is_finished() {
             return;
         }
+        sleep(LOOK).await;
     };
     let (to_session, _requests) = mpsc::channel(QUEUE);
     let (_orders, from_session) = mpsc::channel(QUEUE);
@@ -127,6 +125,7 @@ pub(super) async fn keep_lease(
         from_session,
         commands: agent_commands,
         root: paths.root().to_owned(),
+        gated,
         watchdog: chain.watchdog.clone(),
         device: None,
         journal,
@@ -137,7 +136,7 @@ pub(super) async fn keep_lease(
         if round % MORE_LOOKS == 0 {
             notify::extend(MORE);
         }
-        if ending.iter().all(|unit| is_over(&now, unit.as_str())) {
+        if opening.is_finished() && ending.iter().all(|unit| is_over(&now, unit.as_str())) {
             break;
         }
         sleep(LOOK).await;

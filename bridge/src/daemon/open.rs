@@ -1,4 +1,4 @@
-//! What a daemon reads and opens before its parts start: settings, identity, what runs here, the listener, the store.
+//! What a daemon reads and opens before its parts start: settings, identity, the listener, the store.
 //!
 //! All that may wait for a disk is here, on a thread of its own.
 
@@ -8,9 +8,10 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use policy::NodeId;
 use tracing::{error, info};
+use units::generator::Gated;
 
 use super::aside;
-use crate::agent::{self, Prepared};
+use crate::agent;
 use crate::config::Config;
 use crate::doors::Guests;
 use crate::identity::{self, Enrolled, Machine};
@@ -25,7 +26,7 @@ pub(super) struct Opened {
     pub(super) config: Config,
     pub(super) enrolled: Enrolled,
     pub(super) machine: Machine,
-    pub(super) prepared: Prepared,
+    pub(super) gated: Gated,
     pub(super) tls: Arc<NodeTls>,
     pub(super) book: AddressBook,
     pub(super) guests: Arc<ArcSwap<Guests>>,
@@ -60,9 +61,7 @@ pub(super) async fn open(paths: Paths) -> anyhow::Result<Opened> {
 
     // The cluster turns away a machine that it takes for another, and then its units stop.
     let machine = Machine::read(paths)?;
-    let prepared = agent::prepare(paths, agent::load_gated(paths))
-        .await
-        .context("cannot take charge of this node's units")?;
+    let gated = agent::load_gated(paths);
     let tls = NodeTls::new(&enrolled.credentials)?;
     let book = AddressBook::new(Book::load(&paths.peers_file()).context("cannot read the address book")?);
     let guests: Arc<ArcSwap<Guests>> = Arc::default();
@@ -83,20 +82,7 @@ pub(super) async fn open(paths: Paths) -> anyhow::Result<Opened> {
         true => Some(leader::open(paths, &enrolled, dialer.clone(), accord.clone()).await?),
         false => None,
     };
-    Ok(Opened {
-        config,
-        enrolled,
-        machine,
-        prepared,
-        tls,
-        book,
-        guests,
-        listener,
-        dialer,
-        mark,
-        accord,
-        group,
-    })
+    Ok(Opened { config, enrolled, machine, gated, tls, book, guests, listener, dialer, mark, accord, group })
 }
 
 fn listen(

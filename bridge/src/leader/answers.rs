@@ -342,7 +342,7 @@ impl Core {
                 self.propose_wish(wish, client, wish_number, Ticket::Wish(id, number));
             }
             Request::Gate { unit, wish, gate } => self.ask_gate((id, number), peer, unit, wish, &gate),
-            Request::Enroll { attempt, wish } => self.enroll(id, number, &attempt, wish),
+            Request::Enroll { attempt, wish } => self.enroll((id, number), attempt, wish, false),
             request => {
                 self.wait_for_round(Waiting::Question(Question { connection: id, number, request }));
             }
@@ -359,6 +359,10 @@ impl Core {
             let reply = match request {
                 Request::Forecast { supposed } => {
                     self.foretell(connection, number, supposed);
+                    continue;
+                }
+                Request::Enroll { attempt, wish } => {
+                    self.enroll((connection, number), attempt, wish, true);
                     continue;
                 }
                 Request::Overview => picture.get_or_insert_with(|| self.overview()).clone(),

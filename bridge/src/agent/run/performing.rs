@@ -77,7 +77,8 @@ impl Shell {
                     self.blocked = true;
                 }
             }
-            Action::KeepGated(text) => self.keep_gated(text),
+            Action::KeepGated(text) if self.keeps_list => self.keep_gated(text),
+            Action::KeepGated(_) => {}
             Action::Discover => self.discover(),
             Action::Reload => self.reload(),
             Action::Mend { unit } => {

@@ -85,6 +85,12 @@ impl Shared {
         self.told(timeout(limit, asking).await.unwrap_or(Err(AskError::TimedOut(limit))))
     }
 
+    /// Asks at once: for whoever may wish something, beside all who may only ask.
+    pub(super) async fn read_at_once(&self, request: Request) -> Result<Reply, ApiError> {
+        self.api.in_the_cluster()?;
+        self.told(self.api.asker.ask(request, self.patience()).await)
+    }
+
     fn patience(&self) -> Duration {
         let alone = self.api.lease_ended().is_some_and(|ago| ago > LONG_ALONE.0);
         if alone { LONG_ALONE.1 } else { READ_LIMIT }
@@ -104,8 +110,7 @@ impl Shared {
 
     pub(super) async fn overview(&self) -> Result<Arc<Overview>, ApiError> {
         let confirmed = || async {
-            self.api.in_the_cluster()?;
-            match self.told(self.api.asker.ask(Request::Overview, self.patience()).await)? {
+            match self.read_at_once(Request::Overview).await? {
                 Reply::Overview(picture) => Ok(Arc::from(picture)),
                 other => Err(unexpected(other)),
             }

@@ -43,7 +43,7 @@ impl Shared {
 
     /// Refuses at once what would only be waited for: the plan would say the same, a minute later.
     pub(super) async fn may_go(&self, unit: &UnitName, node: &str, what: &str) -> Result<(), ApiError> {
-        let Reply::Why(Ok(why)) = self.read(Request::Why { unit: unit.clone() }).await? else {
+        let Reply::Why(Ok(why)) = self.read_at_once(Request::Why { unit: unit.clone() }).await? else {
             // The wish itself is refused in better words.
             return Ok(());
         };

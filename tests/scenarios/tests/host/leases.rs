@@ -62,13 +62,16 @@ pub(crate) fn lost_identity(c: &Cluster) -> Result<()> {
 /// Its next daemon does not even come so far as to fail.
 pub(crate) fn hanging_disk(c: &Cluster) -> Result<()> {
     let home = c.follower(&[])?;
-    let store = "/var/lib/convoke/raft.redb";
-    // What still hangs when the disk answers again is killed first.
-    let mend = "systemctl stop hang; umount -l /var/lib/convoke/raft.redb";
-    c.hang(home, store)?;
-    leased_unit_stops(c, home, "true", mend)?;
-    let log = c.node(home).journal("convoked")?;
-    ensure!(log.contains("the start lasts past the lease"), "its log does not say why it did not start");
+    for hanging in ["/var/lib/convoke/raft.redb", "/etc/convoke/convoke.toml"] {
+        let then = c.node(home).journal("convoked")?.len();
+        c.ok(home, &format!("touch {hanging}"))?;
+        c.hang(home, hanging)?;
+        let mend = format!("systemctl stop hang; umount -l {hanging}");
+        leased_unit_stops(c, home, "true", &mend)?;
+        let log = c.node(home).journal("convoked")?;
+        let told = log.get(then..).is_some_and(|log| log.contains("the start lasts past the lease"));
+        ensure!(told, "its log does not say why it did not start");
+    }
     Ok(())
 }
 
