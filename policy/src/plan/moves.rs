@@ -93,9 +93,17 @@ impl Planner<'_> {
                 true => None,
                 false => self.hinders_anywhere(name, unit, definition, token),
             };
-            let Some(why) = hindrance.or(first).or_else(anywhere) else { return Some(StopReason::Moved) };
+            if let Some(why) = hindrance.or(first) {
+                self.because(name, Reason::CannotMove { to: moving.to, why });
+                return None;
+            }
+            let Some(reason) = anywhere() else { return Some(StopReason::Moved) };
+            let why = reason.text(self.state, name, self.now);
             self.because(name, Reason::CannotMove { to: moving.to, why });
-            self.asks_for_proof(name, unit, definition, token);
+            // Of what is out of order no proof is asked, as for a start.
+            if matches!(reason, Reason::Conflicts { .. } | Reason::PossiblyRunning { .. }) {
+                self.asks_for_proof(name, unit, definition, token);
+            }
             return None;
         }
         // One copy after another, and none while one is missing or starting. Whether a role could be held there, only its vacancy would say.
@@ -156,31 +164,30 @@ impl Planner<'_> {
         unit: &Unit,
         definition: &Definition,
         gone: Token,
-    ) -> Option<String> {
-        let text = |reason: &Reason| reason.text(self.state, name, self.now);
+    ) -> Option<Reason> {
         let (reasons, _) = self.order_reasons(name, unit, definition);
         // Whether its neighbours are where it goes is asked of the node.
-        let apart = |reason: &&Reason| !matches!(reason, Reason::Requires(other) | Reason::After(other) if definition.same_node_as.contains(other));
-        if let Some(reason) = reasons.iter().find(apart) {
-            return Some(text(reason));
+        let apart = |reason: &Reason| !matches!(reason, Reason::Requires(other) | Reason::After(other) if definition.same_node_as.contains(other));
+        if let Some(reason) = reasons.into_iter().find(apart) {
+            return Some(reason);
         }
         for other in self.state.opponents(name) {
             let node = self.index.running(other).first().map(|(node, _)| *node);
             if node.is_some() || self.begun.contains(other) {
-                return Some(text(&Reason::Conflicts { unit: other.clone(), node }));
+                return Some(Reason::Conflicts { unit: other.clone(), node });
             }
         }
         if let Some((node, how)) = self.takes_its_place(name, unit, definition, gone).into_iter().next() {
-            return Some(text(&Reason::PossiblyRunning { node, how }));
+            return Some(Reason::PossiblyRunning { node, how });
         }
         let starting = |permit: &&Permit| permit.phase == Phase::Granted && !self.state.is_lost(permit);
         if definition.start_one_at_a_time
             && let Some(permit) = unit.permits.values().find(starting)
         {
-            return Some(text(&Reason::Starting(permit.node)));
+            return Some(Reason::Starting(permit.node));
         }
         (self.room.starts_left(self.state.settings.starts_per_cluster) == 0)
-            .then(|| text(&Reason::TooManyStarts(None)))
+            .then_some(Reason::TooManyStarts(None))
     }
 
     /// Where it may run without a permit, if as many as are wanted may run with that even when one copy is gone.
@@ -220,12 +227,17 @@ impl Planner<'_> {
             .any(|unit| unit.permits.values().any(for_it))
     }
 
-    /// A move that somebody asked for waits for lost nodes as a start does: what may run there has to be proven gone.
+    /// A move for which only a proof is missing waits for lost nodes as a start does: what may run there has to be proven gone.
     fn asks_for_proof(&mut self, name: &UnitName, unit: &Unit, definition: &Definition, gone: Token) {
         let index = self.index;
         let mut running = self.takes_its_place(name, unit, definition, gone);
         running.extend(self.state.opponents(name).flat_map(|other| index.running(other)));
-        running.into_iter().for_each(|(node, _)| self.waits_for(node, name));
+        for (node, _) in running {
+            if self.state.nodes.get(&node).is_some_and(|node| node.lost_since().is_some()) {
+                self.because(name, Reason::WaitsForFence { node });
+            }
+            self.waits_for(node, name);
+        }
     }
 
     /// Why a node cannot take a unit that it does not hold.
