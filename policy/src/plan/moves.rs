@@ -84,10 +84,21 @@ impl Planner<'_> {
                     free => (free <= missing).then(|| LEFT_TO_ANOTHER.to_string()),
                 },
             };
-            // Nor does the last that is at work go while others are only to come.
+            // Nor does the last that is at work go while others are only to come, or copy from it.
             let mut others = unit.permits.iter().filter(|(other, _)| **other != token).filter(stays);
-            let alone = wanted > 1 && !others.any(|(_, permit)| permit.phase == Phase::Active);
-            let first = alone.then(|| "another copy is to be active first".to_string());
+            let boot_up = unit.boot_up.as_ref().filter(|_| definition.assembly.is_some());
+            let at_work = |(other, permit): (&Token, &Permit)| match boot_up {
+                Some(boot_up) => {
+                    let member = boot_up.members.get(&permit.node).filter(|member| member.token == *other);
+                    permit.phase == Phase::Active && member.is_some_and(|member| member.ready.is_some())
+                }
+                None => permit.phase == Phase::Active,
+            };
+            let alone = wanted > 1 && !others.any(at_work);
+            let first = alone.then(|| match boot_up {
+                Some(_) => "another copy is to be ready first".to_string(),
+                None => "another copy is to be active first".to_string(),
+            });
             // What stops first for it does so once.
             let anywhere = || match self.has_begun_to_stop(name) {
                 true => None,
