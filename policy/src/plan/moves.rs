@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::definition::{Definition, Replicas};
+use crate::definition::{Definition, Fencing, Replicas};
 use crate::event::StopReason;
 use crate::name::{NodeId, Token, UnitName};
 use crate::permit::{Permit, Phase};
@@ -201,7 +201,8 @@ impl Planner<'_> {
             .then_some(Reason::TooManyStarts(None))
     }
 
-    /// Where it may run without a permit, if as many as are wanted may run with that even when one copy is gone.
+    /// Where it may run without a permit, on a lost node, or while it stops, if as many as are wanted may run with that even
+    /// when one copy is gone.
     fn takes_its_place(
         &self,
         name: &UnitName,
@@ -217,7 +218,13 @@ impl Planner<'_> {
         if others.len() < wanted as usize {
             return Vec::new();
         }
-        others.retain(|(_, how)| !matches!(how, Possibly::Permit(_)));
+        others.retain(|(_, how)| match how {
+            Possibly::Permit(token) => {
+                let permit = unit.permits.get(token);
+                permit.is_some_and(|permit| permit.is_revoking() || self.state.is_lost(permit))
+            }
+            Possibly::Stray | Possibly::Unheard => true,
+        });
         others
     }
 
@@ -242,6 +249,13 @@ impl Planner<'_> {
     fn asks_for_proof(&mut self, name: &UnitName, unit: &Unit, definition: &Definition, gone: Token) {
         let index = self.index;
         let mut running = self.takes_its_place(name, unit, definition, gone);
+        let proof = unit.is_exclusive() || definition.fencing != Fencing::None;
+        running.retain(|(_, how)| match how {
+            Possibly::Permit(token) => {
+                proof && unit.permits.get(token).is_some_and(|permit| self.wants_fence(name, permit))
+            }
+            Possibly::Stray | Possibly::Unheard => true,
+        });
         running.extend(self.state.opponents(name).flat_map(|other| index.running(other)));
         for (node, _) in running {
             if self.state.nodes.get(&node).is_some_and(|node| node.lost_since().is_some()) {
