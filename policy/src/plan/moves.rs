@@ -58,12 +58,12 @@ impl Planner<'_> {
             let held: Vec<_> = suitable.keys().filter_map(|node| self.held_until(unit, *node)).collect();
             held.into_iter().for_each(|until| self.wake(until));
         }
-        // A copy that is missing has the first choice.
+        // A copy that is missing has the first choice; one whose place is kept in maintenance does not come now.
         let stays = |(other, permit): &(&Token, &Permit)| {
             !permit.is_revoking() && !self.state.is_lost(permit) && !self.is_leaving(name, **other)
         };
         let staying = unit.permits.iter().filter(stays).count();
-        let missing = wanted.saturating_sub(staying);
+        let missing = self.less_kept(name, definition, wanted).saturating_sub(staying);
         let takes = |node: &NodeId| self.takes(name, unit, definition, *node);
         if let Some(moving) = moving {
             let free = |but: Option<NodeId>| {
@@ -119,7 +119,7 @@ impl Planner<'_> {
         }
         // One copy after another, and none while one is missing or starting. Whether a role could be held there, only its vacancy would say.
         let active = unit.permits.values().all(|permit| permit.phase == Phase::Active);
-        if !active || missing > 0 || definition.rank {
+        if !active || staying < wanted || definition.rank {
             return None;
         }
         // Its own wish alone moves it, never a companion's; but not to where all of them together would not stay.
@@ -191,6 +191,11 @@ impl Planner<'_> {
         if let Some((node, how)) = self.takes_its_place(name, unit, definition, gone).into_iter().next() {
             return Some(Reason::PossiblyRunning { node, how });
         }
+        if let Some(node) = self.index.kept(name).next()
+            && self.enough_beside(name, unit, definition, gone).is_some()
+        {
+            return Some(Reason::Kept(node));
+        }
         let starting = |permit: &&Permit| permit.phase == Phase::Granted && !self.state.is_lost(permit);
         if definition.start_one_at_a_time
             && let Some(permit) = unit.permits.values().find(starting)
@@ -210,14 +215,7 @@ impl Planner<'_> {
         definition: &Definition,
         gone: Token,
     ) -> Vec<(NodeId, Possibly)> {
-        let Replicas::Count(wanted) = definition.replicas else { return Vec::new() };
-        let leaves = unit.permits.get(&gone).map(|permit| permit.node);
-        let running = self.index.running(name).iter().copied();
-        let mut others: Vec<_> =
-            running.filter(|(node, how)| Some(*node) != leaves && how.counts(definition)).collect();
-        if others.len() < wanted as usize {
-            return Vec::new();
-        }
+        let mut others = self.enough_beside(name, unit, definition, gone).unwrap_or_default();
         others.retain(|(_, how)| match how {
             Possibly::Permit(token) => {
                 let permit = unit.permits.get(token);
@@ -226,6 +224,22 @@ impl Planner<'_> {
             Possibly::Stray | Possibly::Unheard => true,
         });
         others
+    }
+
+    /// Where it may run beside a copy, if those are as many as are wanted beside the places that are kept in maintenance.
+    fn enough_beside(
+        &self,
+        name: &UnitName,
+        unit: &Unit,
+        definition: &Definition,
+        copy: Token,
+    ) -> Option<Vec<(NodeId, Possibly)>> {
+        let Replicas::Count(wanted) = definition.replicas else { return None };
+        let leaves = unit.permits.get(&copy).map(|permit| permit.node);
+        let running = self.index.running(name).iter().copied();
+        let others: Vec<_> =
+            running.filter(|(node, how)| Some(*node) != leaves && how.counts(definition)).collect();
+        (others.len() >= self.less_kept(name, definition, wanted as usize)).then_some(others)
     }
 
     /// Whether something stops already because this unit is to stop.
@@ -319,7 +333,8 @@ impl Planner<'_> {
             let Some(token) = stopping.or(stopped.map(|moving| moving.from)) else { continue };
             let suitable = self.suitable(name, unit, definition);
             let stays = |permit: &&Permit| !permit.is_revoking() && !state.is_lost(permit);
-            if unit.permits.values().filter(stays).count() < wanted(unit, definition, &suitable) {
+            let wanted = self.less_kept(name, definition, wanted(unit, definition, &suitable));
+            if unit.permits.values().filter(stays).count() < wanted {
                 self.keep_place_of(name, unit, definition, token, &suitable);
             }
         }
