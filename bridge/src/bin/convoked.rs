@@ -1,5 +1,6 @@
 //! The cluster daemon.
 
+use std::io;
 use std::process::ExitCode;
 
 use bridge::config::Config;
@@ -7,6 +8,7 @@ use bridge::paths::Paths;
 use bridge::{daemon, log};
 use clap::Parser;
 use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 use units::systemd::journal::Journal;
 
@@ -23,10 +25,8 @@ fn main() -> ExitCode {
     // Without a thread for it there is none for the runtime either, and the daemon ends.
     let journal = Journal::start().ok();
     log::begin(filter(&paths), journal.as_ref());
-    // What was used once stays in memory: whoever has to stop units in time waits neither for swap nor for a page of this
-    // program on a disk that does not answer. Child processes do not inherit it.
-    if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
-        tracing::warn!(%error, "this daemon's memory is not locked; under memory pressure it may be slow");
+    if let Err(why) = lock_memory() {
+        tracing::warn!(%why, "this daemon's memory is not locked; under memory pressure it may be slow");
     }
     // One worker: a second one is woken, and sent to sleep again, for nearly every frame, which was a fifth of what an idle
     // daemon costs. What may take long, a large plan or the disk, gets a thread of its own where it is called.
@@ -50,6 +50,20 @@ fn main() -> ExitCode {
     };
     log::end(journal.as_ref());
     code
+}
+
+/// What was used once stays in memory: whoever has to stop units in time waits neither for swap nor for a page of this program
+/// on a disk that does not answer. Child processes do not inherit it.
+fn lock_memory() -> io::Result<()> {
+    let limit = getrlimit(Resource::Memlock);
+    if limit.current.is_some() {
+        // Whoever may lock any amount may under any limit. Under one that counts a thread could not begin later, as its stack
+        // counts whole.
+        setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..limit })?;
+    }
+    let locked = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
+    setrlimit(Resource::Memlock, limit)?;
+    Ok(locked?)
 }
 
 /// What is logged: what `convoke.toml` says, or `CONVOKE_LOG`.
