@@ -111,7 +111,11 @@ impl Doors {
     fn raft(&self, incoming: Incoming) {
         let (Some(consensus), Some(peer)) = (self.consensus.clone(), incoming.peer) else { return };
         if !self.guests.load().votes(peer.node) {
-            warn!(node = peer.node, "a node without a vote speaks Raft; its connection is closed");
+            let node = peer.node;
+            warn!(
+                node,
+                "closed a Raft connection of a node without a vote; convoked opens none there, so look at what does"
+            );
             return;
         }
         tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 mod cluster {
     mod fences;
+    mod joining;
     pub(crate) mod node;
     pub(crate) mod raw;
 }

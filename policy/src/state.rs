@@ -24,9 +24,9 @@ use crate::unsaid::Unsaid;
 pub(crate) const HISTORY: usize = 2_000;
 /// Clients whose last result is kept for a repeat. A client is a daemon process, one gate, or one join.
 const CLIENTS: usize = 256;
-/// While it may still ask again, or take back what it asked for, a client is kept beyond that: a command is tried for no
-/// longer, in milliseconds of cluster time.
-const REPEATS_MS: Millis = 120_000;
+/// While it may still ask again, or take back what it asked for, a client is kept beyond that, in milliseconds of cluster time.
+/// Only an operator's stop is tried for longer, and that counts by its permit.
+const REPEATS_MS: Millis = 180_000;
 /// More than that are never kept.
 const CLIENTS_MAX: usize = 4_096;
 

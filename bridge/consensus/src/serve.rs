@@ -168,3 +168,48 @@ async fn answer(raft: &Raft, request: Request) -> Option<Reply> {
     // The only error left is that this node has stopped; `fatal` tells why.
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tokio::io::duplex;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{BoxFuture, Consensus, Dial, Settings};
+
+    struct Nobody;
+
+    impl Dial for Nobody {
+        fn dial(&self, _: u64) -> BoxFuture<'static, io::Result<BoxStream>> {
+            Box::pin(async { Err(io::ErrorKind::NotConnected.into()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_ends_a_store_who_has_not_said_which_run_he_is() {
+        let dir = tempfile::tempdir().expect("scratch directory");
+        let settings = Settings {
+            node: 1,
+            cluster: "test".into(),
+            heartbeat_ms: 100,
+            election_min_ms: 400,
+            election_max_ms: 800,
+            snapshot_every: 50,
+            keep_logs: 10,
+            mark: 1,
+        };
+        Consensus::create(dir.path(), &settings).await.expect("made");
+        let (owner, _requests) = mpsc::channel(1);
+        let voter = Consensus::open(dir.path(), settings, owner, Arc::new(Nobody)).await.expect("open");
+        let (near, far) = duplex(1 << 16);
+        let mut near = wire::frames(Box::new(near));
+        let word = Numbered { number: 1, body: Request::RolledBack("made up".into()), held: None };
+        near.send(wire::encode(&word).expect("a frame")).await.expect("sent");
+        // Comes back because the connection is closed.
+        timeout(Duration::from_secs(10), voter.serve(Box::new(far), 2)).await.expect("turned away");
+        let ended = timeout(Duration::from_millis(200), voter.fatal()).await;
+        assert!(ended.is_err(), "it was believed: {ended:?}");
+    }
+}

@@ -26,7 +26,10 @@ fn main() -> ExitCode {
     let journal = Journal::start().ok();
     log::begin(filter(&paths), journal.as_ref());
     if let Err(why) = lock_memory() {
-        tracing::warn!(%why, "this daemon's memory is not locked; under memory pressure it may be slow");
+        tracing::warn!(
+            %why,
+            "this daemon's memory is not locked, so it may be slow under memory pressure; it needs CAP_IPC_LOCK, or no limit"
+        );
     }
     // One worker: a second one is woken, and sent to sleep again, for nearly every frame, which was a fifth of what an idle
     // daemon costs. What may take long, a large plan or the disk, gets a thread of its own where it is called.

@@ -6,6 +6,7 @@
 //! an earlier daemon left in `/run/convoke`, and applies `OnQuorumLoss=` where the lease has ended. Needs neither the store nor
 //! the identity, and waits for no disk; decides nothing by itself, the agent does.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,7 +14,7 @@ use policy::NodeId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use tracing::error;
+use tracing::{error, warn};
 use units::systemd::journal::Journal;
 
 use super::{Chain, READ, notify};
@@ -33,6 +34,8 @@ const MORE: Duration = Duration::from_secs(60);
 const MORE_LOOKS: usize = 300;
 /// A start has this time, even where the lease has ended: the agent comes up with it and applies the same.
 const START: Duration = Duration::from_millis(400);
+/// A start that takes so long is told of.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Waits for what the start opens.
 ///
@@ -46,11 +49,21 @@ pub(super) async fn within_lease<T>(
     tokio::select! {
         biased;
         opened = opening => opened.context("the start of the daemon panicked")?,
-        () = too_late(paths, lease) => {
-            let state = paths.state_dir();
-            Err(anyhow::anyhow!("the start lasts past the lease; does the disk of `{}` answer?", state.display()))
-        }
+        () = too_late(paths, lease) => Err(anyhow::anyhow!("the start lasts past the lease; {}", disks(paths))),
+        never = tell_of_delay(paths) => match never {},
     }
+}
+
+/// Says why a daemon does not come up, for whoever looks before PID 1 gives up.
+async fn tell_of_delay(paths: &Paths) -> Infallible {
+    sleep(SLOW).await;
+    warn!("the start takes long; {}", disks(paths));
+    std::future::pending().await
+}
+
+fn disks(paths: &Paths) -> String {
+    let (state, config) = (paths.state_dir(), paths.config_file());
+    format!("do the disks of `{}` and `{}` answer? `dmesg` may say more", state.display(), config.display())
 }
 
 /// Comes back once units run that had to stop at the end of the lease.

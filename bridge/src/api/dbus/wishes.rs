@@ -1,7 +1,7 @@
 //! What is asked of the cluster: checked where the answer is known at once, numbered, and recorded.
 
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use policy::{UnitName, Wish};
 use tokio::time::timeout;
@@ -13,6 +13,7 @@ use crate::identity;
 use crate::join::Token;
 use crate::paths::Paths;
 use crate::pki::{fingerprint, hex};
+use crate::session::AskError;
 use crate::session::message::{Reply, Request};
 
 /// Longest life of a token: a forgotten one should not let anybody in next month.
@@ -20,19 +21,27 @@ const TOKEN_LIMIT_S: u32 = 7 * 24 * 3600;
 
 impl Shared {
     pub(super) async fn wish(&self, wish: Wish) -> Result<u64, ApiError> {
+        self.wish_within(WISH_LIMIT, wish).await
+    }
+
+    async fn wish_within(&self, limit: Duration, wish: Wish) -> Result<u64, ApiError> {
         self.api.in_the_cluster()?;
         let begun = Instant::now();
-        // What has waited for so long is not begun: its caller has given up, and may be asked for the opposite by now.
-        let Ok(_one) = timeout(WISH_LIMIT, self.one_wish.lock()).await else {
+        // What has waited for so long is not begun: its caller has given up, and may have asked for the opposite elsewhere.
+        let Ok(_one) = timeout(limit, self.one_wish.lock()).await else {
             let why = "requests before it still wait for the cluster; this one was not recorded";
             return Err(ApiError::NoQuorum(why.to_owned()));
         };
         let number = self.number.fetch_add(1, Ordering::SeqCst) + 1;
         let request = Request::Wish { client: self.client.clone(), number, wish };
-        match self.api.asker.ask(request, WISH_LIMIT.saturating_sub(begun.elapsed())).await {
+        match self.api.asker.ask(request, limit.saturating_sub(begun.elapsed())).await {
             Ok(Reply::Wish(outcome)) => Ok(outcome?),
             Ok(other) => Err(unexpected(other)),
             Err(error) => {
+                let error = match error {
+                    AskError::TimedOut(_) => AskError::TimedOut(limit),
+                    other => other,
+                };
                 let ApiError::NoQuorum(text) = error.into() else {
                     return Err(ApiError::Failed("convoked is stopping; ask again in a moment".to_owned()));
                 };
@@ -108,5 +117,31 @@ impl Shared {
         })
         .await?;
         Ok(token.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reads::tests::{Member, member};
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waited_too_long_for_its_turn_is_not_sent_later() {
+        let Member { shared, mut session, .. } = member();
+        let limit = Duration::from_millis(50);
+        let stop = |unit: &str| Wish::ResetFailed { unit: unit.into(), node: None };
+        let before = shared.one_wish.lock().await;
+        let Err(ApiError::NoQuorum(why)) = shared.wish_within(limit, stop("a.service")).await else {
+            panic!("nobody answers")
+        };
+        assert!(why.ends_with("this one was not recorded"), "{why}");
+        drop(before);
+        assert!(session.try_recv().is_err(), "it was sent");
+        // One that was sent may have been recorded.
+        let Err(ApiError::NoQuorum(why)) = shared.wish_within(limit, stop("b.service")).await else {
+            panic!("nobody answers")
+        };
+        assert!(why.ends_with("it is not known whether the request was recorded"), "{why}");
+        assert!(session.try_recv().is_ok());
     }
 }

@@ -35,13 +35,13 @@ impl Wire for Nowhere {
 }
 
 /// A member's end of the bus, and its session.
-struct Member {
-    shared: Shared,
-    session: mpsc::Receiver<ToSession>,
+pub(in super::super) struct Member {
+    pub(in super::super) shared: Shared,
+    pub(in super::super) session: mpsc::Receiver<ToSession>,
     wire: Arc<Nowhere>,
 }
 
-fn member() -> Member {
+pub(in super::super) fn member() -> Member {
     let voter = BookEntry {
         name: "n2".to_owned(),
         addresses: vec!["192.0.2.2:4444".parse().expect("address")],
