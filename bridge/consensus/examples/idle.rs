@@ -4,9 +4,10 @@
 //! `cargo run --release -p consensus --example idle -- SECONDS HEARTBEAT_MS THREADS` prints, for the leader and for a
 //! follower, the processor time and the context switches per second while nothing happens, then the times of single
 //! writes and of barriers. Election times are two to four heartbeats; with 0 threads everything runs on the main one.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::print_stdout)]
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::io;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
 struct Loopback {
     from: u64,
     base: u16,
@@ -24,9 +27,9 @@ struct Loopback {
 
 impl Dial for Loopback {
     fn dial(&self, node: u64) -> BoxFuture<'static, io::Result<BoxStream>> {
-        let (from, port) = (self.from, self.base + u16::try_from(node).unwrap());
+        let (from, port) = (self.from, port(self.base, node));
         Box::pin(async move {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            let mut stream = TcpStream::connect(("127.0.0.1", port?)).await?;
             stream.set_nodelay(true)?;
             stream.write_u64(from).await?;
             Ok(Box::new(stream) as BoxStream)
@@ -34,7 +37,11 @@ impl Dial for Loopback {
     }
 }
 
-async fn start(node: u64, base: u16, heartbeat_ms: u64, dir: &std::path::Path) -> Consensus {
+fn port(base: u16, node: u64) -> io::Result<u16> {
+    u16::try_from(node).map(|node| base + node).map_err(io::Error::other)
+}
+
+async fn start(node: u64, base: u16, heartbeat_ms: u64, dir: &std::path::Path) -> Outcome<Consensus> {
     let settings = Settings {
         node,
         cluster: "idle".into(),
@@ -57,36 +64,37 @@ async fn start(node: u64, base: u16, heartbeat_ms: u64, dir: &std::path::Path) -
             }
         }
     });
-    Consensus::create(dir, &settings).await.unwrap();
-    let consensus =
-        Consensus::open(dir, settings, owner, Arc::new(Loopback { from: node, base })).await.unwrap();
-    let listener = TcpListener::bind(("127.0.0.1", base + u16::try_from(node).unwrap())).await.unwrap();
+    Consensus::create(dir, &settings).await?;
+    let consensus = Consensus::open(dir, settings, owner, Arc::new(Loopback { from: node, base })).await?;
+    let listener = TcpListener::bind(("127.0.0.1", port(base, node)?)).await?;
     let serving = consensus.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let serving = serving.clone();
             tokio::spawn(async move {
-                stream.set_nodelay(true).unwrap();
-                let Ok(from) = stream.read_u64().await else { return };
+                stream.set_nodelay(true)?;
+                let from = stream.read_u64().await?;
                 serving.serve(Box::new(stream), from).await;
+                io::Result::Ok(())
             });
         }
     });
-    consensus
+    Ok(consensus)
 }
 
 /// Processor time in microseconds and context switches of a process so far.
-fn cost(pid: u32) -> (u64, u64) {
+fn cost(pid: u32) -> Outcome<(u64, u64)> {
     let (mut time, mut switches) = (0, 0);
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let task = task.unwrap().path();
-        let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
-        time += stat.split(' ').next().unwrap().parse::<u64>().unwrap() / 1000;
-        let status = std::fs::read_to_string(task.join("status")).unwrap();
-        let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
-        switches += counts.map(|line| line.rsplit('\t').next().unwrap().parse::<u64>().unwrap()).sum::<u64>();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        let stat = std::fs::read_to_string(task.join("schedstat"))?;
+        time += stat.split(' ').next().unwrap_or_default().parse::<u64>()? / 1000;
+        let status = std::fs::read_to_string(task.join("status"))?;
+        for line in status.lines().filter(|line| line.contains("ctxt_switches")) {
+            switches += line.rsplit('\t').next().unwrap_or_default().parse::<u64>()?;
+        }
     }
-    (time, switches)
+    Ok((time, switches))
 }
 
 fn percentiles(what: &str, mut times: Vec<Duration>) {
@@ -104,9 +112,9 @@ impl Drop for Killed {
     }
 }
 
-fn main() {
-    let args: Vec<u64> = std::env::args().skip(1).map(|arg| arg.parse().expect("a number")).collect();
-    let threads = usize::try_from(args.get(2).copied().unwrap_or(0)).unwrap();
+fn main() -> Outcome<()> {
+    let args = std::env::args().skip(1).map(|arg| arg.parse()).collect::<Result<Vec<u64>, _>>()?;
+    let threads = usize::try_from(args.get(2).copied().unwrap_or(0))?;
     let mut runtime = match threads {
         0 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
@@ -116,41 +124,42 @@ fn main() {
         match args[..] {
             [_, heartbeat, _, node, base] => follower(heartbeat, node, base).await,
             [seconds, heartbeat, threads] => measure(seconds, heartbeat, threads).await,
-            _ => panic!("usage: idle SECONDS HEARTBEAT_MS THREADS"),
+            _ => Err("usage: idle SECONDS HEARTBEAT_MS THREADS".into()),
         }
     };
-    runtime.build().unwrap().block_on(async { tokio::spawn(task).await.unwrap() });
+    runtime.build()?.block_on(async { tokio::spawn(task).await? })
 }
 
-async fn follower(heartbeat: u64, node: u64, base: u64) {
-    let dir = tempfile::tempdir().unwrap();
-    let _node = start(node, u16::try_from(base).unwrap(), heartbeat, dir.path()).await;
+async fn follower(heartbeat: u64, node: u64, base: u64) -> Outcome<()> {
+    let dir = tempfile::tempdir()?;
+    let _node = start(node, u16::try_from(base)?, heartbeat, dir.path()).await?;
     std::future::pending().await
 }
 
-async fn measure(seconds: u64, heartbeat: u64, threads: u64) {
-    let base = 21_000 + u16::try_from(std::process::id() % 9000).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let leader = start(1, base, heartbeat, dir.path()).await;
-    leader.initialize().await.unwrap();
-    leader.leadership().wait_for(|now| now.mine).await.unwrap();
-    let spawn = |node: u64| {
-        let exe = std::env::current_exe().unwrap();
+async fn measure(seconds: u64, heartbeat: u64, threads: u64) -> Outcome<()> {
+    let base = 21_000 + u16::try_from(std::process::id() % 9000)?;
+    let dir = tempfile::tempdir()?;
+    let leader = start(1, base, heartbeat, dir.path()).await?;
+    leader.initialize().await?;
+    leader.leadership().wait_for(|now| now.mine).await?;
+    let spawn = |node: u64| -> io::Result<Killed> {
+        let exe = std::env::current_exe()?;
         let args = [seconds, heartbeat, threads, node, u64::from(base)].map(|arg| arg.to_string());
-        Killed(Command::new(exe).args(args).spawn().unwrap())
+        Ok(Killed(Command::new(exe).args(args).spawn()?))
     };
-    let followers = [spawn(2), spawn(3)];
+    let followers = [spawn(2)?, spawn(3)?];
     for node in [2, 3] {
-        leader.add_learner(node).await.unwrap();
+        leader.add_learner(node).await?;
     }
-    leader.set_voters(BTreeSet::from([1, 2, 3])).await.unwrap();
+    leader.set_voters(BTreeSet::from([1, 2, 3])).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     let pids = [("leader", std::process::id()), ("follower", followers[0].0.id())];
-    let before = pids.map(|(_, pid)| cost(pid));
+    let before = [cost(pids[0].1)?, cost(pids[1].1)?];
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    for ((name, pid), (time, switches)) in pids.into_iter().zip(before) {
-        let (time, switches) = (cost(pid).0 - time, cost(pid).1 - switches);
+    for ((name, pid), before) in pids.into_iter().zip(before) {
+        let after = cost(pid)?;
+        let (time, switches) = (after.0 - before.0, after.1 - before.1);
         println!(
             "{name}: {:.3} % of a core, {} context switches per second",
             time as f64 / (seconds * 10_000) as f64,
@@ -160,12 +169,13 @@ async fn measure(seconds: u64, heartbeat: u64, threads: u64) {
     let (mut writes, mut barriers) = (Vec::new(), Vec::new());
     for _ in 0..1000 {
         let start = Instant::now();
-        leader.propose(vec![0; 400]).await.unwrap();
+        leader.propose(vec![0; 400]).await?;
         writes.push(start.elapsed());
         let start = Instant::now();
-        leader.barrier().await.unwrap();
+        leader.barrier().await?;
         barriers.push(start.elapsed());
     }
     percentiles("write of 400 B", writes);
     percentiles("barrier", barriers);
+    Ok(())
 }
